@@ -1,0 +1,65 @@
+"""The first line of a CSV or TSV file: its delimiter and the columns' names.
+
+DuckDB's sniffer chooses the dialect that parses most, on a ragged file even one with a single column (measured). A
+header has been written on purpose: the delimiter is what stands between its names.
+"""
+
+import csv
+import gzip
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TextIO, cast
+
+from flows.failures import RejectionError
+from flows.source_file import FileFormat, SourceFile
+
+DELIMITERS = ",;\t|"
+_LIMIT = 1_000_000
+"""The longest header, in characters."""
+
+
+@dataclass(frozen=True)
+class CsvHeader:
+    """What the header tells."""
+
+    delimiter: str
+    names: tuple[str, ...]
+
+
+def read_header(file: SourceFile) -> CsvHeader:
+    """Read the header; a column without a name gets DuckDB's, `column0` and so on. Raises RejectionError."""
+    with closing(open_text(file)) as lines:
+        record = _first_record(lines)
+    if not record.strip():
+        raise RejectionError("line 1: expected the columns' names, got an empty line")
+    delimiter = "\t" if file.format is FileFormat.TSV else delimiter_of(record)
+    try:
+        names = next(csv.reader([record], delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise RejectionError(f"line 1: the columns' names cannot be parsed: {error}") from None
+    return CsvHeader(delimiter, tuple(name.strip() or f"column{at}" for at, name in enumerate(names)))
+
+
+def delimiter_of(record: str) -> str:
+    """Return which of comma, semicolon, tab and bar is most frequent outside quotes; a comma if there is none."""
+    bare = re.sub(r'"(?:[^"]|"")*"', "", record)
+    return max(DELIMITERS, key=bare.count)
+
+
+def open_text(file: SourceFile) -> TextIO:
+    """Open a text file with any line ends, gzipped or not, with or without a byte order mark; the caller closes it."""
+    if file.is_gzipped:
+        return cast(TextIO, gzip.open(file.path, "rt", encoding="utf-8-sig"))
+    return file.path.open(encoding="utf-8-sig")
+
+
+def _first_record(lines: TextIO) -> str:
+    """Return the first line, and those after it while a quote is open."""
+    record = ""
+    while len(record) < _LIMIT:
+        line = lines.readline(_LIMIT)
+        record += line
+        if not line or record.count('"') % 2 == 0:
+            return record
+    raise RejectionError(f"line 1: the columns' names take more than {_LIMIT:,} characters")

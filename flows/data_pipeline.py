@@ -1,0 +1,122 @@
+"""The pipeline: extract from a source, transform into typed columns, load into the warehouse."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows.extract_config import ExtractConfig, extract_config
+from flows.failures import PipelineError, may_help_to_retry
+from flows.file_reader import read_plan
+from flows.file_source import files_of
+from flows.http_source import download
+from flows.load_report import publish
+from flows.loading import Loader
+from flows.pipeline_settings import read_settings
+from flows.public_address import public_address
+from flows.reading import Reading
+from flows.source_file import Rejected, SourceFile
+from flows.spool import spool_folder
+from flows.verdict import Outcome, Verdict, has_rejected, summary
+from flows.warehouse import open_warehouse, warehouse_path
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What was extracted: where the files are, never their rows."""
+
+    config: ExtractConfig
+    files: tuple[SourceFile | Rejected, ...]
+
+
+@task(
+    retries=3,
+    retry_delay_seconds=2,
+    retry_condition_fn=may_help_to_retry,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def extract_data(
+    source_url: str, target_table: str, batch_size: int, arrival_id: str | None, spool: Path
+) -> Extraction:
+    """Validate the parameters, find the files of the source, or download it."""
+    logger = get_run_logger()
+    logger.info("Initiating extraction...")
+    config = extract_config(source_url, target_table, batch_size, arrival_id)
+    files = (download(config.source_url, spool),) if config.is_http else files_of(config.source_url)
+    size = sum(file.size for file in files)
+    logger.info("Extracted %d files, %s bytes, from %s", len(files), f"{size:,}", public_address(source_url))
+    return Extraction(config, files)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def transform_data(extraction: Extraction) -> tuple[Reading | Rejected, ...]:
+    """Work out how the text of each file becomes typed columns; the rows themselves stay in the files."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        plans = tuple(file if isinstance(file, Rejected) else read_plan(connection, file) for file in extraction.files)
+    get_run_logger().info("Transformation complete")
+    return plans
+
+
+@task(
+    retries=3,
+    retry_delay_seconds=2,
+    retry_condition_fn=may_help_to_retry,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def load_data(config: ExtractConfig, plans: Sequence[Reading | Rejected], load_id: str) -> tuple[Verdict, ...]:
+    """Load each file in a transaction of its own and return what became of it."""
+    logger = get_run_logger()
+    settings = read_settings()
+    path = warehouse_path(settings.state_dir, config.table.catalog)
+    verdicts: list[Verdict] = []
+    with open_warehouse(path, settings.warehouse_wait_seconds, logger.info) as connection:
+        loader = Loader(connection, config.table, load_id, config.batch_size if config.is_http else None)
+        for verdict in loader.load(plans):
+            verdicts.append(verdict)
+            logger.log(verdict.log_level, "%s", verdict)
+    if any(verdict.outcome is Outcome.LOADED for verdict in verdicts):
+        logger.info("Transaction committed successfully")
+    return tuple(verdicts)
+
+
+@flow(name="Enterprise Data Pipeline", persist_result=False)
+def data_pipeline(
+    source_url: str, target_table: str, batch_size: int = 500, arrival_id: str | None = None
+) -> State[Any]:
+    """Load the files of a source into a table, each exactly once per arrival.
+
+    `source_url` is http(s)://... or file:///... of a file or of an arrival's folder, `target_table` is
+    catalog.schema.table, `batch_size` is how many rows of an http source are inserted at a time. Without
+    `arrival_id` the run loads for itself. The run ends Failed when a file is rejected; the others are loaded then.
+    """
+    logger = get_run_logger()
+    logger.info("Pipeline execution started")
+    run_id = str(flow_run.id)
+    load_id = arrival_id or run_id
+    try:
+        with spool_folder(read_settings().spool_dir, run_id) as spool:
+            extraction = extract_data(source_url, target_table, batch_size, arrival_id, spool)
+            plans = transform_data(extraction)
+            verdicts = load_data(extraction.config, plans, load_id)
+    except PipelineError as error:
+        return Failed(message=str(error))
+    publish(load_id, verdicts, logger)
+    logger.info("Pipeline execution finished")
+    message = summary(verdicts)
+    return Failed(message=message) if has_rejected(verdicts) else Completed(message=message)
+
+
+if __name__ == "__main__":
+    from flows.sample_run import run_sample
+
+    run_sample(data_pipeline)

@@ -1,0 +1,29 @@
+"""From a file to how it is read, or to the reason why it cannot be."""
+
+import duckdb
+from duckdb import DuckDBPyConnection
+
+from flows.csv_reading import csv_reading
+from flows.json_reading import json_reading
+from flows.parquet_reading import parquet_reading
+from flows.reading import Reading
+from flows.rejection_reason import UNREADABLE, reason_of
+from flows.source_file import FileFormat, Rejected, SourceFile
+
+
+def read_plan(connection: DuckDBPyConnection, file: SourceFile, *, whole: bool = False) -> Reading | Rejected:
+    """Return how a file is read, from a sample of its rows or from all of them, or why it is rejected."""
+    try:
+        return _reading(connection, file, whole=whole)
+    except (*UNREADABLE, duckdb.IOException) as error:
+        return Rejected(file.name, file.size, reason_of(error, file))
+
+
+def _reading(connection: DuckDBPyConnection, file: SourceFile, *, whole: bool) -> Reading:
+    match file.format:
+        case FileFormat.CSV | FileFormat.TSV:
+            return csv_reading(connection, file, whole=whole)
+        case FileFormat.JSON | FileFormat.NDJSON:
+            return json_reading(connection, file, whole=whole)
+        case FileFormat.PARQUET:
+            return parquet_reading(connection, file)

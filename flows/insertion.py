@@ -1,0 +1,77 @@
+"""Putting a file's rows into the table, each with the file's and the arrival's name and the time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from duckdb import DuckDBPyConnection
+
+from flows.column_types import Conversion
+from flows.misfit import converted
+from flows.quoting import identifier
+from flows.reading import Reading
+from flows.target_table import RESERVED_COLUMNS, TableColumn, TargetTable
+
+_INCOMING = "temp.main.incoming"
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One file's way into the table: which column of the file goes where, and how."""
+
+    reading: Reading
+    table: TargetTable
+    existing: Mapping[str, TableColumn]
+    """The columns that the table has already, by their lower-case names."""
+    conversions: tuple[Conversion, ...]
+
+    @property
+    def scan(self) -> str:
+        """The query of the file's rows."""
+        return self.reading.scan([conversion.read_type for conversion in self.conversions])
+
+    def insert(
+        self, connection: DuckDBPyConnection, arrival_id: str, at: datetime, batch_size: int | None = None
+    ) -> int:
+        """Add the columns that the table lacks, insert the rows, return how many.
+
+        Bulk, or `batch_size` rows at a time by way of a temporary table. Raises duckdb.Error.
+        """
+        wanted = {one.column: one.target_type for one in self.conversions if one.is_new}
+        self.table.grow(connection, self.existing, wanted)
+        if not self.conversions:
+            return 0
+        extra = [arrival_id, self.reading.file.name, at]
+        rows = converted(self.scan, self.conversions)
+        if batch_size is None:
+            return self._insert(connection, rows, extra)
+        numbered = f"SELECT row_number() OVER () AS row, * FROM ({rows})"
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {numbered}")
+        inserted = 0
+        while batch := self._insert(connection, _window(inserted, batch_size), extra):
+            inserted += batch
+        connection.execute(f"DROP TABLE {_INCOMING}")
+        return inserted
+
+    def _insert(self, connection: DuckDBPyConnection, rows: str, extra: Sequence[str | datetime]) -> int:
+        names = [*(conversion.column for conversion in self.conversions), *RESERVED_COLUMNS]
+        columns = ", ".join(identifier(name) for name in names)
+        query = f"INSERT INTO {self.table.sql} ({columns}) SELECT *, ?, ?, ? FROM ({rows})"
+        return connection.execute(query, extra).fetchall()[0][0]
+
+
+def planned(connection: DuckDBPyConnection, reading: Reading, table: TargetTable) -> Insertion:
+    """Match the columns of a file with those that the table has; the others are new."""
+    existing = table.columns(connection)
+    conversions: list[Conversion] = []
+    for column in reading.columns:
+        there = existing.get(column.name.lower())
+        target_type = there.type if there else column.new_type
+        read_type = reading.read_type(column, target_type)
+        conversions.append(Conversion(column.name, read_type, target_type, is_new=there is None))
+    return Insertion(reading, table, existing, tuple(conversions))
+
+
+def _window(start: int, size: int) -> str:
+    """Return the query of some rows of the temporary table; DuckDB skips the blocks that have none of them."""
+    return f"SELECT * EXCLUDE (row) FROM {_INCOMING} WHERE row > {start} AND row <= {start + size}"

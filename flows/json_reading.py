@@ -1,0 +1,106 @@
+"""How JSON and NDJSON files are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from duckdb import DuckDBPyConnection
+
+from flows.column_names import check_names
+from flows.column_types import JSON, MOMENT_TYPES, NUMBER_TYPES, TEXT
+from flows.failures import RejectionError
+from flows.quoting import identifier, literal, path_literal
+from flows.reading import SAMPLE_ROWS, FileColumn, raw
+from flows.source_file import FileFormat, SourceFile
+from flows.text_types import types_of_texts
+
+_CANDIDATES = {
+    "BIGINT": NUMBER_TYPES,
+    "UBIGINT": NUMBER_TYPES,
+    "DOUBLE": NUMBER_TYPES,
+    "BOOLEAN": ("BOOLEAN",),
+    "VARCHAR": MOMENT_TYPES,
+}
+"""What a JSON value may become in a table, by what `json_type` calls it; objects and arrays stay JSON."""
+
+
+@dataclass(frozen=True)
+class JsonReading:
+    """Values are read as texts, and as JSON where they go into a JSON column."""
+
+    file: SourceFile
+    columns: tuple[FileColumn, ...] = ()
+    is_sampled: bool = False
+
+    def read_type(self, column: FileColumn, target_type: str) -> str:
+        """Return JSON for a JSON column, which keeps a text's quotes, and VARCHAR for all others."""
+        return JSON if target_type == JSON else TEXT
+
+    def scan(self, read_types: Sequence[str]) -> str:
+        """Return the query of the rows; see `Reading`."""
+        names = [column.name for column in self.columns]
+        typed = zip(names, read_types, strict=True)
+        columns = ", ".join(f"{literal(name)}: {literal(type_)}" for name, type_ in typed)
+        selected = ", ".join(f"{identifier(name)} AS {raw(at)}" for at, name in enumerate(names))
+        return f"SELECT {selected} FROM {_read_json(self.file, columns, 'true')}"
+
+
+def json_reading(connection: DuckDBPyConnection, file: SourceFile, *, whole: bool) -> JsonReading:
+    """Find out how to read a JSON array, NDJSON or JSON objects in a row.
+
+    All records are asked for their keys, as a key that is not known beforehand would be dropped silently; the values'
+    types come from a sample of the records or from all of them. Raises RejectionError, and duckdb.Error for a file
+    that cannot be read.
+    """
+    names = _keys(connection, file)
+    if not names:
+        return JsonReading(file)
+    check_names(names)
+    limit = None if whole else SAMPLE_ROWS
+    plain = JsonReading(file, tuple(FileColumn(name, JSON) for name in names))
+    candidates = [_candidates(kinds) for kinds in _kinds(connection, plain, limit)]
+    texts = plain.scan([TEXT] * len(names))
+    rows, types = types_of_texts(connection, texts, [types or () for types in candidates], limit)
+    columns = tuple(
+        FileColumn(name, JSON if possible is None else type_)
+        for name, possible, type_ in zip(names, candidates, types, strict=True)
+    )
+    return JsonReading(file, columns, is_sampled=rows == limit)
+
+
+def _keys(connection: DuckDBPyConnection, file: SourceFile) -> list[str]:
+    """Return the keys of all records, in the order in which records have them."""
+    table = _read_json(file, "'record': 'JSON'", "false")
+    found = connection.execute(
+        "SELECT key, min(position) AS first FROM (SELECT unnest(keys) AS key, generate_subscripts(keys, 1) AS position"
+        f" FROM (SELECT if(json_type(record) = 'OBJECT', json_keys(record), [NULL]) AS keys FROM {table}))"
+        " GROUP BY key ORDER BY first, key"
+    ).fetchall()
+    names = [key for key, _ in found]
+    if not all(names):
+        raise RejectionError("expected JSON objects with named fields, one for each row")
+    return names
+
+
+def _kinds(connection: DuckDBPyConnection, reading: JsonReading, limit: int | None) -> list[list[str]]:
+    """Return for each column which kinds of JSON values it has, nulls left out."""
+    rows = reading.scan([JSON] * len(reading.columns)) + ("" if limit is None else f" LIMIT {limit}")
+    kinds = ", ".join(f"list(DISTINCT json_type({raw(at)}))" for at in range(len(reading.columns)))
+    return [
+        [kind for kind in found or () if kind not in {None, "NULL"}]
+        for found in connection.execute(f"SELECT {kinds} FROM ({rows})").fetchall()[0]
+    ]
+
+
+def _candidates(kinds: Sequence[str]) -> tuple[str, ...] | None:
+    """Return what a column may become; None for JSON, which objects, arrays and mixtures stay."""
+    possible = {_CANDIDATES.get(kind) for kind in kinds}
+    return possible.pop() if len(possible) == 1 else (() if not possible else None)
+
+
+def _read_json(file: SourceFile, columns: str, records: str) -> str:
+    layout = "newline_delimited" if file.format is FileFormat.NDJSON else "auto"
+    compression = "gzip" if file.is_gzipped else "none"
+    return (
+        f"read_json({path_literal(file.path)}, format = '{layout}', records = '{records}',"
+        f" compression = '{compression}', hive_partitioning = false, columns = {{{columns}}})"
+    )

@@ -1,0 +1,47 @@
+"""Load keys: what has been loaded already, written in the same transaction as the rows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from duckdb import DuckDBPyConnection
+
+from flows.quoting import identifier
+from flows.target_table import TargetTable
+
+
+@dataclass(frozen=True)
+class LoadKey:
+    """One file of one arrival; it goes into one table once."""
+
+    arrival_id: str
+    file_name: str
+    target_table: str
+
+
+def create_loads(connection: DuckDBPyConnection, table: TargetTable) -> None:
+    """Create the target's schema and the table of its load keys, if they are not there."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(table.catalog)}.{identifier(table.schema)}")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {table.loads_sql} (arrival_id VARCHAR, file_name VARCHAR, target_table VARCHAR,"
+        " rows BIGINT NOT NULL, bytes BIGINT NOT NULL, loaded_at TIMESTAMP WITH TIME ZONE NOT NULL,"
+        " PRIMARY KEY (arrival_id, file_name, target_table))"
+    )
+
+
+def loaded_rows(connection: DuckDBPyConnection, table: TargetTable, key: LoadKey) -> int | None:
+    """Return how many rows were loaded under a key; None if it has not been loaded."""
+    found = connection.execute(
+        f"SELECT rows FROM {table.loads_sql} WHERE arrival_id = ? AND file_name = ? AND target_table = ?",
+        [key.arrival_id, key.file_name, key.target_table],
+    ).fetchone()
+    return None if found is None else found[0]
+
+
+def record_load(
+    connection: DuckDBPyConnection, table: TargetTable, key: LoadKey, *, rows: int, size: int, at: datetime
+) -> None:
+    """Write a key; `size` is in bytes."""
+    connection.execute(
+        f"INSERT INTO {table.loads_sql} VALUES (?, ?, ?, ?, ?, ?)",
+        [key.arrival_id, key.file_name, key.target_table, rows, size, at],
+    )

@@ -1,0 +1,42 @@
+"""The table artifact in which a run tells, file by file, what it did; the sensor learns the outcomes from it."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.artifacts import create_table_artifact
+from tenacity import Retrying, stop_after_attempt, wait_exponential_jitter
+
+from flows.verdict import Verdict
+
+ARTIFACT_KEY = "arrival-{}"
+"""The artifact's key: of the arrival, or of the run when it loads for itself."""
+
+
+def report_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Return the table's rows; their keys are a contract with the sensor."""
+    return [
+        {
+            "file": verdict.file,
+            "outcome": verdict.outcome.value,
+            "rows": verdict.rows,
+            "bytes": verdict.bytes,
+            "seconds": verdict.seconds,
+            "reason": verdict.reason,
+        }
+        for verdict in verdicts
+    ]
+
+
+def publish(load_id: str, verdicts: Sequence[Verdict], logger: "logging.Logger | logging.LoggerAdapter[Any]") -> None:
+    """Write the artifact; when that fails it is logged and no more: the rows are in the warehouse all the same."""
+    retrying = Retrying(stop=stop_after_attempt(3), wait=wait_exponential_jitter(0.5), reraise=True)
+    try:
+        retrying(
+            create_table_artifact,
+            table=report_rows(verdicts),
+            key=ARTIFACT_KEY.format(load_id),
+            description="What became of each file.",
+        )
+    except Exception as error:  # noqa: BLE001 - nothing that can go wrong here may undo a load
+        logger.warning("the report of the files could not be written to Prefect: %s", error)

@@ -1,0 +1,103 @@
+"""Loading one file: its rows, the columns they need and its load key in one transaction, or nothing."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+from duckdb import DuckDBPyConnection
+
+from flows.failures import RejectionError
+from flows.file_reader import read_plan
+from flows.insertion import Insertion, planned
+from flows.load_keys import LoadKey, create_loads, loaded_rows, record_load
+from flows.misfit import MISFIT, describe_misfit
+from flows.reading import Reading
+from flows.rejection_reason import UNREADABLE, one_line, reason_of
+from flows.source_file import Rejected
+from flows.target_table import TargetTable
+from flows.verdict import Outcome, Verdict
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads the files of one arrival into one table."""
+
+    connection: DuckDBPyConnection
+    table: TargetTable
+    arrival_id: str
+    batch_size: int | None = None
+    """How many rows are inserted at a time; None: all of a file at once, which is fastest."""
+
+    def load(self, plans: Sequence[Reading | Rejected]) -> Iterator[Verdict]:
+        """Load one file after the other and yield what became of each.
+
+        Raises duckdb.Error for what is no file's fault, such as a full disk; the files before are loaded then.
+        """
+        create_loads(self.connection, self.table)
+        for plan in plans:
+            yield self._rejected(plan) if isinstance(plan, Rejected) else self._loaded_once(plan)
+
+    def _rejected(self, plan: Rejected) -> Verdict:
+        return Verdict(plan.name, Outcome.REJECTED, 0, plan.size, 0.0, plan.reason)
+
+    def _loaded_once(self, reading: Reading) -> Verdict:
+        began = time.monotonic()
+        file = reading.file
+        key = LoadKey(self.arrival_id, file.name, str(self.table))
+        rows = loaded_rows(self.connection, self.table, key)
+        outcome, reason = Outcome.SKIPPED, None
+        if rows is None:
+            try:
+                outcome, rows = Outcome.LOADED, self._load(reading, key)
+            except RejectionError as rejection:
+                outcome, rows, reason = Outcome.REJECTED, 0, one_line(str(rejection))
+        return Verdict(file.name, outcome, rows, file.size, round(time.monotonic() - began, 3), reason)
+
+    def _load(self, reading: Reading, key: LoadKey) -> int:
+        """Load a file and return its rows; raises RejectionError, and then has changed nothing."""
+        try:
+            return self._transaction(reading, key)
+        except _MisfitError as misfit:
+            if not reading.is_sampled:
+                raise RejectionError(self._described(misfit.insertion)) from None
+        # A new column may be of another type than its first rows say: ask all of them, once.
+        plan = read_plan(self.connection, reading.file, whole=True)
+        if isinstance(plan, Rejected):
+            raise RejectionError(plan.reason)
+        return self._load(plan, key)
+
+    def _transaction(self, reading: Reading, key: LoadKey) -> int:
+        now = datetime.now(UTC)
+        self.connection.begin()
+        insertion = planned(self.connection, reading, self.table)
+        try:
+            rows = insertion.insert(self.connection, self.arrival_id, now, self.batch_size)
+            record_load(self.connection, self.table, key, rows=rows, size=reading.file.size, at=now)
+            self.connection.commit()
+        except BaseException as error:
+            self.connection.rollback()
+            if MISFIT in str(error):
+                raise _MisfitError(insertion) from None
+            if isinstance(error, UNREADABLE) or _is_about(error, reading):
+                raise RejectionError(reason_of(error, reading.file)) from None
+            raise
+        return rows
+
+    def _described(self, insertion: Insertion) -> str:
+        said = describe_misfit(self.connection, insertion.reading, insertion.scan, insertion.conversions)
+        return said or MISFIT
+
+
+class _MisfitError(Exception):
+    """A value does not fit its column; which one, nobody has looked yet."""
+
+    def __init__(self, insertion: Insertion) -> None:
+        super().__init__(MISFIT)
+        self.insertion = insertion
+
+
+def _is_about(error: BaseException, reading: Reading) -> bool:
+    """Tell whether it is the file that cannot be read, rather than the warehouse that cannot be written."""
+    return isinstance(error, duckdb.IOException) and reading.file.path.name in str(error)

@@ -1,0 +1,42 @@
+"""What the environment and the `.env` file say about where the flow keeps things."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flows.failures import PermanentError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class PipelineSettings(BaseSettings):
+    """Every field is an environment variable of the same name in capitals, which wins over the `.env` file."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True)
+
+    state_dir: Path = Path("data")
+    """Where everything is kept; a relative path is taken from the project's root."""
+    warehouse_wait_seconds: float = Field(default=600.0, ge=0)
+    """How long a run waits for another that has the warehouse open."""
+
+    @field_validator("state_dir")
+    @classmethod
+    def _from_project_root(cls, path: Path) -> Path:
+        return (PROJECT_ROOT / path.expanduser()).resolve()
+
+    @property
+    def spool_dir(self) -> Path:
+        """The folder below which downloads are kept while they are loaded."""
+        return self.state_dir / "spool"
+
+
+def read_settings() -> PipelineSettings:
+    """Read the settings; raises PermanentError with every bad value at once."""
+    env_file = Path(os.environ.get("ENV_FILE") or PROJECT_ROOT / ".env")
+    try:
+        return PipelineSettings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
+    except ValidationError as error:
+        problems = [f"{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors(include_input=False)]
+        raise PermanentError("check the environment and .env: " + "; ".join(problems)) from None

@@ -1,0 +1,50 @@
+"""How a file is read: what every format must be able to tell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flows.source_file import SourceFile
+
+SAMPLE_ROWS = 20_480
+"""How many rows tell what a column of texts holds, as in DuckDB; all of them are asked when one disagrees later."""
+
+
+@dataclass(frozen=True)
+class FileColumn:
+    """A column of a file, and the type that it gets if the table does not have it yet."""
+
+    name: str
+    new_type: str
+
+
+class Reading(Protocol):
+    """How DuckDB reads one file."""
+
+    @property
+    def file(self) -> SourceFile:
+        """The file that is read."""
+        ...
+
+    @property
+    def columns(self) -> tuple[FileColumn, ...]:
+        """The columns in their order; none when the file does not tell their types (it has no rows)."""
+        ...
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether rows that were not looked at may disagree with the columns' types."""
+        ...
+
+    def read_type(self, column: FileColumn, target_type: str) -> str:
+        """Return the type that the reader gives a column which goes into a column of the target's type."""
+        ...
+
+    def scan(self, read_types: Sequence[str]) -> str:
+        """Return a query of the file's rows in their order; its columns are named raw0, raw1 and so on."""
+        ...
+
+
+def raw(position: int) -> str:
+    """Return the name of a scan's column."""
+    return f"raw{position}"

@@ -1,0 +1,81 @@
+"""Why a file is rejected, in one line: line, row, column and value where the reader gives them.
+
+DuckDB's messages come with a page of hints and the file's whole path. These facts of it are what somebody needs who
+has to mend the file.
+"""
+
+import re
+import zlib
+
+import duckdb
+
+from flows.failures import RejectionError
+from flows.source_file import SourceFile
+
+UNREADABLE = (
+    RejectionError,
+    OSError,
+    EOFError,
+    UnicodeDecodeError,
+    zlib.error,
+    duckdb.DataError,
+    duckdb.IntegrityError,
+    duckdb.ProgrammingError,
+    duckdb.NotSupportedError,
+    duckdb.DependencyException,
+)
+"""The errors that are a file's own fault; all others are the machine's, and trying again may help."""
+
+_LONGEST = 300
+_CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
+_CSV_PROBLEMS = (
+    (re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)"), r"expected \1 columns, got \2"),
+    (re.compile(r"Value with unterminated quote found"), "a quote is opened and not closed, or closed too early"),
+    (re.compile(r"Invalid unicode"), "not UTF-8 text; save the file as UTF-8"),
+    (re.compile(r"Maximum line size of (\d+) bytes exceeded"), r"longer than \1 bytes"),
+)
+_INVALID_STATE = re.compile("CSV Parser state machine reached an invalid state")
+_JSON = re.compile(
+    r"Malformed JSON in file .*?, at byte (\d+) in (line|record/value) (\d+): ([^\n]*?)\.? *$", re.MULTILINE
+)
+
+
+def reason_of(error: BaseException, file: SourceFile) -> str:
+    """Return the reason why a file is rejected, without its name and path."""
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8 text; save the file as UTF-8"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    message = str(error)
+    return one_line(_csv_reason(message) or _json_reason(message) or _first_line(message, file))
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, shortened where it is very long."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+
+
+def _csv_reason(message: str) -> str | None:
+    if _INVALID_STATE.search(message):
+        return "not a proper CSV file: quotes do not match, or lines end in different ways"
+    line = _CSV_LINE.search(message)
+    if line is None:
+        return None
+    problems = (found.expand(said) for pattern, said in _CSV_PROBLEMS if (found := pattern.search(message)))
+    return f"line {line[1]}: {next(problems, 'cannot be parsed')}"
+
+
+def _json_reason(message: str) -> str | None:
+    found = _JSON.search(message)
+    if found is None:
+        return None
+    byte, place, number, problem = found.groups()
+    # DuckDB 2.0 counts the broken record before it names it: the second is called the third (measured).
+    return f"{'line' if place == 'line' else 'record'} {int(number) - 1}, byte {byte}: {problem}"
+
+
+def _first_line(message: str, file: SourceFile) -> str:
+    """Return a message's first line, without the kind of error in front and the path within."""
+    line = message.strip().split("\n")[0].replace(str(file.path), file.name)
+    return re.sub(r"^[\w ]*Error: ", "", line) or "cannot be read"

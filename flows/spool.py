@@ -1,0 +1,32 @@
+"""Where downloads are kept while they are loaded."""
+
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FORGOTTEN_SECONDS = 7 * 24 * 3600
+"""A folder that old was left by a run that was killed."""
+
+
+@contextmanager
+def spool_folder(root: Path, run_id: str) -> Generator[Path, None, None]:
+    """Give a run a folder below `root` and remove it afterwards, also when the run fails."""
+    folder = root / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_forgotten(root)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_forgotten(root: Path) -> None:
+    for folder in root.iterdir():
+        try:
+            is_forgotten = time.time() - folder.stat().st_mtime > _FORGOTTEN_SECONDS
+        except FileNotFoundError:  # another run has just ended
+            continue
+        if is_forgotten:
+            shutil.rmtree(folder, ignore_errors=True)
