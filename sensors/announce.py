@@ -1,0 +1,81 @@
+"""Announcing: each staged arrival is told to Prefect by an event, and the server confirms that it has it."""
+
+import logging
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sensors.clock import Clock
+from sensors.ledger import Ledger, announcements, arrivals
+from sensors.ledger.announcements import Announcement
+from sensors.ledger.arrivals import Arrival
+from sensors.prefect_api import ApiError, Event, NotReachedError, PrefectApi
+
+logger = logging.getLogger(__name__)
+
+EVENT = "inbox.arrival.ready"
+NO_ANSWER_PAUSE = timedelta(seconds=2)
+"""How long to wait after the server did not confirm an event."""
+
+
+@dataclass(frozen=True)
+class Announcer:
+    """Announces the arrivals whose time has come."""
+
+    ledger: Ledger
+    api: PrefectApi
+    clock: Clock
+
+    def step(self) -> bool:
+        """Announce every arrival that is due; say whether there was one.
+
+        Raises NotReachedError while there is no server to announce to.
+        """
+        due = arrivals.to_announce(self.ledger, self.clock.utc())
+        for arrival in due:
+            self._announce(arrival)
+        return bool(due)
+
+    def _announce(self, arrival: Arrival) -> None:
+        now = self.clock.utc()
+        announcement = Announcement(str(uuid.uuid4()), arrival.id, arrival.attempt + 1, now)
+        names, size = arrivals.contents(self.ledger, arrival.id)
+        event = Event(
+            id=announcement.event_id,
+            event=EVENT,
+            occurred=now,
+            # The automation runs once for each resource id, so it has to be the arrival's own.
+            resource={
+                "prefect.resource.id": f"inbox.arrival.{arrival.id}",
+                "prefect.resource.name": arrival.id,
+                "inbox": arrival.inbox,
+            },
+            payload={
+                "arrival_id": arrival.id,
+                "inbox": arrival.inbox,
+                "attempt": announcement.attempt,
+                "source_url": arrival.folder.as_uri(),
+                "files": names,
+                "bytes": size,
+            },
+        )
+        if not announcements.record_intent(self.ledger, announcement):
+            return
+        try:
+            self.api.emit([event])
+        except NotReachedError:
+            announcements.forget_intent(self.ledger, announcement)
+            raise
+        except ApiError as error:
+            # The server may have it all the same, so its receipt is looked for from now on.
+            logger.warning("arrival %s: the server did not take its event: %s", arrival.id, error)
+            announcements.record_unannounced(self.ledger, arrival.id, now + NO_ANSWER_PAUSE, str(error))
+            return
+        announcements.record_confirmed(self.ledger, announcement.event_id, self.clock.utc())
+        logger.info(
+            "arrival %s: announced (attempt %d), %d files, %d bytes",
+            arrival.id,
+            announcement.attempt,
+            len(names),
+            size,
+        )

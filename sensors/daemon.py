@@ -1,0 +1,132 @@
+"""The sensor as a daemon: one loop takes files in, one deals with Prefect, and a port says how they are."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from filelock import FileLock, Timeout
+
+from sensors import pace
+from sensors.announce import Announcer
+from sensors.clock import Clock
+from sensors.failed import FailedFolder
+from sensors.health import health_page
+from sensors.inbox import Inbox, read_inboxes
+from sensors.intake import Intake
+from sensors.ledger import Ledger, arrivals
+from sensors.ledger.states import ArrivalState
+from sensors.loop import Loop
+from sensors.outcome import Follower
+from sensors.prefect_api import PrefectApi
+from sensors.receipts import ReceiptClerk
+from sensors.settings import Settings
+from sensors.stage import Stager
+from sensors.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+
+class SensorRunningError(Exception):
+    """Another sensor works on this state folder."""
+
+
+def run(settings: Settings) -> None:
+    """Run the sensor until SIGTERM or SIGINT.
+
+    Raises InboxesError, LedgerError, SensorRunningError before anything is started.
+    """
+    _log_to_standard_error()
+    inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{settings.ledger_path}.lock", blocking=False)
+    try:
+        with lock:
+            Ledger(settings.ledger_path).close()  # says now, not in a loop, if it cannot be used
+            app = FastAPI(title="sensor", lifespan=_lifespan(settings, inboxes), openapi_url=None)
+            uvicorn.run(app, host="127.0.0.1", port=settings.sensor_port, log_config=None, access_log=False)
+    except Timeout as error:
+        raise SensorRunningError(
+            f"another sensor works on {settings.state_dir}; stop it, or give this one another STATE_DIR"
+        ) from error
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%d %H:%M:%S%z"
+    )
+    for noisy in ("httpx", "uvicorn", "watchdog"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...]):
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        clock = Clock()
+        prefect = Loop("prefect", PrefectSide(settings, clock).step, clock)
+        watches = {inbox.name: _watch(inbox) for inbox in inboxes}
+        # A loop for each inbox: a folder that cannot be read holds up no other.
+        loops = [
+            prefect,
+            *(_intake_loop(settings, inbox, watches[inbox.name], prefect, clock) for inbox in inboxes),
+        ]
+        app.include_router(health_page(loops, watches))
+        for loop in loops:
+            loop.start()
+        logger.info("watching %s", ", ".join(str(inbox.path) for inbox in inboxes))
+        yield
+        for loop in loops:
+            loop.stop()
+        for loop in loops:
+            loop.join(timeout=3)
+        for watch in watches.values():
+            watch.stop()
+
+    return lifespan
+
+
+def _watch(inbox: Inbox) -> Watch:
+    inbox.path.mkdir(parents=True, exist_ok=True)
+    return Watch(inbox.path)
+
+
+def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, prefect: Loop, clock: Clock) -> Loop:
+    ledger = Ledger(settings.ledger_path)
+    intake = Intake(inbox, watch, ledger, Stager(ledger, settings.arrivals_dir, clock), clock)
+
+    def step() -> float:
+        done = intake.step()
+        if done.found_work:
+            prefect.wake.set()
+        return done.look_again_in
+
+    loop = Loop(f"inbox {inbox.name}", step, clock)
+    watch.start(loop.wake)
+    return loop
+
+
+class PrefectSide:
+    """The loop's step that announces, looks up receipts and follows runs."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._ledger = Ledger(settings.ledger_path)
+        api = PrefectApi(settings.prefect_url, settings.auth_string)
+        self._announcer = Announcer(self._ledger, api, clock)
+        self._clerk = ReceiptClerk(self._ledger, api, clock)
+        failed = FailedFolder(self._ledger, settings.failed_dir)
+        failed.show_all()
+        self._follower = Follower(self._ledger, api, failed, clock)
+        self._clock = clock
+
+    def step(self) -> float:
+        """Take one step of each kind; return the seconds until Prefect should be asked again."""
+        if any([self._announcer.step(), self._clerk.step(), self._follower.step()]):
+            return 0.0
+        now = self._clock.utc()
+        waiting_since = [
+            one.receipt_at or one.announced_at or now
+            for state in (ArrivalState.STAGED, ArrivalState.ANNOUNCED, ArrivalState.RUNNING)
+            for one in arrivals.in_state(self._ledger, state)
+        ]
+        return pace.pause(waiting_since, now)

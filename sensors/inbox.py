@@ -1,0 +1,98 @@
+"""An inbox: a watched folder and its rules, as the configuration file gives them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+_TEXT = ("csv", "tsv", "json", "ndjson")
+DEFAULT_PATTERNS = (
+    *(f"*.{suffix}" for suffix in _TEXT),
+    "*.parquet",
+    *(f"*.{suffix}.gz" for suffix in _TEXT),
+)
+
+InboxName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+
+
+class Inbox(BaseModel):
+    """One watched folder and its rules; times are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: InboxName
+    path: Path
+    patterns: tuple[str, ...] = Field(default=DEFAULT_PATTERNS, min_length=1)
+    grace_seconds: float = Field(default=0.1, ge=0, le=3600)
+    """How long a file that was closed or renamed in must stay unchanged; a writer may open it again."""
+    quiet_seconds: float = Field(default=1.0, ge=0, le=86400)
+    """The same for a file of which neither was noticed, where the kernel proves that nobody writes it."""
+    unproven_quiet_seconds: float = Field(default=5.0, ge=0.5, le=86400)
+    """The same where nothing proves it: a network mount, somebody else's file."""
+    rescan_seconds: float = Field(default=5.0, ge=0.1, le=3600)
+    """The safety net: how often the folder is listed although no hint came."""
+    max_in_flight: int = Field(default=4, ge=1, le=1000)
+    """How many arrivals may be unfinished before settled files gather for the next one."""
+    max_files: int = Field(default=1000, ge=1, le=10_000)
+    max_bytes: int = Field(default=10 * 2**30, ge=1)
+
+
+class InboxesError(Exception):
+    """The configuration of the inboxes cannot be used; the message has a line for each mistake."""
+
+
+class _InboxesFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    inboxes: dict[InboxName, dict[str, Any]] = Field(min_length=1)
+
+
+def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
+    """Read the inboxes of a configuration file.
+
+    An inbox without a `path` is the folder of its name in `inbox_dir`; a relative one is taken from there.
+    Raises InboxesError with every mistake in the file at once.
+    """
+    try:
+        written = yaml.safe_load(file.read_text("utf-8"))
+    except OSError as error:
+        raise InboxesError(f"{file}: cannot be read ({error.strerror}); set INBOXES_FILE") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InboxesError(f"{file}: expected YAML, got: {error}") from error
+    try:
+        folders = _InboxesFile.model_validate(written).inboxes
+    except ValidationError as error:
+        raise InboxesError("\n".join(_mistakes(file, error, ()))) from error
+
+    inboxes: list[Inbox] = []
+    mistakes: list[str] = []
+    for name, rules in folders.items():
+        try:
+            path = inbox_dir / str(rules.get("path", name))
+            inboxes.append(Inbox.model_validate({**rules, "name": name, "path": path}))
+        except ValidationError as error:
+            mistakes += _mistakes(file, error, ("inboxes", name))
+    mistakes += _shared_folders(file, inboxes)
+    if mistakes:
+        raise InboxesError("\n".join(mistakes))
+    return tuple(inboxes)
+
+
+def _shared_folders(file: Path, inboxes: list[Inbox]) -> list[str]:
+    """Return a mistake for each inbox that lies in another one: both would take the same file."""
+    folders = {inbox.name: Path(inbox.path).resolve() for inbox in inboxes}
+    return [
+        f"{file}: inboxes.{name}.path: {folder} lies in inbox {other!r}; each inbox needs a folder of its own"
+        for name, folder in folders.items()
+        for other, outer in folders.items()
+        if name != other and (folder.is_relative_to(outer) and (folder != outer or name > other))
+    ]
+
+
+def _mistakes(file: Path, error: ValidationError, prefix: tuple[str, ...]) -> list[str]:
+    return [
+        f"{file}: {'.'.join(map(str, (*prefix, *mistake['loc']))) or 'the file'}: {mistake['msg']}"
+        f" (got {mistake['input']!r:.80})"
+        for mistake in error.errors()
+    ]

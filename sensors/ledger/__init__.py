@@ -1,0 +1,5 @@
+"""The ledger: every file and every arrival and the step it has reached."""
+
+from sensors.ledger.database import Ledger, LedgerError
+
+__all__ = ["Ledger", "LedgerError"]

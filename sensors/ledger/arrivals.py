@@ -1,0 +1,152 @@
+"""What the ledger says of arrivals: one function a state change, each conditional on the state before it."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sensors.identity import Identity
+from sensors.ledger.database import Ledger, moment, stamp
+from sensors.ledger.files import WaitingFile
+from sensors.ledger.states import ArrivalState
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One arrival as the ledger knows it."""
+
+    id: str
+    inbox: str
+    folder: Path
+    state: ArrivalState
+    attempt: int
+    announced_at: datetime | None
+    run_id: str | None
+    receipt_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ArrivalFile:
+    """A file that belongs to an arrival and is on its way into the arrival's folder."""
+
+    id: int
+    path: Path
+    name: str
+    identity: Identity
+
+
+def begin(ledger: Ledger, arrival: Arrival, files: Sequence[WaitingFile], now: datetime) -> int:
+    """Write down the intent to take settled files as an arrival; return how many it got.
+
+    A file that is not settled any more is left out; when none is left, nothing is written.
+    """
+    with ledger.transaction():
+        ledger.change(
+            "INSERT INTO arrivals (id, inbox, folder, state, created_at) VALUES (?, ?, ?, 'staging', ?)",
+            (arrival.id, arrival.inbox, str(arrival.folder), stamp(now)),
+        )
+        taken = ledger.change_many(
+            "UPDATE files SET state = 'staging', arrival_id = ? WHERE id = ? AND state = 'settled'",
+            [(arrival.id, file.id) for file in files],
+        )
+        if taken == 0:
+            ledger.change("DELETE FROM arrivals WHERE id = ?", (arrival.id,))
+        return taken
+
+
+def files_to_stage(ledger: Ledger, arrival_id: str) -> list[ArrivalFile]:
+    """Return the files of an arrival that are not known to be in its folder."""
+    return [
+        ArrivalFile(
+            row["id"],
+            Path(row["path"]),
+            row["name"],
+            Identity(int(row["device"]), int(row["inode"]), row["size"], row["mtime_ns"]),
+        )
+        for row in ledger.rows(
+            "SELECT * FROM files WHERE arrival_id = ? AND state = 'staging' ORDER BY id", (arrival_id,)
+        )
+    ]
+
+
+def finish_staging(
+    ledger: Ledger,
+    arrival_id: str,
+    staged: Sequence[int],
+    returned: Sequence[int],
+    gone: Sequence[int],
+    now: datetime,
+) -> None:
+    """Write down which files reached the arrival's folder, and hand the others back.
+
+    `returned` changed before they were taken and wait again; `gone` were taken away by their owner.
+    """
+    with ledger.transaction():
+        ledger.change_many(
+            "UPDATE files SET state = 'staged', staged_at = ? WHERE id = ? AND state = 'staging'",
+            [(stamp(now), id_) for id_ in staged],
+        )
+        ledger.change_many(
+            "UPDATE files SET state = 'seen', settled_at = NULL, arrival_id = NULL WHERE id = ? AND state = 'staging'",
+            [(id_,) for id_ in returned],
+        )
+        ledger.change_many(
+            "UPDATE files SET state = 'withdrawn', arrival_id = NULL, ended_at = ? WHERE id = ? AND state = 'staging'",
+            [(stamp(now), id_) for id_ in gone],
+        )
+        ledger.change(
+            "UPDATE arrivals SET state = 'staged', staged_at = :now WHERE id = :id AND state = 'staging'"
+            " AND EXISTS (SELECT 1 FROM files WHERE arrival_id = :id)",
+            {"now": stamp(now), "id": arrival_id},
+        )
+        ledger.change(
+            "DELETE FROM arrivals WHERE id = :id AND state = 'staging'"
+            " AND NOT EXISTS (SELECT 1 FROM files WHERE arrival_id = :id)",
+            {"id": arrival_id},
+        )
+
+
+def in_state(ledger: Ledger, state: ArrivalState) -> list[Arrival]:
+    """Return the arrivals in a state, in the order in which they were taken."""
+    return _arrivals(ledger.rows("SELECT * FROM arrivals WHERE state = ? ORDER BY created_at, id", (state,)))
+
+
+def to_announce(ledger: Ledger, now: datetime) -> list[Arrival]:
+    """Return the staged arrivals whose time to be announced has come, in the order in which they were taken."""
+    return _arrivals(
+        ledger.rows(
+            "SELECT * FROM arrivals WHERE state = 'staged' AND (announce_after IS NULL OR announce_after <= ?)"
+            " ORDER BY created_at, id",
+            (stamp(now),),
+        )
+    )
+
+
+def count_unfinished(ledger: Ledger, inbox: str) -> int:
+    """Return how many arrivals of an inbox have no outcome yet."""
+    return ledger.rows("SELECT count(*) FROM arrivals WHERE inbox = ? AND state NOT IN ('loaded', 'failed')", (inbox,))[
+        0
+    ][0]
+
+
+def contents(ledger: Ledger, arrival_id: str) -> tuple[list[str], int]:
+    """Return the names of an arrival's files, and their bytes in all."""
+    rows = ledger.rows("SELECT name, size FROM files WHERE arrival_id = ? ORDER BY id", (arrival_id,))
+    return [row["name"] for row in rows], sum(row["size"] for row in rows)
+
+
+def _arrivals(rows: list[sqlite3.Row]) -> list[Arrival]:
+    return [
+        Arrival(
+            id=row["id"],
+            inbox=row["inbox"],
+            folder=Path(row["folder"]),
+            state=ArrivalState(row["state"]),
+            attempt=row["attempt"],
+            announced_at=moment(row["announced_at"]),
+            run_id=row["run_id"],
+            receipt_at=moment(row["receipt_at"]),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,27 @@
+"""The steps that a file and an arrival can have reached; `schema.sql` mirrors them in its CHECKs."""
+
+from enum import StrEnum
+
+
+class FileState(StrEnum):
+    """The step that one dropped file has reached."""
+
+    SEEN = "seen"
+    SETTLED = "settled"
+    STAGING = "staging"
+    STAGED = "staged"
+    LOADED = "loaded"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    WITHDRAWN = "withdrawn"  # taken away by its owner before we took it
+
+
+class ArrivalState(StrEnum):
+    """The step that one arrival has reached."""
+
+    STAGING = "staging"
+    STAGED = "staged"
+    ANNOUNCED = "announced"
+    RUNNING = "running"
+    LOADED = "loaded"
+    FAILED = "failed"

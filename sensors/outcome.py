@@ -1,0 +1,101 @@
+"""Outcomes: the sensor follows its runs to their end and writes down what became of each file."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sensors.clock import Clock
+from sensors.failed import FailedFolder
+from sensors.ledger import Ledger, announcements, arrivals
+from sensors.ledger.announcements import FileOutcome
+from sensors.ledger.arrivals import Arrival
+from sensors.ledger.states import ArrivalState, FileState
+from sensors.prefect_api import PrefectApi, Run
+
+logger = logging.getLogger(__name__)
+
+CRASHED_LIMIT = 5
+"""How many of an arrival's runs may crash before that is its outcome: a crash is seldom the arrival's fault."""
+CRASHED_PAUSE = timedelta(seconds=2)
+
+ARTIFACT_KEY = "arrival-{}"
+"""The key of the table artifact in which a run tells, file by file, what it did."""
+
+_FILE_STATES = {
+    "loaded": FileState.LOADED,
+    "skipped": FileState.LOADED,  # its load key was there: an earlier run had loaded it
+    "rejected": FileState.REJECTED,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an arrival and of its files."""
+
+    state: ArrivalState
+    files: tuple[FileOutcome, ...]
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Follower:
+    """Follows the runs of arrivals to their end."""
+
+    ledger: Ledger
+    api: PrefectApi
+    failed: FailedFolder
+    clock: Clock
+
+    def step(self) -> bool:
+        """Write down every outcome that has come; say whether there was one. Raises ApiError."""
+        running = arrivals.in_state(self.ledger, ArrivalState.RUNNING)
+        if not running:
+            return False
+        runs = self.api.runs([arrival.run_id for arrival in running if arrival.run_id])
+        found = False
+        for arrival in running:
+            run = runs.get(arrival.run_id or "")
+            if run is None or run.ended:
+                found = self._end(arrival, run) or found
+        return found
+
+    def _end(self, arrival: Arrival, run: Run | None) -> bool:
+        now = self.clock.utc()
+        if run is not None and self._deserves_another(arrival, run):
+            logger.warning("arrival %s: run %s crashed, announcing again: %s", arrival.id, run.name, run.message)
+            reason = f"run {run.name} crashed: {run.message}"
+            return announcements.record_unannounced(self.ledger, arrival.id, now + CRASHED_PAUSE, reason)
+        table = None if run is None else self.api.table_artifact(ARTIFACT_KEY.format(arrival.id), run.id)
+        outcome = outcome_of(run, table or [])
+        if not announcements.record_outcome(self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now):
+            return False
+        self.failed.show(arrival.id)
+        logger.info("arrival %s: %s%s", arrival.id, outcome.state, f": {outcome.reason}" if outcome.reason else "")
+        return True
+
+    def _deserves_another(self, arrival: Arrival, run: Run) -> bool:
+        return run.state_type == "CRASHED" and announcements.count_runs(self.ledger, arrival.id) < CRASHED_LIMIT
+
+
+def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> Outcome:
+    """Return the outcome of an arrival whose run has ended, or is None because somebody deleted it.
+
+    `table` has the rows of the run's artifact: file, outcome, rows, reason.
+    """
+    if run is None:
+        return Outcome(ArrivalState.FAILED, (), "its run was deleted")
+    files = tuple(
+        FileOutcome(
+            str(row["file"]),
+            _FILE_STATES[row["outcome"]],
+            int(row.get("rows") or 0),
+            row.get("reason") or None,
+        )
+        for row in table
+        if row.get("outcome") in _FILE_STATES
+    )
+    if run.state_type == "COMPLETED":
+        return Outcome(ArrivalState.LOADED, files, None)
+    return Outcome(ArrivalState.FAILED, files, f"{run.state}: {run.message}" if run.message else run.state)

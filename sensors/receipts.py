@@ -1,0 +1,112 @@
+"""Receipts: which flow run did an announcement lead to? Without an answer the arrival is announced again."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sensors.clock import Clock
+from sensors.ledger import Ledger, announcements, arrivals
+from sensors.ledger.announcements import Announcement, Receipt
+from sensors.ledger.arrivals import Arrival
+from sensors.ledger.states import ArrivalState
+from sensors.prefect_api import PAGE, Event, PrefectApi
+
+logger = logging.getLogger(__name__)
+
+EXECUTED = "prefect.automation.action.executed"
+FAILED = "prefect.automation.action.failed"
+RUN_DEPLOYMENT = "run-deployment"
+FIRST_WAIT = timedelta(seconds=15)
+LONGEST_WAIT = timedelta(minutes=10)
+CLOCKS_APART = timedelta(minutes=1)
+"""Events are looked for from a little before the announcement on: the server may have another clock."""
+ASKED_AT_ONCE = PAGE // 4
+"""Announcements asked about in one request: each may have several events, and all have to fit a page."""
+EVENT_RESOURCE = "prefect.event."
+RUN_RESOURCE = "prefect.flow-run."
+
+
+def patience(attempt: int) -> timedelta:
+    """Return how long to wait for the receipt of the n-th announcement: twice as long each time."""
+    return min(FIRST_WAIT * 2 ** max(0, attempt - 1), LONGEST_WAIT)
+
+
+@dataclass(frozen=True)
+class ReceiptClerk:
+    """Looks receipts up, and has arrivals without one announced again."""
+
+    ledger: Ledger
+    api: PrefectApi
+    clock: Clock
+
+    def step(self) -> bool:
+        """Look up every receipt that is missing; say whether any came in. Raises ApiError."""
+        open_announcements = announcements.awaiting_receipt(self.ledger)
+        found = self._look_up(open_announcements) if open_announcements else 0
+        self._announce_again()
+        return found > 0
+
+    def _look_up(self, open_announcements: Sequence[Announcement]) -> int:
+        found = 0
+        for start in range(0, len(open_announcements), ASKED_AT_ONCE):
+            asked = {one.event_id: one for one in open_announcements[start : start + ASKED_AT_ONCE]}
+            events = self.api.events_related_to(
+                [EXECUTED, FAILED],
+                [f"{EVENT_RESOURCE}{event_id}" for event_id in asked],
+                since=min(one.intended_at for one in asked.values()) - CLOCKS_APART,
+            )
+            found += sum(self._take(event, asked) for event in events)
+        return found
+
+    def _take(self, event: Event, asked: dict[str, Announcement]) -> bool:
+        announcement = asked.get(announced_event(event))
+        if announcement is None:
+            return False
+        if event.payload.get("action_type") != RUN_DEPLOYMENT:
+            return False  # another automation reacts to arrivals as well; what became of that is not our matter
+        if event.event == FAILED:
+            reason = str(event.payload.get("reason", "the automation's action failed"))
+            announcements.record_failure(self.ledger, announcement.event_id, reason)
+            logger.warning("arrival %s: no run was started: %s", announcement.arrival_id, reason)
+            return False
+        receipt = receipt_in(event, announcement.event_id)
+        if receipt is None or not announcements.record_receipt(self.ledger, receipt, self.clock.utc()):
+            return False
+        logger.info("arrival %s: run %s (%s)", announcement.arrival_id, receipt.run_name, receipt.run_id)
+        return True
+
+    def _announce_again(self) -> None:
+        now = self.clock.utc()
+        for arrival in arrivals.in_state(self.ledger, ArrivalState.ANNOUNCED):
+            if is_overdue(arrival, now):
+                waited = patience(arrival.attempt)
+                announcements.record_unannounced(
+                    self.ledger,
+                    arrival.id,
+                    now,
+                    f"no run {waited.seconds} s after announcement {arrival.attempt}",
+                )
+                logger.warning("arrival %s: no receipt after %d s, announcing again", arrival.id, waited.seconds)
+
+
+def is_overdue(arrival: Arrival, now: datetime) -> bool:
+    """Return whether an announced arrival has waited long enough for its receipt."""
+    return arrival.announced_at is not None and now - arrival.announced_at >= patience(arrival.attempt)
+
+
+def announced_event(event: Event) -> str:
+    """Return the id of the event that triggered an automation's action, or an empty string."""
+    for resource in event.related:
+        if resource.get("prefect.resource.role") == "triggering-event":
+            return resource.get("prefect.resource.id", "").removeprefix(EVENT_RESOURCE)
+    return ""
+
+
+def receipt_in(event: Event, event_id: str) -> Receipt | None:
+    """Return the receipt that an executed action is for an announcement, or None if it started no run."""
+    for resource in event.related:
+        if resource.get("prefect.resource.role") == "flow-run":
+            run_id = resource.get("prefect.resource.id", "").removeprefix(RUN_RESOURCE)
+            return Receipt(event_id, run_id, resource.get("prefect.resource.name", ""))
+    return None

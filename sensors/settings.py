@@ -1,0 +1,97 @@
+"""What the environment and the `.env` file say about this installation."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Auth(StrEnum):
+    """Whether the API asks for credentials."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class Settings(BaseSettings):
+    """One stack's settings: where its state is and which ports it has.
+
+    Every field is an environment variable of the same name in capitals; the environment wins over the
+    `.env` file. A relative STATE_DIR or INBOXES_FILE is taken from the project's root, so that every command
+    means the same folder wherever it is typed.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True)
+
+    state_dir: Path = Path("data")
+    api_port: int = Field(default=4200, ge=1, le=65535)
+    sensor_port: int = Field(default=4201, ge=1, le=65535)
+    auth: Auth = Auth.ON
+    inboxes_file: Path = Path("sensors/inboxes.yaml")
+    notify_urls: str = Field(default="", repr=False)
+    prefect_api_url: str = ""
+    prefect_api_auth_string: SecretStr = SecretStr("")
+
+    @field_validator("state_dir", "inboxes_file")
+    @classmethod
+    def _from_project_root(cls, path: Path) -> Path:
+        return (PROJECT_ROOT / path.expanduser()).resolve()
+
+    @property
+    def api_url(self) -> str:
+        """The address of this stack's Prefect API."""
+        return f"http://127.0.0.1:{self.api_port}/api"
+
+    @property
+    def prefect_url(self) -> str:
+        """The address of the API that the sensor talks to: PREFECT_API_URL, or this stack's own."""
+        return self.prefect_api_url or self.api_url
+
+    @property
+    def auth_string(self) -> str | None:
+        """The API's credentials as `user:password`, or None: none are asked, or none were generated yet."""
+        return (self.prefect_api_auth_string.get_secret_value() or None) if self.auth is Auth.ON else None
+
+    @property
+    def inbox_dir(self) -> Path:
+        """The folder that holds one folder per inbox."""
+        return self.state_dir / "inbox"
+
+    @property
+    def arrivals_dir(self) -> Path:
+        """The folder of permanent addresses: `<date>/<arrival id>/<name>`."""
+        return self.state_dir / "arrivals"
+
+    @property
+    def failed_dir(self) -> Path:
+        """The folder of links to what needs a person."""
+        return self.state_dir / "failed"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The sensor's SQLite database."""
+        return self.state_dir / "ledger.db"
+
+    @property
+    def prefect_home(self) -> Path:
+        """Prefect's own folder, its database included."""
+        return self.state_dir / "prefect"
+
+    @property
+    def logs_dir(self) -> Path:
+        """One log file per service, and the alerts."""
+        return self.state_dir / "logs"
+
+
+def env_file() -> Path:
+    """Return the path of the `.env` file: ENV_FILE, or `.env` at the project's root."""
+    return Path(os.environ.get("ENV_FILE") or PROJECT_ROOT / ".env")
+
+
+def read_settings() -> Settings:
+    """Read the settings; raises pydantic.ValidationError with every bad value at once."""
+    return Settings(_env_file=env_file())  # pyright: ignore[reportCallIssue]

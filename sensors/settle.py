@@ -1,0 +1,67 @@
+"""Settling: when is a file complete? Decided from sightings, the kernel's word on writers, and a clock.
+
+1. A file that changed is not complete; only what stays as it is can be.
+2. A writer that has it open means it is not complete, however long it is quiet.
+3. Closed after writing, or renamed in, and unchanged for the grace period: complete. The grace is for writers
+   that open, append and close again and again.
+4. Neither was noticed (the sensor was not running, the hint was lost): the quiet period decides.
+5. Where the kernel cannot tell who writes (a network mount, another owner's file), hints prove nothing, and a
+   longer quiet period decides alone.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from sensors.identity import Identity
+
+
+class Writer(StrEnum):
+    """Whether the kernel knows of somebody who has the file open for writing."""
+
+    NONE = "none"
+    PRESENT = "present"
+    UNKNOWN = "unknown"
+
+
+class SettlingRules(Protocol):
+    """The rules that an inbox gives, in seconds."""
+
+    @property
+    def grace_seconds(self) -> float: ...
+    @property
+    def quiet_seconds(self) -> float: ...
+    @property
+    def unproven_quiet_seconds(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What was seen of one file so far; times are monotonic seconds."""
+
+    identity: Identity
+    unchanged_since: float
+    completed_at: float | None = None
+    """When it was last closed after writing, or renamed to its name."""
+
+
+def sight(before: Sighting | None, identity: Identity, now: float, *, completed: bool) -> Sighting:
+    """Return the sighting that follows `before` when the file is now seen with `identity`.
+
+    `completed` says that since then it was closed after writing, or renamed in.
+    """
+    if before is None or before.identity != identity:
+        # Without a hint of its own the change came after the last close: somebody is at it again.
+        return Sighting(identity, unchanged_since=now, completed_at=now if completed else None)
+    return replace(before, completed_at=now) if completed else before
+
+
+def complete_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> float | None:
+    """Return the time from which the file counts as complete if nothing changes, or None: not while written."""
+    if writer is Writer.PRESENT:
+        return None
+    if writer is Writer.UNKNOWN:
+        return sighting.unchanged_since + rules.unproven_quiet_seconds
+    if sighting.completed_at is None:
+        return sighting.unchanged_since + rules.quiet_seconds
+    return max(sighting.completed_at, sighting.unchanged_since) + rules.grace_seconds

@@ -1,0 +1,67 @@
+"""What the ledger knows that needs a person: files that were not loaded, and arrivals that get no run."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sensors.ledger import Ledger
+from sensors.ledger.states import FileState
+from sensors.settings import Settings
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that was not loaded, and why."""
+
+    name: str
+    inbox: str
+    state: FileState
+    reason: str
+    arrival_id: str | None
+    ended_at: datetime
+
+
+@dataclass(frozen=True)
+class StalledArrival:
+    """An arrival that was announced more than once and has no run."""
+
+    id: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """The latest bad files, the newest first, and every stalled arrival."""
+
+    files: tuple[BadFile, ...] = ()
+    arrivals: tuple[StalledArrival, ...] = ()
+
+
+def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
+    """Return what needs a person, at most `limit` files of it; works while the sensor is down. Raises LedgerError."""
+    if not settings.ledger_path.exists():
+        return Trouble()
+    with Ledger(settings.ledger_path, read_only=True) as ledger:
+        files = ledger.rows(
+            "SELECT * FROM files WHERE state IN ('rejected', 'failed') ORDER BY ended_at DESC, id DESC LIMIT ?",
+            (limit,),
+        )
+        arrivals = ledger.rows(
+            "SELECT a.id, a.attempt, coalesce((SELECT failure FROM announcements n WHERE n.arrival_id = a.id"
+            " AND failure IS NOT NULL ORDER BY n.attempt DESC LIMIT 1), a.reason, 'no receipt') AS reason"
+            " FROM arrivals a WHERE a.state IN ('staged', 'announced') AND a.attempt > 1 ORDER BY a.created_at"
+        )
+    return Trouble(
+        tuple(
+            BadFile(
+                row["name"],
+                row["inbox"],
+                FileState(row["state"]),
+                row["reason"] or "no reason was given",
+                row["arrival_id"],
+                datetime.fromisoformat(row["ended_at"]),
+            )
+            for row in files
+        ),
+        tuple(StalledArrival(row["id"], row["attempt"], row["reason"]) for row in arrivals),
+    )

@@ -1,0 +1,45 @@
+"""What several test modules need: a clock that is turned by hand, a ledger, an inbox."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sensors.clock import Clock
+from sensors.inbox import Inbox
+from sensors.ledger import Ledger
+
+
+@dataclass
+class HandClock:
+    """A clock that stands still until it is turned."""
+
+    now: datetime = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+    seconds: float = 1000.0
+    clock: Clock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(utc=lambda: self.now, monotonic=lambda: self.seconds)
+
+    def turn(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def hand_clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path):
+    with Ledger(tmp_path / "ledger.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    path = tmp_path / "inbox" / "metrics"
+    path.mkdir(parents=True)
+    return Inbox(name="metrics", path=path)

@@ -1,0 +1,166 @@
+"""The intake of one inbox, with real files, real hints, and a clock turned by hand."""
+
+import threading
+import time
+
+import pytest
+
+from sensors.intake import Intake
+from sensors.ledger import arrivals, files
+from sensors.ledger.journey import journey_of
+from sensors.ledger.states import FileState
+from sensors.stage import Stager
+from sensors.watch import Watch
+
+
+@pytest.fixture
+def wake():
+    return threading.Event()
+
+
+@pytest.fixture
+def watch(inbox, wake):
+    watch = Watch(inbox.path)
+    watch.start(wake)
+    yield watch
+    watch.stop()
+
+
+@pytest.fixture
+def intake(inbox, watch, ledger, tmp_path, hand_clock):
+    return new_intake(inbox, watch, ledger, tmp_path, hand_clock)
+
+
+def new_intake(inbox, watch, ledger, tmp_path, hand_clock) -> Intake:
+    return Intake(inbox, watch, ledger, Stager(ledger, tmp_path / "arrivals", hand_clock.clock), hand_clock.clock)
+
+
+def names_staged(tmp_path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "arrivals").glob("*/*/*"))
+
+
+def until_idle(intake, hand_clock, seconds: float) -> None:
+    """Let `seconds` pass on the clock in short steps."""
+    for _ in range(round(seconds / 0.05)):
+        hand_clock.turn(0.05)
+        intake.step()
+
+
+def test_a_file_that_was_written_and_closed_is_taken_after_the_grace_period(intake, inbox, wake, hand_clock, tmp_path):
+    intake.step()
+    (inbox.path / "a.csv").write_text("a\n1\n")
+    assert wake.wait(5), "closing the file is a hint"
+    intake.step()
+    assert names_staged(tmp_path) == []
+    hand_clock.turn(0.1)
+    assert intake.step().found_work
+    assert names_staged(tmp_path) == ["a.csv"]
+
+
+def test_a_file_that_was_renamed_in_is_taken_after_the_grace_period(intake, inbox, wake, hand_clock, tmp_path):
+    intake.step()
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "a.csv").rename(inbox.path / "a.csv")
+    assert wake.wait(5), "the rename is a hint"
+    until_idle(intake, hand_clock, 0.2)
+    assert names_staged(tmp_path) == ["a.csv"]
+
+
+def test_a_file_that_was_there_before_is_taken_after_the_quiet_period(intake, inbox, hand_clock, tmp_path):
+    (inbox.path / "before.csv").write_text("a\n1\n")
+    intake.watch.fetch_completed()
+    fresh = new_intake(inbox, Watch(inbox.path), intake._ledger, tmp_path, hand_clock)
+    until_idle(fresh, hand_clock, 0.8)
+    assert names_staged(tmp_path) == []
+    until_idle(fresh, hand_clock, 0.4)
+    assert names_staged(tmp_path) == ["before.csv"]
+
+
+def test_a_file_is_not_taken_while_somebody_writes_it(intake, inbox, hand_clock, tmp_path):
+    with (inbox.path / "slow.csv").open("w") as slow:
+        slow.write("a\n")
+        slow.flush()
+        until_idle(intake, hand_clock, 20)
+        assert names_staged(tmp_path) == []
+        assert journey_of(intake._ledger, "slow.csv").state is FileState.SEEN
+    until_idle(intake, hand_clock, 2)
+    assert names_staged(tmp_path) == ["slow.csv"]
+
+
+def test_an_empty_file_waits_for_its_content(intake, inbox, hand_clock, tmp_path):
+    (inbox.path / "empty.csv").touch()
+    until_idle(intake, hand_clock, 20)
+    assert names_staged(tmp_path) == []
+    (inbox.path / "empty.csv").write_text("a\n1\n")
+    until_idle(intake, hand_clock, 7)
+    assert names_staged(tmp_path) == ["empty.csv"]
+
+
+def test_a_file_that_cannot_be_loaded_is_rejected_once_and_stays(intake, inbox, hand_clock, tmp_path):
+    (inbox.path / "report.pdf").write_text("%PDF")
+    until_idle(intake, hand_clock, 12)
+    rows = intake._ledger.rows("SELECT name, state, reason FROM files")
+    assert [(row["name"], row["state"]) for row in rows] == [("report.pdf", "rejected")]
+    again = new_intake(inbox, intake.watch, intake._ledger, tmp_path, hand_clock)
+    until_idle(again, hand_clock, 12)
+    assert len(intake._ledger.rows("SELECT * FROM files")) == 1
+    assert (inbox.path / "report.pdf").read_text() == "%PDF"
+
+
+def test_the_same_name_dropped_again_is_another_file(intake, inbox, hand_clock, tmp_path):
+    for text in ("first", "second"):
+        (inbox.path / "a.csv").write_text(text)
+        until_idle(intake, hand_clock, 7)
+    texts = sorted(path.read_text() for path in (tmp_path / "arrivals").glob("*/*/*"))
+    assert texts == ["first", "second"]
+
+
+def test_a_file_that_its_owner_takes_away_is_forgotten(intake, inbox, hand_clock):
+    path = inbox.path / "gone.csv"
+    with path.open("w") as opened:
+        opened.write("a")
+        opened.flush()
+        until_idle(intake, hand_clock, 6)
+        path.unlink()
+        until_idle(intake, hand_clock, 6)
+    assert journey_of(intake._ledger, "gone.csv").state is FileState.WITHDRAWN
+    assert files.waiting(intake._ledger, inbox.name) == []
+
+
+def test_files_that_waited_when_the_sensor_died_are_taken_by_the_next(intake, inbox, hand_clock, tmp_path):
+    held = inbox.model_copy(update={"max_in_flight": 1})
+    first = new_intake(held, intake.watch, intake._ledger, tmp_path, hand_clock)
+    for name in ("a", "b", "c"):
+        (inbox.path / f"{name}.csv").write_text("x\n1\n")
+        until_idle(first, hand_clock, 7)
+    assert names_staged(tmp_path) == ["a.csv"]
+    second = new_intake(inbox, intake.watch, intake._ledger, tmp_path, hand_clock)
+    until_idle(second, hand_clock, 7)
+    assert names_staged(tmp_path) == ["a.csv", "b.csv", "c.csv"]
+    assert arrivals.count_unfinished(intake._ledger, inbox.name) == 2
+
+
+def test_hints_that_are_lost_cost_time_and_no_file(intake, inbox, hand_clock, tmp_path):
+    intake.step()
+    for n in range(50):
+        (inbox.path / f"{n}.csv").write_text("x\n1\n")
+    deadline = time.monotonic() + 5
+    lost: set[str] = set()
+    while len(lost) < 50 and time.monotonic() < deadline:
+        lost |= intake.watch.fetch_completed()
+    assert len(lost) == 50
+    until_idle(intake, hand_clock, inbox.rescan_seconds + inbox.quiet_seconds + 0.1)
+    assert len(names_staged(tmp_path)) == 50
+
+
+def test_an_inbox_that_is_away_raises_and_is_scanned_when_it_is_back(intake, inbox, hand_clock, tmp_path):
+    intake.step()
+    away = inbox.path.with_name("away")
+    inbox.path.rename(away)
+    hand_clock.turn(inbox.rescan_seconds)
+    with pytest.raises(FileNotFoundError):
+        intake.step()
+    (away / "a.csv").write_text("x\n1\n")
+    away.rename(inbox.path)
+    until_idle(intake, hand_clock, 2)
+    assert names_staged(tmp_path) == ["a.csv"]

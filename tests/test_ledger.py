@@ -1,0 +1,174 @@
+"""The ledger: its states, its transactions, and that each step can be taken once."""
+
+import re
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files as resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from sensors.books import balance
+from sensors.identity import Identity
+from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files
+from sensors.ledger.announcements import Announcement, FileOutcome, Receipt
+from sensors.ledger.states import ArrivalState, FileState
+from sensors.stage import new_arrival
+
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("table", "states"), [("arrivals", ArrivalState), ("files", FileState)])
+def test_the_schema_knows_the_same_states_as_the_code(table, states):
+    schema = resources("sensors.ledger").joinpath("schema.sql").read_text()
+    (body,) = re.findall(rf"CREATE TABLE {table} \((.*?)\) STRICT;", schema, re.DOTALL)
+    (listed,) = re.findall(r"CHECK \(state IN \((.*?)\)\)", body, re.DOTALL)
+    assert set(re.findall(r"'(\w+)'", listed)) == set(states)
+
+
+def test_a_ledger_of_a_newer_version_is_not_touched(tmp_path):
+    path = tmp_path / "ledger.db"
+    Ledger(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(LedgerError, match="version 99, this program knows 1: update the program"):
+        Ledger(path)
+
+
+def test_a_file_that_is_no_ledger_says_what_to_do(tmp_path):
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"rubbish" * 1000)
+    with pytest.raises(LedgerError, match="put the file aside"):
+        Ledger(path)
+
+
+def test_what_was_begun_and_not_ended_is_undone(ledger):
+    def fail_half_way() -> None:
+        with ledger.transaction():
+            ledger.change(
+                "INSERT INTO arrivals (id, inbox, folder, state, created_at) VALUES ('a','b','c','staged','d')"
+            )
+            raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert ledger.rows("SELECT * FROM arrivals") == []
+
+
+def test_the_ledger_survives_a_power_cut(ledger):
+    assert ledger.rows("PRAGMA journal_mode")[0][0] == "wal"
+    assert ledger.rows("PRAGMA synchronous")[0][0] == 2  # FULL
+
+
+def test_an_inode_of_64_bits_is_kept(ledger):
+    identity = Identity(device=2**63, inode=2**64 - 1, size=1, mtime_ns=1)
+    files.record_seen(ledger, "metrics", [(Path("/inbox/a.csv"), identity)], NOW)
+    (file,) = files.waiting(ledger, "metrics")
+    assert file.identity == identity
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Files and arrivals driven through their steps in any order, late and double ones included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.ledger = Ledger(Path(self.folder.name) / "ledger.db")
+        self.now = NOW
+        self.dropped = 0
+        self.ended: dict[str, str] = {}
+
+    def teardown(self) -> None:
+        self.ledger.close()
+        self.folder.cleanup()
+
+    def tick(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+    @rule(count=st.integers(1, 4))
+    def drop(self, count: int) -> None:
+        new = [(Path(f"/inbox/{self.dropped + n}.csv"), Identity(1, self.dropped + n, 1, 1)) for n in range(count)]
+        assert files.record_seen(self.ledger, "metrics", new, self.tick()) == count
+        self.dropped += count
+        assert files.record_seen(self.ledger, "metrics", new, self.tick()) == 0
+
+    @rule()
+    def settle(self) -> None:
+        waiting = [file for file in files.waiting(self.ledger, "metrics") if file.state is FileState.SEEN]
+        assert files.record_settled(self.ledger, [(f.path, f.identity) for f in waiting], self.tick()) == len(waiting)
+
+    @rule(limit=st.integers(1, 5))
+    def begin(self, limit: int) -> None:
+        batch = files.settled(self.ledger, "metrics", limit)
+        arrival = new_arrival("metrics", Path("/arrivals"), self.tick())
+        assert arrivals.begin(self.ledger, arrival, batch, self.now) == len(batch)
+        assert arrivals.begin(self.ledger, new_arrival("metrics", Path("/arrivals"), self.now), batch, self.now) == 0
+
+    @rule(share=st.sampled_from(["staged", "returned", "gone"]))
+    def finish_staging(self, share: str) -> None:
+        for arrival in arrivals.in_state(self.ledger, ArrivalState.STAGING):
+            ids = [file.id for file in arrivals.files_to_stage(self.ledger, arrival.id)]
+            parts = {"staged": ids[1:], "returned": [], "gone": []}
+            parts[share] = [*parts[share], *ids[:1]]
+            arrivals.finish_staging(self.ledger, arrival.id, **parts, now=self.tick())
+
+    @rule(again=st.booleans())
+    def announce(self, again: bool) -> None:
+        for arrival in arrivals.to_announce(self.ledger, self.tick()):
+            intent = Announcement(f"{arrival.id}/{arrival.attempt + 1}", arrival.id, arrival.attempt + 1, self.now)
+            assert announcements.record_intent(self.ledger, intent)
+            assert not announcements.record_intent(self.ledger, intent)
+            if again:
+                assert announcements.record_unannounced(self.ledger, arrival.id, self.now, "no receipt")
+
+    @rule()
+    def receipt(self) -> None:
+        for one in announcements.awaiting_receipt(self.ledger):
+            announcements.record_receipt(self.ledger, Receipt(one.event_id, f"run-{one.event_id}", "run"), self.tick())
+
+    @precondition(lambda self: arrivals.in_state(self.ledger, ArrivalState.RUNNING))
+    @rule(state=st.sampled_from([ArrivalState.LOADED, ArrivalState.FAILED]), named=st.booleans())
+    def end(self, state: ArrivalState, named: bool) -> None:
+        arrival = arrivals.in_state(self.ledger, ArrivalState.RUNNING)[0]
+        names, _ = arrivals.contents(self.ledger, arrival.id)
+        told = [FileOutcome(names[0], FileState.REJECTED, 0, "bad")] if named else []
+        assert announcements.record_outcome(self.ledger, arrival.id, state, told, None, self.tick())
+        assert not announcements.record_outcome(self.ledger, arrival.id, ArrivalState.FAILED, [], "late", self.now)
+        self.ended[arrival.id] = state
+
+    @invariant()
+    def no_file_is_lost_and_the_books_balance(self) -> None:
+        counts = {
+            FileState(row["state"]): row["n"]
+            for row in self.ledger.rows("SELECT state, count(*) AS n FROM files GROUP BY state")
+        }
+        assert sum(counts.values()) == self.dropped
+        books = balance(counts)
+        assert books.seen == books.waiting + books.in_flight + books.loaded + books.rejected + books.failed
+        assert books.seen == self.dropped - counts.get(FileState.WITHDRAWN, 0)
+
+    @invariant()
+    def an_outcome_is_final(self) -> None:
+        for arrival_id, state in self.ended.items():
+            (row,) = self.ledger.rows("SELECT state FROM arrivals WHERE id = ?", (arrival_id,))
+            assert row["state"] == state
+
+    @invariant()
+    def no_arrival_is_empty_and_none_has_two_first_runs(self) -> None:
+        assert (
+            self.ledger.rows(
+                "SELECT id FROM arrivals WHERE NOT EXISTS (SELECT 1 FROM files WHERE arrival_id = arrivals.id)"
+            )
+            == []
+        )
+        assert self.ledger.rows("SELECT id FROM arrivals WHERE state = 'running' AND run_id IS NULL") == []
+
+
+LedgerMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+test_any_order_of_steps_keeps_the_promises = LedgerMachine.TestCase

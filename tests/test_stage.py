@@ -1,0 +1,171 @@
+"""Settled files become an arrival."""
+
+import errno
+import os
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from sensors.clock import Clock
+from sensors.identity import identity_at
+from sensors.ledger import arrivals, files
+from sensors.ledger.journey import journey_of
+from sensors.ledger.states import FileState
+from sensors.stage import ChangedMeanwhileError, Stager, move, new_arrival, next_batch
+
+
+@pytest.fixture
+def stager(ledger, tmp_path, hand_clock):
+    return Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
+
+
+def settled(ledger, inbox, clock: Clock, **contents: str) -> None:
+    """Drop files and have them settled."""
+    found = []
+    for name, text in contents.items():
+        path = inbox.path / f"{name}.csv"
+        path.write_text(text)
+        found.append((path, identity_at(path)))
+    files.record_seen(ledger, inbox.name, found, clock.utc())
+    assert files.record_settled(ledger, found, clock.utc()) == len(found)
+
+
+def state(ledger, name: str) -> FileState:
+    return journey_of(ledger, f"{name}.csv").state
+
+
+def staged_contents(tmp_path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (tmp_path / "arrivals").glob("*/*/*")}
+
+
+def test_all_that_has_settled_becomes_one_arrival(stager, ledger, inbox, hand_clock, tmp_path):
+    settled(ledger, inbox, hand_clock.clock, one="1", two="2")
+    assert stager.step(inbox)
+    assert staged_contents(tmp_path) == {"one.csv": "1", "two.csv": "2"}
+    assert list(inbox.path.iterdir()) == []
+    assert len(arrivals.to_announce(ledger, hand_clock.now)) == 1
+    assert not stager.step(inbox)
+
+
+def test_while_too_many_arrivals_are_unfinished_settled_files_gather(stager, ledger, inbox, hand_clock):
+    inbox = inbox.model_copy(update={"max_in_flight": 1})
+    settled(ledger, inbox, hand_clock.clock, one="1")
+    assert stager.step(inbox)
+    settled(ledger, inbox, hand_clock.clock, two="2", three="3")
+    assert not stager.step(inbox)
+    assert {state(ledger, "two"), state(ledger, "three")} == {FileState.SETTLED}
+
+
+def test_an_arrival_id_sorts_by_time_and_names_its_inbox(tmp_path, hand_clock):
+    arrival = new_arrival("metrics", tmp_path, hand_clock.now)
+    assert re.fullmatch(r"metrics-20261124-090000-[0-9a-f]{6}", arrival.id)
+    assert arrival.folder == tmp_path / "2026-11-24" / arrival.id
+
+
+def test_a_batch_ends_before_it_is_too_large_but_a_huge_file_goes_alone(ledger, inbox, hand_clock):
+    settled(ledger, inbox, hand_clock.clock, a="x" * 10, b="x" * 80, c="x" * 11)
+    waiting = files.settled(ledger, inbox.name, 100)
+    assert [file.name for file in next_batch(waiting, 100)] == ["a.csv", "b.csv"]
+    assert [file.name for file in next_batch(waiting, 5)] == ["a.csv"]
+    assert next_batch([], 5) == []
+
+
+def test_a_file_that_changed_after_it_settled_waits_again(stager, ledger, inbox, hand_clock, tmp_path):
+    settled(ledger, inbox, hand_clock.clock, kept="1", changed="2")
+    (inbox.path / "changed.csv").write_text("2 and more")
+    assert stager.step(inbox)
+    assert staged_contents(tmp_path) == {"kept.csv": "1"}
+    assert state(ledger, "changed") is FileState.SEEN
+
+
+def test_a_file_that_is_open_for_writing_again_waits(stager, ledger, inbox, hand_clock, tmp_path):
+    settled(ledger, inbox, hand_clock.clock, busy="1")
+    with (inbox.path / "busy.csv").open("a"):
+        assert stager.step(inbox)
+    assert staged_contents(tmp_path) == {}
+    assert state(ledger, "busy") is FileState.SEEN
+    assert arrivals.to_announce(ledger, hand_clock.now) == []
+
+
+def test_a_file_that_its_owner_took_away_is_withdrawn(stager, ledger, inbox, hand_clock):
+    settled(ledger, inbox, hand_clock.clock, gone="1")
+    (inbox.path / "gone.csv").unlink()
+    assert stager.step(inbox)
+    assert state(ledger, "gone") is FileState.WITHDRAWN
+    assert arrivals.count_unfinished(ledger, inbox.name) == 0
+
+
+def test_a_symlink_that_was_put_in_its_place_is_not_followed(stager, ledger, inbox, hand_clock, tmp_path):
+    settled(ledger, inbox, hand_clock.clock, swapped="1")
+    secret = tmp_path / "secret.csv"
+    secret.write_text("secret")
+    (inbox.path / "swapped.csv").unlink()
+    (inbox.path / "swapped.csv").symlink_to(secret)
+    stager.step(inbox)
+    assert staged_contents(tmp_path) == {}
+    assert secret.read_text() == "secret"
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2], ids=["none", "one", "all"])
+def test_staging_that_a_crash_interrupted_is_finished(stager, ledger, inbox, hand_clock, tmp_path, moved):
+    settled(ledger, inbox, hand_clock.clock, one="1", two="2")
+    arrival = new_arrival(inbox.name, tmp_path / "arrivals", hand_clock.now)
+    batch = files.settled(ledger, inbox.name, 10)
+    arrivals.begin(ledger, arrival, batch, hand_clock.now)
+    arrival.folder.mkdir(parents=True)
+    for file in batch[:moved]:
+        file.path.rename(arrival.folder / file.name)
+    stager.recover(inbox)
+    stager.recover(inbox)
+    assert staged_contents(tmp_path) == {"one.csv": "1", "two.csv": "2"}
+    assert list(inbox.path.iterdir()) == []
+    assert [one.id for one in arrivals.to_announce(ledger, hand_clock.now)] == [arrival.id]
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder on another device than `tmp_path`."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this machine has no second file system to write to at /dev/shm")
+    with TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+def test_across_devices_a_file_is_copied_whole_and_then_removed(tmp_path, elsewhere):
+    source, target = elsewhere / "source.csv", tmp_path / "source.csv"
+    source.write_text("rows")
+    move(source, target, identity_at(source))
+    assert target.read_text() == "rows"
+    assert not source.exists()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_across_devices_a_file_that_changes_while_it_is_copied_stays_where_it_is(tmp_path, elsewhere):
+    source, target = elsewhere / "source.csv", tmp_path / "source.csv"
+    source.write_text("rows")
+    settled_as = identity_at(source)
+    source.write_text("rows and more")
+    with pytest.raises(ChangedMeanwhileError):
+        move(source, target, settled_as)
+    assert source.read_text() == "rows and more"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_across_devices_a_copy_whose_source_cannot_be_removed_is_taken_back(tmp_path, elsewhere, monkeypatch):
+    source, target = elsewhere / "source.csv", tmp_path / "source.csv"
+    source.write_text("rows")
+    unlink = Path.unlink
+
+    def refuse(self, missing_ok=False):
+        if self == source:  # as root no permission can refuse it, so the refusal is played
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(type(source), "unlink", refuse)
+    with pytest.raises(PermissionError):
+        move(source, target, identity_at(source))
+    assert source.read_text() == "rows"
+    assert list(tmp_path.iterdir()) == []
