@@ -1,0 +1,105 @@
+"""The Prefect server: the connection to it, and the names of what it has."""
+
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+from pydantic import BaseModel, ValidationError
+
+from automations.problem import ConfigurationError, Problem
+from automations.references import Catalogue, Kind
+
+T = TypeVar("T")
+
+# The most that Prefect's API returns at once.
+_PAGE = 200
+
+
+class _Mistake(BaseModel):
+    loc: list[str | int]
+    msg: str
+
+
+class _Refusal(BaseModel):
+    """The parts of Prefect's error responses that can be shown."""
+
+    detail: str | None = None
+    exception_message: str | None = None
+    exception_detail: list[_Mistake] | str | None = None
+
+
+@contextmanager
+def connected(known: Sequence[Problem] = ()) -> Generator[SyncPrefectClient, None, None]:
+    """Give a client of the server that PREFECT_API_URL names.
+
+    Raises ConfigurationError if there is none, if it refuses our credentials or what we send, or if
+    something else answers there; the problems already `known` are reported with it.
+    """
+    url = re.sub(r"(?<=://)[^/]+@", "***@", PREFECT_API_URL.value() or "")
+    if not url:
+        # Prefect would start a server of its own and throw it away with all that was written to it.
+        raise _failure(known, "PREFECT_API_URL", "expected the address of a Prefect API, got nothing; see `just up`")
+    try:
+        with get_client(sync_client=True) as client:
+            yield client
+    except PrefectHTTPStatusError as error:
+        raise _failure(known, url, _refusal(error)) from None
+    except httpx.TransportError as error:
+        message = f"no Prefect server answers ({error}); start it with `just up`, or set PREFECT_API_URL"
+        raise _failure(known, url, message) from None
+    except ValueError as error:
+        # A page that is not JSON, or JSON that is not Prefect's.
+        message = f"what answers is not this version's Prefect API ({type(error).__name__}); set PREFECT_API_URL"
+        raise _failure(known, url, message) from None
+
+
+def read_catalogue(client: SyncPrefectClient) -> Catalogue:
+    """Return the names and ids of all deployments and named blocks on the server."""
+    flows = {flow.id: flow.name for flow in _all(client.read_flows)}
+    deployments = _all(client.read_deployments)
+    blocks = _all(client.read_block_documents)
+    return {
+        Kind.DEPLOYMENT: {f"{flows.get(one.flow_id, '?')}/{one.name}": one.id for one in deployments},
+        Kind.BLOCK: {f"{one.block_type.slug}/{one.name}": one.id for one in blocks if one.block_type},
+    }
+
+
+def _all(read: Callable[..., list[T]]) -> list[T]:
+    found: list[T] = []
+    while page := read(limit=_PAGE, offset=len(found)):
+        found += page
+        if len(page) < _PAGE:
+            break
+    return found
+
+
+def _refusal(error: PrefectHTTPStatusError) -> str:
+    status = error.response.status_code
+    if status in {401, 403}:
+        what = "refuses our credentials" if PREFECT_API_AUTH_STRING.value() else "asks for credentials"
+        return f"the server {what}; set PREFECT_API_AUTH_STRING to what the server was started with"
+    if status == 404:
+        return "what answers is not a Prefect API; set PREFECT_API_URL, which ends in /api"
+    path = error.request.url.path
+    return f"the server answered {status} to {error.request.method} {path}: {_reason(error.response)}"
+
+
+def _reason(response: httpx.Response) -> str:
+    """Say why the server refused, but not what we sent: it repeats the request, credentials included."""
+    try:
+        answer = _Refusal.model_validate_json(response.content)
+    except ValidationError:
+        return response.reason_phrase
+    if isinstance(answer.exception_detail, list):
+        mistakes = (f"{'.'.join(map(str, one.loc))}: {one.msg}" for one in answer.exception_detail)
+        return "; ".join(mistakes)
+    return answer.detail or answer.exception_detail or answer.exception_message or response.reason_phrase
+
+
+def _failure(known: Sequence[Problem], where: str, message: str) -> ConfigurationError:
+    return ConfigurationError([*known, Problem(where, message)])

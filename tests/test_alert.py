@@ -1,0 +1,51 @@
+"""What an alert makes of text that others wrote."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automations.alert import SUBJECT_LIMIT, Alert
+
+
+@given(st.text(), st.text())
+def test_no_control_character_survives_whatever_the_text(subject: str, body: str) -> None:
+    alert = Alert.of(subject, body)
+    shown = alert.subject + alert.body.replace("\n", "")
+    assert not [c for c in shown if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"}]
+    assert (alert.subject + alert.body).encode()
+
+
+@given(st.text())
+def test_a_subject_is_one_line_of_bounded_length_and_never_empty(subject: str) -> None:
+    one_line = Alert.of(subject, "").subject
+    assert 1 <= len(one_line) <= SUBJECT_LIMIT
+    assert one_line.splitlines() == [one_line]
+
+
+def test_a_line_break_in_a_subject_cannot_start_a_header_of_an_email() -> None:
+    assert Alert.of("Failed\r\nBcc: all@example.org", "").subject == "Failed Bcc: all@example.org"
+
+
+def test_a_file_name_cannot_reverse_the_text_around_it() -> None:
+    assert Alert.of(None, "rejected \u202efdp.exe").body == "rejected \N{REPLACEMENT CHARACTER}fdp.exe"
+
+
+def test_a_terminal_escape_sequence_is_shown_and_not_obeyed() -> None:
+    assert Alert.of(None, "\x1b[2Jgone").body == "\N{REPLACEMENT CHARACTER}[2Jgone"
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("get https://user:p4ss@host/x failed", "get https://***@host/x failed"),
+        ("get https://user:p@ss@host/x failed", "get https://***@host/x failed"),
+        ("https://host/x?api_key=abc&page=2", "https://host/x?api_key=***&page=2"),
+        ("https://host/x?Access-Token=abc", "https://host/x?Access-Token=***"),
+        ("write to ops@example.org", "write to ops@example.org"),
+        ("https://host/x?mail=me@example.org", "https://host/x?mail=me@example.org"),
+    ],
+)
+def test_credentials_in_a_url_are_masked_and_nothing_else(written: str, shown: str) -> None:
+    assert Alert.of(None, written).body == shown

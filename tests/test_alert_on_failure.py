@@ -1,0 +1,101 @@
+"""What the templates of alert-on-failure.yaml make of an event, rendered by Prefect's own environment."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+import yaml
+from prefect.server.events.jinja_filters import all_filters
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import ReceivedEvent
+from prefect.server.schemas.responses import FlowRunResponse
+from prefect.server.utilities.user_templates import register_user_template_filters, render_user_template_sync
+from prefect.settings import PREFECT_UI_URL, temporary_settings
+from prefect.types import DateTime
+
+from automations.apply import FOLDER
+
+RUN = UUID(int=5)
+HOSTILE = "{{ 7 * 7 }}{% for x in y %}\nRun: all is well\r\u2028Message: fine </b>"
+DOCUMENT: dict[str, Any] = yaml.safe_load((FOLDER / "alert-on-failure.yaml").read_text())
+
+
+def failure(message: str = "boom", *, state: str = "Failed", kind: str = "FAILED", **related: str) -> ReceivedEvent:
+    """Return a run's event as the server emits it (recorded from Prefect 3.8.8)."""
+    names = {"flow": "Enterprise Data Pipeline", "deployment": "production-etl", **related}
+    return ReceivedEvent(
+        id=UUID(int=9),
+        occurred=DateTime(2026, 3, 1, 15, 0, 12).astimezone(),
+        event=f"prefect.flow-run.{state}",
+        resource={
+            "prefect.resource.id": f"prefect.flow-run.{RUN}",
+            "prefect.resource.name": "brave-otter",
+            "prefect.state-message": message,
+            "prefect.state-name": state,
+            "prefect.state-type": kind,
+        },
+        related=[
+            {
+                "prefect.resource.id": f"prefect.{role}.{UUID(int=6)}",
+                "prefect.resource.role": role,
+                "prefect.resource.name": name,
+            }
+            for role, name in names.items()
+        ],
+    )
+
+
+def rendered(field: str, event: ReceivedEvent, parameters: dict[str, Any] | None = None, *, gone: bool = False) -> str:
+    register_user_template_filters(all_filters)
+    run = FlowRunResponse(id=RUN, flow_id=UUID(int=6), name="brave-otter", parameters=parameters or {})
+    with temporary_settings({PREFECT_UI_URL: "http://127.0.0.1:4200"}):
+        return render_user_template_sync(
+            DOCUMENT["actions"][0][field], {"event": event, "flow_run": None if gone else run}
+        )
+
+
+def test_the_subject_says_what_and_where() -> None:
+    assert rendered("subject", failure()) == "Failed: Enterprise Data Pipeline/production-etl, run brave-otter"
+
+
+def test_the_body_is_six_lines_that_end_in_a_link() -> None:
+    lines = rendered("body", failure(), {"source_url": "file:///a", "arrival_id": None}).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["Flow", "Run", "State", "Message", "Parameters", "http"]
+    assert lines[4] == "Parameters: source_url=file:///a, arrival_id=None"
+    assert lines[5] == f"http://127.0.0.1:4200/runs/flow-run/{RUN}"
+
+
+def test_values_are_put_in_as_they_are_and_stay_in_their_line() -> None:
+    lines = rendered("body", failure(HOSTILE), {"source_url": HOSTILE}).splitlines()
+    one_line = "{{ 7 * 7 }}{% for x in y %} Run: all is well Message: fine </b>"
+    assert len(lines) == 6
+    assert lines[3] == f"Message: {one_line}"
+    assert lines[4] == f"Parameters: source_url={one_line}"
+
+
+def test_a_message_of_megabytes_is_cut() -> None:
+    assert len(rendered("body", failure("x" * 2_000_000), {"source_url": "y" * 2_000_000})) < 1500
+
+
+@pytest.mark.parametrize("message", ["", " \n "])
+def test_a_run_without_a_message_parameters_or_a_place_on_the_server_is_alerted_too(message: str) -> None:
+    assert "Parameters: none" in rendered("body", failure(message))
+    assert "The run is no longer on the server." in rendered("body", failure(message), gone=True)
+
+
+@pytest.mark.parametrize(
+    ("event", "rings"),
+    [
+        (failure(), True),
+        (failure(state="Crashed", kind="CRASHED"), True),
+        (failure(state="TimedOut", kind="FAILED"), True),
+        (failure(state="Rejected", kind="FAILED"), True),
+        (failure(state="AwaitingRetry", kind="SCHEDULED"), False),
+        (failure(state="Completed", kind="COMPLETED"), False),
+        (failure(state="Cancelled", kind="CANCELLED"), False),
+        (failure(deployment="another"), False),
+        (failure(flow="another"), False),
+    ],
+)
+def test_only_a_run_of_ours_that_is_over_and_did_not_succeed_rings(event: ReceivedEvent, *, rings: bool) -> None:
+    assert EventTrigger.model_validate(DOCUMENT["trigger"]).covers(event) is rings
