@@ -1,0 +1,84 @@
+# The front door. Bare `just` lists what it can do.
+# Every command reads the `.env` file itself, and what is set in the environment wins over it.
+
+set positional-arguments
+
+just := quote(just_executable())
+python := quote(justfile_directory() / ".venv/bin/python")
+
+_list:
+    @{{ just }} --list --unsorted
+
+# Start everything and run it until Ctrl-C
+[group('run')]
+[no-exit-message]
+up: setup
+    @exec {{ python }} -m sensors up
+
+# Show a file's journey, and the alert that a broken one causes
+[group('run')]
+[no-exit-message]
+demo: setup
+    @exec {{ python }} -m sensors demo
+
+# Drop a copy of FILE into an inbox
+[group('files')]
+[no-exit-message]
+[no-cd]
+drop FILE INBOX="metrics": setup
+    @exec {{ python }} -m sensors drop -- "$@"
+
+# Tell whether all is healthy and what became of the files (--json)
+[group('files')]
+[no-exit-message]
+status *OPTIONS: setup
+    @exec {{ python }} -m sensors status "$@"
+
+# Put the deployments of prefect.yaml on the running server
+[group('server')]
+[no-exit-message]
+deploy: setup
+    @exec {{ python }} -m sensors client prefect --no-prompt deploy --all
+
+# Put the automations and the notification block on the running server
+[group('server')]
+[no-exit-message]
+apply: setup
+    @exec {{ python }} -m sensors client automations apply
+
+# Run any `prefect` command against this stack's server
+[group('server')]
+[no-exit-message]
+[no-cd]
+prefect *ARGS: setup
+    @exec {{ python }} -m sensors client prefect "$@"
+
+# Run the tests, or those that ARGS name
+[group('development')]
+test *ARGS: (_install "requirements-dev.txt")
+    @exec {{ python }} -m pytest "$@"
+
+# Check style and types
+[group('development')]
+lint: (_install "requirements-dev.txt")
+    .venv/bin/ruff check
+    .venv/bin/ruff format --check
+    .venv/bin/pyright
+
+# Install what the project needs into .venv; does nothing when that is done
+[group('development')]
+setup: (_install "requirements.txt")
+
+# The stamp says for which requirements the installation was finished.
+_install requirements:
+    @test "$(cat {{ requirements }} pyproject.toml | cksum)" = "$(cat .venv/{{ requirements }}.done 2>/dev/null)" \
+        || {{ just }} _install-now {{ requirements }}
+
+_install-now requirements:
+    test -x .venv/bin/python || python3 -m venv .venv
+    @.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, .venv has "+sys.version.split()[0]+"; remove .venv and make it with a newer one")'
+    @sed -n '/^uv==/,/[^\\]$/p' requirements.txt > .venv/uv.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
+    .venv/bin/uv pip install --quiet --python .venv --require-hashes -r {{ requirements }}
+    .venv/bin/uv pip install --quiet --python .venv --no-deps -e .
+    @cat {{ requirements }} pyproject.toml | cksum > .venv/{{ requirements }}.done

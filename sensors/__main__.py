@@ -1,0 +1,97 @@
+"""The commands of the front door: `python -m sensors COMMAND`; the justfile calls them.
+
+Imports are made in the commands, so that `drop` and `status` do not wait for what only `up` needs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Bring the stack up, drop files into it and see how it is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def up() -> None:
+    """Start server, worker and sensor and run them until Ctrl-C."""
+    from sensors.stack.bring_up import up as bring_up
+
+    raise typer.Exit(bring_up())
+
+
+@app.command()
+def run() -> None:
+    """Run the sensor alone; `up` does it for you."""
+    from sensors.daemon import SensorRunningError
+    from sensors.daemon import run as run_sensor
+    from sensors.inbox import InboxesError
+    from sensors.ledger import LedgerError
+    from sensors.stack.configuration import checked_settings
+    from sensors.stack.errors import StackError
+
+    try:
+        run_sensor(checked_settings())
+    except (InboxesError, LedgerError, SensorRunningError) as error:
+        raise StackError(*str(error).splitlines()) from error
+
+
+@app.command()
+def demo() -> None:
+    """Show a file's journey, and the alert that a broken one causes."""
+    from sensors.stack.demo import demo as show
+
+    raise typer.Exit(show())
+
+
+@app.command()
+def drop(
+    file: Annotated[Path, typer.Argument(help="The file; it stays where it is, a copy is dropped.")],
+    inbox: Annotated[str, typer.Argument(help="The inbox's name.")] = "metrics",
+) -> None:
+    """Copy a file into an inbox, so that the sensor sees it only when it is whole."""
+    from sensors.stack.drop import drop as drop_file
+
+    for line in drop_file(file, inbox):
+        typer.echo(line)
+
+
+@app.command()
+def status(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Tell whether all is healthy, and what became of the files; exit status 0 if healthy, else 1."""
+    from sensors.stack.status import show_status
+
+    raise typer.Exit(show_status(as_json=json))
+
+
+@app.command(hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Run a Python module, such as prefect, that talks to this stack's server."""
+    from sensors.stack.client import become
+
+    become(module, arguments or [])
+
+
+def main() -> None:
+    """Run a command; a mistake of the user's is told in plain lines, with exit status 1."""
+    from sensors.stack.errors import StackError
+
+    try:
+        app()
+    except StackError as error:
+        for line in error.lines:
+            typer.echo(line, err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The demo: a file's journey step by step, then a broken file and the alert that it causes."""
+
+import secrets
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sensors.ledger import Ledger, LedgerError
+from sensors.ledger.journey import FileJourney, journey_of
+from sensors.ledger.states import FileState
+from sensors.settings import PROJECT_ROOT, Settings, env_file
+from sensors.stack.configuration import checked_settings
+from sensors.stack.credentials import ensure_credentials
+from sensors.stack.drop import drop
+from sensors.stack.errors import StackError
+from sensors.stack.status import read_status
+from sensors.stack.supervision import TETHERED
+from sensors.stack.terminal import Terminal, tail
+
+INBOX = "metrics"
+UP_SECONDS = 180
+JOURNEY_SECONDS = 60
+ALERT_SECONDS = 20
+
+_GOOD = """\
+date,region,orders,revenue
+2026-01-05,north,128,6411.20
+2026-01-05,south,97,4880.75
+2026-01-06,north,140,7022.00
+"""
+_BROKEN = """\
+date,region,orders,revenue
+2026-01-07,north,131,6600.10
+2026-01-07,south,this line,has,two fields too many
+"""
+
+
+def demo() -> int:
+    """Show both journeys and return the exit status: 0 only if the rows and the alert arrived.
+
+    The stack is brought up first if it is not up, and is stopped again then. Raises StackError.
+    """
+    terminal = Terminal()
+    with _stack(checked_settings(), terminal) as settings:
+        tour = _Tour(settings, terminal)
+        return 0 if tour.good_file() and tour.broken_file() else 1
+
+
+@contextmanager
+def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
+    """Have the stack up inside, in a session of its own so that a Ctrl-C reaches us first."""
+    if read_status(settings).healthy:
+        yield settings
+        return
+    # Here and not by `up`: what that says goes to a log, which must hold no credentials.
+    access = ensure_credentials(settings, env_file())
+    for notice in access.notices:
+        terminal.say(notice, "bold yellow")
+    settings.logs_dir.mkdir(parents=True, exist_ok=True)
+    log = settings.logs_dir / "demo-up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*TETHERED, "sensors", "up"],
+            cwd=PROJECT_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with terminal.waiting("bringing the stack up"):
+            if not _true_within(lambda: process.poll() is not None or _is_up(log), UP_SECONDS) or process.poll():
+                raise StackError("the stack did not come up; it said:", *(f"    {line}" for line in tail(log)))
+        terminal.step("the stack is up")
+        yield access.settings
+    finally:
+        terminal.step("stopping the stack")
+        process.terminate()
+        process.wait()
+
+
+def _is_up(log: Path) -> bool:
+    return any("everything is healthy" in line for line in tail(log, lines=1000))
+
+
+class _Tour:
+    """What the demo shows, one file after the other."""
+
+    def __init__(self, settings: Settings, terminal: Terminal) -> None:
+        self._settings = settings
+        self._terminal = terminal
+        self._name = f"demo-{secrets.token_hex(4)}"
+
+    def good_file(self) -> bool:
+        """Show a file becoming rows; return whether it did."""
+        end = self._follow(f"{self._name}.csv", _GOOD)
+        return self._verdict(end is not None and end.state is FileState.LOADED, "the file's rows are in the warehouse")
+
+    def broken_file(self) -> bool:
+        """Show a broken file becoming an alert; return whether it did."""
+        end = self._follow(f"{self._name}-broken.csv", _BROKEN)
+        if end is None or end.state is FileState.LOADED:
+            return self._verdict(False, "the broken file was noticed")
+        log = self._settings.logs_dir / "alerts.log"
+        with self._terminal.waiting("waiting for the alert"):
+            _true_within(lambda: bool(alert_about(log, end)), ALERT_SECONDS)
+        alert = alert_about(log, end)
+        self._terminal.say(f"the alert, in {log}:")
+        self._terminal.show_lines(alert)
+        return self._verdict(bool(alert), "the broken file caused an alert")
+
+    def _verdict(self, right: bool, what: str) -> bool:
+        self._terminal.say(f"{'yes' if right else 'NO'}: {what}\n", "bold green" if right else "bold red")
+        return right
+
+    def _follow(self, name: str, content: str) -> FileJourney | None:
+        """Drop a file and show each of its steps as it happens; return its journey if it came to an end."""
+        with tempfile.TemporaryDirectory() as folder:
+            original = Path(folder) / name
+            original.write_text(content, "utf-8")
+            dropped_at = datetime.now(UTC)
+            drop(original, INBOX)
+        self._terminal.say(f"dropped {name} into the inbox {INBOX}")
+        deadline = time.monotonic() + JOURNEY_SECONDS
+        shown: list[str] = []
+        while time.monotonic() < deadline:
+            journey = self._journey(name)
+            reached = steps(journey) if journey else []
+            for at, step in reached:
+                if step not in shown:
+                    self._terminal.say(f"{(at - dropped_at).total_seconds():6.2f} s  {step}")
+                    shown.append(step)
+            if journey and journey.ended_at:
+                return journey
+            time.sleep(0.05)
+        self._terminal.say(f"the file has not come to its end within {JOURNEY_SECONDS} s; see `just status`")
+        return None
+
+    def _journey(self, name: str) -> FileJourney | None:
+        try:
+            with Ledger(self._settings.ledger_path, read_only=True) as ledger:
+                return journey_of(ledger, name)
+        except LedgerError:
+            return None
+
+
+def steps(journey: FileJourney) -> list[tuple[datetime, str]]:
+    """Return the steps that a file has reached, each with its moment, in the order of the journey."""
+    run = f"run {journey.run_name or journey.run_id} was started by the event"
+    ended = f"{journey.state}: {journey.reason}" if journey.reason else f"{journey.state}: {journey.rows} rows"
+    all_steps = [
+        (journey.seen_at, "seen by the sensor"),
+        (journey.settled_at, "settled: nobody is writing it any more"),
+        (journey.staged_at, f"staged as arrival {journey.arrival_id}"),
+        (journey.announced_at, "announced: the server has the event inbox.arrival.ready"),
+        (journey.receipt_at, run),
+        (journey.ended_at, ended),
+    ]
+    return [(at, step) for at, step in all_steps if at is not None]
+
+
+def alert_about(log: Path, journey: FileJourney) -> list[str]:
+    """Return the entry about a file's run in the log of alerts; entries begin at the margin."""
+    entries: list[list[str]] = []
+    for line in tail(log, lines=500):
+        if line[:1].strip() or not entries:
+            entries.append([])
+        entries[-1].append(line)
+    run = journey.run_name
+    about_it = [entry for entry in entries if run and any(run in line for line in entry)]
+    return about_it[-1] if about_it else []
+
+
+def _true_within(look: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,117 @@
+"""Dropping a file: a copy of it appears in an inbox whole, and never in place of another."""
+
+import ctypes
+import errno
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from sensors.admission import Admission, admit, readable
+from sensors.inbox import Inbox, InboxesError, read_inboxes
+from sensors.settings import Settings
+from sensors.stack.configuration import checked_settings
+from sensors.stack.errors import StackError
+
+
+def drop(file: Path, inbox_name: str) -> list[str]:
+    """Copy a file into an inbox and return what happens next, in lines; raises StackError."""
+    settings = checked_settings()
+    inbox = _inbox(settings, inbox_name)
+    _check(file, inbox)
+    target = place(file, inbox.path)
+    return [f"dropped {readable(file.name)} into {inbox.name}: {target}", _what_next(settings)]
+
+
+def place(file: Path, folder: Path) -> Path:
+    """Copy a file into a folder under its own name; return where it is.
+
+    The copy grows under a hidden name, which the sensor leaves alone, and is renamed when it is whole and on
+    the disk. A file of that name which is still there is never replaced: it is somebody's data, and under a
+    name made up here the new one would be loaded next to it unasked. Raises StackError.
+    """
+    target = folder / file.name
+    partial = folder / f".{file.name}.{os.getpid()}.part"
+    if os.path.lexists(target):
+        raise _taken(target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as source, partial.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
+        rename_without_replacing(partial, target)
+    except FileExistsError as error:
+        raise _taken(target) from error
+    except OSError as error:
+        raise StackError(f"{readable(file.name)} cannot be copied to {folder}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _taken(target: Path) -> StackError:
+    return StackError(
+        f"{readable(target.name)} is in {target.parent} already and has not been taken yet: wait until "
+        "`just status` shows nothing waiting, or drop a copy under another name"
+    )
+
+
+def rename_without_replacing(old: Path, new: Path) -> None:
+    """Rename a file; raises FileExistsError if the new name is taken.
+
+    renameat2(2) does both in one step, and the sensor sees a rename, the surest sign of a whole file. Where
+    it does not exist a hard link does the same, but looks to the sensor like a file being written.
+    """
+    if _renameat2(old, new):
+        return
+    os.link(old, new)
+    old.unlink()
+
+
+def _renameat2(old: Path, new: Path) -> bool:
+    """Return whether the rename was done; False where the system or the file system does not know it."""
+    at_working_directory, no_replace = -100, 1  # AT_FDCWD, RENAME_NOREPLACE
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform != "linux" or not hasattr(libc, "renameat2"):
+        return False
+    names = at_working_directory, os.fsencode(old), at_working_directory, os.fsencode(new)
+    if libc.renameat2(*names, no_replace) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error == errno.EEXIST:
+        raise FileExistsError(error, os.strerror(error), str(new))
+    return False
+
+
+def _inbox(settings: Settings, name: str) -> Inbox:
+    try:
+        inboxes = {inbox.name: inbox for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)}
+    except InboxesError as error:
+        raise StackError(*str(error).splitlines()) from error
+    if name not in inboxes:
+        raise StackError(f"there is no inbox {name!r}; there are: {', '.join(inboxes)}")
+    return inboxes[name]
+
+
+def _check(file: Path, inbox: Inbox) -> None:
+    """Refuse at the door what the sensor would refuse; a symlink's target is what is copied."""
+    try:
+        ruling = admit(file.name, file.stat().st_mode, inbox)
+    except OSError as error:
+        raise StackError(f"{readable(str(file))} cannot be read: {error.strerror}") from error
+    if ruling.admission is not Admission.ADMITTED:
+        raise StackError(f"{readable(str(file))} is not taken: {ruling.reason}")
+
+
+def _what_next(settings: Settings) -> str:
+    if _answers(settings.sensor_port):
+        return "the sensor takes it within a second; `just status` shows what becomes of it"
+    return "the sensor is not running; it takes the file when it is started with `just up`"
+
+
+def _answers(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,94 @@
+"""The environment of the stack's processes."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from sensors.settings import Auth, Settings, env_file
+from sensors.stack.marking import MARK
+
+HEARTBEAT_SECONDS = 5
+"""How often the worker reports to the server; three missed ones make it offline."""
+
+_NOT_INHERITED = frozenset(
+    {
+        # They would point Prefect at another profile, home or cloud workspace than this stack's.
+        "PREFECT_PROFILE",
+        "PREFECT_PROFILES_PATH",
+        "PREFECT_API_KEY",
+        # Whether credentials are asked for is decided by AUTH alone.
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_SERVER_API_AUTH_STRING",
+        # A process of ours that was started by a flow run is not that run.
+        "PREFECT__FLOW_RUN_ID",
+    }
+)
+
+_NO_CALLS_HOME = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def surrounding() -> dict[str, str]:
+    """Return this process's environment over what the `.env` file says."""
+    written = {name: value for name, value in dotenv_values(env_file()).items() if value is not None}
+    return {**written, **os.environ}
+
+
+def client_environment(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a command that talks to this stack, made from the one around it.
+
+    Settings of Prefect's that the user has made stay, except those that would take the stack apart.
+    """
+    return {
+        **{name: value for name, value in around.items() if name not in _NOT_INHERITED},
+        **_NO_CALLS_HOME,
+        **_credentials(settings),
+        **_without_proxy(around),
+        "PREFECT_HOME": str(settings.prefect_home),
+        "PREFECT_API_URL": settings.api_url,
+        "STATE_DIR": str(settings.state_dir),
+        "API_PORT": str(settings.api_port),
+        "SENSOR_PORT": str(settings.sensor_port),
+        "INBOXES_FILE": str(settings.inboxes_file),
+        "ENV_FILE": str(env_file().absolute()),
+        # Flow runs are started as `python -m prefect.engine`: it has to be this Python.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), around.get("PATH", os.defpath)]),
+    }
+
+
+def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for every process of the stack, made from the one around it."""
+    return {
+        **client_environment(settings, around),
+        MARK: str(settings.state_dir),
+        "PREFECT_UI_URL": settings.api_url.removesuffix("/api"),
+        "PREFECT_SERVER_UI_API_URL": settings.api_url,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
+        # Their output goes to files, and at once.
+        "PREFECT_LOGGING_COLORS": "false",
+        "PREFECT_CLI_COLORS": "false",
+        "PREFECT_CLI_WRAP_LINES": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _credentials(settings: Settings) -> dict[str, str]:
+    if settings.auth is Auth.OFF or settings.auth_string is None:
+        return {}
+    return {
+        "PREFECT_API_AUTH_STRING": settings.auth_string,
+        "PREFECT_SERVER_API_AUTH_STRING": settings.auth_string,
+    }
+
+
+def _without_proxy(around: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps a proxy of the user's away from this machine's loopback, which it cannot reach."""
+    loopback = "127.0.0.1,localhost"
+    return {name: ",".join(filter(None, [loopback, around.get(name)])) for name in ("NO_PROXY", "no_proxy")}

@@ -1,0 +1,76 @@
+"""Health: what healthy means for each service."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from sensors.settings import Settings
+from sensors.stack.api import open_api
+from sensors.stack.environment import HEARTBEAT_SECONDS
+from sensors.stack.services import WORK_POOL, Service, worker_name
+
+MISSED_HEARTBEATS = 3
+"""After this many a worker counts as gone; the same number as in Prefect's foreman service."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether a service does its work, and if not, what is wrong in words."""
+
+    healthy: bool
+    detail: str = ""
+
+
+def check(settings: Settings, service: Service, since: datetime | None = None) -> Health:
+    """Look at one service now; `since` (UTC) disregards what a worker reported before."""
+    try:
+        match service:
+            case Service.SERVER:
+                return _check_server(settings)
+            case Service.WORKER:
+                return _check_worker(settings, since)
+            case Service.SENSOR:
+                return _check_sensor(settings)
+    except httpx.ConnectError:
+        return Health(healthy=False, detail="not running")
+    except (httpx.HTTPError, ValueError, LookupError) as error:
+        return Health(healthy=False, detail=f"no usable answer ({type(error).__name__})")
+
+
+def _check_server(settings: Settings) -> Health:
+    with open_api(settings) as api:
+        answer = api.get("/health")
+    return Health(answer.is_success, "" if answer.is_success else f"/api/health says {answer.status_code}")
+
+
+def _check_worker(settings: Settings, since: datetime | None) -> Health:
+    with open_api(settings) as api:
+        answer = api.post(f"/work_pools/{WORK_POOL}/workers/filter", json={})
+    if answer.status_code == 401:
+        return Health(healthy=False, detail="refused; check PREFECT_API_AUTH_STRING in .env")
+    if answer.status_code == 404:
+        return Health(healthy=False, detail=f"there is no work pool {WORK_POOL}")
+    workers = {worker["name"]: worker for worker in answer.raise_for_status().json()}
+    if worker_name() not in workers:
+        return Health(healthy=False, detail="it has not reported to the server yet")
+    heard = datetime.fromisoformat(workers[worker_name()]["last_heartbeat_time"])
+    return _heartbeat_health(heard, datetime.now(UTC), since)
+
+
+def _heartbeat_health(heard: datetime, now: datetime, since: datetime | None) -> Health:
+    if now - heard > timedelta(seconds=MISSED_HEARTBEATS * HEARTBEAT_SECONDS):
+        return Health(healthy=False, detail=f"last heard of {(now - heard).total_seconds():.0f} s ago")
+    if since is not None and heard < since:
+        return Health(healthy=False, detail="it has not reported to the server since it was started")
+    return Health(healthy=True)
+
+
+def _check_sensor(settings: Settings) -> Health:
+    answer = httpx.get(f"http://127.0.0.1:{settings.sensor_port}/healthz", timeout=5.0, trust_env=False)
+    if answer.is_success:
+        return Health(healthy=True)
+    loops: dict[str, dict[str, Any]] = answer.json().get("loops", {})
+    troubles = [f"{name}: {loop['trouble'] or 'stuck'}" for name, loop in loops.items() if not loop["alive"]]
+    return Health(healthy=False, detail="; ".join(troubles) or f"/healthz says {answer.status_code}")

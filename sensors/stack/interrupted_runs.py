@@ -1,0 +1,71 @@
+"""Interrupted runs: those that the server believes to be at work, though the stack was down since.
+
+Whoever stops or kills the stack ends the runs' processes with it, and the worker, which would tell the server
+of their end, is gone as well (measured: such a run stays Running for ever). They start again; a file that
+such a run had loaded already is skipped by its load key.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from sensors.settings import Settings
+from sensors.stack.api import open_api
+from sensors.stack.errors import StackError
+from sensors.stack.services import WORK_POOL
+
+PAGE = 200
+AGAIN = "The stack was stopped while this run was at work; the run starts again."
+CANCELLED = "The stack was stopped while this run was being cancelled."
+
+
+def restart_interrupted_runs(settings: Settings, down_until: datetime) -> int:
+    """Have the runs start again that were at work when the stack went down; return how many.
+
+    `down_until` (UTC) is when this start began: a run that has changed its state since is alive. Nothing may
+    be left of the stack before it, see `marking.sweep`. Raises StackError.
+    """
+    now = datetime.now(UTC)
+    with open_api(settings, timeout_seconds=20) as api:
+        try:
+            runs = [run for run in _at_work(api) if is_interrupted(run, down_until)]
+            for run in runs:
+                # Forced: Prefect's rules know no way back from Running, they trust the process to report.
+                body = {"state": next_state(run, now), "force": True}
+                api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
+        except httpx.HTTPError as error:
+            raise StackError(f"the interrupted runs cannot be started again: {error}") from error
+    return len(runs)
+
+
+def is_interrupted(run: dict[str, Any], down_until: datetime) -> bool:
+    """Tell whether a run that the server believes to be at work was when the stack went down."""
+    return datetime.fromisoformat(run["state"]["timestamp"]) < down_until
+
+
+def next_state(run: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the state that an interrupted run gets: it starts again, unless it was being cancelled."""
+    if run["state_type"] == "CANCELLING":
+        return {"type": "CANCELLED", "message": CANCELLED}
+    again = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": AGAIN}
+    return {**again, "state_details": {"scheduled_time": now.isoformat()}}
+
+
+def _at_work(api: httpx.Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        answer = api.post(
+            "/flow_runs/filter",
+            json={
+                "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
+                "work_pools": {"name": {"any_": [WORK_POOL]}},
+                "sort": "ID_DESC",
+                "limit": PAGE,
+                "offset": len(found),
+            },
+        )
+        page = answer.raise_for_status().json()
+        found += page
+        if len(page) < PAGE:
+            return found

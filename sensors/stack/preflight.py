@@ -1,0 +1,53 @@
+"""Preflight: what can be known to be wrong before anything is started, reported all at once."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from sensors.inbox import InboxesError, read_inboxes
+from sensors.settings import PROJECT_ROOT, Settings
+from sensors.stack.errors import StackError
+from sensors.stack.ports import taken_by
+
+_NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
+
+
+def preflight(settings: Settings) -> None:
+    """Check what bringing the stack up relies on; raises StackError with a line for each thing that is wrong."""
+    wrong = [*_missing_packages(_NEEDED), *_wrong_inboxes(settings), *_wrong_project(), *_ports(settings)]
+    if wrong:
+        raise StackError(*wrong)
+
+
+def _missing_packages(needed: Sequence[str]) -> list[str]:
+    return [
+        f"the Python package {package} is not installed; run `just setup`"
+        for package in needed
+        if find_spec(package) is None
+    ]
+
+
+def _wrong_inboxes(settings: Settings) -> list[str]:
+    try:
+        read_inboxes(settings.inboxes_file, settings.inbox_dir)
+    except InboxesError as error:
+        return str(error).splitlines()
+    return []
+
+
+def _wrong_project(root: Path = PROJECT_ROOT) -> list[str]:
+    return [
+        f"{root / name} is missing; take it from the repository again"
+        for name in ("prefect.yaml", "flows", "automations")
+        if not (root / name).exists()
+    ]
+
+
+def _ports(settings: Settings) -> list[str]:
+    if settings.api_port == settings.sensor_port:
+        return [f"API_PORT and SENSOR_PORT are both {settings.api_port}; set one of them to another port"]
+    return [
+        f"{name} {port} is taken by {listener}; stop it or set {name} to another port"
+        for name, port in (("API_PORT", settings.api_port), ("SENSOR_PORT", settings.sensor_port))
+        if (listener := taken_by(port))
+    ]

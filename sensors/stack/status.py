@@ -1,0 +1,101 @@
+"""The status: whether all is healthy, what became of the files, and what needs a person."""
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sensors.books import Books, read_books
+from sensors.inbox import InboxesError
+from sensors.ledger import LedgerError
+from sensors.settings import Settings
+from sensors.stack.configuration import checked_settings
+from sensors.stack.errors import StackError
+from sensors.stack.health import Health, check
+from sensors.stack.services import Service, log_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """One look at a stack; counts are of files."""
+
+    settings: Settings
+    services: dict[Service, Health]
+    inboxes: dict[str, Books]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every service does its work."""
+        return all(health.healthy for health in self.services.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `status --json` prints."""
+        return {
+            "healthy": self.healthy,
+            "inboxes": {name: books.model_dump() for name, books in self.inboxes.items()},
+            "services": {name.value: dataclasses.asdict(health) for name, health in self.services.items()},
+            "page": self.settings.api_url.removesuffix("/api"),
+            "state_dir": str(self.settings.state_dir),
+        }
+
+    def needs_a_person(self) -> list[str]:
+        """Return what somebody should look at, in lines, the most urgent first."""
+        return [*self._broken_services(), *self._bad_files()]
+
+    def _broken_services(self) -> list[str]:
+        if not any(health.healthy for health in self.services.values()):
+            return ["the stack is not running; start it with `just up`"]
+        return [
+            f"{service}: {health.detail}; see {log_file(self.settings, service)}"
+            for service, health in self.services.items()
+            if not health.healthy
+        ]
+
+    def _bad_files(self) -> list[str]:
+        failed = self.settings.state_dir / "failed"
+        return [
+            f"{count} {'file' if count == 1 else 'files'} {outcome} in inbox {name}; the reasons are in {failed}"
+            for name, books in self.inboxes.items()
+            for outcome, count in (("failed", books.failed), ("rejected", books.rejected))
+            if count
+        ]
+
+
+def show_status(*, as_json: bool) -> int:
+    """Print the status and return the exit status: 0 if all is healthy, else 1. Raises StackError."""
+    status = read_status(checked_settings())
+    if as_json:
+        print(json.dumps(status.as_json()))
+    else:
+        show(status, Console(highlight=False))
+    return 0 if status.healthy else 1
+
+
+def read_status(settings: Settings) -> Status:
+    """Look at a stack now, also at one that is down; raises StackError."""
+    with ThreadPoolExecutor() as threads:
+        looking = {service: threads.submit(check, settings, service) for service in Service}
+        services = {service: health.result() for service, health in looking.items()}
+    try:
+        return Status(settings, services, read_books(settings))
+    except (LedgerError, InboxesError) as error:
+        raise StackError(*str(error).splitlines()) from error
+
+
+def show(status: Status, console: Console) -> None:
+    """Print the status for a person: first what needs one."""
+    for line in status.needs_a_person():
+        console.print(Text(f"! {line}", style="bold yellow"), soft_wrap=True)
+    services = Table("service", "health", box=None, pad_edge=False)
+    for service, health in status.services.items():
+        services.add_row(service, Text("healthy", "green") if health.healthy else Text(health.detail, "red"))
+    files = Table("inbox", box=None, pad_edge=False)
+    for entry in Books.model_fields:
+        files.add_column(entry.replace("_", " "), justify="right")
+    for name, books in status.inboxes.items():
+        files.add_row(name, *(str(count) for count in books.model_dump().values()))
+    console.print(services, "", files)

@@ -1,0 +1,78 @@
+"""The credentials of the API and the `.env` file that keeps them."""
+
+import stat
+
+import pytest
+from dotenv import dotenv_values
+
+from sensors.settings import Auth, Settings
+from sensors.stack.credentials import AUTH_OFF, ensure_credentials
+from sensors.stack.errors import StackError
+
+
+def mode(file):
+    return stat.S_IMODE(file.stat().st_mode)
+
+
+def test_the_first_time_credentials_are_generated_told_and_kept_in_a_private_file(tmp_path):
+    env_file = tmp_path / ".env"
+    access = ensure_credentials(Settings(state_dir=tmp_path), env_file)
+    kept = dotenv_values(env_file)["PREFECT_API_AUTH_STRING"]
+    assert access.settings.auth_string == kept
+    assert kept.startswith("admin:")
+    assert len(kept) > 25
+    assert any(kept in notice for notice in access.notices)
+    assert mode(env_file) == 0o600
+
+
+def test_every_installation_gets_credentials_of_its_own(tmp_path):
+    first, second = (
+        ensure_credentials(Settings(state_dir=tmp_path), tmp_path / name).settings.auth_string
+        for name in ("one", "two")
+    )
+    assert first != second
+
+
+@pytest.mark.parametrize("before", ["# a comment\nAPI_PORT=4300\n", "API_PORT=4300"])
+def test_what_stands_in_the_file_stays(tmp_path, before):
+    env_file = tmp_path / ".env"
+    env_file.write_text(before)
+    ensure_credentials(Settings(state_dir=tmp_path), env_file)
+    assert env_file.read_text().startswith(before)
+    assert dotenv_values(env_file)["API_PORT"] == "4300"
+
+
+def test_credentials_that_are_set_are_used_and_not_shown_again(tmp_path):
+    settings = Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine")
+    access = ensure_credentials(settings, tmp_path / ".env")
+    assert access.settings.auth_string == "me:mine"
+    assert access.notices == ()
+    assert not (tmp_path / ".env").exists()
+
+
+def test_auth_off_asks_for_nothing_and_says_what_that_means(tmp_path):
+    settings = Settings(state_dir=tmp_path, auth=Auth.OFF, prefect_api_auth_string="me:mine")
+    access = ensure_credentials(settings, tmp_path / ".env")
+    assert access.settings.auth_string is None
+    assert access.notices == (AUTH_OFF,)
+
+
+def test_a_file_that_others_can_read_is_made_private_and_that_is_said(tmp_path):
+    env_file = tmp_path / ".env"
+    env_file.write_text("PREFECT_API_AUTH_STRING=me:mine\n")
+    env_file.chmod(0o644)
+    access = ensure_credentials(Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine"), env_file)
+    assert mode(env_file) == 0o600
+    assert "private now" in access.notices[0]
+
+
+@pytest.mark.parametrize("unusable", ["nocolon", "mé:secret"])
+def test_unusable_credentials_are_refused_without_being_shown(tmp_path, unusable):
+    settings = Settings(state_dir=tmp_path, prefect_api_auth_string=unusable)
+    with pytest.raises(StackError, match="user:password in ASCII") as refused:
+        ensure_credentials(settings, tmp_path / ".env")
+    assert unusable not in str(refused.value)
+
+
+def test_credentials_do_not_show_in_the_settings_representation(tmp_path):
+    assert "mine" not in repr(Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine"))

@@ -1,0 +1,50 @@
+"""What the demo shows of a journey."""
+
+from datetime import UTC, datetime, timedelta
+
+from sensors.ledger.journey import FileJourney
+from sensors.ledger.states import FileState
+from sensors.stack.demo import alert_about, steps
+
+START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+def journey(state, *reached, **values):
+    names = ("seen_at", "settled_at", "staged_at", "announced_at", "receipt_at", "ended_at")
+    moments = {name: START + timedelta(seconds=at) for name, at in zip(names, range(len(reached)), strict=False)}
+    blank = dict.fromkeys((*names, "arrival_id", "run_id", "run_name", "rows", "reason"))
+    return FileJourney(**{**blank, **moments, "name": "a.csv", "inbox": "metrics", "state": state, **values})
+
+
+def test_only_the_steps_that_were_reached_are_shown():
+    shown = [step for _, step in steps(journey(FileState.SETTLED, 0, 1))]
+    assert shown == ["seen by the sensor", "settled: nobody is writing it any more"]
+
+
+def test_a_loaded_file_ends_with_its_rows():
+    end = steps(journey(FileState.LOADED, *range(6), arrival_id="a1", run_name="brave-otter", rows=3))[-1]
+    assert end == (START + timedelta(seconds=5), "loaded: 3 rows")
+
+
+def test_a_failed_file_ends_with_its_reason():
+    end = steps(journey(FileState.FAILED, *range(6), arrival_id="a1", run_name="brave-otter", reason="line 3"))
+    assert end[-1][1] == "failed: line 3"
+
+
+def test_the_alert_about_a_run_is_found_whole_among_others(tmp_path):
+    log = tmp_path / "alerts.log"
+    log.write_text(
+        "2026-11-24 09:00:00 UTC  Failed: other, run calm-seal\n    Message: x\n"
+        "2026-11-24 09:00:01 UTC  Failed: pipeline, run brave-otter\n    Message: y\n"
+        "2026-11-24 09:00:02 UTC  Failed: other, run calm-seal\n    Message: z\n"
+    )
+    failed = journey(FileState.FAILED, *range(6), run_name="brave-otter")
+    assert alert_about(log, failed) == [
+        "2026-11-24 09:00:01 UTC  Failed: pipeline, run brave-otter",
+        "    Message: y",
+    ]
+
+
+def test_without_an_alert_about_the_run_none_is_found(tmp_path):
+    assert alert_about(tmp_path / "none.log", journey(FileState.FAILED, *range(6), run_name="brave-otter")) == []
+    assert alert_about(tmp_path / "none.log", journey(FileState.REJECTED, *range(2))) == []

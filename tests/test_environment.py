@@ -1,0 +1,52 @@
+"""The environment of the stack's processes."""
+
+from sensors.settings import Auth, Settings
+from sensors.stack.environment import client_environment, stack_environment
+from sensors.stack.marking import MARK
+
+SECRETIVE = {"PREFECT_SERVER_API_AUTH_STRING": "x:y", "PREFECT_API_AUTH_STRING": "x:y", "PATH": "/bin"}
+
+
+def settings(tmp_path, **values):
+    return Settings(state_dir=tmp_path, api_port=4799, prefect_api_auth_string="me:mine", **values)
+
+
+def test_server_and_clients_share_the_credentials_of_the_settings(tmp_path):
+    environment = stack_environment(settings(tmp_path), SECRETIVE)
+    assert environment["PREFECT_API_AUTH_STRING"] == "me:mine"
+    assert environment["PREFECT_SERVER_API_AUTH_STRING"] == "me:mine"
+
+
+def test_auth_off_cannot_be_switched_on_by_the_environment_around(tmp_path):
+    environment = stack_environment(settings(tmp_path, auth=Auth.OFF), SECRETIVE)
+    assert not {"PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"} & environment.keys()
+
+
+def test_nothing_calls_home(tmp_path):
+    environment = stack_environment(settings(tmp_path), {})
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert environment["PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT"] == "false"
+    assert environment["DO_NOT_TRACK"] == "1"
+
+
+def test_another_profile_home_or_address_around_does_not_take_the_stack_apart(tmp_path):
+    around = {"PREFECT_PROFILE": "cloud", "PREFECT_API_URL": "https://cloud", "PREFECT_HOME": "/elsewhere"}
+    environment = stack_environment(settings(tmp_path), around)
+    assert "PREFECT_PROFILE" not in environment
+    assert environment["PREFECT_API_URL"] == "http://127.0.0.1:4799/api"
+    assert environment["PREFECT_HOME"] == str(tmp_path / "prefect")
+
+
+def test_the_users_own_settings_of_prefect_reach_the_services(tmp_path):
+    around = {"PREFECT_LOGGING_LEVEL": "DEBUG"}
+    assert stack_environment(settings(tmp_path), around)["PREFECT_LOGGING_LEVEL"] == "DEBUG"
+
+
+def test_a_proxy_does_not_come_between_the_services(tmp_path):
+    around = {"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "intranet"}
+    assert stack_environment(settings(tmp_path), around)["NO_PROXY"] == "127.0.0.1,localhost,intranet"
+
+
+def test_only_the_stacks_own_processes_carry_its_mark(tmp_path):
+    assert stack_environment(settings(tmp_path), {})[MARK] == str(tmp_path)
+    assert MARK not in client_environment(settings(tmp_path), {})

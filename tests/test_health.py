@@ -1,0 +1,98 @@
+"""What healthy means, asked of a real HTTP server that answers like the services."""
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from sensors.settings import Settings
+from sensors.stack.health import Health, check
+from sensors.stack.services import Service, worker_name
+
+
+@pytest.fixture
+def answers():
+    """Maps a path to the status and the document that the server answers with."""
+    return {}
+
+
+@pytest.fixture
+def settings(answers, tmp_path):
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            status, document = answers[self.path]
+            body = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield Settings(state_dir=tmp_path, api_port=server.server_port, sensor_port=server.server_port)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+WORKERS = "/api/work_pools/local-process-pool/workers/filter"
+
+
+def worker(seconds_ago):
+    heard = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    return {"name": worker_name(), "status": "ONLINE", "last_heartbeat_time": heard.isoformat()}
+
+
+def test_a_server_that_answers_is_healthy(settings, answers):
+    answers["/api/health"] = 200, True
+    assert check(settings, Service.SERVER) == Health(healthy=True)
+
+
+def test_a_server_that_answers_with_an_error_is_not(settings, answers):
+    answers["/api/health"] = 500, None
+    assert check(settings, Service.SERVER) == Health(healthy=False, detail="/api/health says 500")
+
+
+def test_a_worker_that_reported_just_now_is_healthy(settings, answers):
+    answers[WORKERS] = 200, [worker(1)]
+    assert check(settings, Service.WORKER).healthy
+
+
+def test_a_worker_that_has_fallen_silent_is_not_though_the_server_calls_it_online(settings, answers):
+    answers[WORKERS] = 200, [worker(40)]
+    assert check(settings, Service.WORKER) == Health(healthy=False, detail="last heard of 40 s ago")
+
+
+def test_what_a_worker_reported_before_the_start_does_not_count(settings, answers):
+    answers[WORKERS] = 200, [worker(5)]
+    assert not check(settings, Service.WORKER, since=datetime.now(UTC) - timedelta(seconds=2)).healthy
+
+
+def test_a_worker_of_another_machine_is_not_ours(settings, answers):
+    answers[WORKERS] = 200, [{**worker(1), "name": "another machine"}]
+    assert not check(settings, Service.WORKER).healthy
+
+
+def test_refused_credentials_are_told_as_such(settings, answers):
+    answers[WORKERS] = 401, {}
+    assert "PREFECT_API_AUTH_STRING" in check(settings, Service.WORKER).detail
+
+
+def test_a_sensor_in_trouble_tells_which_loop_has_it(settings, answers):
+    loops = {"prefect": {"alive": False, "trouble": "no answer"}, "inbox metrics": {"alive": True, "trouble": None}}
+    answers["/healthz"] = 503, {"healthy": False, "loops": loops}
+    assert check(settings, Service.SENSOR) == Health(healthy=False, detail="prefect: no answer")
+
+
+def test_an_answer_that_makes_no_sense_is_unhealthy_and_not_an_error(settings, answers):
+    answers[WORKERS] = 200, [{"name": worker_name()}]
+    assert not check(settings, Service.WORKER).healthy

@@ -1,0 +1,46 @@
+"""What is found wrong before anything is started."""
+
+import os
+import socket
+
+import pytest
+
+from sensors.settings import Settings
+from sensors.stack.errors import StackError
+from sensors.stack.preflight import preflight
+from tests.journeys.stack import free_ports
+
+
+@pytest.fixture
+def settings(tmp_path):
+    api_port, sensor_port = free_ports(2)
+    return Settings(state_dir=tmp_path / "state", api_port=api_port, sensor_port=sensor_port)
+
+
+def test_a_good_start_finds_nothing_wrong(settings):
+    preflight(settings)
+
+
+def test_one_port_for_both_is_refused(settings):
+    with pytest.raises(StackError, match="API_PORT and SENSOR_PORT are both"):
+        preflight(settings.model_copy(update={"sensor_port": settings.api_port}))
+
+
+def test_a_taken_port_is_told_with_its_owner_and_what_to_set(settings):
+    with socket.create_server(("127.0.0.1", settings.api_port)), pytest.raises(StackError) as refused:
+        preflight(settings)
+    (line,) = refused.value.lines
+    assert line.startswith(f"API_PORT {settings.api_port} is taken by pid {os.getpid()} (")
+    assert line.endswith("stop it or set API_PORT to another port")
+
+
+def test_everything_that_is_wrong_is_told_at_once(settings, tmp_path):
+    bad = settings.model_copy(update={"inboxes_file": tmp_path / "none.yaml"})
+    with (
+        socket.create_server(("127.0.0.1", bad.api_port)),
+        socket.create_server(("127.0.0.1", bad.sensor_port)),
+        pytest.raises(StackError) as refused,
+    ):
+        preflight(bad)
+    told = "\n".join(refused.value.lines)
+    assert all(name in told for name in ("API_PORT", "SENSOR_PORT", "none.yaml"))

@@ -1,0 +1,50 @@
+"""What has to be on the server, and when it need not be put there again."""
+
+import os
+import sys
+
+import pytest
+
+from sensors.stack.errors import StackError
+from sensors.stack.preparation import Commands, fingerprint
+from sensors.stack.stopping import StopRequest, StopRequestedError
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "data_pipeline.py").write_text("one")
+    (tmp_path / "prefect.yaml").write_text("name: one")
+    return tmp_path
+
+
+@pytest.mark.parametrize("changed", ["flows/data_pipeline.py", "prefect.yaml", "flows/new.py"])
+def test_the_fingerprint_changes_with_everything_a_deployment_is_made_from(project, changed):
+    before = fingerprint(project)
+    assert fingerprint(project) == before
+    (project / changed).write_text("two")
+    assert fingerprint(project) != before
+
+
+@pytest.fixture
+def commands(tmp_path):
+    return Commands({**os.environ, "PYTHONPATH": str(tmp_path)}, tmp_path / "setup.log", StopRequest())
+
+
+def test_a_commands_output_goes_to_the_log(commands):
+    commands.run("showing the platform", ("platform",))
+    assert sys.platform in commands.log.read_text().lower()
+
+
+def test_a_command_that_fails_is_told_with_the_end_of_its_output(commands, tmp_path):
+    (tmp_path / "broken.py").write_text("raise SystemExit('no such deployment')")
+    with pytest.raises(StackError, match=r"deploying failed \(exit status 1\)") as failed:
+        commands.run("deploying", ("broken",))
+    assert failed.value.lines[-1].strip() == "no such deployment"
+
+
+def test_a_command_ends_when_somebody_asks_to_stop(commands, tmp_path):
+    (tmp_path / "slow.py").write_text("import time; time.sleep(600)")
+    commands.stop.ask()
+    with pytest.raises(StopRequestedError):
+        commands.run("deploying", ("slow",))

@@ -1,0 +1,45 @@
+"""Who holds the state folder."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sensors.settings import Settings
+from sensors.stack.errors import StackError
+from sensors.stack.state_folder import hold_state_folder
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(state_dir=tmp_path / "state")
+
+
+def test_the_folder_is_made_with_what_is_in_it(settings):
+    with hold_state_folder(settings):
+        for folder in (settings.inbox_dir, settings.arrivals_dir, settings.prefect_home, settings.logs_dir):
+            assert folder.is_dir()
+
+
+def test_a_second_stack_on_it_is_refused_and_told_who_holds_it(settings):
+    with hold_state_folder(settings), pytest.raises(StackError) as refused:
+        hold_state_folder(settings)
+    assert refused.value.lines == (f"already running on {settings.state_dir} (pid {os.getpid()}); see `just status`",)
+
+
+def test_it_is_free_again_when_its_holder_was_killed(settings):
+    code = (
+        "import os, sys; from pathlib import Path; from sensors.settings import Settings;"
+        "from sensors.stack.state_folder import hold_state_folder;"
+        "lock = hold_state_folder(Settings(state_dir=Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, settings.state_dir], check=False)
+    assert killed.returncode == -9
+    hold_state_folder(settings).release()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StackError, match=r"STATE_DIR: the folder .* cannot be made"):
+        hold_state_folder(Settings(state_dir=tmp_path / "file" / "state"))

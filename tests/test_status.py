@@ -1,0 +1,56 @@
+"""The status of a stack."""
+
+import io
+import json
+
+from rich.console import Console
+
+from sensors.books import Books
+from sensors.settings import Settings
+from sensors.stack.health import Health
+from sensors.stack.services import Service
+from sensors.stack.status import Status, read_status, show
+from tests.journeys.stack import free_ports
+
+WELL = {service: Health(healthy=True) for service in Service}
+SICK = {**WELL, Service.SENSOR: Health(healthy=False, detail="not running")}
+BOOKS = Books(seen=6, waiting=1, in_flight=1, loaded=1, rejected=2, failed=1)
+
+
+def shown(status):
+    out = io.StringIO()
+    show(status, Console(file=out, width=200))
+    return out.getvalue().splitlines()
+
+
+def test_the_json_has_the_shape_that_scripts_rely_on(tmp_path):
+    document = json.loads(json.dumps(Status(Settings(state_dir=tmp_path), WELL, {"metrics": BOOKS}).as_json()))
+    assert document["healthy"] is True
+    assert document["inboxes"] == {
+        "metrics": {"seen": 6, "waiting": 1, "in_flight": 1, "loaded": 1, "rejected": 2, "failed": 1}
+    }
+    assert document["services"]["sensor"] == {"healthy": True, "detail": ""}
+
+
+def test_one_sick_service_makes_the_stack_unhealthy(tmp_path):
+    assert not Status(Settings(state_dir=tmp_path), SICK, {}).healthy
+
+
+def test_what_needs_a_person_comes_first(tmp_path):
+    lines = shown(Status(Settings(state_dir=tmp_path), SICK, {"metrics": BOOKS}))
+    assert lines[0] == f"! sensor: not running; see {tmp_path / 'logs' / 'sensor.log'}"
+    assert lines[1].startswith("! 1 file failed in inbox metrics")
+    assert lines[2].startswith("! 2 files rejected in inbox metrics")
+
+
+def test_nothing_needs_a_person_when_all_is_well(tmp_path):
+    status = Status(Settings(state_dir=tmp_path), WELL, {"metrics": Books(seen=1, loaded=1)})
+    assert status.needs_a_person() == []
+
+
+def test_a_stack_that_is_down_can_be_looked_at(tmp_path):
+    api_port, sensor_port = free_ports(2)
+    status = read_status(Settings(state_dir=tmp_path, api_port=api_port, sensor_port=sensor_port))
+    assert {health.detail for health in status.services.values()} == {"not running"}
+    assert status.inboxes == {"metrics": Books()}
+    assert status.needs_a_person() == ["the stack is not running; start it with `just up`"]
