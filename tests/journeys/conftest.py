@@ -1,0 +1,62 @@
+"""The stack and the receiver that most journeys share."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.stack import Stack
+from tests.receiver import Receiver, receiving
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.journey)
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[Receiver]:
+    with receiving() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's database as its own command makes it; a server that has to make it starts 8 s later."""
+    home = tmp_path_factory.mktemp("prefect")
+    subprocess.run(
+        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
+        env={**os.environ, "PREFECT_HOME": str(home)},
+        cwd=home,
+        check=True,
+        capture_output=True,
+    )
+    return home / "prefect.db"
+
+
+@pytest.fixture(scope="session")
+def new_stack(database: Path) -> Callable[..., Stack]:
+    """Make a stack whose database is there already."""
+
+    def make(state_dir: Path, **environment: str) -> Stack:
+        made = Stack(state_dir, **environment)
+        (state_dir / "prefect").mkdir(parents=True)
+        shutil.copy(database, state_dir / "prefect" / database.name)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, receiver: Receiver, new_stack: Callable[..., Stack]
+) -> Iterator[Stack]:
+    running = new_stack(tmp_path_factory.mktemp("journey") / "state", NOTIFY_URLS=receiver.url()).start()
+    yield running
+    running.stop()

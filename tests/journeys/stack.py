@@ -1,0 +1,201 @@
+"""A whole stack for the journeys: the real server, worker and sensor, started as a person starts them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import httpx
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOW = "Enterprise Data Pipeline"
+DEPLOYMENT = "production-etl"
+CREDENTIALS = "admin:journeys"
+UP_SECONDS = 150.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback that nobody listens on."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def wait_until(look: Callable[[], T], what: str, seconds: float = 60.0, pause: float = 0.1) -> T:
+    """Return what `look` returns as soon as that is true; fail with `what` when it never is."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds:g} s still not: {what}")
+        time.sleep(pause)
+    return found
+
+
+class Stack:
+    """One stack in a state folder of its own, on free ports."""
+
+    def __init__(self, state_dir: Path, **environment: str) -> None:
+        self.state_dir = state_dir
+        self.inbox = state_dir / "inbox" / "metrics"
+        self.api_port, self.sensor_port = free_ports(2)
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            "STATE_DIR": str(state_dir),
+            "API_PORT": str(self.api_port),
+            "SENSOR_PORT": str(self.sensor_port),
+            "ENV_FILE": str(state_dir.with_name(f"{state_dir.name}.env")),
+            "NOTIFY_URLS": "",
+            "AUTH": "on",
+            "PREFECT_API_AUTH_STRING": CREDENTIALS,
+            **environment,
+        }
+        self.terminal = state_dir.with_name(f"{state_dir.name}.terminal.log")
+        self._process: subprocess.Popen[bytes] | None = None
+        user, _, password = CREDENTIALS.partition(":")
+        self.api = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.api_port}/api",
+            auth=(user, password),
+            timeout=30,
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),  # a stack is stopped and started again
+        )
+
+    # -- the front door
+
+    def start(self) -> "Stack":
+        """Run `up` and return when it says that everything is healthy."""
+        with self.terminal.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sensors", "up"],
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            wait_until(self._is_up, "the stack is healthy", UP_SECONDS)
+        except BaseException:
+            self.stop()
+            print(self.terminal.read_text())
+            raise
+        return self
+
+    def _is_up(self) -> bool:
+        said = self.terminal.read_text()
+        assert self._process is not None
+        assert self._process.poll() is None, f"`up` ended: {said}"
+        return "everything is healthy" in said
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Stop `up` by a signal and return its exit status."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        try:
+            return self._process.wait(timeout=30)
+        finally:
+            self._process.kill()
+
+    @property
+    def pid(self) -> int:
+        """The process id of `up`."""
+        assert self._process is not None
+        return self._process.pid
+
+    def command(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run `python -m ARGUMENTS` in the project's folder with this stack's environment."""
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a `prefect` command against this stack, as a person would who has PREFECT_API_URL set."""
+        environment = {
+            **self.environment,
+            "PREFECT_API_URL": str(self.api.base_url).rstrip("/"),
+            "PREFECT_HOME": str(self.state_dir / "prefect"),
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Return what `status --json` prints."""
+        return json.loads(self.command("sensors", "status", "--json").stdout)
+
+    def books(self) -> dict[str, int]:
+        """Return the counts of files of the inbox `metrics`."""
+        return self.status()["inboxes"]["metrics"]
+
+    # -- files and rows
+
+    def drop(self, name: str, content: str | bytes) -> Path:
+        """Write a file into the inbox, as a copying program does."""
+        path = self.inbox / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query on the warehouse.
+
+        Waits while a run is loading into it, and until the tables and columns of the query are there.
+        """
+
+        def ask() -> list[tuple[Any, ...]] | None:
+            try:
+                with duckdb.connect(self.state_dir / "warehouse.duckdb", read_only=True) as warehouse:
+                    return [*warehouse.sql(query).fetchall(), ()]
+            except (duckdb.IOException, duckdb.CatalogException, duckdb.BinderException):
+                return None
+
+        return wait_until(ask, f"the warehouse answers {query}")[:-1]
+
+    # -- runs
+
+    def deployment(self) -> dict[str, Any]:
+        """Return the deployment as the server has it."""
+        return self.api.get(f"/deployments/name/{FLOW}/{DEPLOYMENT}").raise_for_status().json()
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """Return a flow run as the server has it."""
+        return self.api.get(f"/flow_runs/{run_id}").raise_for_status().json()
+
+    def run_now(self, parameters: Mapping[str, Any] = {}) -> str:
+        """Start a run of the deployment and return its id."""
+        answer = self.api.post(
+            f"/deployments/{self.deployment()['id']}/create_flow_run",
+            json={"parameters": dict(parameters), "state": {"type": "SCHEDULED"}},
+        )
+        return answer.raise_for_status().json()["id"]
+
+    def wait_for_end(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
+        """Return a flow run when it has ended."""
+
+        def ended() -> dict[str, Any] | None:
+            run = self.run(run_id)
+            return run if run["state_type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+
+        return wait_until(ended, f"run {run_id} has ended", seconds, pause=0.2)

@@ -1,0 +1,127 @@
+"""The front door: what a person at the terminal does, and what they read when it cannot be done."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+
+import httpx
+import psutil
+
+from tests.journeys.stack import ROOT, Stack, wait_until
+from tests.receiver import Receiver
+
+
+def up(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `up` where it is expected to give up at once."""
+    return subprocess.run(
+        [sys.executable, "-m", "sensors", "up"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_second_up_on_the_same_state_folder_is_told_so_in_one_line(stack: Stack):
+    done = up(**stack.environment)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"already running on {stack.state_dir} (pid {stack.pid}); see `just status`"
+
+
+def test_ports_that_are_taken_are_named_with_who_has_them(tmp_path, stack: Stack):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = up(
+            **{
+                **stack.environment,
+                "STATE_DIR": str(tmp_path / "new"),
+                "API_PORT": str(port),
+                "SENSOR_PORT": str(port + 1),
+            }
+        )
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert f"API_PORT {port} is taken by" in line
+    assert f"pid {os.getpid()}" in line
+
+
+def test_every_mistake_in_the_configuration_is_told_before_anything_starts(tmp_path, stack: Stack):
+    inboxes = tmp_path / "inboxes.yaml"
+    inboxes.write_text("inboxes:\n  one: {max_files: 0}\n  two: {colour: red}\n")
+    state_dir = tmp_path / "new"
+    done = up(**{**stack.environment, "STATE_DIR": str(state_dir), "INBOXES_FILE": str(inboxes)})
+    assert done.returncode == 1
+    assert "inboxes.one.max_files" in done.stderr
+    assert "inboxes.two.colour" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (state_dir / "ledger.db").exists()
+
+
+def test_the_status_is_the_contracts(stack: Stack):
+    status = stack.status()
+    assert status["healthy"] is True
+    assert set(status["inboxes"]["metrics"]) == {"seen", "waiting", "in_flight", "loaded", "rejected", "failed"}
+    shown = stack.command("sensors", "status")
+    assert shown.returncode == 0
+    assert "metrics" in shown.stdout
+
+
+def test_a_dropped_copy_is_loaded_and_the_original_stays(stack: Stack, tmp_path):
+    original = tmp_path / "by hand.csv"
+    original.write_text("dropped\nyes\n")
+    done = stack.command("sensors", "drop", str(original))
+    assert done.returncode == 0, done.stderr
+    count = "SELECT count(*) FROM public._loads WHERE file_name = 'by hand.csv'"
+    wait_until(lambda: stack.rows(count) == [(1,)], "the copy is loaded")
+    assert original.read_text() == "dropped\nyes\n"
+
+
+def test_the_demo_shows_a_journey_and_an_alert(stack: Stack):
+    began = time.monotonic()
+    done = stack.command("sensors", "demo", seconds=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for step in ("settled", "announced", "3 rows", "line 3", "the broken file caused an alert"):
+        assert step in done.stdout
+    assert time.monotonic() - began < 60
+
+
+def stopped_within_10_s(stack: Stack, how: signal.Signals) -> None:
+    """Stop the stack and see that nothing of it is left."""
+    descendants = psutil.Process(stack.pid).children(recursive=True)
+    assert len(descendants) >= 3
+    began = time.monotonic()
+    assert stack.stop(how) == 0
+    assert time.monotonic() - began < 10
+    assert [one for one in descendants if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+    assert stack.status()["healthy"] is False
+
+
+def test_credentials_are_made_once_auth_off_needs_none_and_a_signal_stops_everything(tmp_path, receiver: Receiver):
+    stack = Stack(tmp_path / "state", PREFECT_API_AUTH_STRING="").start()
+    try:
+        env_file = tmp_path / "state.env"
+        assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
+        written = env_file.read_text().strip().removeprefix("PREFECT_API_AUTH_STRING=")
+        assert written.startswith("admin:")
+        assert written in stack.terminal.read_text()
+        assert httpx.post(f"{stack.api.base_url}flow_runs/filter", json={}).status_code == 401
+        user, _, password = written.partition(":")
+        assert httpx.post(f"{stack.api.base_url}flow_runs/filter", json={}, auth=(user, password)).status_code == 200
+        stopped_within_10_s(stack, signal.SIGINT)
+
+        stack.environment |= {"AUTH": "off", "PREFECT_SERVER_API_AUTH_STRING": "admin:left-over"}
+        stack.start()
+        assert "AUTH=off: the API asks for no credentials" in stack.terminal.read_text()
+        assert httpx.post(f"{stack.api.base_url}flow_runs/filter", json={}).status_code == 200
+        with receiver.holding("/never-answers") as url:
+            run_id = stack.run_now({"source_url": url})
+            wait_until(lambda: stack.run(run_id)["state_name"] == "Running", "the run is under way")
+            stopped_within_10_s(stack, signal.SIGTERM)
+    finally:
+        stack.stop()
