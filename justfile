@@ -5,6 +5,9 @@ set positional-arguments
 
 just := quote(just_executable())
 python := quote(justfile_directory() / ".venv/bin/python")
+# uv installs in seconds; where it fails, at a proxy's certificate for instance, pip may know better.
+uv := ".venv/bin/uv pip install --python .venv"
+pip := ".venv/bin/python -m pip install --quiet --disable-pip-version-check"
 
 _list:
     @{{ just }} --list --unsorted
@@ -75,10 +78,11 @@ _install requirements:
         || {{ just }} _install-now {{ requirements }}
 
 _install-now requirements:
-    test -x .venv/bin/python || python3 -m venv .venv
+    @echo "installing the pinned packages of {{ requirements }} into .venv"
+    @test -x .venv/bin/python || python3 -m venv .venv
     @.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, .venv has "+sys.version.split()[0]+"; remove .venv and make it with a newer one")'
     @sed -n '/^uv==/,/[^\\]$/p' requirements.txt > .venv/uv.txt
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
-    .venv/bin/uv pip install --quiet --python .venv --require-hashes -r {{ requirements }}
-    .venv/bin/uv pip install --quiet --python .venv --no-deps -e .
+    @{{ pip }} --require-hashes -r .venv/uv.txt
+    @{{ uv }} --quiet --require-hashes -r {{ requirements }} || {{ pip }} --require-hashes -r {{ requirements }}
+    @{{ uv }} --quiet --no-deps -e . || {{ pip }} --no-deps -e .
     @cat {{ requirements }} pyproject.toml | cksum > .venv/{{ requirements }}.done
