@@ -93,7 +93,8 @@ def _watch(inbox: Inbox) -> Watch:
 
 def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, prefect: Loop, clock: Clock) -> Loop:
     ledger = Ledger(settings.ledger_path)
-    intake = Intake(inbox, watch, ledger, Stager(ledger, settings.arrivals_dir, clock), clock)
+    stager = Stager(ledger, settings.arrivals_dir, clock)
+    intake = Intake(inbox, watch, ledger, stager, FailedFolder(ledger, settings.failed_dir), clock)
 
     def step() -> float:
         done = intake.step()

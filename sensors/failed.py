@@ -1,6 +1,7 @@
 """The folder `failed/`: links to what needs a person, with the reasons; the data stays where it is."""
 
 import os
+import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,10 @@ REASONS = "REASONS.txt"
 
 @dataclass(frozen=True)
 class FailedFolder:
-    """Shows each failed arrival as `failed/<arrival id>/`: a link for each bad file, and the reasons."""
+    """Shows what was not loaded: a folder for each failed arrival, and one for each inbox that refused files.
+
+    In it are a link for each bad file, and the reasons.
+    """
 
     ledger: Ledger
     folder: Path
@@ -20,23 +24,34 @@ class FailedFolder:
     def show(self, arrival_id: str) -> None:
         """Link the bad files of an arrival; safe to repeat. Raises OSError."""
         bad = self.ledger.rows(
-            "SELECT f.name, f.reason, a.folder FROM files f JOIN arrivals a ON a.id = f.arrival_id"
+            "SELECT f.name, f.reason, a.folder || '/' || f.name AS path FROM files f"
+            " JOIN arrivals a ON a.id = f.arrival_id"
             " WHERE a.id = ? AND a.state = 'failed' AND f.state IN ('failed', 'rejected') ORDER BY f.id",
             (arrival_id,),
         )
-        if not bad:
-            return
-        shown = self.folder / arrival_id
-        shown.mkdir(parents=True, exist_ok=True)
-        for row in bad:
-            target = os.path.relpath(Path(row["folder"]) / row["name"], shown)
-            with suppress(FileExistsError):
-                (shown / row["name"]).symlink_to(target)
-        reasons = "".join(f"{row['name']}: {row['reason'] or 'no reason was given'}\n" for row in bad)
-        (shown / REASONS).write_text(reasons, "utf-8")
+        self._link(self.folder / arrival_id, bad)
+
+    def show_refused(self, inbox: str) -> None:
+        """Link the files that an inbox refused where they lie; safe to repeat. Raises OSError."""
+        bad = self.ledger.rows(
+            "SELECT name, reason, path FROM files WHERE inbox = ? AND state = 'rejected' AND arrival_id IS NULL"
+            " ORDER BY id",
+            (inbox,),
+        )
+        self._link(self.folder / inbox, bad)
 
     def show_all(self) -> None:
         """Show the failed arrivals that a crash kept from being shown. Raises OSError."""
         for row in self.ledger.rows("SELECT id FROM arrivals WHERE state = 'failed'"):
             if not (self.folder / row["id"] / REASONS).exists():
                 self.show(row["id"])
+
+    def _link(self, shown: Path, bad: list[sqlite3.Row]) -> None:
+        if not bad:
+            return
+        shown.mkdir(parents=True, exist_ok=True)
+        for row in bad:
+            with suppress(FileExistsError):
+                (shown / row["name"]).symlink_to(os.path.relpath(row["path"], shown))
+        reasons = "".join(f"{row['name']}: {row['reason'] or 'no reason was given'}\n" for row in bad)
+        (shown / REASONS).write_text(reasons, "utf-8")

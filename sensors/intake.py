@@ -7,6 +7,7 @@ from pathlib import Path
 from sensors import settle
 from sensors.admission import Admission, admit, readable
 from sensors.clock import Clock
+from sensors.failed import FailedFolder
 from sensors.identity import Identity, identity_at
 from sensors.inbox import Inbox
 from sensors.lease import writer_of
@@ -37,11 +38,14 @@ class Step:
 class Intake:
     """The intake of one inbox; it remembers what it saw, and the ledger remembers what it did."""
 
-    def __init__(self, inbox: Inbox, watch: Watch, ledger: Ledger, stager: Stager, clock: Clock) -> None:
+    def __init__(
+        self, inbox: Inbox, watch: Watch, ledger: Ledger, stager: Stager, failed: FailedFolder, clock: Clock
+    ) -> None:
         self.inbox = inbox
         self.watch = watch
         self._ledger = ledger
         self._stager = stager
+        self._failed = failed
         self._clock = clock
         self._sightings: dict[Path, Sighting] = {}
         self._settled: dict[Path, Identity] = {}
@@ -159,6 +163,7 @@ class Intake:
         name = readable(path.name)
         ledger_files.record_rejected(self._ledger, self.inbox.name, written, name, identity, reason, self._clock.utc())
         self._rejected[written] = identity
+        self._failed.show_refused(self.inbox.name)
         logger.warning("inbox %s: %s is rejected: %s", self.inbox.name, name, reason)
 
     def _leave_alone(self, path: Path, reason: str) -> None:

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from sensors.failed import FailedFolder
 from sensors.intake import Intake
 from sensors.ledger import arrivals, files
 from sensors.ledger.journey import journey_of
@@ -32,7 +33,8 @@ def intake(inbox, watch, ledger, tmp_path, hand_clock):
 
 
 def new_intake(inbox, watch, ledger, tmp_path, hand_clock) -> Intake:
-    return Intake(inbox, watch, ledger, Stager(ledger, tmp_path / "arrivals", hand_clock.clock), hand_clock.clock)
+    stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
+    return Intake(inbox, watch, ledger, stager, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
 
 
 def names_staged(tmp_path) -> list[str]:
@@ -105,6 +107,9 @@ def test_a_file_that_cannot_be_loaded_is_rejected_once_and_stays(intake, inbox, 
     until_idle(again, hand_clock, 12)
     assert len(intake._ledger.rows("SELECT * FROM files")) == 1
     assert (inbox.path / "report.pdf").read_text() == "%PDF"
+    shown = tmp_path / "failed" / "metrics"
+    assert (shown / "report.pdf").read_text() == "%PDF"
+    assert "report.pdf: inbox 'metrics' takes *.csv" in (shown / "REASONS.txt").read_text()
 
 
 def test_the_same_name_dropped_again_is_another_file(intake, inbox, hand_clock, tmp_path):

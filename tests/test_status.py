@@ -2,14 +2,17 @@
 
 import io
 import json
+from datetime import UTC, datetime
 
 from rich.console import Console
 
 from sensors.books import Books
+from sensors.ledger.states import FileState
 from sensors.settings import Settings
 from sensors.stack.health import Health
 from sensors.stack.services import Service
 from sensors.stack.status import Status, read_status, show
+from sensors.trouble import BadFile, StalledArrival, Trouble
 from tests.journeys.stack import free_ports
 
 WELL = {service: Health(healthy=True) for service in Service}
@@ -36,11 +39,19 @@ def test_one_sick_service_makes_the_stack_unhealthy(tmp_path):
     assert not Status(Settings(state_dir=tmp_path), SICK, {}).healthy
 
 
-def test_what_needs_a_person_comes_first(tmp_path):
-    lines = shown(Status(Settings(state_dir=tmp_path), SICK, {"metrics": BOOKS}))
-    assert lines[0] == f"! sensor: not running; see {tmp_path / 'logs' / 'sensor.log'}"
-    assert lines[1].startswith("! 1 file failed in inbox metrics")
-    assert lines[2].startswith("! 2 files rejected in inbox metrics")
+def bad(name, reason):
+    return BadFile(name, "metrics", FileState.REJECTED, reason, "metrics-1", datetime(2026, 11, 24, tzinfo=UTC))
+
+
+def test_what_needs_a_person_comes_first_with_its_reason(tmp_path):
+    trouble = Trouble((bad("b.csv", "line 3: 5 columns"),), (StalledArrival("metrics-2", 3, "Deployment not found"),))
+    lines = shown(Status(Settings(state_dir=tmp_path), SICK, {"metrics": BOOKS}, trouble))
+    assert lines[:4] == [
+        f"! sensor: not running; see {tmp_path / 'logs' / 'sensor.log'}",
+        "! arrival metrics-2 has no run after 3 announcements: Deployment not found",
+        "! rejected in inbox metrics: b.csv: line 3: 5 columns",
+        f"! and 2 files more; all of them are in {tmp_path / 'failed'}",
+    ]
 
 
 def test_nothing_needs_a_person_when_all_is_well(tmp_path):

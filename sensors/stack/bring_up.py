@@ -110,9 +110,11 @@ class _BringUp:
         make_work_pool(self.settings)
         if restarted := restart_interrupted_runs(self.settings, self._began):
             self.terminal.step(f"{restarted} interrupted {'run starts' if restarted == 1 else 'runs start'} again")
-        if not warm:
-            self._start(Service.WORKER)
         self._prepare(deploying)
+        if not warm:
+            # Not next to the first deploy: a worker's first polls have been seen to lock Prefect's SQLite
+            # against it, and both waited for 60 s.
+            self._start(Service.WORKER)
         self._wait(Service.WORKER)
         self._wait(Service.SENSOR)
 

@@ -17,6 +17,7 @@ from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
 from sensors.stack.health import Health, check
 from sensors.stack.services import Service, log_file
+from sensors.trouble import Trouble, read_trouble
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Status:
     settings: Settings
     services: dict[Service, Health]
     inboxes: dict[str, Books]
+    trouble: Trouble = dataclasses.field(default_factory=Trouble)
 
     @property
     def healthy(self) -> bool:
@@ -44,7 +46,7 @@ class Status:
 
     def needs_a_person(self) -> list[str]:
         """Return what somebody should look at, in lines, the most urgent first."""
-        return [*self._broken_services(), *self._bad_files()]
+        return [*self._broken_services(), *self._stalled_arrivals(), *self._bad_files()]
 
     def _broken_services(self) -> list[str]:
         if not any(health.healthy for health in self.services.values()):
@@ -55,14 +57,18 @@ class Status:
             if not health.healthy
         ]
 
-    def _bad_files(self) -> list[str]:
-        failed = self.settings.state_dir / "failed"
+    def _stalled_arrivals(self) -> list[str]:
         return [
-            f"{count} {'file' if count == 1 else 'files'} {outcome} in inbox {name}; the reasons are in {failed}"
-            for name, books in self.inboxes.items()
-            for outcome, count in (("failed", books.failed), ("rejected", books.rejected))
-            if count
+            f"arrival {one.id} has no run after {one.attempt} announcements: {one.reason}"
+            for one in self.trouble.arrivals
         ]
+
+    def _bad_files(self) -> list[str]:
+        """Return the latest files that were not loaded, each with its reason, and how many more there are."""
+        told = [f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}" for file in self.trouble.files]
+        more = sum(books.rejected + books.failed for books in self.inboxes.values()) - len(told)
+        failed = self.settings.failed_dir
+        return [*told, f"and {more} files more; all of them are in {failed}"] if more > 0 else told
 
 
 def show_status(*, as_json: bool) -> int:
@@ -81,7 +87,7 @@ def read_status(settings: Settings) -> Status:
         looking = {service: threads.submit(check, settings, service) for service in Service}
         services = {service: health.result() for service, health in looking.items()}
     try:
-        return Status(settings, services, read_books(settings))
+        return Status(settings, services, read_books(settings), read_trouble(settings))
     except (LedgerError, InboxesError) as error:
         raise StackError(*str(error).splitlines()) from error
 
