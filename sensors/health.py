@@ -10,16 +10,17 @@ from sensors.watch import Watch
 
 
 def health_page(loops: Sequence[Loop], watches: Mapping[str, Watch]) -> APIRouter:
-    """Return the route `/healthz`: 200 while every loop steps, 503 otherwise; it names no file and no secret."""
+    """Return the route `/healthz`: 200 while every loop steps and has no trouble, else 503 and `detail`."""
     router = APIRouter()
 
     @router.get("/healthz")
     def healthz(response: Response) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
-        healthy = all(loop.alive for loop in loops)
-        if not healthy:
+        wrong = [f"{loop.name}: {loop.trouble or 'stuck'}" for loop in loops if loop.trouble or not loop.alive]
+        if wrong:
             response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
         return {
-            "healthy": healthy,
+            "healthy": not wrong,
+            "detail": "; ".join(wrong),
             "loops": {loop.name: {"alive": loop.alive, "trouble": loop.trouble} for loop in loops},
             "inboxes": {name: {"mode": watch.mode} for name, watch in watches.items()},
         }

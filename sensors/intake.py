@@ -60,7 +60,7 @@ class Intake:
     def step(self) -> Step:
         """Look at what changed, settle what is complete, take what has settled.
 
-        Raises OSError when the file system refuses; a later step begins anew.
+        Raises OSError when the file system refuses, sqlite3.Error when the ledger does; a later step begins anew.
         """
         self._stager.recover(self.inbox)
         now = self._clock.monotonic()
@@ -68,7 +68,7 @@ class Intake:
         if completed or now >= self._scan_due:
             try:
                 self._scan(completed, now)
-            except OSError:
+            except Exception:
                 self._scan_due = 0.0  # the hints are spent: the next look has to be a scan
                 raise
             self._scan_due = now + self._rescan_seconds

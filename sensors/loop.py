@@ -1,6 +1,7 @@
 """A loop that does one step after the other and survives what goes wrong in them."""
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable
 
@@ -51,7 +52,7 @@ class Loop(threading.Thread):
     def _tell(self, trouble: str, error: Exception) -> None:
         """Log a trouble once, however often it comes again; with its origin if it is none that we expect."""
         if trouble != self.trouble:
-            expected = isinstance(error, OSError) or type(error).__module__.startswith("sensors.")
+            expected = isinstance(error, OSError | sqlite3.Error) or type(error).__module__.startswith("sensors.")
             logger.error("%s: %s", self.name, trouble, exc_info=None if expected else error)
         self.trouble = trouble
 

@@ -60,6 +60,17 @@ def test_what_was_begun_and_not_ended_is_undone(ledger):
     assert ledger.rows("SELECT * FROM arrivals") == []
 
 
+def test_a_commit_that_fails_leaves_nothing_open(ledger):
+    files.record_seen(ledger, "metrics", [(Path("/inbox/a.csv"), Identity(1, 1, 1, 1))], NOW)
+    limit = ledger.rows("PRAGMA page_count")[0][0]
+    ledger.rows(f"PRAGMA max_page_count = {limit}")  # what a full disk is to SQLite
+    many = [(Path(f"/inbox/{n}-{'x' * 180}.csv"), Identity(1, n, 1, 1)) for n in range(1000)]
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        files.record_seen(ledger, "metrics", many, NOW)
+    ledger.rows("PRAGMA max_page_count = 1000000")
+    assert files.record_seen(ledger, "metrics", many, NOW) == 1000
+
+
 def test_the_ledger_survives_a_power_cut(ledger):
     assert ledger.rows("PRAGMA journal_mode")[0][0] == "wal"
     assert ledger.rows("PRAGMA synchronous")[0][0] == 2  # FULL

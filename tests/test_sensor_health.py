@@ -1,0 +1,40 @@
+"""What the sensor says of itself on its port."""
+
+import asyncio
+
+import httpx
+from fastapi import FastAPI
+
+from sensors.clock import Clock
+from sensors.health import health_page
+from sensors.loop import Loop
+from sensors.watch import Watch
+
+
+def asked(tmp_path, *loops: Loop):
+    app = FastAPI()
+    app.include_router(health_page(loops, {"metrics": Watch(tmp_path)}))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://sensor") as client:
+            return await client.get("/healthz")
+
+    return asyncio.run(ask())
+
+
+def test_a_sensor_whose_loops_step_is_healthy_and_tells_how_it_watches(tmp_path):
+    loop = Loop("inbox metrics", lambda: 60.0, Clock())
+    loop.start()
+    answer = asked(tmp_path, loop)
+    loop.stop()
+    assert answer.status_code == 200
+    assert answer.json()["healthy"] is True
+    assert answer.json()["inboxes"] == {"metrics": {"mode": "polling"}}
+
+
+def test_a_loop_in_trouble_or_not_running_is_told(tmp_path):
+    full = Loop("inbox metrics", lambda: 60.0, Clock())
+    full.trouble = "OperationalError: database or disk is full"
+    answer = asked(tmp_path, full, Loop("prefect", lambda: 60.0, Clock()))
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "inbox metrics: OperationalError: database or disk is full; prefect: stuck"
