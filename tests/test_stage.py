@@ -3,14 +3,18 @@
 import errno
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sensors.clock import Clock
-from sensors.identity import identity_at
+from sensors.identity import Identity, identity_at
 from sensors.ledger import arrivals, files
+from sensors.ledger.files import WaitingFile
 from sensors.ledger.journey import journey_of
 from sensors.ledger.states import FileState
 from sensors.stage import ChangedMeanwhileError, Stager, move, new_arrival, next_batch
@@ -70,6 +74,23 @@ def test_a_batch_ends_before_it_is_too_large_but_a_huge_file_goes_alone(ledger, 
     assert [file.name for file in next_batch(waiting, 100)] == ["a.csv", "b.csv"]
     assert [file.name for file in next_batch(waiting, 5)] == ["a.csv"]
     assert next_batch([], 5) == []
+
+
+@given(st.lists(st.integers(1, 100), max_size=30), st.integers(1, 200))
+def test_batches_take_every_file_in_order_and_none_is_too_large_but_a_single_file(sizes, max_bytes):
+    waiting = [
+        WaitingFile(n, Path(f"/{n}.csv"), f"{n}.csv", Identity(1, n, size, 1), FileState.SETTLED)
+        for n, size in enumerate(sizes)
+    ]
+    batches: list[list[WaitingFile]] = []
+    while waiting:
+        batches.append(next_batch(waiting, max_bytes))
+        waiting = waiting[len(batches[-1]) :]
+    assert [file.id for batch in batches for file in batch] == list(range(len(sizes)))
+    for batch in batches:
+        assert len(batch) == 1 or sum(file.identity.size for file in batch) <= max_bytes
+    for batch, following in pairwise(batches):
+        assert sum(file.identity.size for file in [*batch, following[0]]) > max_bytes, "a file waited needlessly"
 
 
 def test_a_file_that_changed_after_it_settled_waits_again(stager, ledger, inbox, hand_clock, tmp_path):

@@ -1,0 +1,50 @@
+"""The calls of Prefect's API, and what the sensor makes of an answer that is none."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from sensors.prefect_api import ApiError, Event, NotReachedError, PrefectApi
+from tests.receiver import receiving
+
+EVENT = Event(
+    "e1", "inbox.arrival.ready", datetime(2026, 11, 24, tzinfo=UTC), {"prefect.resource.id": "inbox.arrival.1"}
+)
+
+
+@pytest.fixture
+def server():
+    with receiving() as listening:
+        yield listening
+
+
+def test_an_event_is_sent_whole(server):
+    with PrefectApi(server.page("/api"), "admin:secret") as api:
+        api.emit([EVENT])
+    ((path, (sent,)),) = server.posts
+    assert path == "/api/events"
+    assert sent == {
+        "id": "e1",
+        "event": "inbox.arrival.ready",
+        "occurred": "2026-11-24T00:00:00+00:00",
+        "resource": {"prefect.resource.id": "inbox.arrival.1"},
+        "related": [],
+        "payload": {},
+    }
+
+
+def test_a_server_that_is_too_busy_has_not_taken_the_event(server):
+    server.status = 503
+    with PrefectApi(server.page("/api"), None) as api, pytest.raises(NotReachedError, match="too busy"):
+        api.emit([EVENT])
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(401, "refused the credentials; check PREFECT_API_AUTH_STRING"), (500, r"POST /events: 500")],
+)
+def test_an_answer_that_is_an_error_may_have_come_after_the_event_was_taken(server, status, told):
+    server.status = status
+    with PrefectApi(server.page("/api"), None) as api, pytest.raises(ApiError, match=told) as raised:
+        api.emit([EVENT])
+    assert not isinstance(raised.value, NotReachedError)
