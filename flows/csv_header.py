@@ -33,6 +33,8 @@ def read_header(file: SourceFile) -> CsvHeader:
         record = _first_record(lines)
     if not record.strip():
         raise RejectionError("line 1: expected the columns' names, got an empty line")
+    if "\N{REPLACEMENT CHARACTER}" in record:
+        raise RejectionError("line 1: not UTF-8 text; save the file as UTF-8")
     delimiter = "\t" if file.format is FileFormat.TSV else delimiter_of(record)
     try:
         names = next(csv.reader([record], delimiter=delimiter, strict=True))
@@ -48,18 +50,24 @@ def delimiter_of(record: str) -> str:
 
 
 def open_text(file: SourceFile) -> TextIO:
-    """Open a text file with any line ends, gzipped or not, with or without a byte order mark; the caller closes it."""
+    """Open a text file, gzipped or not, with any line ends, with or without a byte order mark; the caller closes it.
+
+    What is not UTF-8 is read as a replacement character: DuckDB says on which line it is.
+    """
     if file.is_gzipped:
-        return cast(TextIO, gzip.open(file.path, "rt", encoding="utf-8-sig"))
-    return file.path.open(encoding="utf-8-sig")
+        return cast(TextIO, gzip.open(file.path, "rt", encoding="utf-8-sig", errors="replace"))
+    return file.path.open(encoding="utf-8-sig", errors="replace")
 
 
 def _first_record(lines: TextIO) -> str:
     """Return the first line, and those after it while a quote is open."""
-    record = ""
-    while len(record) < _LIMIT:
+    record: list[str] = []
+    length = quotes = 0
+    while length < _LIMIT:
         line = lines.readline(_LIMIT)
-        record += line
-        if not line or record.count('"') % 2 == 0:
-            return record
+        record.append(line)
+        length += len(line)
+        quotes += line.count('"')
+        if not line or quotes % 2 == 0:
+            return "".join(record)
     raise RejectionError(f"line 1: the columns' names take more than {_LIMIT:,} characters")

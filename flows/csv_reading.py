@@ -1,15 +1,17 @@
 """How CSV and TSV files are read."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from duckdb import DuckDBPyConnection
+import duckdb
 
 from flows.column_names import check_names
 from flows.column_types import TEXT, TEXT_TYPES
 from flows.csv_header import CsvHeader, read_header
 from flows.quoting import identifier, literal, path_literal
-from flows.reading import SAMPLE_ROWS, FileColumn, raw
+from flows.reading import SAMPLE_ROWS, FileColumn, file_column, raw
 from flows.source_file import SourceFile
 from flows.text_types import types_of_texts
 
@@ -40,11 +42,11 @@ class CsvReading:
         )
 
 
-def csv_reading(connection: DuckDBPyConnection, file: SourceFile, *, whole: bool) -> CsvReading:
+def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, whole: bool) -> CsvReading:
     """Find out how to read a CSV or TSV file, from a sample of its rows or from all of them.
 
-    A file of a header alone has no columns: nothing tells their types. Raises RejectionError, OSError, EOFError,
-    UnicodeDecodeError and duckdb.Error for a file that cannot be read.
+    A file of a header alone has no columns: nothing tells their types. Raises RejectionError, OSError, EOFError
+    and duckdb.Error for a file that cannot be read.
     """
     header = read_header(file)
     check_names(header.names)
@@ -53,5 +55,5 @@ def csv_reading(connection: DuckDBPyConnection, file: SourceFile, *, whole: bool
     rows, types = types_of_texts(connection, plain.scan(()), [TEXT_TYPES] * len(header.names), limit)
     if not rows:
         return plain
-    columns = tuple(FileColumn(name, type_) for name, type_ in zip(header.names, types, strict=True))
+    columns = tuple(file_column(name, type_) for name, type_ in zip(header.names, types, strict=True))
     return CsvReading(file, header, columns, is_sampled=rows == limit)

@@ -1,7 +1,8 @@
 """From a file to how it is read, or to the reason why it cannot be."""
 
+from __future__ import annotations
+
 import duckdb
-from duckdb import DuckDBPyConnection
 
 from flows.csv_reading import csv_reading
 from flows.json_reading import json_reading
@@ -11,7 +12,7 @@ from flows.rejection_reason import UNREADABLE, reason_of
 from flows.source_file import FileFormat, Rejected, SourceFile
 
 
-def read_plan(connection: DuckDBPyConnection, file: SourceFile, *, whole: bool = False) -> Reading | Rejected:
+def read_plan(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, whole: bool = False) -> Reading | Rejected:
     """Return how a file is read, from a sample of its rows or from all of them, or why it is rejected."""
     try:
         return _reading(connection, file, whole=whole)
@@ -19,7 +20,7 @@ def read_plan(connection: DuckDBPyConnection, file: SourceFile, *, whole: bool =
         return Rejected(file.name, file.size, reason_of(error, file))
 
 
-def _reading(connection: DuckDBPyConnection, file: SourceFile, *, whole: bool) -> Reading:
+def _reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, whole: bool) -> Reading:
     match file.format:
         case FileFormat.CSV | FileFormat.TSV:
             return csv_reading(connection, file, whole=whole)

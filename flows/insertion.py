@@ -1,16 +1,19 @@
 """Putting a file's rows into the table, each with the file's and the arrival's name and the time."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from duckdb import DuckDBPyConnection
+import duckdb
 
 from flows.column_types import Conversion
 from flows.misfit import converted
 from flows.quoting import identifier
 from flows.reading import Reading
-from flows.target_table import RESERVED_COLUMNS, TableColumn, TargetTable
+from flows.table_columns import TableColumn, add_columns, existing_columns
+from flows.target_table import RESERVED_COLUMNS, TargetTable
 
 _INCOMING = "temp.main.incoming"
 
@@ -31,14 +34,14 @@ class Insertion:
         return self.reading.scan([conversion.read_type for conversion in self.conversions])
 
     def insert(
-        self, connection: DuckDBPyConnection, arrival_id: str, at: datetime, batch_size: int | None = None
+        self, connection: duckdb.DuckDBPyConnection, arrival_id: str, at: datetime, batch_size: int | None = None
     ) -> int:
         """Add the columns that the table lacks, insert the rows, return how many.
 
         Bulk, or `batch_size` rows at a time by way of a temporary table. Raises duckdb.Error.
         """
         wanted = {one.column: one.target_type for one in self.conversions if one.is_new}
-        self.table.grow(connection, self.existing, wanted)
+        add_columns(connection, self.table, self.existing, wanted)
         if not self.conversions:
             return 0
         extra = [arrival_id, self.reading.file.name, at]
@@ -53,22 +56,24 @@ class Insertion:
         connection.execute(f"DROP TABLE {_INCOMING}")
         return inserted
 
-    def _insert(self, connection: DuckDBPyConnection, rows: str, extra: Sequence[str | datetime]) -> int:
+    def _insert(self, connection: duckdb.DuckDBPyConnection, rows: str, extra: Sequence[str | datetime]) -> int:
         names = [*(conversion.column for conversion in self.conversions), *RESERVED_COLUMNS]
         columns = ", ".join(identifier(name) for name in names)
         query = f"INSERT INTO {self.table.sql} ({columns}) SELECT *, ?, ?, ? FROM ({rows})"
         return connection.execute(query, extra).fetchall()[0][0]
 
 
-def planned(connection: DuckDBPyConnection, reading: Reading, table: TargetTable) -> Insertion:
+def planned(connection: duckdb.DuckDBPyConnection, reading: Reading, table: TargetTable) -> Insertion:
     """Match the columns of a file with those that the table has; the others are new."""
-    existing = table.columns(connection)
+    existing = existing_columns(connection, table)
     conversions: list[Conversion] = []
     for column in reading.columns:
         there = existing.get(column.name.lower())
         target_type = there.type if there else column.new_type
         read_type = reading.read_type(column, target_type)
-        conversions.append(Conversion(column.name, read_type, target_type, is_new=there is None))
+        is_new = there is None
+        is_blank = is_new and column.is_blank and reading.is_sampled
+        conversions.append(Conversion(column.name, read_type, target_type, is_new, is_blank))
     return Insertion(reading, table, existing, tuple(conversions))
 
 

@@ -1,15 +1,17 @@
 """How JSON and NDJSON files are read."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from duckdb import DuckDBPyConnection
+import duckdb
 
 from flows.column_names import check_names
 from flows.column_types import JSON, MOMENT_TYPES, NUMBER_TYPES, TEXT
 from flows.failures import RejectionError
 from flows.quoting import identifier, literal, path_literal
-from flows.reading import SAMPLE_ROWS, FileColumn, raw
+from flows.reading import SAMPLE_ROWS, FileColumn, file_column, raw
 from flows.source_file import FileFormat, SourceFile
 from flows.text_types import types_of_texts
 
@@ -44,7 +46,7 @@ class JsonReading:
         return f"SELECT {selected} FROM {_read_json(self.file, columns, 'true')}"
 
 
-def json_reading(connection: DuckDBPyConnection, file: SourceFile, *, whole: bool) -> JsonReading:
+def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, whole: bool) -> JsonReading:
     """Find out how to read a JSON array, NDJSON or JSON objects in a row.
 
     All records are asked for their keys, as a key that is not known beforehand would be dropped silently; the values'
@@ -61,13 +63,13 @@ def json_reading(connection: DuckDBPyConnection, file: SourceFile, *, whole: boo
     texts = plain.scan([TEXT] * len(names))
     rows, types = types_of_texts(connection, texts, [types or () for types in candidates], limit)
     columns = tuple(
-        FileColumn(name, JSON if possible is None else type_)
+        FileColumn(name, JSON) if possible is None else file_column(name, type_)
         for name, possible, type_ in zip(names, candidates, types, strict=True)
     )
     return JsonReading(file, columns, is_sampled=rows == limit)
 
 
-def _keys(connection: DuckDBPyConnection, file: SourceFile) -> list[str]:
+def _keys(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> list[str]:
     """Return the keys of all records, in the order in which records have them."""
     table = _read_json(file, "'record': 'JSON'", "false")
     found = connection.execute(
@@ -81,7 +83,7 @@ def _keys(connection: DuckDBPyConnection, file: SourceFile) -> list[str]:
     return names
 
 
-def _kinds(connection: DuckDBPyConnection, reading: JsonReading, limit: int | None) -> list[list[str]]:
+def _kinds(connection: duckdb.DuckDBPyConnection, reading: JsonReading, limit: int | None) -> list[list[str]]:
     """Return for each column which kinds of JSON values it has, nulls left out."""
     rows = reading.scan([JSON] * len(reading.columns)) + ("" if limit is None else f" LIMIT {limit}")
     kinds = ", ".join(f"list(DISTINCT json_type({raw(at)}))" for at in range(len(reading.columns)))

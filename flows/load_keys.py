@@ -1,9 +1,11 @@
 """Load keys: what has been loaded already, written in the same transaction as the rows."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import datetime
 
-from duckdb import DuckDBPyConnection
+import duckdb
 
 from flows.quoting import identifier
 from flows.target_table import TargetTable
@@ -18,7 +20,7 @@ class LoadKey:
     target_table: str
 
 
-def create_loads(connection: DuckDBPyConnection, table: TargetTable) -> None:
+def create_loads(connection: duckdb.DuckDBPyConnection, table: TargetTable) -> None:
     """Create the target's schema and the table of its load keys, if they are not there."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(table.catalog)}.{identifier(table.schema)}")
     connection.execute(
@@ -28,7 +30,7 @@ def create_loads(connection: DuckDBPyConnection, table: TargetTable) -> None:
     )
 
 
-def loaded_rows(connection: DuckDBPyConnection, table: TargetTable, key: LoadKey) -> int | None:
+def loaded_rows(connection: duckdb.DuckDBPyConnection, table: TargetTable, key: LoadKey) -> int | None:
     """Return how many rows were loaded under a key; None if it has not been loaded."""
     found = connection.execute(
         f"SELECT rows FROM {table.loads_sql} WHERE arrival_id = ? AND file_name = ? AND target_table = ?",
@@ -38,7 +40,7 @@ def loaded_rows(connection: DuckDBPyConnection, table: TargetTable, key: LoadKey
 
 
 def record_load(
-    connection: DuckDBPyConnection, table: TargetTable, key: LoadKey, *, rows: int, size: int, at: datetime
+    connection: duckdb.DuckDBPyConnection, table: TargetTable, key: LoadKey, *, rows: int, size: int, at: datetime
 ) -> None:
     """Write a key; `size` is in bytes."""
     connection.execute(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect.artifacts import create_table_artifact
-from tenacity import Retrying, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, stop_after_attempt, wait_fixed
 
 from flows.verdict import Verdict
 
@@ -30,7 +30,7 @@ def report_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
 
 def publish(load_id: str, verdicts: Sequence[Verdict], logger: "logging.Logger | logging.LoggerAdapter[Any]") -> None:
     """Write the artifact; when that fails it is logged and no more: the rows are in the warehouse all the same."""
-    retrying = Retrying(stop=stop_after_attempt(3), wait=wait_exponential_jitter(0.5), reraise=True)
+    retrying = Retrying(stop=stop_after_attempt(3), wait=wait_fixed(1), reraise=True)
     try:
         retrying(
             create_table_artifact,

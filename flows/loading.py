@@ -1,12 +1,13 @@
 """Loading one file: its rows, the columns they need and its load key in one transaction, or nothing."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
-from duckdb import DuckDBPyConnection
 
 from flows.failures import RejectionError
 from flows.file_reader import read_plan
@@ -24,7 +25,7 @@ from flows.verdict import Outcome, Verdict
 class Loader:
     """Loads the files of one arrival into one table."""
 
-    connection: DuckDBPyConnection
+    connection: duckdb.DuckDBPyConnection
     table: TargetTable
     arrival_id: str
     batch_size: int | None = None

@@ -1,10 +1,12 @@
 """A value that does not fit its column: it stops the load, then it is looked for again and named."""
 
+from __future__ import annotations
+
 import csv
 from collections.abc import Sequence
 from contextlib import closing
 
-from duckdb import DuckDBPyConnection
+import duckdb
 
 from flows.column_types import Conversion
 from flows.csv_header import open_text
@@ -24,7 +26,7 @@ def converted(scan: str, conversions: Sequence[Conversion]) -> str:
 
 
 def describe_misfit(
-    connection: DuckDBPyConnection, reading: Reading, scan: str, conversions: Sequence[Conversion]
+    connection: duckdb.DuckDBPyConnection, reading: Reading, scan: str, conversions: Sequence[Conversion]
 ) -> str | None:
     """Return where the first misfit is, its column, value and type; None if there is none.
 

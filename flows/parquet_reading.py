@@ -1,9 +1,11 @@
 """How Parquet files are read."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from duckdb import DuckDBPyConnection
+import duckdb
 
 from flows.column_names import check_names
 from flows.column_types import JSON, TEXT, is_nested
@@ -30,7 +32,7 @@ class ParquetReading:
         return f"SELECT {selected} FROM {_read_parquet(self.file)}"
 
 
-def parquet_reading(connection: DuckDBPyConnection, file: SourceFile) -> ParquetReading:
+def parquet_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> ParquetReading:
     """Find out how to read a Parquet file. Raises RejectionError, and duckdb.Error for a file that cannot be read."""
     described = connection.execute(f"DESCRIBE SELECT * FROM {_read_parquet(file)}").fetchall()
     check_names(row[0] for row in described)

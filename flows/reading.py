@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from flows.column_types import TEXT
 from flows.source_file import SourceFile
 
 SAMPLE_ROWS = 20_480
@@ -16,6 +17,13 @@ class FileColumn:
 
     name: str
     new_type: str
+    is_blank: bool = False
+    """Whether nothing but nulls was seen, so that the type is a mere guess."""
+
+
+def file_column(name: str, seen_type: str | None) -> FileColumn:
+    """Return a column of texts; `seen_type` None: nothing but nulls was seen."""
+    return FileColumn(name, seen_type or TEXT, is_blank=seen_type is None)
 
 
 class Reading(Protocol):

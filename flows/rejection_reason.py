@@ -4,6 +4,7 @@ DuckDB's messages come with a page of hints and the file's whole path. These fac
 has to mend the file.
 """
 
+import gzip
 import re
 import zlib
 
@@ -16,7 +17,6 @@ UNREADABLE = (
     RejectionError,
     OSError,
     EOFError,
-    UnicodeDecodeError,
     zlib.error,
     duckdb.DataError,
     duckdb.IntegrityError,
@@ -42,8 +42,8 @@ _JSON = re.compile(
 
 def reason_of(error: BaseException, file: SourceFile) -> str:
     """Return the reason why a file is rejected, without its name and path."""
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8 text; save the file as UTF-8"
+    if isinstance(error, gzip.BadGzipFile):
+        return "not a gzip file, though its name ends in .gz"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     message = str(error)

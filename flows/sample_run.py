@@ -1,5 +1,7 @@
 """The pipeline on the sample that ships with the project, with no server set up beforehand."""
 
+import atexit
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -52,3 +54,9 @@ def run_sample(flow: Flow[..., Any]) -> None:
     with duckdb.connect(warehouse, read_only=True) as connection:
         print(f"\nThe rows are in {warehouse}, table {TABLE}; a few of them:\n")
         connection.sql(f"FROM {TABLE} LIMIT 5").show()
+    atexit.register(_hush)
+
+
+def _hush() -> None:
+    """Keep DuckDB 2.0's bindings from listing, when Python exits, a hundred things that they did not free."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -1,5 +1,7 @@
 """What several test modules need: a clock that is turned by hand, a ledger, an inbox."""
 
+import atexit
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +11,12 @@ import pytest
 from sensors.clock import Clock
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
+
+
+@atexit.register
+def _hush() -> None:
+    """Keep DuckDB 2.0's bindings from listing what they did not free, when all results have been printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 @dataclass

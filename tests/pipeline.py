@@ -1,0 +1,75 @@
+"""A small pipeline for tests: files written into a folder and loaded into a real DuckDB file, without Prefect."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from flows.file_reader import read_plan
+from flows.file_source import files_of
+from flows.loading import Loader
+from flows.reading import Reading
+from flows.source_file import Rejected
+from flows.target_table import TargetTable
+from flows.verdict import Verdict
+from flows.warehouse import open_warehouse
+
+TABLE = TargetTable("warehouse", "public", "metrics")
+
+
+@dataclass
+class Pipeline:
+    """Files go into `<folder>/<arrival>/`, rows into `<folder>/warehouse.duckdb`."""
+
+    folder: Path
+    arrivals: int = 0
+
+    @property
+    def warehouse(self) -> Path:
+        return self.folder / "warehouse.duckdb"
+
+    def write(self, name: str, content: str | bytes, arrival: str) -> Path:
+        path = self.folder / arrival / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def load(self, name: str, content: str | bytes, batch_size: int | None = None) -> Verdict:
+        """Load one file as an arrival of its own."""
+        self.arrivals += 1
+        arrival = f"arrival-{self.arrivals}"
+        self.write(name, content, arrival)
+        (verdict,) = self.load_arrival(arrival, batch_size)
+        return verdict
+
+    def load_arrival(self, arrival: str, batch_size: int | None = None) -> list[Verdict]:
+        """Load all files of an arrival."""
+        files = files_of((self.folder / arrival).as_uri())
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            plans: Sequence[Reading | Rejected] = [
+                file if isinstance(file, Rejected) else read_plan(connection, file) for file in files
+            ]
+        with open_warehouse(self.warehouse, 10, lambda _: None) as connection:
+            return list(Loader(connection, TABLE, arrival, batch_size).load(plans))
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement in the warehouse."""
+        with duckdb.connect(self.warehouse) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            return connection.execute(statement).fetchall()
+
+    def rows(self, columns: str = "COLUMNS('^[^_]')") -> list[tuple[Any, ...]]:
+        return self.execute(f"SELECT {columns} FROM public.metrics ORDER BY rowid")
+
+    def types(self) -> dict[str, str]:
+        """Return the table's columns and their types, without the pipeline's own."""
+        described = self.execute("DESCRIBE public.metrics")
+        return {row[0]: row[1] for row in described if not row[0].startswith("_")}
+
+    def create(self, columns: str) -> None:
+        """Create the table beforehand, as somebody else might have."""
+        self.execute("CREATE SCHEMA IF NOT EXISTS public")
+        self.execute(f"CREATE TABLE public.metrics ({columns})")

@@ -1,0 +1,90 @@
+"""The files of a `file://` source."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flows.failures import PermanentError, TemporaryError
+from flows.file_source import files_of
+from flows.source_file import FileFormat, Rejected, SourceFile
+
+
+def test_one_file_is_a_source(tmp_path: Path):
+    path = tmp_path / "orders.csv"
+    path.write_text("a\n1\n")
+    assert files_of(path.as_uri()) == (SourceFile(path, "orders.csv", 4, FileFormat.CSV),)
+
+
+def test_a_folder_gives_its_files_by_name_and_passes_over_all_that_is_not_a_visible_file(tmp_path: Path):
+    for name in ("b.csv", "a.json", ".hidden.csv"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "b.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert [file.name for file in files_of(tmp_path.as_uri())] == ["a.json", "b.csv"]
+
+
+@pytest.mark.parametrize("name", ["a b.csv", "100%.csv", "ü?#[x]*.csv", "a%20b.csv", 'it\'s "q".csv', "new\nline.csv"])
+def test_any_name_is_found_under_its_uri(tmp_path: Path, name: str):
+    path = tmp_path / name
+    path.write_text("a\n")
+    (file,) = files_of(path.as_uri())
+    assert isinstance(file, SourceFile)
+    assert file.path == path
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.CSV", (FileFormat.CSV, False)),
+        ("a.tsv.GZ", (FileFormat.TSV, True)),
+        ("a.json.gz", (FileFormat.JSON, True)),
+        ("a.jsonl", (FileFormat.NDJSON, False)),
+        ("a.ndjson.gz", (FileFormat.NDJSON, True)),
+        ("a.Parquet", (FileFormat.PARQUET, False)),
+    ],
+)
+def test_the_suffix_tells_the_format(tmp_path: Path, name: str, expected: tuple[FileFormat, bool]):
+    (tmp_path / name).write_text("x")
+    (file,) = files_of(tmp_path.as_uri())
+    assert isinstance(file, SourceFile)
+    assert (file.format, file.is_gzipped) == expected
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "csv", "a.parquet.gz", "a.gz", "a.csv.zip"])
+def test_an_unknown_suffix_is_rejected_and_the_others_are_not(tmp_path: Path, name: str):
+    (tmp_path / name).write_text("x")
+    (tmp_path / "good.csv").write_text("x")
+    found = {file.name: file for file in files_of(tmp_path.as_uri())}
+    assert isinstance(found["good.csv"], SourceFile)
+    bad = found[name]
+    assert isinstance(bad, Rejected)
+    assert "unknown suffix" in bad.reason
+
+
+def test_an_empty_file_is_rejected(tmp_path: Path):
+    (tmp_path / "a.csv").touch()
+    assert files_of(tmp_path.as_uri()) == (Rejected("a.csv", 0, "empty file"),)
+
+
+def test_a_name_that_is_not_utf_8_is_rejected_under_a_name_that_can_be_shown(tmp_path: Path):
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv"))).write_text("x")
+    (file,) = files_of(tmp_path.as_uri())
+    assert isinstance(file, Rejected)
+    assert file.name.encode() == b"\\xff.csv"
+
+
+@pytest.mark.parametrize("what", ["missing", "empty folder"])
+def test_a_source_that_is_not_there_is_worth_trying_again(tmp_path: Path, what: str):
+    path = tmp_path / "source"
+    if what == "empty folder":
+        path.mkdir()
+    with pytest.raises(TemporaryError, match="expected"):
+        files_of(path.as_uri())
+
+
+def test_a_pipe_is_no_source(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(PermanentError, match="neither"):
+        files_of((tmp_path / "pipe.csv").as_uri())

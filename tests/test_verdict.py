@@ -1,0 +1,50 @@
+"""What became of the files of a run, in words."""
+
+import pytest
+
+from flows.load_report import report_rows
+from flows.verdict import Outcome, Verdict, has_rejected, summary
+
+LOADED = Verdict("a.csv", Outcome.LOADED, 1234, 5000, 0.123)
+SKIPPED = Verdict("b.csv", Outcome.SKIPPED, 10, 100, 0.0)
+REJECTED = Verdict("c.csv", Outcome.REJECTED, 0, 7, 0.01, "line 3: expected 2 columns, got 3")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "message"),
+    [
+        ([LOADED], "1 file, 1,234 rows loaded, 0 skipped"),
+        ([LOADED, SKIPPED], "2 files, 1,234 rows loaded, 1 skipped"),
+        ([LOADED, REJECTED], "1 of 2 files rejected: c.csv: line 3: expected 2 columns, got 3"),
+    ],
+)
+def test_a_run_ends_with_a_message_that_counts_or_names(verdicts: list[Verdict], message: str):
+    assert summary(verdicts) == message
+    assert has_rejected(verdicts) is (REJECTED in verdicts)
+
+
+def test_five_rejected_files_are_named_and_the_others_counted():
+    rejected = [Verdict(f"{number}.csv", Outcome.REJECTED, 0, 1, 0.0, "empty file") for number in range(7)]
+    message = summary([*rejected, LOADED])
+    assert message.startswith("7 of 8 files rejected: 0.csv: empty file; 1.csv")
+    assert message.endswith("4.csv: empty file; and 2 more")
+
+
+def test_the_report_has_a_row_per_file_with_the_keys_that_the_sensor_reads():
+    assert report_rows([LOADED, REJECTED]) == [
+        {"file": "a.csv", "outcome": "loaded", "rows": 1234, "bytes": 5000, "seconds": 0.123, "reason": None},
+        {
+            "file": "c.csv",
+            "outcome": "rejected",
+            "rows": 0,
+            "bytes": 7,
+            "seconds": 0.01,
+            "reason": "line 3: expected 2 columns, got 3",
+        },
+    ]
+
+
+def test_a_log_line_says_all_about_a_file():
+    assert str(LOADED) == "a.csv: loaded 1,234 rows, 5,000 bytes, in 0.12 s"
+    assert "skipped" in str(SKIPPED)
+    assert str(REJECTED) == "c.csv: rejected: line 3: expected 2 columns, got 3"

@@ -1,0 +1,158 @@
+"""The warehouse lets one in at a time, and survives whoever is killed in it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from flows.failures import TemporaryError
+from flows.warehouse import open_warehouse, warehouse_path
+from tests.pipeline import Pipeline
+
+ROOT = Path(__file__).resolve().parent.parent
+HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+LOAD = """
+import sys
+from pathlib import Path
+from tests.pipeline import Pipeline
+print('ready', flush=True)
+sys.stdin.readline()
+for arrival in sys.argv[2:]:
+    print(*[verdict.outcome for verdict in Pipeline(Path(sys.argv[1])).load_arrival(arrival)], flush=True)
+"""
+
+
+def python(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    """Start a process and return it when it has said its first word."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    return process
+
+
+def wait_until(look: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.005)
+
+
+def test_the_catalog_is_a_file_and_is_made_on_first_use(tmp_path: Path):
+    path = warehouse_path(tmp_path / "state", "sales")
+    with open_warehouse(path, 0, pytest.fail) as connection:
+        assert connection.execute("SELECT current_database(), current_setting('TimeZone')").fetchall() == [
+            ("sales", "UTC")
+        ]
+    assert path.is_file()
+
+
+def test_who_finds_it_in_use_waits_says_so_once_and_gets_in(tmp_path: Path):
+    path = tmp_path / "w.duckdb"
+    said: list[str] = []
+    with python(HOLD, path) as other:
+        let_go = threading.Timer(0.8, other.communicate)
+        let_go.start()
+        with open_warehouse(path, 20, said.append) as connection:
+            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+        let_go.join()
+    assert said == [f"the warehouse w.duckdb is in use by another process (PID {other.pid}); waiting for up to 20 s"]
+
+
+def test_who_has_waited_long_enough_is_told_by_whom_it_is_held(tmp_path: Path):
+    with python(HOLD, tmp_path / "w.duckdb") as other:
+        with (
+            pytest.raises(TemporaryError, match=rf"still in use by another process \(PID {other.pid}\) after 0.3 s"),
+            open_warehouse(tmp_path / "w.duckdb", 0.3, lambda _: None),
+        ):
+            pytest.fail("it is not ours")
+        other.communicate()
+
+
+def test_threads_of_one_process_wait_for_one_another_too(tmp_path: Path):
+    path = tmp_path / "w.duckdb"
+    inside: list[int] = []
+    most: list[int] = []
+    said: list[str] = []
+
+    def use() -> None:
+        with open_warehouse(path, 20, said.append) as connection:
+            inside.append(1)
+            most.append(len(inside))
+            connection.execute("SELECT sum(x) FROM range(1000000) t(x)").fetchall()
+            inside.pop()
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
+    assert all("another run of this process" in line for line in said)
+
+
+def test_a_thread_that_has_waited_long_enough_is_told_so(tmp_path: Path):
+    with (
+        open_warehouse(tmp_path / "w.duckdb", 0, pytest.fail),
+        pytest.raises(TemporaryError, match="still in use by another run of this process"),
+        open_warehouse(tmp_path / "w.duckdb", 0.05, lambda _: None),
+    ):
+        pytest.fail("it is not ours")
+
+
+def test_what_is_not_a_warehouse_is_not_waited_for(tmp_path: Path):
+    (tmp_path / "w.duckdb").write_text("this is something else entirely " * 1000)
+    with (
+        pytest.raises(TemporaryError, match="cannot be opened"),
+        open_warehouse(tmp_path / "w.duckdb", 20, pytest.fail),
+    ):
+        pytest.fail("it is no warehouse")
+
+
+def test_two_processes_load_into_one_warehouse_at_the_same_time(tmp_path: Path):
+    pipeline = Pipeline(tmp_path)
+    arrivals = [f"a{number}" for number in range(8)]
+    for number, arrival in enumerate(arrivals):
+        pipeline.write("f.csv", f"n,c{number}\n" + f"{number},x\n" * 1000, arrival)
+    with python(LOAD, tmp_path, *arrivals[:5]) as one, python(LOAD, tmp_path, *arrivals[3:]) as two:
+        for process in (one, two):
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        outcomes = f"{one.communicate()[0]} {two.communicate()[0]}".split()
+    assert (one.returncode, two.returncode) == (0, 0)
+    assert sorted(outcomes) == ["loaded"] * 8 + ["skipped"] * 2
+    assert pipeline.execute("SELECT count(*), count(DISTINCT n) FROM public.metrics") == [(8000, 8)]
+
+
+def test_a_process_killed_while_it_loads_leaves_nothing_and_the_next_loads_all_once(tmp_path: Path):
+    pipeline = Pipeline(tmp_path)
+    rows = 400_000
+    pipeline.write("0.csv", "n\n1\n", "x")
+    pipeline.write("1.csv", "n,s\n" + "".join(f"{number},text {number}\n" for number in range(rows)), "x")
+    with python(LOAD, tmp_path, "x") as victim:
+        assert victim.stdin is not None
+        victim.stdin.write("go\n")
+        victim.stdin.flush()
+        # The first file's commit is in the log, the second file is being loaded.
+        log = tmp_path / "warehouse.duckdb.wal"
+        wait_until(lambda: log.exists() and log.stat().st_size > 0, "the first file is committed")
+        os.kill(victim.pid, signal.SIGKILL)
+    assert victim.returncode == -signal.SIGKILL
+    verdicts = pipeline.load_arrival("x")
+    assert {verdict.file: verdict.rows for verdict in verdicts} == {"0.csv": 1, "1.csv": rows}
+    assert pipeline.execute("SELECT count(*), count(DISTINCT n) FROM public.metrics") == [(rows + 1, rows)]
+    with duckdb.connect(pipeline.warehouse) as connection:
+        assert connection.execute("SELECT count(*) FROM public._loads").fetchall() == [(2,)]
