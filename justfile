@@ -37,6 +37,18 @@ drop FILE INBOX="metrics": setup
 status *OPTIONS: setup
     @exec {{ python }} -m sensors status "$@"
 
+# Announce ARRIVAL again
+[group('files')]
+[no-exit-message]
+retry ARRIVAL: setup
+    @exec {{ python }} -m sensors retry -- "$@"
+
+# Announce arrivals again: FILE, --since TIME, --failed; --reload replaces their rows
+[group('files')]
+[no-exit-message]
+replay *OPTIONS: setup
+    @exec {{ python }} -m sensors replay "$@"
+
 # Put the deployments of prefect.yaml on the running server
 [group('server')]
 [no-exit-message]

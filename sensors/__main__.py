@@ -4,6 +4,8 @@ Imports are made in the commands, so that `drop` and `status` do not wait for wh
 """
 
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -73,12 +75,57 @@ def status(
     raise typer.Exit(show_status(as_json=json))
 
 
+@app.command()
+def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `status` tells it.")]) -> None:
+    """Have an arrival announced again, whatever became of it."""
+    from sensors.replay import retry as try_again
+    from sensors.stack.configuration import checked_settings
+
+    with _told():
+        for line in try_again(checked_settings(), arrival):
+            typer.echo(line)
+
+
+@app.command()
+def replay(
+    file: Annotated[str | None, typer.Argument(help="A file's name: the arrivals that it is in.")] = None,
+    *,
+    since: Annotated[str | None, typer.Option(help="2h, 3d or a local time: the arrivals since then.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only the arrivals that failed.")] = False,
+    reload: Annotated[bool, typer.Option("--reload", help="Replace the rows that are loaded.")] = False,
+) -> None:
+    """Have arrivals announced again; files that are loaded are skipped, or replaced with --reload."""
+    from datetime import UTC, datetime
+
+    from sensors.replay import Selection, moment_of
+    from sensors.replay import replay as announce_again
+    from sensors.stack.configuration import checked_settings
+
+    with _told():
+        moment = None if since is None else moment_of(since, datetime.now(UTC))
+        for line in announce_again(checked_settings(), Selection(file, moment, failed), reload=reload):
+            typer.echo(line)
+
+
 @app.command(hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Run a Python module, such as prefect, that talks to this stack's server."""
     from sensors.stack.client import become
 
     become(module, arguments or [])
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Tell what goes wrong with the ledger as any other mistake."""
+    from sensors.ledger import LedgerError
+    from sensors.replay import ReplayError
+    from sensors.stack.errors import StackError
+
+    try:
+        yield
+    except (LedgerError, ReplayError) as error:
+        raise StackError(*str(error).splitlines()) from error
 
 
 def main() -> None:

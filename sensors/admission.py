@@ -1,6 +1,8 @@
 """Admission: which directory entries are files for us, decided by name and kind alone."""
 
+import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -12,6 +14,8 @@ TEMPORARY_SUFFIXES = (".part", ".tmp", ".crdownload", ".filepart", "~")
 
 LONGEST_NAME = 200
 """Bytes; leaves room for what others hang on to a name, most file systems end at 255."""
+LONGEST_PATH = 1000
+"""Bytes of the path below the inbox; Linux takes 4096 in all."""
 
 
 class Admission(StrEnum):
@@ -30,29 +34,51 @@ class Ruling:
     reason: str = ""
 
 
-def admit(name: str, mode: int, inbox: Inbox) -> Ruling:
-    """Decide by an entry's name and its `st_mode` (of the entry itself, a symlink not followed)."""
-    if name.startswith(".") or name.lower().endswith(TEMPORARY_SUFFIXES):
-        return Ruling(Admission.LEFT_ALONE, "hidden or temporary name")
-    if not stat.S_ISREG(mode):
-        return Ruling(Admission.LEFT_ALONE, "not a regular file")
-    if reason := _bad_name(name):
+def admit(name: str, status: os.stat_result, inbox: Inbox) -> Ruling:
+    """Decide by an entry's path below the inbox and its stat (of the entry itself, a symlink not followed)."""
+    plain = name.rpartition("/")[2]
+    if reason := _not_ours(plain, status.st_mode, inbox):
+        return Ruling(Admission.LEFT_ALONE, reason)
+    if reason := _bad_name(name, plain) or _not_wanted(plain, status.st_size, inbox):
         return Ruling(Admission.REJECTED, reason)
-    if not any(fnmatchcase(name.lower(), pattern.lower()) for pattern in inbox.patterns):
-        return Ruling(
-            Admission.REJECTED,
-            f"inbox {inbox.name!r} takes {' '.join(inbox.patterns)}, not this kind of file",
-        )
     return Ruling(Admission.ADMITTED)
 
 
-def _bad_name(name: str) -> str:
+def _not_ours(plain: str, mode: int, inbox: Inbox) -> str:
+    if _is_temporary(plain, inbox):
+        return "hidden or temporary name"
+    if not stat.S_ISREG(mode):
+        return "not a regular file"
+    if inbox.done_file and plain.endswith(inbox.done_file):
+        return "says that a file is done"
+    return ""
+
+
+def _not_wanted(plain: str, size: int, inbox: Inbox) -> str:
+    if not _matches(plain, inbox.patterns):
+        return f"inbox {inbox.name!r} takes {' '.join(inbox.patterns)}, not this kind of file"
+    if size > inbox.max_file_bytes:
+        return f"the file has {size:,} bytes, inbox {inbox.name!r} takes at most {inbox.max_file_bytes:,}"
+    return ""
+
+
+def _is_temporary(plain: str, inbox: Inbox) -> bool:
+    return plain.startswith(".") or plain.lower().endswith(TEMPORARY_SUFFIXES) or _matches(plain, inbox.temporary)
+
+
+def _matches(plain: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(plain.lower(), pattern.lower()) for pattern in patterns)
+
+
+def _bad_name(name: str, plain: str) -> str:
     try:
-        length = len(name.encode())
+        length, whole = len(plain.encode()), len(name.encode())
     except UnicodeEncodeError:
         return "the name is not UTF-8; rename the file"
     if length > LONGEST_NAME:
         return f"the name has {length} bytes, at most {LONGEST_NAME} are taken; rename the file"
+    if whole > LONGEST_PATH:
+        return f"the path below the inbox has {whole} bytes, at most {LONGEST_PATH} are taken; move the file up"
     if not name.isprintable():
         return "the name holds control characters; rename the file"
     return ""

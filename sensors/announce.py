@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sensors.clock import Clock
+from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement
 from sensors.ledger.arrivals import Arrival
@@ -57,10 +58,12 @@ class Announcer:
                 "source_url": arrival.folder.as_uri(),
                 "files": names,
                 "bytes": size,
+                "reload": list(arrival.reload) or None,
             },
         )
         if not announcements.record_intent(self.ledger, announcement):
             return
+        kill_point("intended")
         try:
             self.api.emit([event])
         except NotReachedError:
@@ -71,6 +74,7 @@ class Announcer:
             logger.warning("arrival %s: the server did not take its event: %s", arrival.id, error)
             announcements.record_unannounced(self.ledger, arrival.id, now + NO_ANSWER_PAUSE, str(error))
             return
+        kill_point("emitted")
         announcements.record_confirmed(self.ledger, announcement.event_id, self.clock.utc())
         logger.info(
             "arrival %s: announced (attempt %d), %d files, %d bytes",

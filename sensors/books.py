@@ -15,6 +15,7 @@ _ENTRY = {
     FileState.STAGING: "in_flight",
     FileState.STAGED: "in_flight",
     FileState.LOADED: "loaded",
+    FileState.SKIPPED: "loaded",  # its content is, by the file that it repeats
     FileState.REJECTED: "rejected",
     FileState.FAILED: "failed",
 }

@@ -13,14 +13,17 @@ from sensors.announce import Announcer
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.health import health_page
-from sensors.inbox import Inbox, read_inboxes
+from sensors.housekeeping import Housekeeping
+from sensors.inbox import Inbox, WatchChoice, read_inboxes
 from sensors.intake import Intake
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger.states import ArrivalState
 from sensors.loop import Loop
+from sensors.notices import Messenger
 from sensors.outcome import Follower
 from sensors.prefect_api import PrefectApi
 from sensors.receipts import ReceiptClerk
+from sensors.refusal import Refusals
 from sensors.settings import Settings
 from sensors.stage import Stager
 from sensors.watch import Watch
@@ -43,7 +46,8 @@ def run(settings: Settings) -> None:
     lock = FileLock(f"{settings.ledger_path}.lock", blocking=False)
     try:
         with lock:
-            Ledger(settings.ledger_path).close()  # says now, not in a loop, if it cannot be used
+            with Ledger(settings.ledger_path) as ledger:
+                ledger.check()  # says now, not in a loop, if it cannot be used
             app = FastAPI(title="sensor", lifespan=_lifespan(settings, inboxes), openapi_url=None)
             uvicorn.run(app, host="127.0.0.1", port=settings.sensor_port, log_config=None, access_log=False)
     except Timeout as error:
@@ -56,8 +60,9 @@ def _log_to_standard_error() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%d %H:%M:%S%z"
     )
-    for noisy in ("httpx", "uvicorn", "watchdog"):
+    for noisy in ("httpx", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("watchdog").setLevel(logging.ERROR)  # of a queue that overflows we tell ourselves, and once
 
 
 def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...]):
@@ -70,6 +75,7 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...]):
         loops = [
             prefect,
             *(_intake_loop(settings, inbox, watches[inbox.name], prefect, clock) for inbox in inboxes),
+            Loop("housekeeping", Housekeeping(settings, inboxes, clock).step, clock),
         ]
         app.include_router(health_page(loops, watches))
         for loop in loops:
@@ -81,20 +87,21 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...]):
         for loop in loops:
             loop.join(timeout=3)
         for watch in watches.values():
-            watch.stop()
+            watch.close()
 
     return lifespan
 
 
 def _watch(inbox: Inbox) -> Watch:
     inbox.path.mkdir(parents=True, exist_ok=True)
-    return Watch(inbox.path)
+    return Watch(inbox.path, polling=inbox.watch is WatchChoice.POLLING)
 
 
 def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, prefect: Loop, clock: Clock) -> Loop:
     ledger = Ledger(settings.ledger_path)
     stager = Stager(ledger, settings.arrivals_dir, clock)
-    intake = Intake(inbox, watch, ledger, stager, FailedFolder(ledger, settings.failed_dir), clock)
+    refusals = Refusals(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
+    intake = Intake(inbox, watch, ledger, stager, refusals, clock)
 
     def step() -> float:
         done = intake.step()
@@ -103,7 +110,7 @@ def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, prefect: Loop, 
         return done.look_again_in
 
     loop = Loop(f"inbox {inbox.name}", step, clock)
-    watch.start(loop.wake)
+    watch.wake = loop.wake
     return loop
 
 
@@ -114,15 +121,16 @@ class PrefectSide:
         self._ledger = Ledger(settings.ledger_path)
         api = PrefectApi(settings.prefect_url, settings.auth_string)
         self._announcer = Announcer(self._ledger, api, clock)
-        self._clerk = ReceiptClerk(self._ledger, api, clock)
         failed = FailedFolder(self._ledger, settings.failed_dir)
         failed.show_all()
+        self._clerk = ReceiptClerk(self._ledger, api, failed, clock)
+        self._messenger = Messenger(self._ledger, api, clock)
         self._follower = Follower(self._ledger, api, failed, clock)
         self._clock = clock
 
     def step(self) -> float:
         """Take one step of each kind; return the seconds until Prefect should be asked again."""
-        if any([self._announcer.step(), self._clerk.step(), self._follower.step()]):
+        if any([self._announcer.step(), self._clerk.step(), self._follower.step(), self._messenger.step()]):
             return 0.0
         now = self._clock.utc()
         waiting_since = [

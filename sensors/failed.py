@@ -1,6 +1,7 @@
 """The folder `failed/`: links to what needs a person, with the reasons; the data stays where it is."""
 
 import os
+import shutil
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ class FailedFolder:
         )
         self._link(self.folder / arrival_id, bad)
 
+    def refresh(self, arrival_id: str) -> None:
+        """Show an arrival's bad files as they are now, or nothing when it needs nobody any more. Raises OSError."""
+        if (self.folder / arrival_id).exists():
+            shutil.rmtree(self.folder / arrival_id)
+        self.show(arrival_id)
+
     def show_refused(self, inbox: str) -> None:
         """Link the files that an inbox refused where they lie; safe to repeat. Raises OSError."""
         bad = self.ledger.rows(
@@ -51,7 +58,9 @@ class FailedFolder:
             return
         shown.mkdir(parents=True, exist_ok=True)
         for row in bad:
+            link = shown / row["name"]
+            link.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileExistsError):
-                (shown / row["name"]).symlink_to(os.path.relpath(row["path"], shown))
+                link.symlink_to(os.path.relpath(row["path"], link.parent))
         reasons = "".join(f"{row['name']}: {row['reason'] or 'no reason was given'}\n" for row in bad)
         (shown / REASONS).write_text(reasons, "utf-8")

@@ -22,7 +22,7 @@ def health_page(loops: Sequence[Loop], watches: Mapping[str, Watch]) -> APIRoute
             "healthy": not wrong,
             "detail": "; ".join(wrong),
             "loops": {loop.name: {"alive": loop.alive, "trouble": loop.trouble} for loop in loops},
-            "inboxes": {name: {"mode": watch.mode} for name, watch in watches.items()},
+            "inboxes": {name: {"mode": watch.mode, "why": watch.why_polling} for name, watch in watches.items()},
         }
 
     return router

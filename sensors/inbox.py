@@ -1,10 +1,15 @@
 """An inbox: a watched folder and its rules, as the configuration file gives them."""
 
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 _TEXT = ("csv", "tsv", "json", "ndjson")
 DEFAULT_PATTERNS = (
@@ -16,6 +21,57 @@ DEFAULT_PATTERNS = (
 InboxName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 
 
+class WatchChoice(StrEnum):
+    """How an inbox is watched."""
+
+    AUTO = "auto"
+    POLLING = "polling"
+
+
+class EmptyFiles(StrEnum):
+    """What becomes of a file of no bytes that has settled."""
+
+    WAIT = "wait"
+    REJECT = "reject"
+    TAKE = "take"
+
+
+class Duplicates(StrEnum):
+    """What becomes of a file whose content has come before."""
+
+    LOAD = "load"
+    SKIP = "skip"
+    REJECT = "reject"
+
+
+def _known_cron(cron: str) -> str:
+    try:
+        CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        raise PydanticCustomError(
+            "cron", "expected five fields such as `0 8 * * 1-5`: {why}", {"why": str(error)}
+        ) from error
+    return cron
+
+
+def _known_zone(timezone: str) -> str:
+    if timezone not in available_timezones():
+        raise PydanticCustomError("timezone", "expected the name of a time zone such as Europe/Berlin")
+    return timezone
+
+
+class Expectation(BaseModel):
+    """Files that have to be there by certain times; a person is told when they are not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cron: Annotated[str, AfterValidator(_known_cron)]
+    """When they are due, such as `0 8 * * 1-5`."""
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    at_least: int = Field(default=1, ge=1)
+    """How many files have to have come since the due time before."""
+
+
 class Inbox(BaseModel):
     """One watched folder and its rules; times are in seconds, sizes in bytes."""
 
@@ -23,7 +79,20 @@ class Inbox(BaseModel):
 
     name: InboxName
     path: Path
+    subfolders: bool = False
+    """Whether files in subfolders are taken too; a file's name is then its path below the inbox."""
+    watch: WatchChoice = WatchChoice.AUTO
+    """`auto` takes file events where the file system tells of all changes, and polls elsewhere."""
     patterns: tuple[str, ...] = Field(default=DEFAULT_PATTERNS, min_length=1)
+    """What is taken, by the file's own name; case makes no difference."""
+    temporary: tuple[str, ...] = ()
+    """More names that are left alone while they are written, such as `*.writing`."""
+    max_file_bytes: int = Field(default=100 * 2**30, ge=1)
+    """A larger file is rejected."""
+    empty: EmptyFiles = EmptyFiles.WAIT
+    done_file: Annotated[str, StringConstraints(pattern=r"^\.[^/]+$")] | None = None
+    """With `.done`, `orders.csv` is complete when there is an `orders.csv.done` that is not older than it."""
+    duplicates: Duplicates = Duplicates.LOAD
     grace_seconds: float = Field(default=0.1, ge=0, le=3600)
     """How long a file that was closed or renamed in must stay unchanged; a writer may open it again."""
     quiet_seconds: float = Field(default=1.0, ge=0, le=86400)
@@ -36,6 +105,9 @@ class Inbox(BaseModel):
     """How many arrivals may be unfinished before settled files gather for the next one."""
     max_files: int = Field(default=1000, ge=1, le=10_000)
     max_bytes: int = Field(default=10 * 2**30, ge=1)
+    expect: Expectation | None = None
+    keep_days: float | None = Field(default=None, gt=0)
+    """How long arrivals are kept that were loaded or skipped; None: for ever."""
 
 
 class InboxesError(Exception):

@@ -1,22 +1,26 @@
 """The intake of one inbox: what lies there is seen, settles, and becomes an arrival."""
 
 import logging
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sensors import settle
-from sensors.admission import Admission, admit, readable
+from sensors.admission import Admission, admit
 from sensors.clock import Clock
-from sensors.failed import FailedFolder
 from sensors.identity import Identity, identity_at
-from sensors.inbox import Inbox
+from sensors.inbox import EmptyFiles, Inbox
+from sensors.killpoint import kill_point
 from sensors.lease import writer_of
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
-from sensors.ledger.states import FileState
+from sensors.ledger.files import Dropped
+from sensors.refusal import Refusals
+from sensors.scan import scan
 from sensors.settle import Sighting, Writer
 from sensors.stage import Stager
-from sensors.watch import Watch, WatchMode, scan
+from sensors.watch import Hints, Watch, WatchMode
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +28,9 @@ POLLING_SECONDS = 1.0
 """How often a folder without events is listed."""
 WRITER_SECONDS = 0.5
 """How often a file that somebody has open is looked at again; its closing is a hint, this is the net."""
+SCAN_SHARE = 0.02
+"""The safety net may take this share of the time: a folder that takes a second to list is listed once a minute."""
+EMPTY = "the file is empty"
 
 
 @dataclass(frozen=True)
@@ -35,148 +42,210 @@ class Step:
     """Seconds after which there is something to look at even if no hint comes."""
 
 
+@dataclass(slots=True)
+class Lying:
+    """What is remembered of one file that lies in the inbox."""
+
+    sighting: Sighting
+    scan: int
+    """The number of the scan that saw it last."""
+
+
 class Intake:
     """The intake of one inbox; it remembers what it saw, and the ledger remembers what it did."""
 
     def __init__(
-        self, inbox: Inbox, watch: Watch, ledger: Ledger, stager: Stager, failed: FailedFolder, clock: Clock
+        self, inbox: Inbox, watch: Watch, ledger: Ledger, stager: Stager, refusals: Refusals, clock: Clock
     ) -> None:
         self.inbox = inbox
         self.watch = watch
         self._ledger = ledger
         self._stager = stager
-        self._failed = failed
+        self._refusals = refusals
         self._clock = clock
-        self._sightings: dict[Path, Sighting] = {}
-        self._settled: dict[Path, Identity] = {}
-        self._left_alone: set[Path] = set()
-        self._rejected = ledger_files.rejected_in_place(ledger, inbox.name)
+        self._lying: dict[str, Lying] = {}
+        self._open: set[str] = set()
+        """Which of them have not settled."""
+        self._scans = 0
         self._scan_due = 0.0
         # What had settled before the sensor stopped has to settle again: nobody watched it since.
-        before = ledger_files.waiting(ledger, inbox.name)
-        ledger_files.record_unsettled(ledger, [file.id for file in before])
-        self._known = {file.path for file in before}
+        self._before: set[Path] = {file.path for file in ledger_files.waiting(ledger, inbox.name)}
+        ledger_files.record_unsettled(ledger, self._before)
 
     def step(self) -> Step:
         """Look at what changed, settle what is complete, take what has settled.
 
         Raises OSError when the file system refuses, sqlite3.Error when the ledger does; a later step begins anew.
         """
-        self._stager.recover(self.inbox)
+        self._return(self._stager.recover(self.inbox))
         now = self._clock.monotonic()
-        completed = self.watch.fetch_completed()
-        if completed or now >= self._scan_due:
-            try:
-                self._scan(completed, now)
-            except Exception:
-                self._scan_due = 0.0  # the hints are spent: the next look has to be a scan
-                raise
-            self._scan_due = now + self._rescan_seconds
+        hints = self.watch.fetch()
+        if hints or now >= self._scan_due:
+            self._scan_due = 0.0  # the hints are spent: if this look fails, the next has to be a scan as well
+            self._scan(hints, now)
+            lasted = self._clock.monotonic() - now
+            self._scan_due = now + max(self._rescan_seconds, lasted / SCAN_SHARE)
         settled, next_due = self._settle(now)
-        staged = self._stager.step(self.inbox)
-        if staged:
-            self._forget_taken()
+        taken = self._stager.step(self.inbox)
+        if taken is not None:
+            for name, identity, reason in taken.refused:
+                self._refusals.note(name, identity, reason)
+            self._refusals.tell()
+            self._forget([*taken.moved, *(name for name, _, _ in taken.refused)])
+            self._return(taken.returned)
         due = min(self._scan_due, next_due) - self._clock.monotonic()
-        return Step(found_work=settled > 0 or staged, look_again_in=max(0.0, due))
+        return Step(found_work=settled > 0 or taken is not None, look_again_in=max(0.0, due))
 
     @property
     def _rescan_seconds(self) -> float:
         polled = min(POLLING_SECONDS, self.inbox.rescan_seconds)
         return self.inbox.rescan_seconds if self.watch.mode is WatchMode.EVENTS else polled
 
-    def _scan(self, completed: set[str], now: float) -> None:
-        present: dict[Path, Identity] = {}
-        for entry in scan(self.inbox.path):
-            identity = Identity.of(entry.status)
-            ruling = admit(entry.path.name, entry.status.st_mode, self.inbox)
-            match ruling.admission:
-                case Admission.ADMITTED:
-                    present[entry.path] = identity
-                case Admission.REJECTED:
-                    self._reject(entry.path, identity, ruling.reason)
-                case Admission.LEFT_ALONE:
-                    self._leave_alone(entry.path, ruling.reason)
-        self._remember(present, completed, now)
+    def _path(self, name: str) -> Path:
+        return self.inbox.path / name
 
-    def _remember(self, present: dict[Path, Identity], completed: set[str], now: float) -> None:
-        utc = self._clock.utc()
-        new = {path: identity for path, identity in present.items() if path not in self._known}
-        if new:
-            ledger_files.record_seen(self._ledger, self.inbox.name, new.items(), utc)
-        if gone := self._known - present.keys():
-            ledger_files.record_withdrawn(self._ledger, gone, utc)
-        self._known = set(present)
-        changed = {path for path, identity in self._settled.items() if present.get(path) != identity}
+    # -- what is there
+
+    def _scan(self, hints: Hints, now: float) -> None:
+        self._scans += 1
+        folders: set[str] = set()
+        done: dict[str, int] = {}
+        new: list[Dropped] = []
+        changed: list[Dropped] = []
+        trouble: OSError | None = None
+
+        def cover(folder: str, status: os.stat_result) -> None:
+            folders.add(folder)
+            self.watch.cover(folder, status)
+
+        try:
+            for entry in scan(self.inbox.path, cover, subfolders=self.inbox.subfolders):
+                ruling = admit(entry.name, entry.status, self.inbox)
+                identity = Identity.of(entry.status)
+                if ruling.admission is Admission.REJECTED:
+                    self._refusals.note(entry.name, identity, ruling.reason)
+                elif ruling.admission is Admission.LEFT_ALONE:
+                    self._note_done_file(entry.name, identity, done)
+                elif known := self._lying.get(entry.name):
+                    self._look(entry.name, known, identity, hints, now, changed)
+                elif not self._refusals.covers(entry.name, identity):
+                    sighting = settle.sight(None, identity, now, completed=entry.name in hints.completed)
+                    self._lying[entry.name] = Lying(sighting, self._scans)
+                    self._open.add(entry.name)
+                    new.append(Dropped(self._path(entry.name), entry.name, identity))
+        except OSError as error:
+            trouble = error
+        kill_point("scanned")
+        self._record(new, changed)
+        self._mark_done(done, now)
+        self._refusals.tell()
+        if trouble is not None:
+            raise trouble
+        self._forget_gone()
+        self.watch.uncover_all_but(folders)
+
+    def _look(
+        self, name: str, known: Lying, identity: Identity, hints: Hints, now: float, changed: list[Dropped]
+    ) -> None:
+        """Take note of how a known file looks now."""
+        known.scan = self._scans
+        if name in self._open:
+            known.sighting = settle.sight(known.sighting, identity, now, completed=name in hints.completed)
+        elif known.sighting.identity != identity:
+            known.sighting = settle.sight(None, identity, now, completed=name in hints.completed)
+            self._open.add(name)
+            changed.append(Dropped(self._path(name), name, identity))
+
+    def _note_done_file(self, name: str, identity: Identity, done: dict[str, int]) -> None:
+        if self.inbox.done_file and name.endswith(self.inbox.done_file):
+            done[name.removesuffix(self.inbox.done_file)] = identity.mtime_ns
+
+    def _record(self, new: list[Dropped], changed: list[Dropped]) -> None:
+        """Write down what is new, and what changed after it had settled: that may be another file as well."""
         if changed:
-            waiting = ledger_files.waiting(self._ledger, self.inbox.name)
-            ledger_files.record_unsettled(self._ledger, [file.id for file in waiting if file.path in changed])
-            for path in changed:
-                del self._settled[path]
-        self._sightings = {
-            path: settle.sight(self._sightings.get(path), identity, now, completed=str(path) in completed)
-            for path, identity in present.items()
-            if path not in self._settled
-        }
+            ledger_files.record_unsettled(self._ledger, [file.path for file in changed])
+        if found := [*new, *changed]:
+            # In the order of their last change, which is the order of arrival as far as anybody can tell.
+            found.sort(key=lambda file: (file.identity.mtime_ns, file.name))
+            ledger_files.record_seen(self._ledger, self.inbox.name, found, self._clock.utc())
+            kill_point("seen")
+
+    def _mark_done(self, done: dict[str, int], now: float) -> None:
+        if self.inbox.done_file:
+            for name in self._open:
+                lying = self._lying[name]
+                is_done = done.get(name, -1) >= lying.sighting.identity.mtime_ns
+                lying.sighting = settle.mark_done(lying.sighting, now, done=is_done)
+
+    def _forget_gone(self) -> None:
+        """Write down which files their owner has taken away."""
+        gone = [name for name, lying in self._lying.items() if lying.scan != self._scans]
+        if self._before:
+            # Once, after the start: what waited when the sensor stopped and is not there any more.
+            gone_before = self._before.difference(map(self._path, self._lying))
+            ledger_files.record_withdrawn(self._ledger, gone_before, self._clock.utc())
+            self._before = set[Path]()
+        if gone:
+            ledger_files.record_withdrawn(self._ledger, map(self._path, gone), self._clock.utc())
+            self._forget(gone)
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._lying.pop(name, None)
+            self._open.discard(name)
+
+    def _return(self, names: Iterable[str]) -> None:
+        """Have files that could not be taken settle again."""
+        for name in names:
+            if lying := self._lying.get(name):
+                lying.sighting = settle.sight(None, lying.sighting.identity, self._clock.monotonic(), completed=False)
+                self._open.add(name)
+                self._scan_due = 0.0
+
+    # -- what is complete
 
     def _settle(self, now: float) -> tuple[int, float]:
         """Settle what is complete; return how many files and when the next look is due."""
-        complete: list[tuple[Path, Identity]] = []
+        complete: list[Dropped] = []
         next_due = float("inf")
-        for path, sighting in list(self._sightings.items()):
-            if sighting.identity.size == 0:
+        for name in list(self._open):
+            sighting = self._lying[name].sighting
+            if sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.WAIT:
                 continue  # waits for its content: many writers create a file long before they fill it
             earliest = settle.complete_at(sighting, self.inbox, Writer.NONE)
             if earliest is not None and now >= earliest:
-                earliest = self._prove(path, sighting, now)
-                if earliest is None:
-                    continue
-            if earliest is not None and now >= earliest:
-                complete.append((path, sighting.identity))
+                earliest = self._prove(name, now)
+            if earliest is None:
+                continue
+            if now < earliest:
+                next_due = min(next_due, earliest)
+            elif sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.REJECT:
+                self._refusals.note(name, sighting.identity, EMPTY)
+                self._forget([name])
             else:
-                next_due = min(next_due, now + WRITER_SECONDS if earliest is None else earliest)
+                complete.append(Dropped(self._path(name), name, sighting.identity))
+        self._refusals.tell()
         if complete:
             ledger_files.record_settled(self._ledger, complete, self._clock.utc())
-            self._settled.update(complete)
-            for path, _ in complete:
-                del self._sightings[path]
+            kill_point("settled")
+            self._open.difference_update(file.name for file in complete)
         return len(complete), next_due
 
-    def _prove(self, path: Path, sighting: Sighting, now: float) -> float | None:
-        """Ask the kernel; return when the file counts as complete, or None if it is not what was seen."""
+    def _prove(self, name: str, now: float) -> float | None:
+        """Ask the kernel; return when the file counts as complete as it was seen, or None: not before a scan."""
+        path, lying = self._path(name), self._lying[name]
         try:
             writer = writer_of(path)
-        except OSError:
-            writer = Writer.UNKNOWN
-        identity = identity_at(path)
+            identity = identity_at(path)
+        except OSError as error:
+            # A symlink has taken its place, or the kernel has no descriptor left: whatever it is, not now.
+            logger.debug("inbox %s: %s cannot be looked at: %s", self.inbox.name, name, error)
+            return now + WRITER_SECONDS
         if identity is None:
-            self._scan_due = now
+            self._scan_due = 0.0
             return None
-        if identity != sighting.identity:
-            self._sightings[path] = settle.sight(sighting, identity, now, completed=False)
+        if identity != lying.sighting.identity:
+            lying.sighting = settle.sight(lying.sighting, identity, now, completed=False)
+            self._scan_due = 0.0 if self.inbox.done_file else self._scan_due
             return now + self.inbox.quiet_seconds
-        return settle.complete_at(sighting, self.inbox, writer) or now + WRITER_SECONDS
-
-    def _reject(self, path: Path, identity: Identity, reason: str) -> None:
-        written = readable(str(path))
-        if self._rejected.get(written) == identity:
-            return
-        name = readable(path.name)
-        ledger_files.record_rejected(self._ledger, self.inbox.name, written, name, identity, reason, self._clock.utc())
-        self._rejected[written] = identity
-        self._failed.show_refused(self.inbox.name)
-        logger.warning("inbox %s: %s is rejected: %s", self.inbox.name, name, reason)
-
-    def _leave_alone(self, path: Path, reason: str) -> None:
-        if path not in self._left_alone:
-            self._left_alone.add(path)
-            logger.debug("inbox %s: %s is left alone: %s", self.inbox.name, readable(path.name), reason)
-
-    def _forget_taken(self) -> None:
-        """Bring what is remembered in line with the ledger after files were taken."""
-        waiting = {file.path: file.state for file in ledger_files.waiting(self._ledger, self.inbox.name)}
-        self._known &= waiting.keys()
-        self._settled = {
-            path: identity for path, identity in self._settled.items() if waiting.get(path) is FileState.SETTLED
-        }
-        if self._known - self._settled.keys() - self._sightings.keys():
-            self._scan_due = 0.0  # some changed while they were taken, and have to settle again
+        return settle.complete_at(lying.sighting, self.inbox, writer) or now + WRITER_SECONDS

@@ -8,6 +8,7 @@ from typing import Any
 
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
+from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import FileOutcome
 from sensors.ledger.arrivals import Arrival
@@ -19,6 +20,11 @@ logger = logging.getLogger(__name__)
 CRASHED_LIMIT = 5
 """How many of an arrival's runs may crash before that is its outcome: a crash is seldom the arrival's fault."""
 CRASHED_PAUSE = timedelta(seconds=2)
+
+FAILED_SECONDS = 5.0
+FAILED_FOR = timedelta(days=30)
+FAILED_MOST = 400
+"""How often, how long and for how many failed arrivals it is looked whether somebody has their run tried again."""
 
 ARTIFACT_KEY = "arrival-{}"
 """The key of the table artifact in which a run tells, file by file, what it did."""
@@ -39,7 +45,7 @@ class Outcome:
     reason: str | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Follower:
     """Follows the runs of arrivals to their end."""
 
@@ -47,19 +53,33 @@ class Follower:
     api: PrefectApi
     failed: FailedFolder
     clock: Clock
+    look_at_failed_after: float = 0.0
 
     def step(self) -> bool:
         """Write down every outcome that has come; say whether there was one. Raises ApiError."""
+        resumed = self._resume()
         running = arrivals.in_state(self.ledger, ArrivalState.RUNNING)
         if not running:
-            return False
+            return resumed
         runs = self.api.runs([arrival.run_id for arrival in running if arrival.run_id])
-        found = False
+        found = resumed
         for arrival in running:
             run = runs.get(arrival.run_id or "")
             if run is None or run.ended:
                 found = self._end(arrival, run) or found
         return found
+
+    def _resume(self) -> bool:
+        """Follow runs again that have failed and that somebody has started once more, on Prefect's page say."""
+        now = self.clock.monotonic()
+        if now < self.look_at_failed_after:
+            return False
+        self.look_at_failed_after = now + FAILED_SECONDS
+        failed = arrivals.failed_since(self.ledger, self.clock.utc() - FAILED_FOR, FAILED_MOST)
+        by_run = {arrival.run_id: arrival.id for arrival in failed if arrival.run_id}
+        runs = self.api.runs(list(by_run), unless=("FAILED", "CRASHED", "CANCELLED")) if by_run else {}
+        resumed = [announcements.record_resumed(self.ledger, by_run[run.id], run.id) for run in runs.values()]
+        return any(resumed)
 
     def _end(self, arrival: Arrival, run: Run | None) -> bool:
         now = self.clock.utc()
@@ -71,7 +91,8 @@ class Follower:
         outcome = outcome_of(run, table or [])
         if not announcements.record_outcome(self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now):
             return False
-        self.failed.show(arrival.id)
+        kill_point("ended")
+        self.failed.refresh(arrival.id)
         logger.info("arrival %s: %s%s", arrival.id, outcome.state, f": {outcome.reason}" if outcome.reason else "")
         return True
 

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 FASTEST = 0.2
 SLOWEST = 2.0
-IDLE = 5.0
+IDLE = 1.0
+"""Only the ledger is asked then: a person may have an arrival announced again."""
 SHARE = 0.1
 """The pause grows with this share of the age, up to SLOWEST: what took 5 s is noticed 0.5 s late at most."""
 

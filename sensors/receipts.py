@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sensors.clock import Clock
+from sensors.failed import FailedFolder
+from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement, Receipt
 from sensors.ledger.arrivals import Arrival
+from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState
 from sensors.prefect_api import PAGE, Event, PrefectApi
 
@@ -19,6 +22,12 @@ FAILED = "prefect.automation.action.failed"
 RUN_DEPLOYMENT = "run-deployment"
 FIRST_WAIT = timedelta(seconds=15)
 LONGEST_WAIT = timedelta(minutes=10)
+FAILED_PAUSE = timedelta(seconds=4)
+FAILED_LIMIT = 5
+"""How often the action that starts the run may fail, with pauses that double, before that is the outcome."""
+STALLED_ATTEMPTS = 4
+"""After so many announcements without a receipt a person is told; they go on."""
+STALLED = "inbox.arrival.stalled"
 CLOCKS_APART = timedelta(minutes=1)
 """Events are looked for from a little before the announcement on: the server may have another clock."""
 ASKED_AT_ONCE = PAGE // 4
@@ -38,6 +47,7 @@ class ReceiptClerk:
 
     ledger: Ledger
     api: PrefectApi
+    failed: FailedFolder
     clock: Clock
 
     def step(self) -> bool:
@@ -67,32 +77,66 @@ class ReceiptClerk:
             return False  # another automation reacts to arrivals as well; what became of that is not our matter
         if event.event == FAILED:
             reason = str(event.payload.get("reason", "the automation's action failed"))
-            announcements.record_failure(self.ledger, announcement.event_id, reason)
             logger.warning("arrival %s: no run was started: %s", announcement.arrival_id, reason)
+            self._take_failure(announcement, reason)
             return False
         receipt = receipt_in(event, announcement.event_id)
         if receipt is None or not announcements.record_receipt(self.ledger, receipt, self.clock.utc()):
             return False
+        kill_point("receipt")
         logger.info("arrival %s: run %s (%s)", announcement.arrival_id, receipt.run_name, receipt.run_id)
         return True
+
+    def _take_failure(self, announcement: Announcement, reason: str) -> None:
+        """Have the arrival announced again after a pause, or give it up with the reason."""
+        now = self.clock.utc()
+        arrival = arrivals.get(self.ledger, announcement.arrival_id)
+        announcements.record_failure(self.ledger, announcement.event_id, reason)
+        if arrival is None or announcement.attempt != arrival.attempt:
+            return  # it has been announced again meanwhile
+        failures = announcements.count_failures(self.ledger, arrival.id)
+        if failures < FAILED_LIMIT:
+            pause = FAILED_PAUSE * 2 ** max(0, failures - 1)
+            announcements.record_unannounced(self.ledger, arrival.id, now + pause, f"no run was started: {reason}")
+            return
+        told = f"no run was started, {failures} times: {reason}"
+        notice = stalled_notice(arrival, told, f"put it right, then `just retry {arrival.id}`")
+        if announcements.record_outcome(self.ledger, arrival.id, ArrivalState.FAILED, (), told, now, notice):
+            self.failed.refresh(arrival.id)
 
     def _announce_again(self) -> None:
         now = self.clock.utc()
         for arrival in arrivals.in_state(self.ledger, ArrivalState.ANNOUNCED):
             if is_overdue(arrival, now):
-                waited = patience(arrival.attempt)
-                announcements.record_unannounced(
-                    self.ledger,
-                    arrival.id,
-                    now,
-                    f"no run {waited.seconds} s after announcement {arrival.attempt}",
-                )
+                waited = patience(arrival.attempt - arrival.given_up)
+                told = f"no run {waited.seconds} s after announcement {arrival.attempt}"
+                is_stalled = arrival.attempt - arrival.given_up == STALLED_ATTEMPTS
+                notice = stalled_notice(arrival, told, "it is announced again; see `just status`")
+                announcements.record_unannounced(self.ledger, arrival.id, now, told, notice if is_stalled else None)
                 logger.warning("arrival %s: no receipt after %d s, announcing again", arrival.id, waited.seconds)
+
+
+def stalled_notice(arrival: Arrival, reason: str, what_next: str) -> Notice:
+    """Return what a person is told of an arrival that gets no run, once for each try."""
+    return Notice(
+        key=f"stalled/{arrival.id}/{arrival.given_up}",
+        event=STALLED,
+        inbox=arrival.inbox,
+        payload={
+            "arrival_id": arrival.id,
+            "attempt": arrival.attempt,
+            "reason": reason,
+            "subject": f"Arrival {arrival.id} has no run",
+            "text": f"Inbox: {arrival.inbox}\nArrival: {arrival.id}\nReason: {reason}\nNext: {what_next}",
+        },
+    )
 
 
 def is_overdue(arrival: Arrival, now: datetime) -> bool:
     """Return whether an announced arrival has waited long enough for its receipt."""
-    return arrival.announced_at is not None and now - arrival.announced_at >= patience(arrival.attempt)
+    return arrival.announced_at is not None and now - arrival.announced_at >= patience(
+        arrival.attempt - arrival.given_up
+    )
 
 
 def announced_event(event: Event) -> str:

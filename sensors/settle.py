@@ -7,6 +7,8 @@
 4. Neither was noticed (the sensor was not running, the hint was lost): the quiet period decides.
 5. Where the kernel cannot tell who writes (a network mount, another owner's file), hints prove nothing, and a
    longer quiet period decides alone.
+6. Where the inbox asks for done-files, nothing is complete without its own, which must not be older than the file:
+   an old one may have been left by another file of that name. It counts like closing the file.
 """
 
 from dataclasses import dataclass, replace
@@ -33,6 +35,8 @@ class SettlingRules(Protocol):
     def quiet_seconds(self) -> float: ...
     @property
     def unproven_quiet_seconds(self) -> float: ...
+    @property
+    def done_file(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Sighting:
     unchanged_since: float
     completed_at: float | None = None
     """When it was last closed after writing, or renamed to its name."""
+    done_at: float | None = None
+    """Since when it has a done-file."""
 
 
 def sight(before: Sighting | None, identity: Identity, now: float, *, completed: bool) -> Sighting:
@@ -56,10 +62,19 @@ def sight(before: Sighting | None, identity: Identity, now: float, *, completed:
     return replace(before, completed_at=now) if completed else before
 
 
+def mark_done(sighting: Sighting, now: float, *, done: bool) -> Sighting:
+    """Return the sighting of a file that has a done-file now, or has none."""
+    if done == (sighting.done_at is not None):
+        return sighting
+    return replace(sighting, done_at=now if done else None)
+
+
 def complete_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> float | None:
     """Return the time from which the file counts as complete if nothing changes, or None: not while written."""
-    if writer is Writer.PRESENT:
+    if writer is Writer.PRESENT or (rules.done_file and sighting.done_at is None):
         return None
+    if sighting.done_at is not None:
+        return max(sighting.done_at, sighting.unchanged_since) + rules.grace_seconds
     if writer is Writer.UNKNOWN:
         return sighting.unchanged_since + rules.unproven_quiet_seconds
     if sighting.completed_at is None:

@@ -1,105 +1,146 @@
 """Staging: settled files become an arrival, each moved once to its permanent address.
 
-The ledger records the intent, then each file is moved by one atomic rename, then the ledger records it done. A
-crash in between is mended by doing it again: a file is in the arrival's folder or still where it was dropped.
+The ledger records the intent, then each file is taken, then the ledger records it done. A crash in between is mended
+by doing it again.
 """
 
 import errno
 import logging
 import os
 import secrets
-import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 
 from sensors.clock import Clock
-from sensors.identity import Identity, identity_at
-from sensors.inbox import Inbox
-from sensors.lease import read_lease
+from sensors.duplicates import duplicates_among
+from sensors.identity import Identity
+from sensors.inbox import Duplicates, Inbox
+from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger import files as ledger_files
 from sensors.ledger.arrivals import Arrival, ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ArrivalState
-from sensors.settle import Writer
+from sensors.take import Move, sync_folder, take
 
 logger = logging.getLogger(__name__)
 
-
-class ChangedMeanwhileError(Exception):
-    """A file changed while it was copied to another device."""
-
-
-class Move(StrEnum):
-    """What came of taking one file."""
-
-    STAGED = "staged"
-    CHANGED = "changed"  # somebody wrote to it, or put another in its place: it has to settle again
-    GONE = "gone"  # its owner took it away
+_NOT_THE_FILES_FAULT = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.ESTALE}
+)
 
 
-@dataclass(frozen=True)
+@dataclass
+class Taken:
+    """What became of an inbox's settled files, by their names."""
+
+    moved: list[str] = field(default_factory=list[str])
+    returned: list[str] = field(default_factory=list[str])
+    """These changed meanwhile or could not be taken: they have to settle again."""
+    refused: list[tuple[str, Identity, str]] = field(default_factory=list[tuple[str, Identity, str]])
+    """These stay where they are, for a reason."""
+
+
+@dataclass
 class Stager:
     """Takes an inbox's settled files as arrivals."""
 
     ledger: Ledger
     arrivals_dir: Path
     clock: Clock
+    _told: set[tuple[Path, int | None]] = field(default_factory=set[tuple[Path, int | None]])
 
-    def step(self, inbox: Inbox) -> bool:
-        """Take what has settled as the next arrival, unless too many are unfinished; say whether it did.
+    def step(self, inbox: Inbox) -> Taken | None:
+        """Take what has settled as the next arrival, unless too many are unfinished; None if there was nothing.
 
         Raises OSError when the file system refuses; what was begun is finished by `recover`.
         """
         if arrivals.count_unfinished(self.ledger, inbox.name) >= inbox.max_in_flight:
-            return False
+            return None
         batch = next_batch(ledger_files.settled(self.ledger, inbox.name, inbox.max_files), inbox.max_bytes)
         if not batch:
-            return False
-        now = self.clock.utc()
-        arrival = new_arrival(inbox.name, self.arrivals_dir, now)
-        if arrivals.begin(self.ledger, arrival, batch, now):
-            self._stage(arrival)
-        return True
+            return None
+        repeats = duplicates_among(self.ledger, inbox, batch)
+        taken = Taken()
+        self._take(inbox, [file for file in batch if file.id not in repeats], taken)
+        repeated = [file for file in batch if file.id in repeats]
+        if inbox.duplicates is Duplicates.REJECT:
+            taken.refused += [(file.name, file.identity, repeats[file.id]) for file in repeated]
+        else:
+            self._take(inbox, repeated, taken, repeats)
+        return taken
 
-    def recover(self, inbox: Inbox) -> None:
-        """Finish the staging that a crash or an error interrupted."""
+    def recover(self, inbox: Inbox) -> list[str]:
+        """Finish the staging that a crash or an error interrupted; return the files that have to settle again."""
+        taken = Taken()
         for arrival in arrivals.in_state(self.ledger, ArrivalState.STAGING):
-            if arrival.inbox != inbox.name:
-                continue
-            logger.info("arrival %s: staging was interrupted, going on with it", arrival.id)
-            self._stage(arrival)
+            if arrival.inbox == inbox.name:
+                logger.info("arrival %s: staging was interrupted, going on with it", arrival.id)
+                self._stage(inbox, arrival, taken)
+        return taken.returned
 
-    def _stage(self, arrival: Arrival) -> None:
+    def _take(self, inbox: Inbox, files: Sequence[WaitingFile], taken: Taken, repeats: Mapping[int, str] = {}) -> None:
+        """Take files as one arrival, of duplicates if it says what they repeat."""
+        if not files:
+            return
+        now = self.clock.utc()
+        arrival = new_arrival(inbox.name, self.arrivals_dir, now, is_duplicate=bool(repeats))
+        if arrivals.begin(self.ledger, arrival, files, now, repeats):
+            kill_point("begun")
+            self._stage(inbox, arrival, taken)
+
+    def _stage(self, inbox: Inbox, arrival: Arrival, taken: Taken) -> None:
         files = arrivals.files_to_stage(self.ledger, arrival.id)
         arrival.folder.mkdir(parents=True, exist_ok=True)
-        moves: dict[Move, list[int]] = {move: [] for move in Move}
+        moves: dict[Move, list[ArrivalFile]] = {move: [] for move in Move}
         for file in files:
-            try:
-                moves[take(file, arrival.folder)].append(file.id)
-            except OSError as error:
-                # One bad file must not hold up the good ones: it stays where it is and waits.
-                logger.warning("arrival %s: %s cannot be taken: %s", arrival.id, file.name, error)
-                moves[Move.CHANGED].append(file.id)
-        for folder in {arrival.folder, arrival.folder.parent, *(file.path.parent for file in files)}:
-            sync_folder(folder)
+            moves[self._move(inbox, arrival, file)].append(file)
+        _sync(arrival.folder, files)
+        kill_point("all-taken")
+        ids = {move: [file.id for file in moved] for move, moved in moves.items()}
         arrivals.finish_staging(
             self.ledger,
             arrival.id,
-            staged=moves[Move.STAGED],
-            returned=moves[Move.CHANGED],
-            gone=moves[Move.GONE],
+            staged=ids[Move.STAGED],
+            returned=ids[Move.CHANGED],
+            gone=ids[Move.GONE],
             now=self.clock.utc(),
         )
+        kill_point("staged")
         if not moves[Move.STAGED] and not any(arrival.folder.iterdir()):
             arrival.folder.rmdir()
+        taken.moved += [file.name for move in (Move.STAGED, Move.GONE) for file in moves[move]]
+        taken.returned += [file.name for file in moves[Move.CHANGED]]
         logger.info(
-            "arrival %s: %d files staged, %d changed meanwhile, %d taken away",
+            "arrival %s: %d files %s, %d changed meanwhile, %d taken away",
             arrival.id,
-            *(len(moves[move]) for move in (Move.STAGED, Move.CHANGED, Move.GONE)),
+            len(ids[Move.STAGED]),
+            "kept as duplicates" if arrival.is_duplicate else "staged",
+            len(ids[Move.CHANGED]),
+            len(ids[Move.GONE]),
         )
+
+    def _move(self, inbox: Inbox, arrival: Arrival, file: ArrivalFile) -> Move:
+        try:
+            return take(file, arrival.folder, inbox.done_file)
+        except OSError as error:
+            if error.errno in _NOT_THE_FILES_FAULT or not os.access(file.path.parent, os.W_OK):
+                raise
+            # One bad file must not hold up the good ones: it stays where it is and waits.
+            if (file.path, error.errno) not in self._told:
+                self._told.add((file.path, error.errno))
+                logger.warning("arrival %s: %s cannot be taken, it waits: %s", arrival.id, file.name, error)
+            return Move.CHANGED
+
+
+def _sync(folder: Path, files: Sequence[ArrivalFile]) -> None:
+    """Make the moves survive a power cut, in every folder that lost or got a file."""
+    parents = {(folder / file.name).parent for file in files} | {file.path.parent for file in files}
+    for touched in {folder, folder.parent, *parents}:
+        if touched.exists():
+            sync_folder(touched)
 
 
 def next_batch(settled: list[WaitingFile], max_bytes: int) -> list[WaitingFile]:
@@ -114,77 +155,8 @@ def next_batch(settled: list[WaitingFile], max_bytes: int) -> list[WaitingFile]:
     return batch
 
 
-def new_arrival(inbox: str, arrivals_dir: Path, now: datetime) -> Arrival:
+def new_arrival(inbox: str, arrivals_dir: Path, now: datetime, *, is_duplicate: bool = False) -> Arrival:
     """Return a new arrival with an id that sorts by time and reads well: `metrics-20261124-140509-3f9a1c`."""
     arrival_id = f"{inbox}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     folder = arrivals_dir / f"{now:%Y-%m-%d}" / arrival_id
-    return Arrival(arrival_id, inbox, folder, ArrivalState.STAGING, 0, None, None, None)
-
-
-def take(file: ArrivalFile, folder: Path) -> Move:
-    """Move one file into the arrival's folder, unless it is not the file any more that had settled.
-
-    Safe to repeat: a file that is in the folder already is found there.
-    """
-    target = folder / file.name
-    if target.exists():
-        # Moved before a crash; across devices the crash may have come before the source was removed.
-        if identity_at(file.path) == file.identity:
-            file.path.unlink()
-        return Move.STAGED
-    try:
-        # Whoever opens the file for writing waits until the lease is released, after the move.
-        with read_lease(file.path) as writer:
-            if writer is Writer.PRESENT or identity_at(file.path) != file.identity:
-                return Move.CHANGED
-            move(file.path, target, file.identity)
-    except ChangedMeanwhileError:
-        return Move.CHANGED
-    except FileNotFoundError:
-        return Move.GONE
-    except OSError as error:
-        if error.errno == errno.ELOOP:  # a symlink lies there now
-            return Move.CHANGED
-        raise
-    return Move.STAGED
-
-
-def move(source: Path, target: Path, identity: Identity) -> None:
-    """Move a file to where nothing is: by one rename, across devices by copy, fsync and rename.
-
-    Raises ChangedMeanwhileError if it had to be copied and is not the same file afterwards.
-    """
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    else:
-        return
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with source.open("rb") as read, part.open("wb") as written:
-            shutil.copyfileobj(read, written, 1 << 20)
-            written.flush()
-            os.fsync(written.fileno())
-        shutil.copystat(source, part)
-        if identity_at(source) != identity:
-            raise ChangedMeanwhileError(source)  # noqa: TRY301 - mended like any other failure
-        part.rename(target)
-        sync_folder(target.parent)
-        source.unlink()
-    except BaseException:
-        # The file is still where it was dropped, so it must be there only.
-        if source.exists():
-            part.unlink(missing_ok=True)
-            target.unlink(missing_ok=True)
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return Arrival(arrival_id, inbox, folder, ArrivalState.STAGING, 0, None, None, None, is_duplicate)

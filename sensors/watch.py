@@ -1,101 +1,154 @@
-"""Watching: watchdog's events are hints that a folder is worth a look; only a scan tells what is there."""
+"""Watching: hints that an inbox is worth a look; only a scan tells what is there."""
 
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from watchdog.events import FileClosedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-
-if TYPE_CHECKING:
-    from watchdog.observers.api import BaseObserver
+from sensors import mounts
 
 logger = logging.getLogger(__name__)
 
-_HINTS: list[type[FileSystemEvent]] = [FileClosedEvent, FileMovedEvent]
-"""Writes are no hints: a file that is being written has nothing to say until it is closed."""
-
 
 class WatchMode(StrEnum):
-    """How changes of a folder are noticed."""
+    """How changes of an inbox are noticed."""
 
     EVENTS = "events"
     POLLING = "polling"
 
 
+class Listener(Protocol):
+    """Who is told, in another thread, what happens in an inbox."""
+
+    def completed(self, name: str) -> None: ...
+    def changed(self) -> None: ...
+    def overflowed(self) -> None: ...
+
+
+class Events(Protocol):
+    """Where events come from: sensors/inotify.py on Linux, sensors/observer.py elsewhere."""
+
+    def cover(self, folder: str, path: str) -> None: ...
+    def uncover(self, folder: str) -> None: ...
+    @property
+    def works(self) -> bool: ...
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True)
-class Entry:
-    """One directory entry and the stat of itself, a symlink not followed."""
+class Hints:
+    """What was noticed since the last look."""
 
-    path: Path
-    status: os.stat_result
+    completed: Set[str] = frozenset()
+    """Files, by their path below the inbox, that were closed after writing or renamed to that name."""
+    changed: bool = False
+    """Whether something else happened that only a scan can tell."""
+
+    def __bool__(self) -> bool:
+        return bool(self.completed) or self.changed
 
 
-class Watch(FileSystemEventHandler):
-    """Hints about one folder, collected by watchdog's thread, fetched by the sensor's."""
+class Watch:
+    """The hints about one inbox: collected by the thread of the events, fetched by the inbox's own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._wake = threading.Event()
-        self._completed: set[str] = set()
+    def __init__(self, inbox: Path, wake: threading.Event | None = None, *, polling: bool = False) -> None:
+        """Each hint sets `wake`. With `polling` no events are asked for; a network mount decides that by itself."""
+        self.wake = wake or threading.Event()
+        self._inbox = inbox
         self._lock = threading.Lock()
-        self._observer: BaseObserver | None = None
-        self.mode = WatchMode.POLLING
+        self._completed: set[str] = set()
+        self._changed = False
+        self._identities: dict[str, tuple[int, int]] = {}
+        self._told: set[str] = set()
+        self._events: Events | None = None if polling else _events(self)
+        self.why_polling = "the inbox's configuration says so" if polling else ""
 
-    def start(self, wake: threading.Event) -> None:
-        """Begin to listen; each hint sets `wake`. When the kernel refuses, say so and leave it to polling."""
-        self._wake = wake
-        observer = _observer()
-        try:
-            observer.schedule(self, str(self._folder), event_filter=_HINTS)
-            observer.start()
-        except OSError as error:
-            logger.warning("%s: no file events (%s), looking by polling instead", self._folder, error)
+    @property
+    def mode(self) -> WatchMode:
+        """Whether hints come by events, so that a scan now and then is enough."""
+        if self._events is None or self.why_polling:
+            return WatchMode.POLLING
+        return WatchMode.EVENTS if self._events.works else WatchMode.POLLING
+
+    # -- called by whoever scans
+
+    def cover(self, folder: str, status: os.stat_result) -> None:
+        """See to it that a folder's events come in; cheap when they do already. To be called before it is listed."""
+        identity = (status.st_dev, status.st_ino)
+        if self._events is None or self._identities.get(folder) == identity:
             return
-        self._observer = observer
-        self.mode = WatchMode.EVENTS
+        if not folder and (kind := mounts.kind_of(self._inbox)) and not mounts.tells_events(kind):
+            self._poll(f"{kind} does not tell us what other machines do there")
+            self._events.close()
+            self._events = None
+            return
+        try:
+            self._events.cover(folder, str(self._inbox / folder))
+        except OSError as error:
+            self._poll(error.strerror or str(error))
+            return
+        self._identities[folder] = identity
 
-    def stop(self) -> None:
-        """Stop listening."""
-        if self._observer is not None:
-            self._observer.stop()
-            self._observer.join(timeout=2)
+    def uncover_all_but(self, folders: Set[str]) -> None:
+        """Stop listening to folders that a scan did not find any more; back to events if all are covered."""
+        for folder in self._identities.keys() - folders:
+            del self._identities[folder]
+            if self._events is not None:
+                self._events.uncover(folder)
+        if self.why_polling and self._events is not None and self._identities.keys() == folders:
+            logger.info("%s: file events come in again", self._inbox)
+            self.why_polling = ""
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Take a hint: the file was closed after writing, or renamed to this name."""
-        path = event.dest_path if isinstance(event, FileMovedEvent) else event.src_path
-        if path:
-            with self._lock:
-                self._completed.add(os.fsdecode(path))
-            self._wake.set()
-
-    def fetch_completed(self) -> set[str]:
-        """Return the paths of which it was noticed since the last call that they were closed or renamed in."""
+    def fetch(self) -> Hints:
+        """Return what was noticed since the last call."""
         with self._lock:
-            completed, self._completed = self._completed, set()
-        return completed
+            hints = Hints(self._completed, self._changed)
+            self._completed, self._changed = set(), False
+        return hints
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._events is not None:
+            self._events.close()
+
+    def _poll(self, why: str) -> None:
+        if why not in self._told:
+            self._told.add(why)
+            logger.warning("%s: no file events (%s), looking every second instead", self._inbox, why)
+        self.why_polling = why
+
+    # -- called by the thread of the events
+
+    def completed(self, name: str) -> None:
+        """Take the hint that a file was closed after writing, or renamed to this name."""
+        with self._lock:
+            self._completed.add(name)
+        self.wake.set()
+
+    def changed(self) -> None:
+        """Take the hint that a folder came or went, or that something happened to the inbox itself."""
+        with self._lock:
+            self._changed = True
+        self.wake.set()
+
+    def overflowed(self) -> None:
+        """Take the hint that hints were lost: the kernel's queue was full."""
+        if "overflow" not in self._told:
+            self._told.add("overflow")
+            logger.warning("%s: the kernel's queue of file events was full; looking at everything", self._inbox)
+        self.changed()
 
 
-def _observer() -> "BaseObserver":
+def _events(listener: Listener) -> Events:
     if sys.platform == "linux":
-        from watchdog.observers.inotify import InotifyObserver
+        from sensors.inotify import Inotify
 
-        # With full events a rename from an unwatched folder is told from a file that was just created.
-        return InotifyObserver(generate_full_events=True)
-    return Observer()
+        return Inotify(listener)
+    from sensors.observer import SystemObserver
 
-
-def scan(folder: Path) -> Iterator[Entry]:
-    """Yield the entries of a folder, one stat each; one that vanishes meanwhile is left out. Raises OSError."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                yield Entry(Path(entry.path), entry.stat(follow_symlinks=False))
-            except FileNotFoundError:
-                continue
+    return SystemObserver(listener)

@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sensors.stack import drop as dropping
-from sensors.stack.drop import drop, place, rename_without_replacing
+from sensors.stack.drop import drop, place
 from sensors.stack.errors import StackError
 from tests.journeys.stack import free_ports
 
@@ -68,38 +66,6 @@ def test_a_file_of_the_same_name_is_never_replaced(tmp_path, file):
         place(file, inbox)
     assert (inbox / "orders.csv").read_text() == "a,b\n1,2\n"
     assert names_in(inbox) == ["orders.csv"]
-
-
-def test_of_two_renames_to_one_name_exactly_one_wins(tmp_path):
-    target = tmp_path / "target"
-    sources = [tmp_path / f"source{n}" for n in range(8)]
-    for source in sources:
-        source.write_text(source.name)
-
-    def won(source):
-        try:
-            rename_without_replacing(source, target)
-        except FileExistsError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as threads:
-        outcomes = list(threads.map(won, sources))
-    assert outcomes.count(True) == 1
-    assert target.read_text() == sources[outcomes.index(True)].name
-
-
-def test_without_renameat2_nothing_is_replaced_either(monkeypatch, tmp_path):
-    monkeypatch.setattr(dropping.sys, "platform", "somewhere else")
-    old, new = tmp_path / "old", tmp_path / "new"
-    old.write_text("old")
-    new.write_text("new")
-    with pytest.raises(FileExistsError):
-        rename_without_replacing(old, new)
-    assert new.read_text() == "new"
-    new.unlink()
-    rename_without_replacing(old, new)
-    assert (old.exists(), new.read_text()) == (False, "old")
 
 
 def test_a_copy_that_fails_leaves_nothing_in_the_inbox(tmp_path, file):

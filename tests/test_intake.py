@@ -10,6 +10,7 @@ from sensors.intake import Intake
 from sensors.ledger import arrivals, files
 from sensors.ledger.journey import journey_of
 from sensors.ledger.states import FileState
+from sensors.refusal import Refusals
 from sensors.stage import Stager
 from sensors.watch import Watch
 
@@ -21,10 +22,9 @@ def wake():
 
 @pytest.fixture
 def watch(inbox, wake):
-    watch = Watch(inbox.path)
-    watch.start(wake)
+    watch = Watch(inbox.path, wake)
     yield watch
-    watch.stop()
+    watch.close()
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ def intake(inbox, watch, ledger, tmp_path, hand_clock):
 
 def new_intake(inbox, watch, ledger, tmp_path, hand_clock) -> Intake:
     stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
-    return Intake(inbox, watch, ledger, stager, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+    refusals = Refusals(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+    return Intake(inbox, watch, ledger, stager, refusals, hand_clock.clock)
 
 
 def names_staged(tmp_path) -> list[str]:
@@ -70,7 +71,7 @@ def test_a_file_that_was_renamed_in_is_taken_after_the_grace_period(intake, inbo
 
 def test_a_file_that_was_there_before_is_taken_after_the_quiet_period(intake, inbox, hand_clock, tmp_path):
     (inbox.path / "before.csv").write_text("a\n1\n")
-    intake.watch.fetch_completed()
+    intake.watch.fetch()
     fresh = new_intake(inbox, Watch(inbox.path), intake._ledger, tmp_path, hand_clock)
     until_idle(fresh, hand_clock, 0.8)
     assert names_staged(tmp_path) == []
@@ -152,7 +153,7 @@ def test_hints_that_are_lost_cost_time_and_no_file(intake, inbox, hand_clock, tm
     deadline = time.monotonic() + 5
     lost: set[str] = set()
     while len(lost) < 50 and time.monotonic() < deadline:
-        lost |= intake.watch.fetch_completed()
+        lost |= intake.watch.fetch().completed
     assert len(lost) == 50
     until_idle(intake, hand_clock, inbox.rescan_seconds + inbox.quiet_seconds + 0.1)
     assert len(names_staged(tmp_path)) == 50

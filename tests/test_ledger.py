@@ -16,16 +16,22 @@ from sensors.books import balance
 from sensors.identity import Identity
 from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files
 from sensors.ledger.announcements import Announcement, FileOutcome, Receipt
+from sensors.ledger.database import VERSION
+from sensors.ledger.files import Dropped
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.stage import new_arrival
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
 
+def dropped(name: str, identity: Identity) -> Dropped:
+    return Dropped(Path("/inbox") / name, name, identity)
+
+
 @pytest.mark.parametrize(("table", "states"), [("arrivals", ArrivalState), ("files", FileState)])
 def test_the_schema_knows_the_same_states_as_the_code(table, states):
-    schema = resources("sensors.ledger").joinpath("schema.sql").read_text()
-    (body,) = re.findall(rf"CREATE TABLE {table} \((.*?)\) STRICT;", schema, re.DOTALL)
+    schema = resources("sensors.ledger").joinpath("schema", f"{VERSION}.sql").read_text()
+    (body,) = re.findall(rf"CREATE TABLE {table}_{VERSION} \((.*?)\) STRICT;", schema, re.DOTALL)
     (listed,) = re.findall(r"CHECK \(state IN \((.*?)\)\)", body, re.DOTALL)
     assert set(re.findall(r"'(\w+)'", listed)) == set(states)
 
@@ -36,14 +42,14 @@ def test_a_ledger_of_a_newer_version_is_not_touched(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(LedgerError, match="version 99, this program knows 1: update the program"):
+    with pytest.raises(LedgerError, match="version 99, this program knows 2: update the program"):
         Ledger(path)
 
 
 def test_a_file_that_is_no_ledger_says_what_to_do(tmp_path):
     path = tmp_path / "ledger.db"
     path.write_bytes(b"rubbish" * 1000)
-    with pytest.raises(LedgerError, match="put the file aside"):
+    with pytest.raises(LedgerError, match="`just rebuild` puts it aside"):
         Ledger(path)
 
 
@@ -61,10 +67,10 @@ def test_what_was_begun_and_not_ended_is_undone(ledger):
 
 
 def test_a_commit_that_fails_leaves_nothing_open(ledger):
-    files.record_seen(ledger, "metrics", [(Path("/inbox/a.csv"), Identity(1, 1, 1, 1))], NOW)
+    files.record_seen(ledger, "metrics", [dropped("a.csv", Identity(1, 1, 1, 1))], NOW)
     limit = ledger.rows("PRAGMA page_count")[0][0]
     ledger.rows(f"PRAGMA max_page_count = {limit}")  # what a full disk is to SQLite
-    many = [(Path(f"/inbox/{n}-{'x' * 180}.csv"), Identity(1, n, 1, 1)) for n in range(1000)]
+    many = [dropped(f"{n}-{'x' * 180}.csv", Identity(1, n, 1, 1)) for n in range(1000)]
     with pytest.raises(sqlite3.OperationalError, match="full"):
         files.record_seen(ledger, "metrics", many, NOW)
     ledger.rows("PRAGMA max_page_count = 1000000")
@@ -78,7 +84,7 @@ def test_the_ledger_survives_a_power_cut(ledger):
 
 def test_an_inode_of_64_bits_is_kept(ledger):
     identity = Identity(device=2**63, inode=2**64 - 1, size=1, mtime_ns=1)
-    files.record_seen(ledger, "metrics", [(Path("/inbox/a.csv"), identity)], NOW)
+    files.record_seen(ledger, "metrics", [dropped("a.csv", identity)], NOW)
     (file,) = files.waiting(ledger, "metrics")
     assert file.identity == identity
 
@@ -104,7 +110,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 4))
     def drop(self, count: int) -> None:
-        new = [(Path(f"/inbox/{self.dropped + n}.csv"), Identity(1, self.dropped + n, 1, 1)) for n in range(count)]
+        new = [dropped(f"{self.dropped + n}.csv", Identity(1, self.dropped + n, 1, 1)) for n in range(count)]
         assert files.record_seen(self.ledger, "metrics", new, self.tick()) == count
         self.dropped += count
         assert files.record_seen(self.ledger, "metrics", new, self.tick()) == 0
@@ -112,7 +118,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         waiting = [file for file in files.waiting(self.ledger, "metrics") if file.state is FileState.SEEN]
-        assert files.record_settled(self.ledger, [(f.path, f.identity) for f in waiting], self.tick()) == len(waiting)
+        assert files.record_settled(
+            self.ledger, [Dropped(f.path, f.name, f.identity) for f in waiting], self.tick()
+        ) == len(waiting)
 
     @rule(limit=st.integers(1, 5))
     def begin(self, limit: int) -> None:

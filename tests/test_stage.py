@@ -1,11 +1,8 @@
 """Settled files become an arrival."""
 
-import errno
-import os
 import re
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -14,10 +11,10 @@ from hypothesis import strategies as st
 from sensors.clock import Clock
 from sensors.identity import Identity, identity_at
 from sensors.ledger import arrivals, files
-from sensors.ledger.files import WaitingFile
+from sensors.ledger.files import Dropped, WaitingFile
 from sensors.ledger.journey import journey_of
 from sensors.ledger.states import FileState
-from sensors.stage import ChangedMeanwhileError, Stager, move, new_arrival, next_batch
+from sensors.stage import Stager, new_arrival, next_batch
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def settled(ledger, inbox, clock: Clock, **contents: str) -> None:
     for name, text in contents.items():
         path = inbox.path / f"{name}.csv"
         path.write_text(text)
-        found.append((path, identity_at(path)))
+        found.append(Dropped(path, path.name, identity_at(path)))
     files.record_seen(ledger, inbox.name, found, clock.utc())
     assert files.record_settled(ledger, found, clock.utc()) == len(found)
 
@@ -143,50 +140,3 @@ def test_staging_that_a_crash_interrupted_is_finished(stager, ledger, inbox, han
     assert staged_contents(tmp_path) == {"one.csv": "1", "two.csv": "2"}
     assert list(inbox.path.iterdir()) == []
     assert [one.id for one in arrivals.to_announce(ledger, hand_clock.now)] == [arrival.id]
-
-
-@pytest.fixture
-def elsewhere(tmp_path):
-    """A folder on another device than `tmp_path`."""
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("this machine has no second file system to write to at /dev/shm")
-    with TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
-
-
-def test_across_devices_a_file_is_copied_whole_and_then_removed(tmp_path, elsewhere):
-    source, target = elsewhere / "source.csv", tmp_path / "source.csv"
-    source.write_text("rows")
-    move(source, target, identity_at(source))
-    assert target.read_text() == "rows"
-    assert not source.exists()
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_across_devices_a_file_that_changes_while_it_is_copied_stays_where_it_is(tmp_path, elsewhere):
-    source, target = elsewhere / "source.csv", tmp_path / "source.csv"
-    source.write_text("rows")
-    settled_as = identity_at(source)
-    source.write_text("rows and more")
-    with pytest.raises(ChangedMeanwhileError):
-        move(source, target, settled_as)
-    assert source.read_text() == "rows and more"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_across_devices_a_copy_whose_source_cannot_be_removed_is_taken_back(tmp_path, elsewhere, monkeypatch):
-    source, target = elsewhere / "source.csv", tmp_path / "source.csv"
-    source.write_text("rows")
-    unlink = Path.unlink
-
-    def refuse(self, missing_ok=False):
-        if self == source:  # as root no permission can refuse it, so the refusal is played
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        unlink(self, missing_ok=missing_ok)
-
-    monkeypatch.setattr(type(source), "unlink", refuse)
-    with pytest.raises(PermissionError):
-        move(source, target, identity_at(source))
-    assert source.read_text() == "rows"
-    assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sensors.ledger.database import Ledger, stamp
+from sensors.ledger.notices import Notice, write
 from sensors.ledger.states import ArrivalState, FileState
 
 
@@ -81,19 +82,31 @@ def record_failure(ledger: Ledger, event_id: str, failure: str) -> None:
         ledger.change("UPDATE announcements SET failure = ? WHERE event_id = ?", (failure, event_id))
 
 
-def record_unannounced(ledger: Ledger, arrival_id: str, again_after: datetime, reason: str) -> bool:
+def count_failures(ledger: Ledger, arrival_id: str) -> int:
+    """Return how often the action that starts an arrival's run has failed, since a person had it tried again."""
+    return ledger.rows(
+        "SELECT count(*) FROM announcements n JOIN arrivals a ON a.id = n.arrival_id"
+        " WHERE a.id = ? AND n.failure IS NOT NULL AND n.attempt > a.given_up",
+        (arrival_id,),
+    )[0][0]
+
+
+def record_unannounced(
+    ledger: Ledger, arrival_id: str, again_after: datetime, reason: str, notice: Notice | None = None
+) -> bool:
     """Write down that an arrival has to be announced (again), not before a time; False if it has moved on.
 
-    An arrival whose run crashed comes back in the same way.
+    An arrival whose run crashed comes back in the same way. With a `notice` a person is told.
     """
     with ledger.transaction():
-        return bool(
-            ledger.change(
-                "UPDATE arrivals SET state = 'staged', announce_after = ?, reason = ?, run_id = NULL"
-                " WHERE id = ? AND state IN ('announced', 'running')",
-                (stamp(again_after), reason, arrival_id),
-            )
+        again = ledger.change(
+            "UPDATE arrivals SET state = 'staged', announce_after = ?, reason = ?, run_id = NULL"
+            " WHERE id = ? AND state IN ('announced', 'running')",
+            (stamp(again_after), reason, arrival_id),
         )
+        if again and notice is not None:
+            write(ledger, notice, again_after)
+        return bool(again)
 
 
 def awaiting_receipt(ledger: Ledger) -> list[Announcement]:
@@ -109,8 +122,12 @@ def awaiting_receipt(ledger: Ledger) -> list[Announcement]:
 
 
 def count_runs(ledger: Ledger, arrival_id: str) -> int:
-    """Return how many runs an arrival's announcements have led to."""
-    return ledger.rows("SELECT count(DISTINCT run_id) FROM announcements WHERE arrival_id = ?", (arrival_id,))[0][0]
+    """Return how many runs an arrival's announcements have led to, since a person had it tried again."""
+    return ledger.rows(
+        "SELECT count(DISTINCT n.run_id) FROM announcements n JOIN arrivals a ON a.id = n.arrival_id"
+        " WHERE a.id = ? AND n.attempt > a.given_up",
+        (arrival_id,),
+    )[0][0]
 
 
 def record_receipt(ledger: Ledger, receipt: Receipt, now: datetime) -> bool:
@@ -137,15 +154,16 @@ def record_outcome(
     files: Sequence[FileOutcome],
     reason: str | None,
     now: datetime,
+    notice: Notice | None = None,
 ) -> bool:
     """Write down what became of an arrival and its files; False when it had its outcome already.
 
-    A file that `files` does not name shares the arrival's outcome and reason.
+    A file that `files` does not name shares the arrival's outcome and reason. With a `notice` a person is told.
     """
     with ledger.transaction():
         ended = ledger.change(
-            "UPDATE arrivals SET state = ?, reason = ?, ended_at = ? WHERE id = ?"
-            " AND state NOT IN ('loaded', 'failed')",
+            "UPDATE arrivals SET state = ?, reason = ?, ended_at = ?, reload = NULL WHERE id = ?"
+            " AND state NOT IN ('loaded', 'failed', 'skipped')",
             (state, reason, stamp(now), arrival_id),
         )
         if not ended:
@@ -159,4 +177,23 @@ def record_outcome(
             "UPDATE files SET state = ?, reason = ?, ended_at = ? WHERE arrival_id = ? AND state = 'staged'",
             (FileState(state), reason, stamp(now), arrival_id),
         )
+        if notice is not None:
+            write(ledger, notice, now)
         return True
+
+
+def record_resumed(ledger: Ledger, arrival_id: str, run_id: str) -> bool:
+    """Write down that a failed arrival's run has been started again; False when it is not that run's any more."""
+    with ledger.transaction():
+        resumed = ledger.change(
+            "UPDATE arrivals SET state = 'running', reason = NULL, ended_at = NULL"
+            " WHERE id = ? AND run_id = ? AND state = 'failed'",
+            (arrival_id, run_id),
+        )
+        if resumed:
+            ledger.change(
+                "UPDATE files SET state = 'staged', reason = NULL, ended_at = NULL"
+                " WHERE arrival_id = ? AND state IN ('failed', 'rejected')",
+                (arrival_id,),
+            )
+        return bool(resumed)

@@ -1,7 +1,8 @@
 """What the ledger says of arrivals: one function a state change, each conditional on the state before it."""
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,12 @@ class Arrival:
     announced_at: datetime | None
     run_id: str | None
     receipt_at: datetime | None
+    is_duplicate: bool = False
+    """Whether its files' content had come before, so that it is kept and never announced."""
+    given_up: int = 0
+    """How many of its attempts belong to earlier tries, which a person has had tried again."""
+    reload: tuple[str, ...] = ()
+    """The files whose rows are to be replaced; `*` means all of them."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +43,23 @@ class ArrivalFile:
     identity: Identity
 
 
-def begin(ledger: Ledger, arrival: Arrival, files: Sequence[WaitingFile], now: datetime) -> int:
+def begin(
+    ledger: Ledger, arrival: Arrival, files: Sequence[WaitingFile], now: datetime, reasons: Mapping[int, str] = {}
+) -> int:
     """Write down the intent to take settled files as an arrival; return how many it got.
 
-    A file that is not settled any more is left out; when none is left, nothing is written.
+    A file that is not settled any more is left out; when none is left, nothing is written. `reasons` says of
+    duplicates, by their ids, what they repeat.
     """
     with ledger.transaction():
         ledger.change(
-            "INSERT INTO arrivals (id, inbox, folder, state, created_at) VALUES (?, ?, ?, 'staging', ?)",
-            (arrival.id, arrival.inbox, str(arrival.folder), stamp(now)),
+            "INSERT INTO arrivals (id, inbox, folder, state, is_duplicate, created_at)"
+            " VALUES (?, ?, ?, 'staging', ?, ?)",
+            (arrival.id, arrival.inbox, str(arrival.folder), int(arrival.is_duplicate), stamp(now)),
         )
         taken = ledger.change_many(
-            "UPDATE files SET state = 'staging', arrival_id = ? WHERE id = ? AND state = 'settled'",
-            [(arrival.id, file.id) for file in files],
+            "UPDATE files SET state = 'staging', arrival_id = ?, reason = ? WHERE id = ? AND state = 'settled'",
+            [(arrival.id, reasons.get(file.id), file.id) for file in files],
         )
         if taken == 0:
             ledger.change("DELETE FROM arrivals WHERE id = ?", (arrival.id,))
@@ -88,7 +99,8 @@ def finish_staging(
             [(stamp(now), id_) for id_ in staged],
         )
         ledger.change_many(
-            "UPDATE files SET state = 'seen', settled_at = NULL, arrival_id = NULL WHERE id = ? AND state = 'staging'",
+            "UPDATE files SET state = 'seen', settled_at = NULL, sha256 = NULL, reason = NULL, arrival_id = NULL"
+            " WHERE id = ? AND state = 'staging'",
             [(id_,) for id_ in returned],
         )
         ledger.change_many(
@@ -96,7 +108,13 @@ def finish_staging(
             [(stamp(now), id_) for id_ in gone],
         )
         ledger.change(
-            "UPDATE arrivals SET state = 'staged', staged_at = :now WHERE id = :id AND state = 'staging'"
+            "UPDATE files SET state = 'skipped', ended_at = :now WHERE arrival_id = :id AND state = 'staged'"
+            " AND EXISTS (SELECT 1 FROM arrivals WHERE id = :id AND is_duplicate)",
+            {"now": stamp(now), "id": arrival_id},
+        )
+        ledger.change(
+            "UPDATE arrivals SET state = iif(is_duplicate, 'skipped', 'staged'), staged_at = :now,"
+            " ended_at = iif(is_duplicate, :now, NULL) WHERE id = :id AND state = 'staging'"
             " AND EXISTS (SELECT 1 FROM files WHERE arrival_id = :id)",
             {"now": stamp(now), "id": arrival_id},
         )
@@ -112,6 +130,11 @@ def in_state(ledger: Ledger, state: ArrivalState) -> list[Arrival]:
     return _arrivals(ledger.rows("SELECT * FROM arrivals WHERE state = ? ORDER BY created_at, id", (state,)))
 
 
+def get(ledger: Ledger, arrival_id: str) -> Arrival | None:
+    """Return one arrival, or None if there is none of that id."""
+    return next(iter(_arrivals(ledger.rows("SELECT * FROM arrivals WHERE id = ?", (arrival_id,)))), None)
+
+
 def to_announce(ledger: Ledger, now: datetime) -> list[Arrival]:
     """Return the staged arrivals whose time to be announced has come, in the order in which they were taken."""
     return _arrivals(
@@ -125,9 +148,20 @@ def to_announce(ledger: Ledger, now: datetime) -> list[Arrival]:
 
 def count_unfinished(ledger: Ledger, inbox: str) -> int:
     """Return how many arrivals of an inbox have no outcome yet."""
-    return ledger.rows("SELECT count(*) FROM arrivals WHERE inbox = ? AND state NOT IN ('loaded', 'failed')", (inbox,))[
-        0
-    ][0]
+    return ledger.rows(
+        "SELECT count(*) FROM arrivals WHERE inbox = ? AND state NOT IN ('loaded', 'failed', 'skipped')", (inbox,)
+    )[0][0]
+
+
+def failed_since(ledger: Ledger, since: datetime, limit: int) -> list[Arrival]:
+    """Return the arrivals that failed after a time and had a run, the latest first, at most `limit`."""
+    return _arrivals(
+        ledger.rows(
+            "SELECT * FROM arrivals WHERE state = 'failed' AND ended_at >= ? AND run_id IS NOT NULL"
+            " ORDER BY ended_at DESC LIMIT ?",
+            (stamp(since), limit),
+        )
+    )
 
 
 def contents(ledger: Ledger, arrival_id: str) -> tuple[list[str], int]:
@@ -147,6 +181,9 @@ def _arrivals(rows: list[sqlite3.Row]) -> list[Arrival]:
             announced_at=moment(row["announced_at"]),
             run_id=row["run_id"],
             receipt_at=moment(row["receipt_at"]),
+            is_duplicate=bool(row["is_duplicate"]),
+            given_up=row["given_up"],
+            reload=tuple(json.loads(row["reload"])) if row["reload"] else (),
         )
         for row in rows
     ]

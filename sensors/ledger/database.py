@@ -8,10 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
-VERSION = 1
-"""The schema's version, kept in SQLite's `user_version`."""
+VERSION = 2
+"""The schema's version, kept in SQLite's `user_version`; `schema/N.sql` leads from version N - 1 to N."""
 
 BUSY_SECONDS = 30.0
+
+
+REBUILD = "`just rebuild` puts it aside and makes a new one from the arrivals and from what Prefect knows of them"
 
 
 class LedgerError(Exception):
@@ -39,30 +42,55 @@ class Ledger:
                 check_same_thread=False,
             )
             self._connection.row_factory = sqlite3.Row
-            self._prepare(path, read_only=read_only)
+            try:
+                self._prepare(path, read_only=read_only)
+            except BaseException:
+                self._connection.close()
+                raise
         except (sqlite3.DatabaseError, OSError) as error:
             raise LedgerError(
-                f"the ledger at {path} cannot be opened: {error}; check the disk and the folder's permissions, "
-                "or put the file aside together with its -wal and -shm"
+                f"the ledger at {path} cannot be opened: {error}; check the disk and the folder's permissions; "
+                f"if it is corrupt, {REBUILD}"
             ) from error
 
     def _prepare(self, path: Path, *, read_only: bool) -> None:
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        if not read_only:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            # FULL, so that what the ledger says it did survives a power cut.
-            self._connection.execute("PRAGMA synchronous = FULL")
-            with self.transaction():
-                if self._version() == 0:
-                    schema = files("sensors.ledger").joinpath("schema.sql").read_text("utf-8")
-                    for statement in _statements(schema):
-                        self._connection.execute(statement)
-                    self._connection.execute(f"PRAGMA user_version = {VERSION}")
         if self._version() > VERSION:
             raise LedgerError(
                 f"the ledger at {path} is of version {self._version()}, this program knows {VERSION}: "
                 "update the program, or give it another STATE_DIR"
             )
+        if not read_only:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            # FULL, so that what the ledger says it did survives a power cut.
+            self._connection.execute("PRAGMA synchronous = FULL")
+            if self._version() < VERSION:
+                self._migrate()
+        elif self._version() < VERSION:
+            raise LedgerError(
+                f"the ledger at {path} is of version {self._version()}, this program reads {VERSION}: "
+                "`just up` brings it up to date"
+            )
+        self._connection.execute("PRAGMA foreign_keys = ON")
+
+    def _migrate(self) -> None:
+        """Bring an older ledger, or an empty file, to today's version, all in one transaction."""
+        with self.transaction():
+            for version in range(self._version() + 1, VERSION + 1):
+                script = files("sensors.ledger").joinpath("schema", f"{version}.sql").read_text("utf-8")
+                for statement in _statements(script):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {version}")
+            if self._connection.execute("PRAGMA foreign_key_check").fetchone():
+                raise sqlite3.DatabaseError("rows refer to others that are not there")
+
+    def check(self) -> None:
+        """Read the whole file and raise LedgerError if it is corrupt; a million rows take about a second."""
+        try:
+            found = [row[0] for row in self._connection.execute("PRAGMA quick_check(3)")]
+        except sqlite3.DatabaseError as error:
+            found = [str(error)]
+        if found != ["ok"]:
+            raise LedgerError(f"the ledger is corrupt: {'; '.join(found)}; {REBUILD}")
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])

@@ -1,14 +1,25 @@
 """What the ledger says of files: one function a state change, each conditional on the state before it."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from sensors.identity import Identity
 from sensors.ledger.database import Ledger, stamp
+from sensors.ledger.notices import Notice, write
 from sensors.ledger.states import FileState
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A file as it was found in its inbox."""
+
+    path: Path
+    name: str
+    """Its path below the inbox, with `/`; without subfolders its plain name."""
+    identity: Identity
 
 
 @dataclass(frozen=True)
@@ -22,32 +33,52 @@ class WaitingFile:
     state: FileState
 
 
-def record_seen(ledger: Ledger, inbox: str, sightings: Iterable[tuple[Path, Identity]], now: datetime) -> int:
+def record_seen(ledger: Ledger, inbox: str, dropped: Iterable[Dropped], now: datetime) -> int:
     """Write down files that were not known to lie in their inbox; return how many were new."""
     with ledger.transaction():
         return ledger.change_many(
             "INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, seen_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, 'seen', ?) ON CONFLICT DO NOTHING",
-            [(inbox, str(path), path.name, *_columns(identity), stamp(now)) for path, identity in sightings],
+            [(inbox, str(file.path), file.name, *_columns(file.identity), stamp(now)) for file in dropped],
         )
 
 
-def record_settled(ledger: Ledger, settled: Sequence[tuple[Path, Identity]], now: datetime) -> int:
+def record_settled(ledger: Ledger, settled: Iterable[Dropped], now: datetime) -> int:
     """Write down that files are complete as they are now; return how many were waiting for it."""
     with ledger.transaction():
         return ledger.change_many(
-            "UPDATE files SET state = 'settled', settled_at = ?, device = ?, inode = ?, size = ?, mtime_ns = ?"
-            " WHERE path = ? AND state = 'seen'",
-            [(stamp(now), *_columns(identity), str(path)) for path, identity in settled],
+            "UPDATE files SET state = 'settled', settled_at = ?, device = ?, inode = ?, size = ?, mtime_ns = ?,"
+            " sha256 = NULL WHERE path = ? AND state = 'seen'",
+            [(stamp(now), *_columns(file.identity), str(file.path)) for file in settled],
         )
 
 
-def record_unsettled(ledger: Ledger, ids: Iterable[int]) -> int:
-    """Write down that settled files changed again before they were taken."""
-    return ledger.change_many(
-        "UPDATE files SET state = 'seen', settled_at = NULL WHERE id = ? AND state = 'settled'",
-        [(id_,) for id_ in ids],
+def record_unsettled(ledger: Ledger, paths: Iterable[Path]) -> int:
+    """Write down that settled files changed again before they were taken; return how many had settled."""
+    with ledger.transaction():
+        return ledger.change_many(
+            "UPDATE files SET state = 'seen', settled_at = NULL WHERE path = ? AND state = 'settled'",
+            [(str(path),) for path in paths],
+        )
+
+
+def record_content(ledger: Ledger, digests: Iterable[tuple[int, str]]) -> None:
+    """Write down the SHA-256 of settled files by their ids."""
+    with ledger.transaction():
+        ledger.change_many(
+            "UPDATE files SET sha256 = ? WHERE id = ? AND state = 'settled'",
+            [(sha256, id_) for id_, sha256 in digests],
+        )
+
+
+def first_with_content(ledger: Ledger, inbox: str, sha256: str) -> str | None:
+    """Return which file, in words, had this content and is loaded or on its way, or None if there is none."""
+    found = ledger.rows(
+        "SELECT name, arrival_id FROM files WHERE inbox = ? AND sha256 = ? AND arrival_id IS NOT NULL"
+        " AND state IN ('staging', 'staged', 'loaded') ORDER BY id LIMIT 1",
+        (inbox, sha256),
     )
+    return f"{found[0]['name']} of arrival {found[0]['arrival_id']}" if found else None
 
 
 def record_withdrawn(ledger: Ledger, paths: Iterable[Path], now: datetime) -> int:
@@ -59,19 +90,35 @@ def record_withdrawn(ledger: Ledger, paths: Iterable[Path], now: datetime) -> in
         )
 
 
-def record_rejected(
-    ledger: Ledger, inbox: str, path: str, name: str, identity: Identity, reason: str, now: datetime
-) -> None:
-    """Write down a file that is refused where it lies."""
+@dataclass(frozen=True)
+class Refused:
+    """A file that is refused where it lies; path and name are as they can be written down."""
+
+    path: str
+    name: str
+    identity: Identity
+    reason: str
+
+
+def record_refused(ledger: Ledger, inbox: str, refused: Iterable[Refused], notice: Notice, now: datetime) -> None:
+    """Write down files that are refused where they lie, waiting ones included, and that a person is to be told."""
     with ledger.transaction():
-        ledger.change(
-            "INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, reason, seen_at, ended_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 'rejected', ?, ?, ?)",
-            (inbox, path, name, *_columns(identity), reason, stamp(now), stamp(now)),
-        )
+        for file in refused:
+            known = ledger.change(
+                "UPDATE files SET state = 'rejected', reason = ?, ended_at = ? WHERE path = ?"
+                " AND state IN ('seen', 'settled')",
+                (file.reason, stamp(now), file.path),
+            )
+            if not known:
+                ledger.change(
+                    "INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, reason, seen_at,"
+                    " ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'rejected', ?, ?, ?)",
+                    (inbox, file.path, file.name, *_columns(file.identity), file.reason, stamp(now), stamp(now)),
+                )
+        write(ledger, notice, now)
 
 
-def rejected_in_place(ledger: Ledger, inbox: str) -> dict[str, Identity]:
+def refused_in_place(ledger: Ledger, inbox: str) -> dict[str, Identity]:
     """Return the path and identity of each file of an inbox that was refused where it lies."""
     return {
         row["path"]: _identity(row)

@@ -1,4 +1,4 @@
-"""The steps that a file and an arrival can have reached; `schema.sql` mirrors them in its CHECKs."""
+"""The steps that a file and an arrival can have reached; the newest `schema/N.sql` mirrors them in its CHECKs."""
 
 from enum import StrEnum
 
@@ -13,6 +13,7 @@ class FileState(StrEnum):
     LOADED = "loaded"
     REJECTED = "rejected"
     FAILED = "failed"
+    SKIPPED = "skipped"  # its content had come before, and the inbox skips duplicates
     WITHDRAWN = "withdrawn"  # taken away by its owner before we took it
 
 
@@ -25,3 +26,4 @@ class ArrivalState(StrEnum):
     RUNNING = "running"
     LOADED = "loaded"
     FAILED = "failed"
+    SKIPPED = "skipped"  # of duplicates, so that it is never announced

@@ -1,15 +1,13 @@
 """Dropping a file: a copy of it appears in an inbox whole, and never in place of another."""
 
-import ctypes
-import errno
 import os
 import shutil
 import socket
-import sys
 from pathlib import Path
 
 from sensors.admission import Admission, admit, readable
 from sensors.inbox import Inbox, InboxesError, read_inboxes
+from sensors.rename import rename_without_replacing
 from sensors.settings import Settings
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
@@ -58,33 +56,6 @@ def _taken(target: Path) -> StackError:
     )
 
 
-def rename_without_replacing(old: Path, new: Path) -> None:
-    """Rename a file; raises FileExistsError if the new name is taken.
-
-    renameat2(2) does both in one step, and the sensor sees a rename, the surest sign of a whole file. Where
-    it does not exist a hard link does the same, but looks to the sensor like a file being written.
-    """
-    if _renameat2(old, new):
-        return
-    os.link(old, new)
-    old.unlink()
-
-
-def _renameat2(old: Path, new: Path) -> bool:
-    """Return whether the rename was done; False where the system or the file system does not know it."""
-    at_working_directory, no_replace = -100, 1  # AT_FDCWD, RENAME_NOREPLACE
-    libc = ctypes.CDLL(None, use_errno=True)
-    if sys.platform != "linux" or not hasattr(libc, "renameat2"):
-        return False
-    names = at_working_directory, os.fsencode(old), at_working_directory, os.fsencode(new)
-    if libc.renameat2(*names, no_replace) == 0:
-        return True
-    error = ctypes.get_errno()
-    if error == errno.EEXIST:
-        raise FileExistsError(error, os.strerror(error), str(new))
-    return False
-
-
 def _inbox(settings: Settings, name: str) -> Inbox:
     try:
         inboxes = {inbox.name: inbox for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)}
@@ -98,7 +69,7 @@ def _inbox(settings: Settings, name: str) -> Inbox:
 def _check(file: Path, inbox: Inbox) -> None:
     """Refuse at the door what the sensor would refuse; a symlink's target is what is copied."""
     try:
-        ruling = admit(file.name, file.stat().st_mode, inbox)
+        ruling = admit(file.name, file.stat(), inbox)
     except OSError as error:
         raise StackError(f"{readable(str(file))} cannot be read: {error.strerror}") from error
     if ruling.admission is not Admission.ADMITTED:

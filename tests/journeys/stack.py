@@ -185,11 +185,14 @@ class Stack:
 
     def run_now(self, parameters: Mapping[str, Any] = {}) -> str:
         """Start a run of the deployment and return its id."""
-        answer = self.api.post(
-            f"/deployments/{self.deployment()['id']}/create_flow_run",
-            json={"parameters": dict(parameters), "state": {"type": "SCHEDULED"}},
-        )
-        return answer.raise_for_status().json()["id"]
+        body = {"parameters": dict(parameters), "state": {"type": "SCHEDULED"}}
+
+        def asked() -> httpx.Response | None:
+            # 503 is how the server says that its database is locked just now; Prefect's own client asks again.
+            answer = self.api.post(f"/deployments/{self.deployment()['id']}/create_flow_run", json=body)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.raise_for_status()
+
+        return wait_until(asked, "the server takes the run", pause=1).json()["id"]
 
     def wait_for_end(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
         """Return a flow run when it has ended."""

@@ -16,8 +16,14 @@ def test_an_unknown_source_is_tried_four_times_2_s_apart_and_alerted_once(stack:
     tasks = stack.api.post("/task_runs/filter", json={"flow_runs": {"id": {"any_": [run_id]}}}).json()
     (extract,) = [task for task in tasks if task["name"].startswith("extract_data")]
     assert extract["run_count"] == 4
-    states = stack.api.get("/task_run_states/", params={"task_run_id": extract["id"]}).json()
-    started = sorted(datetime.fromisoformat(s["timestamp"]) for s in states if s["name"] in {"Running", "Retrying"})
+
+    def started_four_times() -> list[datetime] | None:
+        # The server writes a task run's states down after the run itself has ended, from its events.
+        states = stack.api.get("/task_run_states/", params={"task_run_id": extract["id"]}).json()
+        found = sorted(datetime.fromisoformat(s["timestamp"]) for s in states if s["name"] in {"Running", "Retrying"})
+        return found if len(found) >= 4 else None
+
+    started = wait_until(started_four_times, "the server has written four attempts down")
     assert len(started) == 4
     pauses = [(later - earlier).total_seconds() for earlier, later in pairwise(started)]
     assert all(2.0 <= pause < 4.0 for pause in pauses), pauses

@@ -1,0 +1,39 @@
+"""Housekeeping: what has to be looked at now and then, with or without a server."""
+
+from collections.abc import Sequence
+
+from sensors.clock import Clock
+from sensors.expectation import Punctuality
+from sensors.inbox import Inbox
+from sensors.ledger import Ledger
+from sensors.retention import Pruner
+from sensors.settings import Settings
+
+AFTER_START_SECONDS = 5.0
+"""What came while the sensor was down has to be seen before anything is called overdue."""
+PAUSE_SECONDS = 1.0
+PRUNE_SECONDS = 60.0
+
+
+class Housekeeping:
+    """The loop's step that tells of overdue files and deletes what is too old."""
+
+    def __init__(self, settings: Settings, inboxes: Sequence[Inbox], clock: Clock) -> None:
+        ledger = Ledger(settings.ledger_path)
+        self._punctuality = Punctuality(ledger, inboxes, clock)
+        self._pruner = Pruner(ledger, inboxes, clock)
+        self._clock = clock
+        self._not_before = clock.monotonic() + AFTER_START_SECONDS
+        self._prune_due = self._not_before
+
+    def step(self) -> float:
+        """Take one step of each kind that is due; return the seconds until the next."""
+        now = self._clock.monotonic()
+        if now < self._not_before:
+            return self._not_before - now
+        told = self._punctuality.step()
+        more = False
+        if now >= self._prune_due:
+            more = self._pruner.step()
+            self._prune_due = now if more else now + PRUNE_SECONDS
+        return 0.0 if told or more else PAUSE_SECONDS

@@ -1,0 +1,79 @@
+"""Events of folders on Linux, by watchdog's binding of inotify(7): one descriptor for the whole sensor.
+
+watchdog's own observers keep following the path that they were given once; here the scan says which folders there
+are, so that one that was deleted and made again, or renamed in with all that is in it, is covered as soon as it is
+seen.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
+
+from sensors.watch import Listener
+
+_MASK = (
+    InotifyConstants.IN_CLOSE_WRITE
+    | InotifyConstants.IN_MOVED_TO
+    | InotifyConstants.IN_CREATE
+    | InotifyConstants.IN_DELETE_SELF
+    | InotifyConstants.IN_MOVE_SELF
+    | InotifyConstants.IN_ONLYDIR
+)
+"""Writes are no hints: a file that is being written has nothing to say until it is closed."""
+
+
+@dataclass
+class Inotify:
+    """The covered folders of one inbox."""
+
+    listener: Listener
+    _covered: dict[str, WatchDescriptor] = field(default_factory=dict[str, WatchDescriptor])
+
+    def cover(self, folder: str, path: str) -> None:
+        """Begin to tell the listener of a folder's events; raises OSError when the kernel refuses."""
+        self.uncover(folder)
+        callback = _FolderEvents(self.listener, f"{folder}/" if folder else "")
+        found = InotifyFD.get_instance().add_callback(os.fsencode(path), Mask(_MASK), callback, _id(self))
+        if found < 0:
+            raise PermissionError(f"{path}: the kernel does not let us watch it")
+        self._covered[folder] = found
+
+    def uncover(self, folder: str) -> None:
+        """Stop telling of a folder's events."""
+        if (descriptor := self._covered.pop(folder, None)) is not None:
+            InotifyFD.get_instance().remove_callbacks([(descriptor, _id(self))])
+
+    @property
+    def works(self) -> bool:
+        """Whether the thread that reads the events is alive."""
+        return InotifyFD.get_instance().is_alive()
+
+    def close(self) -> None:
+        """Stop telling of all folders."""
+        for folder in list(self._covered):
+            self.uncover(folder)
+
+
+@dataclass(frozen=True)
+class _FolderEvents:
+    """What inotify calls, in its own thread, about one folder."""
+
+    listener: Listener
+    prefix: str
+
+    def on_event(self, event: InotifyEvent) -> None:
+        if event.is_close_write or (event.is_moved_to and not event.is_directory):
+            self.listener.completed(self.prefix + os.fsdecode(event.name))
+        elif event.is_directory:
+            self.listener.changed()
+
+    def on_watch_deleted(self, wd: WatchDescriptor) -> None:
+        self.listener.changed()
+
+    def on_queue_overflow(self) -> None:
+        self.listener.overflowed()
+
+
+def _id(owner: object) -> CallbackId:
+    return CallbackId(id(owner))

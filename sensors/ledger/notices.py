@@ -1,0 +1,60 @@
+"""What the ledger keeps of what a person is to be told: an event each, until Prefect has it."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sensors.ledger.database import Ledger, stamp
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person is to be told once; `key` says what it is about."""
+
+    key: str
+    event: str
+    inbox: str
+    payload: Mapping[str, Any]
+    event_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+@dataclass(frozen=True)
+class UnsentNotice:
+    """A notice that Prefect does not have yet, and when it was written down."""
+
+    notice: Notice
+    created_at: datetime
+
+
+def write(ledger: Ledger, notice: Notice, now: datetime) -> bool:
+    """Write a notice down, inside the caller's transaction; False when its key has one already."""
+    return bool(
+        ledger.change(
+            "INSERT INTO notices (key, event_id, event, inbox, payload, created_at) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (key) DO NOTHING",
+            (notice.key, notice.event_id, notice.event, notice.inbox, json.dumps(notice.payload), stamp(now)),
+        )
+    )
+
+
+def unsent(ledger: Ledger, limit: int) -> list[UnsentNotice]:
+    """Return at most `limit` notices that Prefect does not have, the oldest first."""
+    return [
+        UnsentNotice(
+            Notice(row["key"], row["event"], row["inbox"], json.loads(row["payload"]), row["event_id"]),
+            datetime.fromisoformat(row["created_at"]),
+        )
+        for row in ledger.rows("SELECT * FROM notices WHERE sent_at IS NULL ORDER BY created_at, key LIMIT ?", (limit,))
+    ]
+
+
+def record_sent(ledger: Ledger, notices: list[Notice], now: datetime) -> None:
+    """Write down that Prefect has these notices."""
+    with ledger.transaction():
+        ledger.change_many(
+            "UPDATE notices SET sent_at = ? WHERE event_id = ? AND sent_at IS NULL",
+            [(stamp(now), notice.event_id) for notice in notices],
+        )

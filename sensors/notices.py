@@ -1,0 +1,47 @@
+"""Notices: what a person is to be told goes to Prefect as an event, and an automation makes an alert of it."""
+
+import logging
+from dataclasses import dataclass
+
+from sensors.clock import Clock
+from sensors.ledger import Ledger
+from sensors.ledger import notices as ledger_notices
+from sensors.ledger.notices import UnsentNotice
+from sensors.prefect_api import Event, PrefectApi
+
+logger = logging.getLogger(__name__)
+
+SENT_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class Messenger:
+    """Hands the notices over to Prefect; each keeps its event id, which Prefect takes once."""
+
+    ledger: Ledger
+    api: PrefectApi
+    clock: Clock
+
+    def step(self) -> bool:
+        """Send what has not been sent; say whether there was anything. Raises ApiError, and sends it again then."""
+        unsent = ledger_notices.unsent(self.ledger, SENT_AT_ONCE)
+        if not unsent:
+            return False
+        self.api.emit([_event(one) for one in unsent])
+        ledger_notices.record_sent(self.ledger, [one.notice for one in unsent], self.clock.utc())
+        for one in unsent:
+            logger.info("%s: %s", one.notice.event, one.notice.payload.get("subject", one.notice.key))
+        return True
+
+
+def _event(unsent: UnsentNotice) -> Event:
+    notice = unsent.notice
+    return Event(
+        id=notice.event_id,
+        event=notice.event,
+        occurred=unsent.created_at,
+        # Of its own for each: an automation that counts by resource would swallow the second of one inbox.
+        resource={"prefect.resource.id": f"inbox.notice.{notice.event_id}", "prefect.resource.name": notice.inbox},
+        related=[{"prefect.resource.id": f"inbox.{notice.inbox}", "prefect.resource.role": "inbox"}],
+        payload={"inbox": notice.inbox, **notice.payload},
+    )

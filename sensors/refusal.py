@@ -1,0 +1,78 @@
+"""Refusals: files that an inbox does not take stay where they lie, are shown in `failed/`, and somebody is told."""
+
+import logging
+from dataclasses import dataclass, field
+
+from sensors.admission import readable
+from sensors.clock import Clock
+from sensors.failed import FailedFolder
+from sensors.identity import Identity
+from sensors.inbox import Inbox
+from sensors.killpoint import kill_point
+from sensors.ledger import Ledger
+from sensors.ledger import files as ledger_files
+from sensors.ledger.files import Refused
+from sensors.ledger.notices import Notice
+
+logger = logging.getLogger(__name__)
+
+EVENT = "inbox.files.rejected"
+NAMED = 10
+"""How many files a notice names."""
+
+
+@dataclass
+class Refusals:
+    """The refusals of one inbox; each file is refused once, however often it is seen."""
+
+    inbox: Inbox
+    ledger: Ledger
+    failed: FailedFolder
+    clock: Clock
+    _known: dict[str, Identity] = field(init=False)
+    _new: list[Refused] = field(default_factory=list[Refused], init=False)
+
+    def __post_init__(self) -> None:
+        self._known = ledger_files.refused_in_place(self.ledger, self.inbox.name)
+
+    def covers(self, name: str, identity: Identity) -> bool:
+        """Tell whether just this file has been refused, so that it is not looked at again before it changes."""
+        return bool(self._known) and self._known.get(readable(str(self.inbox.path / name))) == identity
+
+    def note(self, name: str, identity: Identity, reason: str) -> None:
+        """Take note that a file is refused, unless that is known."""
+        path = readable(str(self.inbox.path / name))
+        known = self._known.get(path)
+        if known is not None and (known.device, known.inode) == (identity.device, identity.inode):
+            return  # also while it still grows
+        self._new.append(Refused(path, readable(name), identity, reason))
+
+    def tell(self) -> None:
+        """Write the new refusals down and show them. Raises sqlite3.Error, OSError."""
+        if not self._new:
+            return
+        refused, self._new = self._new, []
+        ledger_files.record_refused(
+            self.ledger, self.inbox.name, refused, _notice(self.inbox, refused), self.clock.utc()
+        )
+        kill_point("refused")
+        for file in refused:
+            self._known[file.path] = file.identity
+            logger.warning("inbox %s: %s is rejected: %s", self.inbox.name, file.name, file.reason)
+        self.failed.show_refused(self.inbox.name)
+
+
+def _notice(inbox: Inbox, refused: list[Refused]) -> Notice:
+    first, count = refused[0], len(refused)
+    named = [f"{file.name}: {file.reason}" for file in refused[:NAMED]]
+    more = [f"and {count - NAMED} more"] if count > NAMED else []
+    return Notice(
+        key=f"refused/{inbox.name}/{first.path}/{first.identity.inode}/{first.identity.mtime_ns}",
+        event=EVENT,
+        inbox=inbox.name,
+        payload={
+            "count": count,
+            "subject": f"{count} {'file' if count == 1 else 'files'} rejected in inbox {inbox.name}",
+            "text": "\n".join([*named, *more, f"Where: {readable(str(inbox.path))}"]),
+        },
+    )

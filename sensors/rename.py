@@ -1,0 +1,36 @@
+"""Renaming a file without ever replacing another one."""
+
+import ctypes
+import errno
+import os
+import sys
+from pathlib import Path
+
+
+def rename_without_replacing(old: Path, new: Path) -> None:
+    """Rename a file; raises FileExistsError if the new name is taken, OSError with EXDEV across devices.
+
+    renameat2(2) does both in one step, and a watcher sees a rename, the surest sign of a whole file. Where it does
+    not exist a hard link does the same, but looks like a file being written.
+    """
+    if _renameat2(old, new):
+        return
+    os.link(old, new, follow_symlinks=False)
+    old.unlink()
+
+
+def _renameat2(old: Path, new: Path) -> bool:
+    """Return whether the rename was done; False where the system or the file system does not know it."""
+    if sys.platform != "linux" or _libc_renameat2 is None:
+        return False
+    names = _AT_WORKING_DIRECTORY, os.fsencode(old), _AT_WORKING_DIRECTORY, os.fsencode(new)
+    if _libc_renameat2(*names, _NO_REPLACE) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:
+        return False
+    raise OSError(error, os.strerror(error), str(old), None, str(new))
+
+
+_AT_WORKING_DIRECTORY, _NO_REPLACE = -100, 1  # AT_FDCWD, RENAME_NOREPLACE
+_libc_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None

@@ -1,0 +1,107 @@
+"""Retry and replay: a person has arrivals announced again; the load keys make loading them twice a no-op."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sensors.admission import readable
+from sensors.ledger import Ledger, replays
+from sensors.ledger.replays import ENDED, Replayable
+from sensors.ledger.states import ArrivalState
+from sensors.settings import Settings
+
+
+class ReplayError(Exception):
+    """There is nothing to announce again; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which arrivals are meant: those that a file is in, or those since a moment, perhaps only the failed ones."""
+
+    file: str | None = None
+    since: datetime | None = None
+    failed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said, which must not mean everything."""
+        return self.file is None and self.since is None and not self.failed
+
+
+def retry(settings: Settings, arrival_id: str) -> list[str]:
+    """Have one arrival announced again and return what happens next, in lines; raises ReplayError, LedgerError."""
+    with Ledger(_existing(settings)) as ledger:
+        found = replays.by_id(ledger, arrival_id)
+        if found is None:
+            raise ReplayError(f"there is no arrival {readable(arrival_id)}; `just status` names those that failed")
+        if not replays.record_replayed(ledger, arrival_id, ()):
+            raise ReplayError(f"arrival {arrival_id} is {found.state}: it is under way, there is nothing to try again")
+        return [f"arrival {arrival_id} ({_files(found.files)}) is announced again; it was {found.state}"]
+
+
+def replay(settings: Settings, selection: Selection, *, reload: bool = False) -> list[str]:
+    """Have the selected arrivals announced again and return what happens next, in lines.
+
+    With `reload` the rows of their files, or of the one that was named, are replaced. Raises ReplayError, LedgerError.
+    """
+    if selection.is_empty:
+        raise ReplayError("say which arrivals are meant: FILE, --since TIME or --failed")
+    replaced = () if not reload else (selection.file or "*",)
+    with Ledger(_existing(settings)) as ledger:
+        chosen = _chosen(ledger, selection)
+        ended = [one for one in chosen if one.state in ENDED]
+        again = [one for one in ended if replays.record_replayed(ledger, one.id, replaced)]
+    if not chosen:
+        raise ReplayError(f"no arrival was found{_said(selection)}")
+    under_way = len(chosen) - len(again)
+    what = "their rows are replaced" if reload else "what is loaded already is skipped"
+    lines = [f"arrival {one.id} ({_files(one.files)}) is announced again; it was {one.state}" for one in again]
+    if under_way:
+        lines.append(f"{under_way} {'is' if under_way == 1 else 'are'} under way and left alone")
+    return [*lines, f"{len(again)} of {len(chosen)} arrivals are announced again; {what}"]
+
+
+def _chosen(ledger: Ledger, selection: Selection) -> list[Replayable]:
+    states: Sequence[ArrivalState] = (ArrivalState.FAILED,) if selection.failed else tuple(ArrivalState)
+    if selection.file is None:
+        return replays.since(ledger, selection.since, states)
+    wanted = {one.id for one in replays.since(ledger, selection.since, states)}
+    return [one for one in replays.holding(ledger, selection.file) if one.id in wanted]
+
+
+def _existing(settings: Settings) -> Path:
+    if not settings.ledger_path.exists():
+        raise ReplayError(f"nothing has been dropped yet: there is no ledger at {settings.ledger_path}")
+    return settings.ledger_path
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _said(selection: Selection) -> str:
+    said = [
+        f"with a file {readable(selection.file)}" if selection.file else "",
+        f"since {selection.since.astimezone():%Y-%m-%d %H:%M %Z}" if selection.since else "",
+        "that failed" if selection.failed else "",
+    ]
+    return "".join(f" {part}" for part in said if part)
+
+
+def moment_of(text: str, now: datetime) -> datetime:
+    """Return the moment that a person means by `2h`, `3d`, `30m` or a local date, with or without a time.
+
+    >>> moment_of("2h", datetime(2026, 11, 24, 9, 0, tzinfo=UTC)).isoformat()
+    '2026-11-24T07:00:00+00:00'
+    """
+    units = {"m": "minutes", "h": "hours", "d": "days"}
+    if text[-1:] in units and text[:-1].isdigit():
+        return now - timedelta(**{units[text[-1]]: int(text[:-1])})
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise ReplayError(
+            f"--since: expected a time such as 2h, 3d or '2026-11-24 09:00' (local), got {readable(text)!r}"
+        ) from None
