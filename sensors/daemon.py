@@ -19,6 +19,7 @@ from sensors.intake import Intake
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger.states import ArrivalState
 from sensors.loop import Loop
+from sensors.lost_runs import LostRuns
 from sensors.notices import Messenger
 from sensors.outcome import Follower
 from sensors.prefect_api import PrefectApi
@@ -125,7 +126,7 @@ class PrefectSide:
         failed.show_all()
         self._clerk = ReceiptClerk(self._ledger, api, failed, clock)
         self._messenger = Messenger(self._ledger, api, clock)
-        self._follower = Follower(self._ledger, api, failed, clock)
+        self._follower = Follower(self._ledger, api, failed, LostRuns(api, clock), clock)
         self._clock = clock
 
     def step(self) -> float:

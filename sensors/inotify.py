@@ -33,7 +33,7 @@ class Inotify:
     def cover(self, folder: str, path: str) -> None:
         """Begin to tell the listener of a folder's events; raises OSError when the kernel refuses."""
         self.uncover(folder)
-        callback = _FolderEvents(self.listener, f"{folder}/" if folder else "")
+        callback = _FolderEvents(self.listener, folder)
         found = InotifyFD.get_instance().add_callback(os.fsencode(path), Mask(_MASK), callback, _id(self))
         if found < 0:
             raise PermissionError(f"{path}: the kernel does not let us watch it")
@@ -60,16 +60,17 @@ class _FolderEvents:
     """What inotify calls, in its own thread, about one folder."""
 
     listener: Listener
-    prefix: str
+    folder: str
 
     def on_event(self, event: InotifyEvent) -> None:
         if event.is_close_write or (event.is_moved_to and not event.is_directory):
-            self.listener.completed(self.prefix + os.fsdecode(event.name))
+            name = os.fsdecode(event.name)
+            self.listener.completed(f"{self.folder}/{name}" if self.folder else name)
         elif event.is_directory:
             self.listener.changed()
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
-        self.listener.changed()
+        self.listener.uncovered(self.folder)
 
     def on_queue_overflow(self) -> None:
         self.listener.overflowed()

@@ -13,6 +13,7 @@ from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import FileOutcome
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.states import ArrivalState, FileState
+from sensors.lost_runs import LostRuns
 from sensors.prefect_api import PrefectApi, Run
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Follower:
     ledger: Ledger
     api: PrefectApi
     failed: FailedFolder
+    lost: LostRuns
     clock: Clock
     look_at_failed_after: float = 0.0
 
@@ -62,6 +64,7 @@ class Follower:
         if not running:
             return resumed
         runs = self.api.runs([arrival.run_id for arrival in running if arrival.run_id])
+        self.lost.report(runs.values())
         found = resumed
         for arrival in running:
             run = runs.get(arrival.run_id or "")

@@ -6,7 +6,7 @@ Plain HTTP rather than Prefect's client: importing that takes 2.5 s and three ti
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -17,6 +17,9 @@ PAGE = 50
 """How many events are asked for at a time; Prefect's own page size for events."""
 RUNS_PAGE = 200
 """How many runs are asked for at a time; the most that Prefect's API returns."""
+
+
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class ApiError(Exception):
@@ -49,6 +52,8 @@ class Run:
     state_type: str
     message: str
     ended: bool
+    since: datetime = LONG_AGO
+    """When it came into this state."""
 
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
@@ -58,6 +63,8 @@ class PrefectApi:
     """A client of one Prefect API."""
 
     def __init__(self, url: str, auth_string: str | None) -> None:
+        self.unreached_at: datetime | None = None
+        """When the server was last asked and did not answer."""
         user, _, password = (auth_string or "").partition(":")
         self._client = httpx.Client(
             base_url=url.rstrip("/"), timeout=TIMEOUT, auth=(user, password) if auth_string else None
@@ -93,6 +100,19 @@ class PrefectApi:
         )
         return [_event(found) for found in answer["events"]]
 
+    def has_event(self, name: str, resource_id: str, since: datetime) -> bool:
+        """Tell whether an event of this name and resource has come since a time. Raises ApiError."""
+        wanted = {
+            "event": {"name": [name]},
+            "resource": {"id": [resource_id]},
+            "occurred": {"since": since.isoformat()},
+        }
+        return bool(self._post("/events/filter", {"filter": wanted, "limit": 1})["events"])
+
+    def crash(self, run_id: str, message: str) -> None:
+        """Have a run's state be Crashed, unless it has ended meanwhile. Raises ApiError."""
+        self._post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CRASHED", "message": message}, "force": False})
+
     def runs(self, ids: Sequence[str], *, unless: Collection[str] = ()) -> dict[str, Run]:
         """Return the flow runs that exist among these ids, `unless` in a state of these types. Raises ApiError."""
         found: dict[str, Run] = {}
@@ -120,8 +140,10 @@ class PrefectApi:
         try:
             response = self._client.post(path, json=body)
         except httpx.ConnectError as error:
+            self.unreached_at = datetime.now(UTC)
             raise NotReachedError(f"nobody listens at {self._client.base_url}: {error}") from error
         except httpx.TransportError as error:
+            self.unreached_at = datetime.now(UTC)
             raise ApiError(f"no answer from {self._client.base_url}: {error}") from error
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise ApiError("the API refused the credentials; check PREFECT_API_AUTH_STRING in .env")
@@ -162,6 +184,7 @@ def _run(found: dict[str, Any]) -> Run:
         state_type=found.get("state_type") or "",
         message=state.get("message") or "",
         ended=found.get("state_type") in ENDED,
+        since=datetime.fromisoformat(state["timestamp"]) if state else LONG_AGO,
     )
 
 

@@ -27,6 +27,7 @@ class Listener(Protocol):
 
     def completed(self, name: str) -> None: ...
     def changed(self) -> None: ...
+    def uncovered(self, folder: str) -> None: ...
     def overflowed(self) -> None: ...
 
 
@@ -63,6 +64,7 @@ class Watch:
         self._lock = threading.Lock()
         self._completed: set[str] = set()
         self._changed = False
+        self._uncovered: set[str] = set()
         self._identities: dict[str, tuple[int, int]] = {}
         self._told: set[str] = set()
         self._events: Events | None = None if polling else _events(self)
@@ -80,6 +82,10 @@ class Watch:
     def cover(self, folder: str, status: os.stat_result) -> None:
         """See to it that a folder's events come in; cheap when they do already. To be called before it is listed."""
         identity = (status.st_dev, status.st_ino)
+        with self._lock:
+            if folder in self._uncovered:  # a folder that was made again may have the old one's inode
+                self._uncovered.discard(folder)
+                self._identities.pop(folder, None)
         if self._events is None or self._identities.get(folder) == identity:
             return
         if not folder and (kind := mounts.kind_of(self._inbox)) and not mounts.tells_events(kind):
@@ -135,6 +141,12 @@ class Watch:
         with self._lock:
             self._changed = True
         self.wake.set()
+
+    def uncovered(self, folder: str) -> None:
+        """Take the hint that a folder's events have ended: it was deleted, or its file system went."""
+        with self._lock:
+            self._uncovered.add(folder)
+        self.changed()
 
     def overflowed(self) -> None:
         """Take the hint that hints were lost: the kernel's queue was full."""
