@@ -14,6 +14,7 @@ from flows.file_reader import read_plan
 from flows.insertion import Insertion, planned
 from flows.load_keys import LoadKey, create_loads, loaded_rows, record_load
 from flows.misfit import MISFIT, describe_misfit
+from flows.quoting import pattern
 from flows.reading import Reading
 from flows.rejection_reason import UNREADABLE, one_line, reason_of
 from flows.source_file import Rejected
@@ -101,4 +102,5 @@ class _MisfitError(Exception):
 
 def _is_about(error: BaseException, reading: Reading) -> bool:
     """Tell whether it is the file that cannot be read, rather than the warehouse that cannot be written."""
-    return isinstance(error, duckdb.IOException) and reading.file.path.name in str(error)
+    name = reading.file.path.name
+    return isinstance(error, duckdb.IOException) and (name in str(error) or pattern(name) in str(error))

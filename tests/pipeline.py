@@ -46,12 +46,18 @@ class Pipeline:
 
     def load_arrival(self, arrival: str, batch_size: int | None = None) -> list[Verdict]:
         """Load all files of an arrival."""
+        return self.load_plans(arrival, self.plans(arrival), batch_size)
+
+    def plans(self, arrival: str) -> list[Reading | Rejected]:
+        """Work out how the files of an arrival are read."""
         files = files_of((self.folder / arrival).as_uri())
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            plans: Sequence[Reading | Rejected] = [
-                file if isinstance(file, Rejected) else read_plan(connection, file) for file in files
-            ]
+            return [file if isinstance(file, Rejected) else read_plan(connection, file) for file in files]
+
+    def load_plans(
+        self, arrival: str, plans: Sequence[Reading | Rejected], batch_size: int | None = None
+    ) -> list[Verdict]:
         with open_warehouse(self.warehouse, 10, lambda _: None) as connection:
             return list(Loader(connection, TABLE, arrival, batch_size).load(plans))
 
