@@ -44,16 +44,16 @@ class Extraction:
     persist_result=False,
 )
 def extract_data(
-    source_url: str, target_table: str, batch_size: int, arrival_id: str | None, spool: Path
+    source_url: str, target_table: str, batch_size: int, arrival_id: str | None, reload: list[str] | None, spool: Path
 ) -> Extraction:
     """Validate the parameters, find the files of the source, or download it."""
     logger = get_run_logger()
     logger.info("Initiating extraction...")
-    config = extract_config(source_url, target_table, batch_size, arrival_id)
+    config = extract_config(source_url, target_table, batch_size, arrival_id, reload)
     files = (download(config.source_url, spool),) if config.is_http else files_of(config.source_url)
     size = sum(file.size for file in files)
     logger.info("Extracted %d files, %s bytes, from %s", len(files), f"{size:,}", public_address(source_url))
-    return Extraction(config, files)
+    return Extraction(config, (*files, *config.reloaded.not_found(files)))
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -80,7 +80,8 @@ def load_data(config: ExtractConfig, plans: Sequence[Reading | Rejected], load_i
     path = warehouse_path(settings.state_dir, config.table.catalog)
     verdicts: list[Verdict] = []
     with open_warehouse(path, settings.warehouse_wait_seconds, logger.info) as connection:
-        loader = Loader(connection, config.table, load_id, config.batch_size if config.is_http else None)
+        batch_size = config.batch_size if config.is_http else None
+        loader = Loader(connection, config.table, load_id, batch_size, config.reloaded)
         for verdict in loader.load(plans):
             verdicts.append(verdict)
             logger.log(verdict.log_level, "%s", verdict)
@@ -91,13 +92,18 @@ def load_data(config: ExtractConfig, plans: Sequence[Reading | Rejected], load_i
 
 @flow(name="Enterprise Data Pipeline", persist_result=False)
 def data_pipeline(
-    source_url: str, target_table: str, batch_size: int = 500, arrival_id: str | None = None
+    source_url: str,
+    target_table: str,
+    batch_size: int = 500,
+    arrival_id: str | None = None,
+    reload: list[str] | None = None,
 ) -> State[Any]:
     """Load the files of a source into a table, each exactly once per arrival.
 
     `source_url` is http(s)://... or file:///... of a file or of an arrival's folder, `target_table` is
     catalog.schema.table, `batch_size` is how many rows of an http source are inserted at a time. Without
-    `arrival_id` the run loads for itself. The run ends Failed when a file is rejected; the others are loaded then.
+    `arrival_id` the run loads for itself. `reload` names files of the arrival (["*"]: all) whose rows are replaced
+    though they were loaded before. The run ends Failed when a file is rejected; the others are loaded then.
     """
     logger = get_run_logger()
     logger.info("Pipeline execution started")
@@ -105,7 +111,7 @@ def data_pipeline(
     load_id = arrival_id or run_id
     try:
         with spool_folder(read_settings().spool_dir, run_id) as spool:
-            extraction = extract_data(source_url, target_table, batch_size, arrival_id, spool)
+            extraction = extract_data(source_url, target_table, batch_size, arrival_id, reload, spool)
             plans = transform_data(extraction)
             verdicts = load_data(extraction.config, plans, load_id)
     except PipelineError as error:

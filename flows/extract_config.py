@@ -4,11 +4,12 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from flows.failures import PermanentError, TemporaryError
 from flows.public_address import public_address
+from flows.reload import Reload
 from flows.target_table import LOADS_TABLE, TargetTable
 
 HTTP_SCHEMES = frozenset({"http", "https"})
@@ -73,6 +74,16 @@ def _arrival_key(arrival_id: str | None) -> str | None:
     return arrival_id
 
 
+def _names_to_reload(names: list[str] | None, others: ValidationInfo) -> list[str] | None:
+    if names is None:
+        return None
+    if not all(names):
+        raise PydanticCustomError("bad_reload", "expected the names of files, or *, got an empty name")
+    if others.data.get("arrival_id", "") is None:  # it is not there at all when it is wrong itself
+        raise PydanticCustomError("no_arrival", "expected an arrival_id with it: without one nothing was loaded before")
+    return names
+
+
 class ExtractConfig(BaseModel):
     """What to extract and where it goes."""
 
@@ -86,6 +97,8 @@ class ExtractConfig(BaseModel):
     """How many rows of an http source are inserted at a time."""
     arrival_id: Annotated[str | None, AfterValidator(_arrival_key)] = None
     """The arrival that the files belong to; None: the run loads for itself."""
+    reload: Annotated[list[str] | None, AfterValidator(_names_to_reload)] = None
+    """The names of the arrival's files whose rows are replaced though they were loaded before; `*` is all of them."""
 
     @property
     def is_http(self) -> bool:
@@ -93,19 +106,30 @@ class ExtractConfig(BaseModel):
         return urlsplit(self.source_url).scheme.lower() in HTTP_SCHEMES
 
     @property
+    def reloaded(self) -> Reload:
+        """Which files are loaded again."""
+        return Reload(frozenset(self.reload or ()))
+
+    @property
     def table(self) -> TargetTable:
         """The target table; names are folded to lower case, as SQL does with names that are not quoted."""
         return TargetTable(*self.target_table.lower().split("."))
 
 
-def extract_config(source_url: str, target_table: str, batch_size: int, arrival_id: str | None) -> ExtractConfig:
+def extract_config(
+    source_url: str, target_table: str, batch_size: int, arrival_id: str | None, reload: list[str] | None = None
+) -> ExtractConfig:
     """Validate the parameters of a run and report all that is wrong with them at once.
 
     Raises TemporaryError when only the URL's scheme is unknown (issue 2 wants that retried), else PermanentError.
     """
     try:
         return ExtractConfig(
-            source_url=source_url, target_table=target_table, batch_size=batch_size, arrival_id=arrival_id
+            source_url=source_url,
+            target_table=target_table,
+            batch_size=batch_size,
+            arrival_id=arrival_id,
+            reload=reload,
         )
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)

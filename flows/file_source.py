@@ -1,6 +1,7 @@
 """A `file://` source: one file, or an arrival's folder."""
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -10,22 +11,22 @@ from flows.source_file import SUFFIXES, Rejected, SourceFile, format_of
 
 
 def files_of(source_url: str) -> tuple[SourceFile | Rejected, ...]:
-    """Return the file that a `file://` URL names, or the regular files of the folder it names, by name.
+    """Return the file that a `file://` URL names, or the regular files of the folder it names and of its subfolders.
 
-    In a folder hidden files, symlinks and whatever is not a file are passed over. Raises TemporaryError when
-    there is nothing to read (it may be a mount that is not there yet), PermanentError when it is neither file
-    nor folder.
+    In a folder files are called by their path from there, and sorted by it. What is hidden, symlinks of files or
+    folders, and whatever is neither are passed over. Raises TemporaryError when there is nothing to read (it may be a
+    mount that is not there yet), PermanentError when it is neither file nor folder.
     """
     path = Path(url2pathname(urlsplit(source_url).path))
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            found = [entry for entry in sorted(path.iterdir()) if _is_input(entry)]
+            found = {one.relative_to(path).as_posix(): one for one in _inputs(path)}
         elif stat.S_ISREG(mode):
-            found = [path]
+            found = {path.name: path}
         else:
             raise PermanentError(f"expected a file or a folder of files, {path} is neither")
-        files = tuple(_examined(entry) for entry in found)
+        files = tuple(_examined(one, name) for name, one in sorted(found.items()))
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else error
         raise TemporaryError(f"expected a file or a folder of files at {path}: {problem}") from None
@@ -34,22 +35,33 @@ def files_of(source_url: str) -> tuple[SourceFile | Rejected, ...]:
     return files
 
 
-def _is_input(path: Path) -> bool:
-    return not path.name.startswith(".") and stat.S_ISREG(path.lstat().st_mode)
+def _inputs(folder: Path) -> Iterator[Path]:
+    """Yield the visible regular files of a folder and of its visible subfolders, however deep."""
+    folders = [folder]
+    for one in folders:  # it grows on the way
+        for entry in one.iterdir():
+            if entry.name.startswith("."):
+                continue
+            mode = entry.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                folders.append(entry)
+            elif stat.S_ISREG(mode):
+                yield entry
 
 
-def _examined(path: Path) -> SourceFile | Rejected:
+def _examined(path: Path, name: str) -> SourceFile | Rejected:
     size = path.stat().st_size
-    if not _is_utf8(path.name):
+    if not _is_utf8(name):
         # Neither the warehouse nor Prefect can store such a name.
-        shown = path.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        return Rejected(shown, size, "the file's name is not UTF-8; rename it")
-    known = format_of(path.name)
+        shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        whose = "its folder's name" if _is_utf8(path.name) else "the file's name"
+        return Rejected(shown, size, f"{whose} is not UTF-8; rename it")
+    known = format_of(name)
     if known is None:
-        return Rejected(path.name, size, f"unknown suffix; expected one of {' '.join(SUFFIXES)}, text also with .gz")
+        return Rejected(name, size, f"unknown suffix; expected one of {' '.join(SUFFIXES)}, text also with .gz")
     if not size:
-        return Rejected(path.name, size, "empty file")
-    return SourceFile(path, path.name, size, *known)
+        return Rejected(name, size, "empty file")
+    return SourceFile(path, name, size, *known)
 
 
 def _is_utf8(name: str) -> bool:

@@ -33,15 +33,18 @@ class Insertion:
         """The query of the file's rows."""
         return self.reading.scan([conversion.read_type for conversion in self.conversions])
 
+    def add_columns(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Add the columns that the table lacks, or create it. Raises duckdb.Error."""
+        wanted = {one.column: one.target_type for one in self.conversions if one.is_new}
+        add_columns(connection, self.table, self.existing, wanted)
+
     def insert(
         self, connection: duckdb.DuckDBPyConnection, arrival_id: str, at: datetime, batch_size: int | None = None
     ) -> int:
-        """Add the columns that the table lacks, insert the rows, return how many.
+        """Insert the rows into the table, which has all columns by now, and return how many.
 
         Bulk, or `batch_size` rows at a time by way of a temporary table. Raises duckdb.Error.
         """
-        wanted = {one.column: one.target_type for one in self.conversions if one.is_new}
-        add_columns(connection, self.table, self.existing, wanted)
         if not self.conversions:
             return 0
         extra = [arrival_id, self.reading.file.name, at]

@@ -39,6 +39,23 @@ def loaded_rows(connection: duckdb.DuckDBPyConnection, table: TargetTable, key: 
     return None if found is None else found[0]
 
 
+def remove_load(connection: duckdb.DuckDBPyConnection, table: TargetTable, key: LoadKey) -> int | None:
+    """Delete a key and its file's rows and return how many rows; None, and nothing deleted, if it was not loaded.
+
+    The key may be written again in the same transaction: DuckDB 2.0 holds a primary key against what the transaction
+    itself has left of the table, also after the file was opened anew and when the rows have one as well (measured).
+    """
+    (keys,) = connection.execute(
+        f"DELETE FROM {table.loads_sql} WHERE arrival_id = ? AND file_name = ? AND target_table = ?",
+        [key.arrival_id, key.file_name, key.target_table],
+    ).fetchall()[0]
+    if not keys:
+        return None
+    return connection.execute(
+        f"DELETE FROM {table.sql} WHERE _arrival_id = ? AND _file_name = ?", [key.arrival_id, key.file_name]
+    ).fetchall()[0][0]
+
+
 def record_load(
     connection: duckdb.DuckDBPyConnection, table: TargetTable, key: LoadKey, *, rows: int, size: int, at: datetime
 ) -> None:

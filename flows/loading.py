@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import duckdb
@@ -12,10 +12,12 @@ import duckdb
 from flows.failures import RejectionError
 from flows.file_reader import read_plan
 from flows.insertion import Insertion, planned
-from flows.load_keys import LoadKey, create_loads, loaded_rows, record_load
+from flows.load_keys import LoadKey, create_loads, loaded_rows, record_load, remove_load
 from flows.misfit import MISFIT, describe_misfit
+from flows.quoting import pattern
 from flows.reading import Reading
 from flows.rejection_reason import UNREADABLE, one_line, reason_of
+from flows.reload import Reload
 from flows.source_file import Rejected
 from flows.target_table import TargetTable
 from flows.verdict import Outcome, Verdict
@@ -30,6 +32,8 @@ class Loader:
     arrival_id: str
     batch_size: int | None = None
     """How many rows are inserted at a time; None: all of a file at once, which is fastest."""
+    reload: Reload = field(default_factory=Reload)
+    """Which files are loaded again, in place of their rows."""
 
     def load(self, plans: Sequence[Reading | Rejected]) -> Iterator[Verdict]:
         """Load one file after the other and yield what became of each.
@@ -48,16 +52,19 @@ class Loader:
         file = reading.file
         key = LoadKey(self.arrival_id, file.name, str(self.table))
         rows = loaded_rows(self.connection, self.table, key)
-        outcome, reason = Outcome.SKIPPED, None
-        if rows is None:
+        outcome, reason, replaced = Outcome.SKIPPED, None, None
+        if rows is None or self.reload.covers(file.name):
             try:
-                outcome, rows = Outcome.LOADED, self._load(reading, key)
+                outcome, (rows, replaced) = Outcome.LOADED, self._load(reading, key)
             except RejectionError as rejection:
                 outcome, rows, reason = Outcome.REJECTED, 0, one_line(str(rejection))
-        return Verdict(file.name, outcome, rows, file.size, round(time.monotonic() - began, 3), reason)
+        return Verdict(file.name, outcome, rows, file.size, round(time.monotonic() - began, 3), reason, replaced)
 
-    def _load(self, reading: Reading, key: LoadKey) -> int:
-        """Load a file and return its rows; raises RejectionError, and then has changed nothing."""
+    def _load(self, reading: Reading, key: LoadKey) -> tuple[int, int | None]:
+        """Load a file and return how many rows it has, and how many of its earlier load they replace, if there was one.
+
+        Raises RejectionError, and then has changed nothing.
+        """
         try:
             return self._transaction(reading, key)
         except _MisfitError as misfit:
@@ -69,11 +76,15 @@ class Loader:
             raise RejectionError(plan.reason)
         return self._load(plan, key)
 
-    def _transaction(self, reading: Reading, key: LoadKey) -> int:
+    def _transaction(self, reading: Reading, key: LoadKey) -> tuple[int, int | None]:
         now = datetime.now(UTC)
         self.connection.begin()
         insertion = planned(self.connection, reading, self.table)
         try:
+            insertion.add_columns(self.connection)
+            # After the columns: somebody may have dropped the table or made it anew since the earlier load.
+            covered = self.reload.covers(key.file_name)
+            replaced = remove_load(self.connection, self.table, key) if covered else None
             rows = insertion.insert(self.connection, self.arrival_id, now, self.batch_size)
             record_load(self.connection, self.table, key, rows=rows, size=reading.file.size, at=now)
             self.connection.commit()
@@ -84,7 +95,7 @@ class Loader:
             if isinstance(error, UNREADABLE) or _is_about(error, reading):
                 raise RejectionError(reason_of(error, reading.file)) from None
             raise
-        return rows
+        return rows, replaced
 
     def _described(self, insertion: Insertion) -> str:
         said = describe_misfit(self.connection, insertion.reading, insertion.scan, insertion.conversions)
@@ -101,4 +112,5 @@ class _MisfitError(Exception):
 
 def _is_about(error: BaseException, reading: Reading) -> bool:
     """Tell whether it is the file that cannot be read, rather than the warehouse that cannot be written."""
-    return isinstance(error, duckdb.IOException) and reading.file.path.name in str(error)
+    name = reading.file.path.name
+    return isinstance(error, duckdb.IOException) and (name in str(error) or pattern(name) in str(error))

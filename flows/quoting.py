@@ -23,8 +23,16 @@ def literal(text: str) -> str:
 
 
 def path_literal(path: Path) -> str:
-    """Return a path as the SQL string literal under which DuckDB reads that very file.
+    """Return a path as the SQL string literal under which DuckDB reads that very file."""
+    return literal(pattern(str(path)))
 
-    DuckDB takes `*`, `?` and `[` in a path for a pattern; as a set of one character each stands for itself.
+
+def pattern(path: str) -> str:
+    """Return the pattern that fits this path and no other, as DuckDB takes `*`, `?` and `[` in a path for a pattern.
+
+    As a set of one character each stands for itself.
+
+    >>> pattern("a[1]/*.csv")
+    'a[[]1]/[*].csv'
     """
-    return literal(re.sub(r"([*?\[])", r"[\1]", str(path)))
+    return re.sub(r"([*?\[])", r"[\1]", path)

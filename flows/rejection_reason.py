@@ -11,6 +11,7 @@ import zlib
 import duckdb
 
 from flows.failures import RejectionError
+from flows.quoting import pattern
 from flows.source_file import SourceFile
 
 UNREADABLE = (
@@ -77,5 +78,6 @@ def _json_reason(message: str) -> str | None:
 
 def _first_line(message: str, file: SourceFile) -> str:
     """Return a message's first line, without the kind of error in front and the path within."""
-    line = message.strip().split("\n")[0].replace(str(file.path), file.name)
+    path = str(file.path)
+    line = message.replace(path, file.name).replace(pattern(path), file.name).strip().split("\n")[0]
     return re.sub(r"^[\w ]*Error: ", "", line) or "cannot be read"

@@ -31,7 +31,8 @@ class SourceFile:
 
     path: Path
     name: str
-    """What it is called in the load key and in reports: its name, or an http source's host and path."""
+    """What it is called in the load key and in reports: its path from the source's folder, such as `orders.csv` or
+    `north/orders.csv`, or an http source's host and path."""
     size: int
     """In bytes."""
     format: FileFormat

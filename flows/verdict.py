@@ -25,11 +25,14 @@ class Verdict:
     file: str
     outcome: Outcome
     rows: int
-    """Rows that are in the table because of the file, also when an earlier run has loaded it."""
+    """Rows that are in the table because of the file, also when an earlier run has loaded it; 0 if it was rejected,
+    also when those of an earlier load stay."""
     bytes: int
     seconds: float
     reason: str | None = None
     """Why it was rejected."""
+    replaced: int | None = None
+    """How many rows of an earlier load its own have replaced; None if it was not loaded again."""
 
     @property
     def log_level(self) -> int:
@@ -39,7 +42,10 @@ class Verdict:
     def __str__(self) -> str:
         match self.outcome:
             case Outcome.LOADED:
-                return f"{self.file}: loaded {self.rows:,} rows, {self.bytes:,} bytes, in {self.seconds:.2f} s"
+                replaced = "" if self.replaced is None else f"; replaced {self.replaced:,} rows"
+                return (
+                    f"{self.file}: loaded {self.rows:,} rows, {self.bytes:,} bytes, in {self.seconds:.2f} s{replaced}"
+                )
             case Outcome.SKIPPED:
                 return f"{self.file}: skipped, its {self.rows:,} rows were loaded before under the same load key"
             case Outcome.REJECTED:

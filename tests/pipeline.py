@@ -11,6 +11,7 @@ from flows.file_reader import read_plan
 from flows.file_source import files_of
 from flows.loading import Loader
 from flows.reading import Reading
+from flows.reload import Reload
 from flows.source_file import Rejected
 from flows.target_table import TargetTable
 from flows.verdict import Verdict
@@ -44,16 +45,26 @@ class Pipeline:
         (verdict,) = self.load_arrival(arrival, batch_size)
         return verdict
 
-    def load_arrival(self, arrival: str, batch_size: int | None = None) -> list[Verdict]:
-        """Load all files of an arrival."""
+    def load_arrival(self, arrival: str, batch_size: int | None = None, reload: Sequence[str] = ()) -> list[Verdict]:
+        """Load all files of an arrival, those that `reload` names again."""
+        return self.load_plans(arrival, self.plans(arrival), batch_size, reload)
+
+    def plans(self, arrival: str) -> list[Reading | Rejected]:
+        """Work out how the files of an arrival are read."""
         files = files_of((self.folder / arrival).as_uri())
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            plans: Sequence[Reading | Rejected] = [
-                file if isinstance(file, Rejected) else read_plan(connection, file) for file in files
-            ]
+            return [file if isinstance(file, Rejected) else read_plan(connection, file) for file in files]
+
+    def load_plans(
+        self,
+        arrival: str,
+        plans: Sequence[Reading | Rejected],
+        batch_size: int | None = None,
+        reload: Sequence[str] = (),
+    ) -> list[Verdict]:
         with open_warehouse(self.warehouse, 10, lambda _: None) as connection:
-            return list(Loader(connection, TABLE, arrival, batch_size).load(plans))
+            return list(Loader(connection, TABLE, arrival, batch_size, Reload(frozenset(reload))).load(plans))
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement in the warehouse."""

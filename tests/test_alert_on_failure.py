@@ -77,6 +77,13 @@ def test_a_message_of_megabytes_is_cut() -> None:
     assert len(rendered("body", failure("x" * 2_000_000), {"source_url": "y" * 2_000_000})) < 1500
 
 
+@pytest.mark.parametrize("names", [["*"], ["north/a.csv", "it's.csv"], [HOSTILE]])
+def test_the_files_to_reload_are_told_in_the_line_of_the_parameters(names: list[str]) -> None:
+    lines = rendered("body", failure(), {"arrival_id": "a-1", "reload": names}).splitlines()
+    assert len(lines) == 6
+    assert lines[4] == f"Parameters: arrival_id=a-1, reload={' '.join(str(names).split())}"
+
+
 @pytest.mark.parametrize("message", ["", " \n "])
 def test_a_run_without_a_message_parameters_or_a_place_on_the_server_is_alerted_too(message: str) -> None:
     assert "Parameters: none" in rendered("body", failure(message))

@@ -113,7 +113,12 @@ def test_an_unknown_scheme_is_tried_four_times_2_s_apart(client: SyncPrefectClie
 
 @pytest.mark.parametrize(
     ("parameters", "said"),
-    [({"table": "metrics"}, "catalog.schema.table"), ({"batch_size": 0}, "batch_size"), ({"arrival_id": "A/B"}, "a-z")],
+    [
+        ({"table": "metrics"}, "catalog.schema.table"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"arrival_id": "A/B"}, "a-z"),
+        ({"reload": ["*"]}, "reload: expected an arrival_id"),
+    ],
 )
 def test_a_mistyped_parameter_is_not_tried_again(
     client: SyncPrefectClient, state_dir: Path, parameters: dict[str, Any], said: str
@@ -154,6 +159,34 @@ def test_good_files_are_loaded_bad_ones_named_and_a_second_run_skips_what_is_the
     assert (state.name, state.message) == ("Completed", "2 files, 0 rows loaded, 2 skipped")
     assert [row["outcome"] for row in report(client, state)[1]] == ["skipped", "skipped"]
     assert rows(state_dir, "SELECT count(*) FROM public.metrics") == [(3,)]
+
+
+def test_files_that_are_reloaded_replace_their_rows_and_a_name_that_no_file_has_is_rejected(
+    client: SyncPrefectClient, state_dir: Path, arrival: Path
+):
+    (arrival / "north").mkdir()
+    for name in ("a.csv", "north/a.csv"):
+        (arrival / name).write_text("a\n1\n")
+    assert run(arrival.as_uri(), arrival_id="again").is_completed()
+
+    for name in ("a.csv", "north/a.csv"):
+        (arrival / name).write_text("a\n2\n3\n")
+    state = run(arrival.as_uri(), arrival_id="again", reload=["north/a.csv", "gone.csv"])
+    assert state.message == "1 of 3 files rejected: gone.csv: the source has no file of this name to reload"
+    assert [(row["file"], row["outcome"], row["rows"]) for row in report(client, state)[1]] == [
+        ("a.csv", "skipped", 1),
+        ("north/a.csv", "loaded", 2),
+        ("gone.csv", "rejected", 0),
+    ]
+    assert all(len(row) == 6 for row in report(client, state)[1])
+    assert any(
+        line.startswith("north/a.csv: loaded 2 rows") and "replaced 1 rows" in line for line in log(client, state)
+    )
+    assert rows(state_dir, "SELECT _file_name, a FROM public.metrics ORDER BY ALL") == [
+        ("a.csv", 1),
+        ("north/a.csv", 2),
+        ("north/a.csv", 3),
+    ]
 
 
 def test_a_run_says_what_it_does(client: SyncPrefectClient, state_dir: Path, arrival: Path):

@@ -10,6 +10,7 @@ GOOD = {
     "target_table": "warehouse.public.metrics",
     "batch_size": 500,
     "arrival_id": None,
+    "reload": None,
 }
 
 
@@ -23,6 +24,9 @@ GOOD = {
         {"batch_size": 1},
         {"arrival_id": "20261124-metrics-0001"},
         {"arrival_id": "a" * 100},
+        {"arrival_id": "a", "reload": ["*"]},
+        {"arrival_id": "a", "reload": ["north/orders.csv", "*.csv"]},
+        {"arrival_id": "a", "reload": []},
     ],
 )
 def test_good_parameters_are_taken(changed: dict[str, object]):
@@ -47,6 +51,10 @@ def test_good_parameters_are_taken(changed: dict[str, object]):
         ({"arrival_id": ""}, "arrival_id: expected at most 100"),
         ({"arrival_id": "../x"}, "arrival_id: expected at most 100"),
         ({"arrival_id": "a" * 101}, "arrival_id: expected at most 100"),
+        ({"reload": ["*"]}, "reload: expected an arrival_id with it"),
+        ({"reload": ["a.csv", ""], "arrival_id": "a"}, "reload: expected the names of files, or *, got an empty name"),
+        ({"reload": "*", "arrival_id": "a"}, "reload: Input should be a valid list"),
+        ({"reload": ["a.csv", 1], "arrival_id": "a"}, "reload: Input should be a valid string"),
     ],
 )
 def test_a_bad_parameter_is_permanent_and_says_what_was_expected(changed: dict[str, object], said: str):
@@ -62,8 +70,8 @@ def test_an_unknown_scheme_alone_is_worth_trying_again():
 
 def test_all_that_is_wrong_is_said_at_once():
     with pytest.raises(PermanentError) as caught:
-        extract_config("invalid://url", "nowhere", 0, "A B")
-    for name in ("source_url", "target_table", "batch_size", "arrival_id"):
+        extract_config("invalid://url", "nowhere", 0, "A B", [""])
+    for name in ("source_url", "target_table", "batch_size", "arrival_id", "reload"):
         assert name in str(caught.value)
 
 

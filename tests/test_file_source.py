@@ -25,6 +25,35 @@ def test_a_folder_gives_its_files_by_name_and_passes_over_all_that_is_not_a_visi
     assert [file.name for file in files_of(tmp_path.as_uri())] == ["a.json", "b.csv"]
 
 
+def test_files_in_subfolders_are_found_under_their_paths_from_the_folder_and_sorted_by_them(tmp_path: Path):
+    names = ["a b/1.csv", "a.csv", "a/2.csv", "a/b/c/3.csv", "day=1/[*]/4.csv", "z.csv"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "empty").mkdir()
+    assert [(file.name, file.path) for file in files_of(tmp_path.as_uri()) if isinstance(file, SourceFile)] == [
+        (name, tmp_path / name) for name in names
+    ]
+
+
+def test_one_file_of_a_subfolder_is_called_by_its_plain_name(tmp_path: Path):
+    (tmp_path / "north").mkdir()
+    (tmp_path / "north" / "a.csv").write_text("x")
+    assert [file.name for file in files_of((tmp_path / "north" / "a.csv").as_uri())] == ["a.csv"]
+
+
+def test_neither_hidden_folders_nor_symlinks_are_gone_into(tmp_path: Path):
+    for folder in ("arrival/.hidden", "arrival/north/.git", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.csv").write_text("x")
+    arrival = tmp_path / "arrival"
+    (arrival / "link").symlink_to(tmp_path / "elsewhere")
+    (arrival / "north" / "round").symlink_to(arrival)
+    (arrival / "north" / "link.csv").symlink_to(tmp_path / "elsewhere" / "a.csv")
+    (arrival / "north" / "b.csv").write_text("x")
+    assert [file.name for file in files_of(arrival.as_uri())] == ["north/b.csv"]
+
+
 @pytest.mark.parametrize("name", ["a b.csv", "100%.csv", "ü?#[x]*.csv", "a%20b.csv", 'it\'s "q".csv', "new\nline.csv"])
 def test_any_name_is_found_under_its_uri(tmp_path: Path, name: str):
     path = tmp_path / name
@@ -73,6 +102,19 @@ def test_a_name_that_is_not_utf_8_is_rejected_under_a_name_that_can_be_shown(tmp
     (file,) = files_of(tmp_path.as_uri())
     assert isinstance(file, Rejected)
     assert file.name.encode() == b"\\xff.csv"
+
+
+@pytest.mark.parametrize(("name", "whose"), [("a.csv", "its folder's"), ("\udcfe.csv", "the file's")])
+def test_a_folders_name_that_is_not_utf_8_rejects_the_files_in_it_and_no_others(tmp_path: Path, name: str, whose: str):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    (folder / name).write_text("x")
+    (tmp_path / "good.csv").write_text("x")
+    good, bad = files_of(tmp_path.as_uri())
+    assert good.name == "good.csv"
+    assert isinstance(bad, Rejected)
+    assert bad.name == f"\\xff/{name}".replace("\udcfe", "\\xfe")
+    assert bad.reason == f"{whose} name is not UTF-8; rename it"
 
 
 @pytest.mark.parametrize("what", ["missing", "empty folder"])

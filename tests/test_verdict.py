@@ -1,5 +1,7 @@
 """What became of the files of a run, in words."""
 
+from dataclasses import replace
+
 import pytest
 
 from flows.load_report import report_rows
@@ -31,7 +33,7 @@ def test_five_rejected_files_are_named_and_the_others_counted():
 
 
 def test_the_report_has_a_row_per_file_with_the_keys_that_the_sensor_reads():
-    assert report_rows([LOADED, REJECTED]) == [
+    assert report_rows([replace(LOADED, replaced=1200), REJECTED]) == [
         {"file": "a.csv", "outcome": "loaded", "rows": 1234, "bytes": 5000, "seconds": 0.123, "reason": None},
         {
             "file": "c.csv",
@@ -46,5 +48,8 @@ def test_the_report_has_a_row_per_file_with_the_keys_that_the_sensor_reads():
 
 def test_a_log_line_says_all_about_a_file():
     assert str(LOADED) == "a.csv: loaded 1,234 rows, 5,000 bytes, in 0.12 s"
+    assert (
+        str(replace(LOADED, replaced=1200)) == "a.csv: loaded 1,234 rows, 5,000 bytes, in 0.12 s; replaced 1,200 rows"
+    )
     assert "skipped" in str(SKIPPED)
     assert str(REJECTED) == "c.csv: rejected: line 3: expected 2 columns, got 3"
