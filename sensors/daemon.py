@@ -123,7 +123,8 @@ class PrefectSide:
         api = PrefectApi(settings.prefect_url, settings.auth_string)
         self._announcer = Announcer(self._ledger, api, clock)
         failed = FailedFolder(self._ledger, settings.failed_dir)
-        failed.show_all()
+        self._failed = failed
+        self._is_shown = False
         self._clerk = ReceiptClerk(self._ledger, api, failed, clock)
         self._messenger = Messenger(self._ledger, api, clock)
         self._follower = Follower(self._ledger, api, failed, LostRuns(api, clock), clock)
@@ -131,6 +132,9 @@ class PrefectSide:
 
     def step(self) -> float:
         """Take one step of each kind; return the seconds until Prefect should be asked again."""
+        if not self._is_shown:
+            self._failed.show_all()
+            self._is_shown = True
         if any([self._announcer.step(), self._clerk.step(), self._follower.step(), self._messenger.step()]):
             return 0.0
         now = self._clock.utc()

@@ -48,10 +48,13 @@ class FailedFolder:
         self._link(self.folder / inbox, bad)
 
     def show_all(self) -> None:
-        """Show the failed arrivals that a crash kept from being shown. Raises OSError."""
+        """Bring in line what a crash kept from being shown, or from being taken away. Raises OSError."""
         for row in self.ledger.rows("SELECT id FROM arrivals WHERE state = 'failed'"):
             if not (self.folder / row["id"] / REASONS).exists():
                 self.show(row["id"])
+        for shown in self.folder.iterdir() if self.folder.exists() else ():
+            if self.ledger.rows("SELECT 1 FROM arrivals WHERE id = ? AND state = 'loaded'", (shown.name,)):
+                shutil.rmtree(shown)
 
     def _link(self, shown: Path, bad: list[sqlite3.Row]) -> None:
         if not bad:

@@ -31,6 +31,8 @@ class Refusals:
     clock: Clock
     _known: dict[str, Identity] = field(init=False)
     _new: list[Refused] = field(default_factory=list[Refused], init=False)
+    _is_shown: bool = field(default=False, init=False)
+    """Whether `failed/` has them all: not after a start, which may follow a crash."""
 
     def __post_init__(self) -> None:
         self._known = ledger_files.refused_in_place(self.ledger, self.inbox.name)
@@ -48,18 +50,19 @@ class Refusals:
         self._new.append(Refused(path, readable(name), identity, reason))
 
     def tell(self) -> None:
-        """Write the new refusals down and show them. Raises sqlite3.Error, OSError."""
-        if not self._new:
-            return
-        refused, self._new = self._new, []
-        ledger_files.record_refused(
-            self.ledger, self.inbox.name, refused, _notice(self.inbox, refused), self.clock.utc()
-        )
-        kill_point("refused")
-        for file in refused:
-            self._known[file.path] = file.identity
-            logger.warning("inbox %s: %s is rejected: %s", self.inbox.name, file.name, file.reason)
-        self.failed.show_refused(self.inbox.name)
+        """Write the new refusals down and show them. Raises sqlite3.Error, OSError; the next call goes on then."""
+        if self._new:
+            refused, self._new = self._new, []
+            notice = _notice(self.inbox, refused)
+            ledger_files.record_refused(self.ledger, self.inbox.name, refused, notice, self.clock.utc())
+            self._is_shown = False
+            kill_point("refused")
+            for file in refused:
+                self._known[file.path] = file.identity
+                logger.warning("inbox %s: %s is rejected: %s", self.inbox.name, file.name, file.reason)
+        if not self._is_shown:
+            self.failed.show_refused(self.inbox.name)
+            self._is_shown = True
 
 
 def _notice(inbox: Inbox, refused: list[Refused]) -> Notice:

@@ -65,8 +65,7 @@ def test_a_subfolder_that_cannot_be_read_hides_no_other_and_is_told(inbox, monke
     found: list[str] = []
 
     def collect() -> None:
-        for entry in scan(inbox, lambda *_: None, subfolders=True):
-            found.append(entry.name)
+        found.extend(entry.name for entry in scan(inbox, lambda *_: None, subfolders=True))
 
     with pytest.raises(PermissionError, match="north"):
         collect()

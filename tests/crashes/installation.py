@@ -1,0 +1,166 @@
+"""A whole installation whose processes a test starts, kills and stops one by one: the real commands, no supervisor.
+
+`just up` would start what a test has killed by itself, and give a service up that dies too often.
+"""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from sensors.ledger import Ledger
+from sensors.settings import Settings
+from sensors.stack import marking
+from sensors.stack.environment import stack_environment
+from sensors.stack.preparation import make_work_pool
+from sensors.stack.services import Service, programs
+from tests.journeys.stack import CREDENTIALS, ROOT, Stack, wait_until
+
+
+class Installation:
+    """Server, worker and sensors in one state folder; a Stack of the journeys lends its ports and questions."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.settings = Settings(
+            state_dir=stack.state_dir,
+            api_port=stack.api_port,
+            sensor_port=stack.sensor_port,
+            prefect_api_auth_string=CREDENTIALS,  # pyright: ignore[reportArgumentType]
+            notify_urls=stack.environment["NOTIFY_URLS"],
+        )
+        around = {**stack.environment, "PREFECT_API_URL": self.settings.api_url}
+        self.environment = stack_environment(self.settings, around)
+        self.processes: dict[Service, subprocess.Popen[bytes]] = {}
+        self.started: dict[Service, int] = dict.fromkeys(Service, 0)
+        for folder in (self.settings.logs_dir, self.settings.prefect_home, self.settings.inbox_dir / "metrics"):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    # -- processes
+
+    def start(self, service: Service, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a service as the supervisor does; its output goes to its log."""
+        (program,) = [one for one in programs(self.settings) if one.service is service]
+        with (self.settings.logs_dir / f"{service}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *program.arguments],
+                cwd=program.folder,
+                env={**self.environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes[service] = process
+        self.started[service] += 1
+        return process
+
+    def keep_alive(self) -> None:
+        """Start again whatever has died."""
+        for service, process in list(self.processes.items()):
+            if process.poll() is not None:
+                self.start(service)
+
+    def kill(self, service: Service) -> None:
+        """kill -9."""
+        self.processes[service].kill()
+        self.processes[service].wait()
+
+    def flow_processes(self) -> list[psutil.Process]:
+        """Return the processes of flow runs that are alive."""
+        found = marking.marked_processes(self.settings.state_dir)
+        return [one for one in found if marking.is_flow_run(one)]
+
+    def prepare(self) -> None:
+        """Start the server and put the deployment and the automations on it."""
+        self.start(Service.SERVER)
+        wait_until(self.server_answers, "the server answers", 120)
+        make_work_pool(self.settings)
+        for command in (("prefect", "--no-prompt", "deploy", "--all"), ("automations", "apply")):
+            subprocess.run(
+                [sys.executable, "-m", *command], cwd=ROOT, env=self.environment, check=True, capture_output=True
+            )
+
+    def server_answers(self) -> bool:
+        """Tell whether the server is healthy."""
+        with suppress(Exception):
+            return self.stack.api.get("/health").is_success
+        return False
+
+    def stop(self) -> None:
+        """End everything of this installation, whatever state it is in."""
+        for process in self.processes.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+        marking.sweep(self.settings.state_dir, grace_seconds=1)
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+    # -- what is to be counted
+
+    def ledger_rows(self, query: str) -> list[tuple[object, ...]]:
+        """Return the rows of a query on the ledger."""
+        if not self.settings.ledger_path.exists():
+            return []
+        with Ledger(self.settings.ledger_path, read_only=True) as ledger:
+            return [tuple(row) for row in ledger.rows(query)]
+
+    def states(self) -> dict[str, int]:
+        """Return how many files are in each state, withdrawn ones left out."""
+        return dict(
+            self.ledger_rows("SELECT state, count(*) FROM files WHERE state <> 'withdrawn' GROUP BY state")  # pyright: ignore[reportArgumentType]
+        )
+
+    def rows_by_file(self, column: str = "n") -> dict[str, tuple[int, int]]:
+        """Return for each file in the warehouse how many rows it has and how many different ones."""
+        query = f"SELECT _file_name, count(*), count(DISTINCT {column}) FROM public.daily_metrics GROUP BY 1"
+        return {name: (rows, distinct) for name, rows, distinct in self.stack.rows(query)}
+
+    def tail(self, service: Service) -> str:
+        """Return the end of a service's log."""
+        log = self.settings.logs_dir / f"{service}.log"
+        return log.read_text(errors="replace")[-3000:] if log.exists() else ""
+
+
+def sensor_alone(installation: Installation, state_dir: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Start one more sensor, with a state folder of its own, that announces to the installation's server."""
+    (state_dir / "logs").mkdir(parents=True, exist_ok=True)
+    (state_dir / "inbox" / "metrics").mkdir(parents=True, exist_ok=True)
+    with (state_dir / "logs" / "sensor.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sensors", "run"],
+            cwd=ROOT,
+            env={
+                **installation.environment,
+                "STATE_DIR": str(state_dir),
+                "PREFECT_API_URL": installation.settings.api_url,
+                **environment,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def until(look: Callable[[], object], seconds: float) -> bool:
+    """Wait until something is true, at most so long; return whether it is."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def copy_of(database: Path, home: Path) -> None:
+    """Give a server a database that is made already, which saves 8 s."""
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(database, home / database.name)
