@@ -2,6 +2,7 @@
 
 import atexit
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sensors.clock import Clock
+from sensors.identity import Identity
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 
@@ -51,3 +53,9 @@ def inbox(tmp_path: Path) -> Inbox:
     path = tmp_path / "inbox" / "metrics"
     path.mkdir(parents=True)
     return Inbox(name="metrics", path=path)
+
+
+@pytest.fixture
+def identity() -> Callable[[datetime], Identity]:
+    """Make the identity of some file that was last changed at a moment."""
+    return lambda changed: Identity(1, 1, 10, int(changed.timestamp() * 1e9))
