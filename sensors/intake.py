@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +69,34 @@ class Intake:
         """Which of them have not settled."""
         self._scans = 0
         self._scan_due = 0.0
-        # What had settled before the sensor stopped has to settle again: nobody watched it since.
-        self._before: set[Path] = {file.path for file in ledger_files.waiting(ledger, inbox.name)}
-        ledger_files.record_unsettled(ledger, self._before)
+        self._before: set[Path] = set()
+        """What waited according to the ledger when the memory was empty, until a scan has told what is there."""
+        self._has_begun = False
 
     def step(self) -> Step:
         """Look at what changed, settle what is complete, take what has settled.
 
         Raises OSError when the file system refuses, sqlite3.Error when the ledger does; a later step begins anew.
         """
+        try:
+            return self._step()
+        except sqlite3.Error:
+            self._has_begun = False  # what is remembered may not be in the ledger: begin as after a crash
+            raise
+
+    def _begin(self) -> None:
+        """Forget everything and begin with what the ledger knows."""
+        self._lying.clear()
+        self._open.clear()
+        self._before = {file.path for file in ledger_files.waiting(self._ledger, self.inbox.name)}
+        # What had settled has to settle again: nobody watched it since.
+        ledger_files.record_unsettled(self._ledger, self._before)
+        self._scan_due = 0.0
+        self._has_begun = True
+
+    def _step(self) -> Step:
+        if not self._has_begun:
+            self._begin()
         self._return(self._stager.recover(self.inbox))
         now = self._clock.monotonic()
         hints = self.watch.fetch()

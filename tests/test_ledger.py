@@ -18,6 +18,7 @@ from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files
 from sensors.ledger.announcements import Announcement, FileOutcome, Receipt
 from sensors.ledger.database import VERSION
 from sensors.ledger.files import Dropped
+from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.stage import new_arrival
 
@@ -191,3 +192,30 @@ class LedgerMachine(RuleBasedStateMachine):
 
 LedgerMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 test_any_order_of_steps_keeps_the_promises = LedgerMachine.TestCase
+
+
+def test_no_step_of_a_file_reads_the_whole_table(ledger):
+    file = dropped("a.csv", Identity(1, 1, 1, 1))
+    refused = files.Refused("/inbox/b.pdf", "b.pdf", file.identity, "no")
+    said: list[str] = []
+    ledger._connection.set_trace_callback(said.append)
+    files.record_seen(ledger, "metrics", [file], NOW)
+    files.record_settled(ledger, [file], NOW)
+    files.record_unsettled(ledger, [file.path])
+    files.record_settled(ledger, [file], NOW)
+    arrival = new_arrival("metrics", Path("/arrivals"), NOW)
+    batch = files.settled(ledger, "metrics", 10)
+    files.record_content(ledger, [(batch[0].id, "digest")])
+    files.first_with_content(ledger, "metrics", "digest")
+    arrivals.begin(ledger, arrival, batch, NOW)
+    arrivals.finish_staging(ledger, arrival.id, [batch[0].id], [], [], NOW)
+    files.record_withdrawn(ledger, [file.path], NOW)
+    files.record_refused(ledger, "metrics", [refused], Notice("k", "e", "metrics", {}), NOW)
+    ledger._connection.set_trace_callback(None)
+    plans = {
+        statement: [row["detail"] for row in ledger.rows(f"EXPLAIN QUERY PLAN {statement}")]
+        for statement in said
+        if statement.startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))
+    }
+    assert len(plans) > 10
+    assert {statement: plan for statement, plan in plans.items() if any("SCAN files" in step for step in plan)} == {}

@@ -11,6 +11,10 @@ from sensors.ledger.database import Ledger, stamp
 from sensors.ledger.notices import Notice, write
 from sensors.ledger.states import FileState
 
+_WAITING = "state IN ('seen', 'settled')"
+"""Word for word as in the index `files_waiting`: else SQLite reads the whole table for each path (measured: 10,000
+files took 15 s instead of 0.2 s)."""
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -48,7 +52,7 @@ def record_settled(ledger: Ledger, settled: Iterable[Dropped], now: datetime) ->
     with ledger.transaction():
         return ledger.change_many(
             "UPDATE files SET state = 'settled', settled_at = ?, device = ?, inode = ?, size = ?, mtime_ns = ?,"
-            " sha256 = NULL WHERE path = ? AND state = 'seen'",
+            f" sha256 = NULL WHERE path = ? AND {_WAITING} AND state = 'seen'",
             [(stamp(now), *_columns(file.identity), str(file.path)) for file in settled],
         )
 
@@ -57,7 +61,7 @@ def record_unsettled(ledger: Ledger, paths: Iterable[Path]) -> int:
     """Write down that settled files changed again before they were taken; return how many had settled."""
     with ledger.transaction():
         return ledger.change_many(
-            "UPDATE files SET state = 'seen', settled_at = NULL WHERE path = ? AND state = 'settled'",
+            f"UPDATE files SET state = 'seen', settled_at = NULL WHERE path = ? AND {_WAITING} AND state = 'settled'",
             [(str(path),) for path in paths],
         )
 
@@ -85,7 +89,7 @@ def record_withdrawn(ledger: Ledger, paths: Iterable[Path], now: datetime) -> in
     """Write down that waiting files were taken away by their owner; they were never ours."""
     with ledger.transaction():
         return ledger.change_many(
-            "UPDATE files SET state = 'withdrawn', ended_at = ? WHERE path = ? AND state IN ('seen', 'settled')",
+            f"UPDATE files SET state = 'withdrawn', ended_at = ? WHERE path = ? AND {_WAITING}",
             [(stamp(now), str(path)) for path in paths],
         )
 
@@ -105,8 +109,7 @@ def record_refused(ledger: Ledger, inbox: str, refused: Iterable[Refused], notic
     with ledger.transaction():
         for file in refused:
             known = ledger.change(
-                "UPDATE files SET state = 'rejected', reason = ?, ended_at = ? WHERE path = ?"
-                " AND state IN ('seen', 'settled')",
+                f"UPDATE files SET state = 'rejected', reason = ?, ended_at = ? WHERE path = ? AND {_WAITING}",
                 (file.reason, stamp(now), file.path),
             )
             if not known:

@@ -3,6 +3,7 @@
 `just up` would start what a test has killed by itself, and give a service up that dies too often.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Self
 
+import httpx
 import psutil
+import yaml
 
 from sensors.ledger import Ledger
 from sensors.settings import Settings
@@ -20,7 +24,7 @@ from sensors.stack import marking
 from sensors.stack.environment import stack_environment
 from sensors.stack.preparation import make_work_pool
 from sensors.stack.services import Service, programs
-from tests.journeys.stack import CREDENTIALS, ROOT, Stack, wait_until
+from tests.journeys.stack import CREDENTIALS, ROOT, Stack, free_ports, wait_until
 
 
 class Installation:
@@ -148,6 +152,72 @@ def sensor_alone(installation: Installation, state_dir: Path, **environment: str
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+class LoneSensor:
+    """A real sensor process in a state folder of its own, with no server to announce to."""
+
+    def __init__(self, state_dir: Path, beside: Path | None = None, **rules: object) -> None:
+        """Its log and its configuration lie `beside` the state folder, or in another folder."""
+        self.state_dir = state_dir
+        self.inbox = state_dir / "inbox" / "metrics"
+        self.inbox.mkdir(parents=True)
+        beside = beside or state_dir.parent
+        self.log = beside / f"{state_dir.name}.log"
+        inboxes = beside / f"{state_dir.name}.inboxes.yaml"
+        inboxes.write_text(yaml.safe_dump({"inboxes": {"metrics": rules}}))
+        api, self.port = free_ports(2)
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            "STATE_DIR": str(state_dir),
+            "API_PORT": str(api),
+            "SENSOR_PORT": str(self.port),
+            "INBOXES_FILE": str(inboxes),
+            "ENV_FILE": str(beside / "no.env"),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *wrapper: str) -> Self:
+        """Start it, `wrapper` before the command, and wait until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*wrapper, sys.executable, "-m", "sensors", "run"],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        wait_until(lambda: self.health() is not None, "the sensor answers", 60)
+        return self
+
+    def health(self) -> dict[str, Any] | None:
+        """Return what it says of its health, or None when it does not answer."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=5, trust_env=False).json()
+        except httpx.HTTPError:
+            return None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Kill it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def states(self) -> dict[str, int]:
+        """Return how many files are in each state."""
+        with Ledger(self.state_dir / "ledger.db", read_only=True) as ledger:
+            rows = ledger.rows("SELECT state, count(*) AS files FROM files GROUP BY state")
+        return {row["state"]: row["files"] for row in rows}
+
+    def taken(self) -> list[Path]:
+        """Return the files at their permanent addresses."""
+        return [path for path in (self.state_dir / "arrivals").glob("*/*/*") if path.is_file()]
 
 
 def until(look: Callable[[], object], seconds: float) -> bool:

@@ -1,0 +1,112 @@
+"""A machine that refuses: a full disk, a read-only folder, no descriptor left. The sensor says so and goes on later."""
+
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.crashes.installation import LoneSensor
+from tests.journeys.stack import wait_until
+
+FILES = {f"{n}.csv": f"n\n{n}\n" * 50_000 for n in range(3)}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 8 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture
+def sensor(tmp_path: Path) -> Iterator[LoneSensor]:
+    made = LoneSensor(tmp_path / "state", path=str(tmp_path / "dropped"))
+    (tmp_path / "dropped").mkdir()
+    yield made
+    made.stop()
+
+
+def drop(folder: Path) -> None:
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+
+
+def trouble(sensor: LoneSensor) -> str:
+    said = sensor.health()
+    assert said is not None, "it is alive"
+    return said["loops"]["inbox metrics"]["trouble"] or ""
+
+
+def everything_is_staged(sensor: LoneSensor, dropped: Path) -> None:
+    wait_until(lambda: sensor.states() == {"staged": len(FILES)}, "all files are staged", 30)
+    assert {path.name: path.read_text() for path in sensor.taken()} == FILES
+    assert list(dropped.iterdir()) == []
+    wait_until(lambda: trouble(sensor) == "", "it says that it works again", 10)
+
+
+def lines_about(sensor: LoneSensor, words: str) -> int:
+    return sum(words in line and "ERROR" in line for line in sensor.log.read_text().splitlines())
+
+
+def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_path, small_disk):
+    dropped = tmp_path / "dropped"
+    dropped.mkdir()
+    sensor = LoneSensor(small_disk / "state", beside=tmp_path, path=str(dropped))
+    try:
+        sensor.start()
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+        drop(dropped)
+        told = wait_until(lambda: trouble(sensor), "it tells of the trouble", 30)
+        assert "full" in told or "No space left" in told
+        kept = {path.read_text() for path in dropped.iterdir()}
+        assert kept == set(FILES.values()), "every file is where it was dropped, or claimed next to it"
+        ballast.unlink()
+        print(sensor.log.read_text())
+        everything_is_staged(sensor, dropped)
+        assert lines_about(sensor, told) <= 2, "it is not said again and again"
+    finally:
+        sensor.stop()
+
+
+def test_out_of_a_read_only_folder_files_are_taken_when_it_can_be_written_again(sensor, small_disk):
+    dropped = small_disk / "inbox"
+    dropped.mkdir()
+    sensor.stop()
+    sensor = LoneSensor(sensor.state_dir.with_name("other"), path=str(dropped))
+    try:
+        drop(dropped)
+        subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+        sensor.start()
+        assert "Read-only" in wait_until(lambda: trouble(sensor), "it tells of the trouble", 30)
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+        everything_is_staged(sensor, dropped)
+        assert lines_about(sensor, "Read-only") == 1
+    finally:
+        sensor.stop()
+
+
+def test_without_a_descriptor_left_it_waits_for_one(sensor, tmp_path):
+    dropped = tmp_path / "dropped"
+    sensor.start()
+    process = psutil.Process(sensor.process.pid)
+    before = process.rlimit(resource.RLIMIT_NOFILE)
+    process.rlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    drop(dropped)
+    wait_until(lambda: "Too many open files" in sensor.log.read_text(), "it tells of the trouble", 30)
+    assert sensor.process.poll() is None
+    assert sorted(path.name for path in dropped.iterdir()) == sorted(FILES)
+    process.rlimit(resource.RLIMIT_NOFILE, before)
+    everything_is_staged(sensor, dropped)
