@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 _TEXT = ("csv", "tsv", "json", "ndjson")
 DEFAULT_PATTERNS = (
@@ -45,7 +45,10 @@ class InboxesError(Exception):
 class _InboxesFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    inboxes: dict[InboxName, dict[str, Any]] = Field(min_length=1)
+    inboxes: dict[str, Any] = Field(min_length=1)
+
+
+_RULES = TypeAdapter(dict[str, Any])
 
 
 def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
@@ -67,8 +70,9 @@ def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
 
     inboxes: list[Inbox] = []
     mistakes: list[str] = []
-    for name, rules in folders.items():
+    for name, written_rules in folders.items():
         try:
+            rules = _RULES.validate_python(written_rules)
             path = inbox_dir / str(rules.get("path", name))
             inboxes.append(Inbox.model_validate({**rules, "name": name, "path": path}))
         except ValidationError as error:
