@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 
 import yaml
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 _TEXT = ("csv", "tsv", "json", "ndjson")
@@ -117,7 +117,10 @@ class InboxesError(Exception):
 class _InboxesFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    inboxes: dict[InboxName, dict[str, Any]] = Field(min_length=1)
+    inboxes: dict[str, Any] = Field(min_length=1)
+
+
+_RULES = TypeAdapter(dict[str, Any])
 
 
 def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
@@ -139,8 +142,9 @@ def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
 
     inboxes: list[Inbox] = []
     mistakes: list[str] = []
-    for name, rules in folders.items():
+    for name, written_rules in folders.items():
         try:
+            rules = _RULES.validate_python(written_rules)
             path = inbox_dir / str(rules.get("path", name))
             inboxes.append(Inbox.model_validate({**rules, "name": name, "path": path}))
         except ValidationError as error:

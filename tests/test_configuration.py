@@ -26,3 +26,10 @@ def test_the_environment_wins_over_the_file(monkeypatch, tmp_path):
     monkeypatch.delenv("SENSOR_PORT", raising=False)
     settings = checked_settings()
     assert (settings.api_port, settings.sensor_port) == (4303, 4302)
+
+
+def test_a_file_that_is_no_text_is_told(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_bytes(b"\xff\xfeA\x00")
+    monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
+    with pytest.raises(StackError, match=r"\.env: expected UTF-8 text"):
+        checked_settings()

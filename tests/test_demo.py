@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from sensors.ledger.journey import FileJourney
 from sensors.ledger.states import FileState
-from sensors.stack.demo import alert_about, steps
+from sensors.stack.demo import alert_about, steps, was_delivered
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -48,3 +48,10 @@ def test_the_alert_about_a_run_is_found_whole_among_others(tmp_path):
 def test_without_an_alert_about_the_run_none_is_found(tmp_path):
     assert alert_about(tmp_path / "none.log", journey(FileState.FAILED, *range(6), run_name="brave-otter")) == []
     assert alert_about(tmp_path / "none.log", journey(FileState.REJECTED, *range(2))) == []
+
+
+def test_an_alert_that_an_address_did_not_take_does_not_count():
+    entry = ["2026-11-24 09:00:01 UTC  Failed: pipeline, run brave-otter", "    delivered to 1 (JSON)"]
+    assert was_delivered(entry)
+    assert not was_delivered([*entry, "    NOT delivered to 2 (JSON): Connection refused"])
+    assert not was_delivered([])

@@ -88,9 +88,10 @@ def test_refused_credentials_are_told_as_such(settings, answers):
 
 
 def test_a_sensor_in_trouble_tells_which_loop_has_it(settings, answers):
-    loops = {"prefect": {"alive": False, "trouble": "no answer"}, "inbox metrics": {"alive": True, "trouble": None}}
-    answers["/healthz"] = 503, {"healthy": False, "loops": loops}
-    assert check(settings, Service.SENSOR) == Health(healthy=False, detail="prefect: no answer")
+    detail = "inbox metrics: OperationalError: database or disk is full"
+    loops = {"inbox metrics": {"alive": True, "trouble": "OperationalError: database or disk is full"}}
+    answers["/healthz"] = 503, {"healthy": False, "detail": detail, "loops": loops}
+    assert check(settings, Service.SENSOR) == Health(healthy=False, detail=detail)
 
 
 def test_an_answer_that_makes_no_sense_is_unhealthy_and_not_an_error(settings, answers):

@@ -41,6 +41,17 @@ def test_every_mistake_is_told_at_once_with_its_field(tmp_path):
     assert "(got 0)" in lines[0]
 
 
+def test_a_bad_name_or_inbox_does_not_hide_the_mistakes_of_another(tmp_path):
+    file = configured(tmp_path, "inboxes:\n  one: {max_files: 0}\n  Bad Name: {}\n  two:\n")
+    with pytest.raises(InboxesError) as raised:
+        read_inboxes(file, tmp_path)
+    assert [line.split(": ")[1] for line in str(raised.value).splitlines()] == [
+        "inboxes.one.max_files",
+        "inboxes.Bad Name.name",
+        "inboxes.two",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

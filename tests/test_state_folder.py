@@ -1,8 +1,10 @@
 """Who holds the state folder."""
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,12 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match=r"STATE_DIR: the folder .* cannot be made"):
         hold_state_folder(Settings(state_dir=tmp_path / "file" / "state"))
+
+
+def test_a_folder_on_a_full_disk_is_told(settings, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(StackError, match=r"STATE_DIR: .* cannot be written to: No space left on device"):
+        hold_state_folder(settings)

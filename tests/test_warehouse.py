@@ -156,3 +156,18 @@ def test_a_process_killed_while_it_loads_leaves_nothing_and_the_next_loads_all_o
     assert pipeline.execute("SELECT count(*), count(DISTINCT n) FROM public.metrics") == [(rows + 1, rows)]
     with duckdb.connect(pipeline.warehouse) as connection:
         assert connection.execute("SELECT count(*) FROM public._loads").fetchall() == [(2,)]
+
+
+def test_a_disk_that_was_full_when_the_warehouse_was_made_leaves_nothing_broken_behind(tmp_path: Path, monkeypatch):
+    def on_a_full_disk(path: Path) -> duckdb.DuckDBPyConnection:
+        Path(path).touch()
+        raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+
+    path = warehouse_path(tmp_path, "warehouse")
+    with monkeypatch.context() as patched:
+        patched.setattr(duckdb, "connect", on_a_full_disk)
+        with pytest.raises(TemporaryError, match="No space left"), open_warehouse(path, 0, pytest.fail):
+            pass
+    assert list(tmp_path.iterdir()) == []
+    with open_warehouse(path, 0, pytest.fail) as connection:
+        connection.execute("CREATE TABLE t (i INTEGER)")

@@ -4,14 +4,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sensors.settings import Settings, read_settings
+from sensors.settings import Settings, env_file, read_settings
 from sensors.stack.errors import StackError
 
 
 def checked_settings() -> Settings:
-    """Read the settings; raises StackError with a line for each bad value."""
+    """Read the settings; raises StackError with a line for each bad value or for an unreadable file."""
     try:
         return read_settings()
+    except UnicodeDecodeError as error:
+        raise StackError(f"{env_file()}: expected UTF-8 text, got something else; save it as UTF-8") from error
     except ValidationError as error:
         raise StackError(*(_setting_mistake(mistake) for mistake in error.errors())) from error
 

@@ -111,7 +111,7 @@ class _Tour:
         alert = alert_about(log, end)
         self._terminal.say(f"the alert, in {log}:")
         self._terminal.show_lines(alert)
-        return self._verdict(bool(alert), "the broken file caused an alert")
+        return self._verdict(was_delivered(alert), "the broken file caused an alert, and it was delivered")
 
     def _verdict(self, right: bool, what: str) -> bool:
         self._terminal.say(f"{'yes' if right else 'NO'}: {what}\n", "bold green" if right else "bold red")
@@ -173,6 +173,11 @@ def alert_about(log: Path, journey: FileJourney) -> list[str]:
     run = journey.run_name
     about_it = [entry for entry in entries if run and any(run in line for line in entry)]
     return about_it[-1] if about_it else []
+
+
+def was_delivered(alert: list[str]) -> bool:
+    """Tell whether there is an alert and every address took it; without addresses the log is enough."""
+    return bool(alert) and not any(line.strip().startswith("NOT delivered") for line in alert)
 
 
 def _true_within(look: Callable[[], bool], seconds: float) -> bool:

@@ -11,6 +11,7 @@ from sensors.stack.api import open_api
 from sensors.stack.environment import HEARTBEAT_SECONDS
 from sensors.stack.services import WORK_POOL, Service, worker_name
 
+NOT_RUNNING = "not running"
 MISSED_HEARTBEATS = 3
 """After this many a worker counts as gone; the same number as in Prefect's foreman service."""
 
@@ -34,7 +35,7 @@ def check(settings: Settings, service: Service, since: datetime | None = None) -
             case Service.SENSOR:
                 return _check_sensor(settings)
     except httpx.ConnectError:
-        return Health(healthy=False, detail="not running")
+        return Health(healthy=False, detail=NOT_RUNNING)
     except (httpx.HTTPError, ValueError, LookupError) as error:
         return Health(healthy=False, detail=f"no usable answer ({type(error).__name__})")
 
@@ -71,6 +72,5 @@ def _check_sensor(settings: Settings) -> Health:
     answer = httpx.get(f"http://127.0.0.1:{settings.sensor_port}/healthz", timeout=5.0, trust_env=False)
     if answer.is_success:
         return Health(healthy=True)
-    loops: dict[str, dict[str, Any]] = answer.json().get("loops", {})
-    troubles = [f"{name}: {loop['trouble'] or 'stuck'}" for name, loop in loops.items() if not loop["alive"]]
-    return Health(healthy=False, detail="; ".join(troubles) or f"/healthz says {answer.status_code}")
+    document: dict[str, Any] = answer.json()
+    return Health(healthy=False, detail=str(document.get("detail") or f"/healthz says {answer.status_code}"))

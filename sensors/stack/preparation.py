@@ -52,6 +52,7 @@ class Commands:
         with self.log.open("ab") as log:
             log.write(f"\n$ python -m {' '.join(arguments)}\n".encode())
             log.flush()
+            begin = log.tell()
             process = subprocess.Popen(
                 [*TETHERED, *arguments],
                 env=self.environment,
@@ -65,7 +66,7 @@ class Commands:
         if status != 0:
             raise StackError(
                 f"{what} failed (exit status {status}); the last lines of {self.log}:",
-                *(f"    {line}" for line in tail(self.log)),
+                *(f"    {line}" for line in tail(self.log, begin=begin)),
             )
 
     def _wait(self, process: subprocess.Popen[bytes], what: str) -> int:

@@ -19,10 +19,12 @@ def hold_state_folder(settings: Settings) -> FileLock:
     holder = settings.logs_dir / "up.pid"
     try:
         lock.acquire(timeout=0)
+        holder.write_text(f"{os.getpid()}\n", "utf-8")
     except Timeout:
         pid = holder.read_text("utf-8").strip() if holder.exists() else "unknown"
         raise StackError(f"already running on {settings.state_dir} (pid {pid}); see `just status`") from None
-    holder.write_text(f"{os.getpid()}\n", "utf-8")
+    except OSError as error:
+        raise StackError(f"STATE_DIR: {settings.state_dir} cannot be written to: {error.strerror}") from error
     return lock
 
 

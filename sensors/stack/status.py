@@ -15,7 +15,7 @@ from sensors.ledger import LedgerError
 from sensors.settings import Settings
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
-from sensors.stack.health import Health, check
+from sensors.stack.health import NOT_RUNNING, Health, check
 from sensors.stack.services import Service, log_file
 from sensors.trouble import Trouble, read_trouble
 
@@ -49,7 +49,7 @@ class Status:
         return [*self._broken_services(), *self._stalled_arrivals(), *self._bad_files()]
 
     def _broken_services(self) -> list[str]:
-        if not any(health.healthy for health in self.services.values()):
+        if all(health.detail == NOT_RUNNING for health in self.services.values()):
             return ["the stack is not running; start it with `just up`"]
         return [
             f"{service}: {health.detail}; see {log_file(self.settings, service)}"

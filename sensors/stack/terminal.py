@@ -66,11 +66,11 @@ class Terminal:
             self.say(f"    {line}", "dim")
 
 
-def tail(file: Path, lines: int = TAIL_LINES) -> list[str]:
-    """Return the last lines of a text file; empty if there is none."""
+def tail(file: Path, lines: int = TAIL_LINES, begin: int = 0) -> list[str]:
+    """Return the last lines of a text file, none from before byte `begin`; empty if there is no file."""
     try:
         with file.open("rb") as opened:
-            opened.seek(max(0, file.stat().st_size - 20_000))
+            opened.seek(max(begin, file.stat().st_size - 20_000))
             return opened.read().decode("utf-8", "replace").splitlines()[-lines:]
     except OSError:
         return []
