@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 CRASHED_LIMIT = 5
 """How many of an arrival's runs may crash before that is its outcome: a crash is seldom the arrival's fault."""
 CRASHED_PAUSE = timedelta(seconds=2)
+"""Before the second run; twice as long before each one after that."""
 
 FAILED_SECONDS = 5.0
 FAILED_FOR = timedelta(days=30)
@@ -86,10 +87,12 @@ class Follower:
 
     def _end(self, arrival: Arrival, run: Run | None) -> bool:
         now = self.clock.utc()
-        if run is not None and self._deserves_another(arrival, run):
+        runs = announcements.count_runs(self.ledger, arrival.id)
+        if run is not None and run.state_type == "CRASHED" and runs < CRASHED_LIMIT:
             logger.warning("arrival %s: run %s crashed, announcing again: %s", arrival.id, run.name, run.message)
+            pause = CRASHED_PAUSE * 2 ** max(0, runs - 1)
             reason = f"run {run.name} crashed: {run.message}"
-            return announcements.record_unannounced(self.ledger, arrival.id, now + CRASHED_PAUSE, reason)
+            return announcements.record_unannounced(self.ledger, arrival.id, now + pause, reason)
         table = None if run is None else self.api.table_artifact(ARTIFACT_KEY.format(arrival.id), run.id)
         outcome = outcome_of(run, table or [])
         if not announcements.record_outcome(self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now):
@@ -98,9 +101,6 @@ class Follower:
         self.failed.refresh(arrival.id)
         logger.info("arrival %s: %s%s", arrival.id, outcome.state, f": {outcome.reason}" if outcome.reason else "")
         return True
-
-    def _deserves_another(self, arrival: Arrival, run: Run) -> bool:
-        return run.state_type == "CRASHED" and announcements.count_runs(self.ledger, arrival.id) < CRASHED_LIMIT
 
 
 def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> Outcome:

@@ -107,6 +107,11 @@ class Installation:
             process.kill()
             process.wait()
 
+    def replay_failed(self) -> None:
+        """Have what failed tried again, as a person does."""
+        command = [sys.executable, "-m", "sensors", "replay", "--failed"]
+        subprocess.run(command, cwd=ROOT, env=self.environment, check=True, capture_output=True)
+
     # -- what is to be counted
 
     def ledger_rows(self, query: str) -> list[tuple[object, ...]]:

@@ -88,9 +88,17 @@ def torture(installation: Installation, kills: int, targets: dict[str, int], wri
     for writer in running:
         writer.stop()
 
+    replays = 0
+
     def all_loaded() -> bool:
+        """Tell whether all is done; what has failed, its runs killed too often, is tried again as a person would."""
+        nonlocal replays
         installation.keep_alive()
-        return installation.states() == {"loaded": dropped.files}
+        states = installation.states()
+        if states.keys() == {"loaded", "failed"} and sum(states.values()) == dropped.files:
+            replays += states["failed"]
+            installation.replay_failed()
+        return states == {"loaded": dropped.files}
 
     tortured_for = time.monotonic() - began
     until(all_loaded, SETTLED_WITHIN)
@@ -101,7 +109,7 @@ def torture(installation: Installation, kills: int, targets: dict[str, int], wri
     (arrivals,) = installation.ledger_rows("SELECT count(*), sum(attempt) FROM arrivals")[0:1] or [(0, 0)]
     print(
         f"\nseed {SEED}: {torturer.count} kills and stops in {tortured_for:.0f} s {dict(torturer.done)};"
-        f" {dropped.files} files, {len(dropped.numbers)} rows, {arrivals[0]} arrivals, {arrivals[1]} announcements,"
+        f" {dropped.files} files, {len(dropped.numbers)} rows, {arrivals[0]} arrivals, {arrivals[1]} announcements, {replays} files tried again by hand,"
         f" settled {time.monotonic() - began - tortured_for:.0f} s later;"
         f" rows missing {len(missing)}, twice {len(twice)}, unknown {len(unknown)}"
     )
