@@ -73,6 +73,11 @@ prefect *ARGS: setup
 test *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m pytest "$@"
 
+# Attack it for about half an hour: a long torture, 60,000 files, 10,000 files at once
+[group('development')]
+crashes *ARGS: (_install "requirements-dev.txt")
+    @exec {{ python }} -m pytest tests/crashes -m "crash" -s "$@"
+
 # Check style and types
 [group('development')]
 lint: (_install "requirements-dev.txt")

@@ -54,3 +54,12 @@ def read_books(settings: Settings) -> dict[str, Books]:
             for row in ledger.rows("SELECT inbox, state, count(*) AS files FROM files GROUP BY inbox, state"):
                 counts.setdefault(row["inbox"], {})[FileState(row["state"])] = row["files"]
     return {name: balance(states) for name, states in counts.items()}
+
+
+def read_skipped(settings: Settings) -> dict[str, int]:
+    """Return how many files each inbox has skipped as duplicates, where there are any. Raises LedgerError."""
+    if not settings.ledger_path.exists():
+        return {}
+    with Ledger(settings.ledger_path, read_only=True) as ledger:
+        rows = ledger.rows("SELECT inbox, count(*) AS files FROM files WHERE state = 'skipped' GROUP BY inbox")
+    return {row["inbox"]: row["files"] for row in rows}

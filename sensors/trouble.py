@@ -1,6 +1,6 @@
 """What the ledger knows that needs a person: files that were not loaded, and arrivals that get no run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sensors.ledger import Ledger
@@ -31,10 +31,12 @@ class StalledArrival:
 
 @dataclass(frozen=True)
 class Trouble:
-    """The latest bad files, the newest first, and every stalled arrival."""
+    """The latest bad files, the newest first, every stalled arrival, and every inbox that waits for overdue files."""
 
     files: tuple[BadFile, ...] = ()
     arrivals: tuple[StalledArrival, ...] = ()
+    overdue: dict[str, str] = field(default_factory=dict[str, str])
+    """The local time since when, by the inbox's name."""
 
 
 def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
@@ -49,8 +51,10 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
         arrivals = ledger.rows(
             "SELECT a.id, a.attempt, coalesce((SELECT failure FROM announcements n WHERE n.arrival_id = a.id"
             " AND failure IS NOT NULL ORDER BY n.attempt DESC LIMIT 1), a.reason, 'no receipt') AS reason"
-            " FROM arrivals a WHERE a.state IN ('staged', 'announced') AND a.attempt > 1 ORDER BY a.created_at"
+            " FROM arrivals a WHERE a.state IN ('staged', 'announced') AND a.attempt > a.given_up + 1"
+            " ORDER BY a.created_at"
         )
+        overdue = ledger.rows("SELECT inbox, overdue_since FROM expectations WHERE overdue_since IS NOT NULL")
     return Trouble(
         tuple(
             BadFile(
@@ -64,4 +68,8 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
             for row in files
         ),
         tuple(StalledArrival(row["id"], row["attempt"], row["reason"]) for row in arrivals),
+        {
+            row["inbox"]: f"{datetime.fromisoformat(row['overdue_since']).astimezone():%Y-%m-%d %H:%M %Z}"
+            for row in overdue
+        },
     )

@@ -60,6 +60,26 @@ def test_what_needs_a_person_comes_first_with_its_reason(tmp_path):
     ]
 
 
+def test_the_watch_the_duplicates_and_what_is_overdue_are_shown(tmp_path):
+    trouble = Trouble(overdue={"metrics": "2026-11-24 09:00 CET"})
+    watching, skipped = {"metrics": "polling (nfs4 tells nothing)"}, {"metrics": 2}
+    status = Status(Settings(state_dir=tmp_path), WELL, {"metrics": BOOKS}, trouble, watching, skipped)
+    lines = shown(status)
+    assert lines[0] == "! inbox metrics is overdue since 2026-11-24 09:00 CET"
+    assert "polling (nfs4 tells nothing)" in lines[-1]
+    assert "of these skipped" in lines[-2]
+    assert status.as_json()["watching"] == watching
+    assert status.as_json()["skipped"] == skipped
+
+
+def test_a_failed_file_comes_with_the_command_that_tries_it_again(tmp_path):
+    failed = BadFile("a.csv", "metrics", FileState.FAILED, "Cancelled", "metrics-1", datetime(2026, 11, 24, tzinfo=UTC))
+    status = Status(Settings(state_dir=tmp_path), WELL, {}, Trouble((failed,)))
+    assert status.needs_a_person() == [
+        "failed in inbox metrics: a.csv: Cancelled; `just retry metrics-1` tries it again"
+    ]
+
+
 def test_nothing_needs_a_person_when_all_is_well(tmp_path):
     status = Status(Settings(state_dir=tmp_path), WELL, {"metrics": Books(seen=1, loaded=1)})
     assert status.needs_a_person() == []

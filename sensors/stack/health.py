@@ -74,3 +74,13 @@ def _check_sensor(settings: Settings) -> Health:
         return Health(healthy=True)
     document: dict[str, Any] = answer.json()
     return Health(healthy=False, detail=str(document.get("detail") or f"/healthz says {answer.status_code}"))
+
+
+def read_watching(settings: Settings) -> dict[str, str]:
+    """Return how each inbox is watched, `events` or `polling` and why; nothing when the sensor does not answer."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{settings.sensor_port}/healthz", timeout=5.0, trust_env=False)
+        inboxes: dict[str, dict[str, str]] = answer.json()["inboxes"]
+    except (httpx.HTTPError, ValueError, LookupError):
+        return {}
+    return {name: f"{one['mode']} ({one['why']})" if one["why"] else one["mode"] for name, one in inboxes.items()}

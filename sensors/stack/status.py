@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sensors.books import Books, read_books
+from sensors.books import Books, read_books, read_skipped
 from sensors.inbox import InboxesError
 from sensors.ledger import LedgerError
+from sensors.ledger.states import FileState
 from sensors.settings import Settings
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
-from sensors.stack.health import NOT_RUNNING, Health, check
+from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
 from sensors.stack.services import Service, log_file
 from sensors.trouble import Trouble, read_trouble
 
@@ -28,6 +29,10 @@ class Status:
     services: dict[Service, Health]
     inboxes: dict[str, Books]
     trouble: Trouble = dataclasses.field(default_factory=Trouble)
+    watching: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """How each inbox is watched; empty while the sensor is down."""
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
+    """How many of the loaded files of an inbox were duplicates and therefore skipped."""
 
     @property
     def healthy(self) -> bool:
@@ -39,6 +44,8 @@ class Status:
         return {
             "healthy": self.healthy,
             "inboxes": {name: books.model_dump() for name, books in self.inboxes.items()},
+            "watching": self.watching,
+            "skipped": self.skipped,
             "services": {name.value: dataclasses.asdict(health) for name, health in self.services.items()},
             "page": self.settings.api_url.removesuffix("/api"),
             "state_dir": str(self.settings.state_dir),
@@ -46,7 +53,8 @@ class Status:
 
     def needs_a_person(self) -> list[str]:
         """Return what somebody should look at, in lines, the most urgent first."""
-        return [*self._broken_services(), *self._stalled_arrivals(), *self._bad_files()]
+        overdue = [f"inbox {name} is overdue since {at}" for name, at in self.trouble.overdue.items()]
+        return [*self._broken_services(), *overdue, *self._stalled_arrivals(), *self._bad_files()]
 
     def _broken_services(self) -> list[str]:
         if all(health.detail == NOT_RUNNING for health in self.services.values()):
@@ -65,7 +73,11 @@ class Status:
 
     def _bad_files(self) -> list[str]:
         """Return the latest files that were not loaded, each with its reason, and how many more there are."""
-        told = [f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}" for file in self.trouble.files]
+        told = [
+            f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}"
+            + (f"; `just retry {file.arrival_id}` tries it again" if file.state is FileState.FAILED else "")
+            for file in self.trouble.files
+        ]
         more = sum(books.rejected + books.failed for books in self.inboxes.values()) - len(told)
         failed = self.settings.failed_dir
         return [*told, f"and {more} files more; all of them are in {failed}"] if more > 0 else told
@@ -85,9 +97,11 @@ def read_status(settings: Settings) -> Status:
     """Look at a stack now, also at one that is down; raises StackError."""
     with ThreadPoolExecutor() as threads:
         looking = {service: threads.submit(check, settings, service) for service in Service}
+        watching = threads.submit(read_watching, settings)
         services = {service: health.result() for service, health in looking.items()}
     try:
-        return Status(settings, services, read_books(settings), read_trouble(settings))
+        books, skipped = read_books(settings), read_skipped(settings)
+        return Status(settings, services, books, read_trouble(settings), watching.result(), skipped)
     except (LedgerError, InboxesError) as error:
         raise StackError(*str(error).splitlines()) from error
 
@@ -102,6 +116,10 @@ def show(status: Status, console: Console) -> None:
     files = Table("inbox", box=None, pad_edge=False)
     for entry in Books.model_fields:
         files.add_column(entry.replace("_", " "), justify="right")
+    files.add_column("of these skipped" if status.skipped else "", justify="right")
+    files.add_column("watched by" if status.watching else "")
     for name, books in status.inboxes.items():
-        files.add_row(name, *(str(count) for count in books.model_dump().values()))
+        counts = [str(count) for count in books.model_dump().values()]
+        skipped = str(status.skipped[name]) if name in status.skipped else ""
+        files.add_row(name, *counts, skipped, Text(status.watching.get(name, "")))
     console.print(services, "", files)

@@ -109,8 +109,8 @@ def torture(installation: Installation, kills: int, targets: dict[str, int], wri
     (arrivals,) = installation.ledger_rows("SELECT count(*), sum(attempt) FROM arrivals")[0:1] or [(0, 0)]
     print(
         f"\nseed {SEED}: {torturer.count} kills and stops in {tortured_for:.0f} s {dict(torturer.done)};"
-        f" {dropped.files} files, {len(dropped.numbers)} rows, {arrivals[0]} arrivals, {arrivals[1]} announcements, {replays} files tried again by hand,"
-        f" settled {time.monotonic() - began - tortured_for:.0f} s later;"
+        f" {dropped.files} files, {len(dropped.numbers)} rows, {arrivals[0]} arrivals, {arrivals[1]} announcements,"
+        f" {replays} files tried again by hand, settled {time.monotonic() - began - tortured_for:.0f} s later;"
         f" rows missing {len(missing)}, twice {len(twice)}, unknown {len(unknown)}"
     )
     assert installation.states() == {"loaded": dropped.files}, [

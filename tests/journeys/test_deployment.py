@@ -39,7 +39,11 @@ def test_applying_the_automations_again_changes_nothing(stack: Stack):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "created" not in done.stdout
     assert stack.api.post("/automations/filter", json={}).json() == before
-    assert sorted(automation["name"] for automation in before) == ["alert-on-failure", "run-on-arrival"]
+    assert sorted(automation["name"] for automation in before) == [
+        "alert-on-failure",
+        "alert-on-inbox-trouble",
+        "run-on-arrival",
+    ]
 
 
 def test_nobody_gets_in_without_credentials(stack: Stack):
