@@ -68,10 +68,10 @@ apply: setup
 prefect *ARGS: setup
     @exec {{ python }} -m sensors client prefect "$@"
 
-# Run the tests, or those that ARGS name
+# Run the tests, or those that ARGS name, in two processes: the journeys wait more than they work
 [group('development')]
 test *ARGS: (_install "requirements-dev.txt")
-    @exec {{ python }} -m pytest "$@"
+    @exec {{ python }} -m pytest --numprocesses 2 --dist loadgroup "$@"
 
 # Attack it for about half an hour: a long torture, 60,000 files, 10,000 files at once
 [group('development')]

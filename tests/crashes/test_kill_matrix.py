@@ -15,7 +15,8 @@ from sensors.stack.services import Service
 from tests.crashes.installation import Installation, sensor_alone, until
 from tests.journeys.stack import ROOT, free_ports, wait_until
 
-POINTS = [
+SHORT = ["taken:2", "copy-in-place", "staged", "emitted", "ended"]
+LONG = [
     "scanned",
     "scanned:3",
     "seen",
@@ -23,16 +24,12 @@ POINTS = [
     "refused",
     "begun",
     "taken",
-    "taken:2",
     "copied",
-    "copy-in-place",
     "all-taken",
-    "staged",
     "intended",
-    "emitted",
     "receipt",
-    "ended",
 ]
+POINTS = [*SHORT, *(pytest.param(point, marks=pytest.mark.slow) for point in LONG)]
 PRUNING = "files-pruned"  # has a test of its own in tests/test_retention.py
 ROWS = 5
 
@@ -43,7 +40,7 @@ def test_every_kill_point_of_the_code_is_in_the_matrix():
         for file in (ROOT / "sensors").rglob("*.py")
         for found in re.findall(r'kill_point\("([a-z-]+)"\)', file.read_text())
     }
-    assert named == {point.partition(":")[0] for point in POINTS} | {PRUNING}
+    assert named == {point.partition(":")[0] for point in [*SHORT, *LONG]} | {PRUNING}
 
 
 @dataclass
@@ -87,12 +84,19 @@ class Victim:
 
 
 @pytest.fixture(scope="module")
-def victims(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Victim]]:
-    """Have a sensor killed at every point, all at the same time, and start each again."""
+def victims(
+    request: pytest.FixtureRequest, installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Victim]]:
+    """Have a sensor killed at every point that is to be tested, all at the same time, and start each again."""
     installation.start(Service.WORKER)
-    ports = free_ports(len(POINTS))
+    points = [
+        item.callspec.params["point"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
+    ]
     folder = tmp_path_factory.mktemp("victims")
-    victims = [Victim(point, folder / point.replace(":", "-"), port) for point, port in zip(POINTS, ports, strict=True)]
+    places = [(point, folder / point.replace(":", "-")) for point in points]
+    victims = [Victim(*place, port) for place, port in zip(places, free_ports(len(points)), strict=True)]
     try:
         for victim in victims:
             victim.drop()
