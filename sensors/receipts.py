@@ -36,9 +36,9 @@ EVENT_RESOURCE = "prefect.event."
 RUN_RESOURCE = "prefect.flow-run."
 
 
-def patience(attempt: int) -> timedelta:
-    """Return how long to wait for the receipt of the n-th announcement: twice as long each time."""
-    return min(FIRST_WAIT * 2 ** max(0, attempt - 1), LONGEST_WAIT)
+def patience(unanswered: int) -> timedelta:
+    """Return how long to wait for the receipt of the n-th announcement in a row: twice as long each time."""
+    return min(FIRST_WAIT * 2 ** max(0, unanswered - 1), LONGEST_WAIT)
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class ReceiptClerk:
         now = self.clock.utc()
         for arrival in arrivals.in_state(self.ledger, ArrivalState.ANNOUNCED):
             if is_overdue(arrival, now):
-                waited = patience(arrival.attempt - arrival.given_up)
+                waited = patience(arrival.unanswered)
                 told = f"no run {waited.seconds} s after announcement {arrival.attempt}"
-                is_stalled = arrival.attempt - arrival.given_up == STALLED_ATTEMPTS
+                is_stalled = arrival.unanswered == STALLED_ATTEMPTS
                 notice = stalled_notice(arrival, told, "it is announced again; see `just status`")
                 announcements.record_unannounced(self.ledger, arrival.id, now, told, notice if is_stalled else None)
                 logger.warning("arrival %s: no receipt after %d s, announcing again", arrival.id, waited.seconds)
@@ -134,9 +134,7 @@ def stalled_notice(arrival: Arrival, reason: str, what_next: str) -> Notice:
 
 def is_overdue(arrival: Arrival, now: datetime) -> bool:
     """Return whether an announced arrival has waited long enough for its receipt."""
-    return arrival.announced_at is not None and now - arrival.announced_at >= patience(
-        arrival.attempt - arrival.given_up
-    )
+    return arrival.announced_at is not None and now - arrival.announced_at >= patience(arrival.unanswered)
 
 
 def announced_event(event: Event) -> str:

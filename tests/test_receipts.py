@@ -44,6 +44,6 @@ def test_patience_grows_with_each_attempt_up_to_a_limit():
 
 
 def test_an_arrival_is_overdue_when_its_patience_has_run_out():
-    arrival = Arrival("a", "metrics", Path("/a"), ArrivalState.ANNOUNCED, 2, NOW, None, None)
+    arrival = Arrival("a", "metrics", Path("/a"), ArrivalState.ANNOUNCED, 7, NOW, None, None, unanswered=2)
     assert not is_overdue(arrival, NOW + 2 * FIRST_WAIT - timedelta(seconds=1))
     assert is_overdue(arrival, NOW + 2 * FIRST_WAIT)

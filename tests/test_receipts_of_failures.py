@@ -6,9 +6,9 @@ import pytest
 
 from sensors.failed import FailedFolder
 from sensors.ledger import announcements, arrivals, notices, replays
-from sensors.ledger.announcements import Announcement
+from sensors.ledger.announcements import Announcement, Receipt
 from sensors.prefect_api import PrefectApi
-from sensors.receipts import FAILED, FAILED_LIMIT, STALLED, STALLED_ATTEMPTS, ReceiptClerk, patience
+from sensors.receipts import FAILED, FAILED_LIMIT, FIRST_WAIT, STALLED, STALLED_ATTEMPTS, ReceiptClerk, patience
 from tests.api_answers import answering, executed_or_failed
 
 
@@ -125,3 +125,17 @@ def test_the_failure_of_an_earlier_announcement_does_not_touch_a_later_one(ledge
     fail(clerk, api, first)
     assert arrivals.get(ledger, arrival).state == "announced"
     assert hand_clock.now - arrivals.get(ledger, arrival).announced_at < timedelta(seconds=1)
+
+
+def test_patience_grows_with_announcements_that_led_to_no_run_and_not_with_runs_that_crashed(
+    ledger, clerk, hand_clock, arrival
+):
+    for attempt in range(1, 5):
+        made = announce(ledger, hand_clock, arrival)
+        announcements.record_receipt(ledger, Receipt(made.event_id, f"run-{attempt}", "run"), hand_clock.now)
+        announcements.record_unannounced(ledger, arrival, hand_clock.now, "its run crashed")
+    announce(ledger, hand_clock, arrival)
+    assert arrivals.get(ledger, arrival).unanswered == 1
+    hand_clock.turn(FIRST_WAIT.total_seconds())
+    clerk.step()
+    assert arrivals.get(ledger, arrival).state == "staged"

@@ -12,6 +12,11 @@ from sensors.ledger.database import Ledger, moment, stamp
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ArrivalState
 
+_COLUMNS = (
+    "*, attempt - max(given_up, coalesce((SELECT max(attempt) FROM announcements n"
+    " WHERE n.arrival_id = arrivals.id AND n.run_id IS NOT NULL), 0)) AS unanswered"
+)
+
 
 @dataclass(frozen=True)
 class Arrival:
@@ -31,6 +36,8 @@ class Arrival:
     """How many of its attempts belong to earlier tries, which a person has had tried again."""
     reload: tuple[str, ...] = ()
     """The files whose rows are to be replaced; `*` means all of them."""
+    unanswered: int = 0
+    """How many announcements in a row, the last ones, have led to no run."""
 
 
 @dataclass(frozen=True)
@@ -127,19 +134,19 @@ def finish_staging(
 
 def in_state(ledger: Ledger, state: ArrivalState) -> list[Arrival]:
     """Return the arrivals in a state, in the order in which they were taken."""
-    return _arrivals(ledger.rows("SELECT * FROM arrivals WHERE state = ? ORDER BY created_at, id", (state,)))
+    return _arrivals(ledger.rows(f"SELECT {_COLUMNS} FROM arrivals WHERE state = ? ORDER BY created_at, id", (state,)))
 
 
 def get(ledger: Ledger, arrival_id: str) -> Arrival | None:
     """Return one arrival, or None if there is none of that id."""
-    return next(iter(_arrivals(ledger.rows("SELECT * FROM arrivals WHERE id = ?", (arrival_id,)))), None)
+    return next(iter(_arrivals(ledger.rows(f"SELECT {_COLUMNS} FROM arrivals WHERE id = ?", (arrival_id,)))), None)
 
 
 def to_announce(ledger: Ledger, now: datetime) -> list[Arrival]:
     """Return the staged arrivals whose time to be announced has come, in the order in which they were taken."""
     return _arrivals(
         ledger.rows(
-            "SELECT * FROM arrivals WHERE state = 'staged' AND (announce_after IS NULL OR announce_after <= ?)"
+            f"SELECT {_COLUMNS} FROM arrivals WHERE state = 'staged' AND (announce_after IS NULL OR announce_after <= ?)"
             " ORDER BY created_at, id",
             (stamp(now),),
         )
@@ -157,7 +164,7 @@ def failed_since(ledger: Ledger, since: datetime, limit: int) -> list[Arrival]:
     """Return the arrivals that failed after a time and had a run, the latest first, at most `limit`."""
     return _arrivals(
         ledger.rows(
-            "SELECT * FROM arrivals WHERE state = 'failed' AND ended_at >= ? AND run_id IS NOT NULL"
+            f"SELECT {_COLUMNS} FROM arrivals WHERE state = 'failed' AND ended_at >= ? AND run_id IS NOT NULL"
             " ORDER BY ended_at DESC LIMIT ?",
             (stamp(since), limit),
         )
@@ -183,6 +190,7 @@ def _arrivals(rows: list[sqlite3.Row]) -> list[Arrival]:
             receipt_at=moment(row["receipt_at"]),
             is_duplicate=bool(row["is_duplicate"]),
             given_up=row["given_up"],
+            unanswered=row["unanswered"],
             reload=tuple(json.loads(row["reload"])) if row["reload"] else (),
         )
         for row in rows
