@@ -1,7 +1,7 @@
 """The sensor as a daemon: one loop takes files in, one deals with Prefect, and a port says how they are."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -70,7 +70,7 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...]):
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         clock = Clock()
-        prefect = Loop("prefect", PrefectSide(settings, clock).step, clock)
+        prefect = Loop("prefect", PrefectSide(settings, inboxes, clock).step, clock)
         watches = {inbox.name: _watch(inbox) for inbox in inboxes}
         # A loop for each inbox: a folder that cannot be read holds up no other.
         loops = [
@@ -118,10 +118,10 @@ def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, prefect: Loop, 
 class PrefectSide:
     """The loop's step that announces, looks up receipts and follows runs."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, inboxes: Sequence[Inbox], clock: Clock) -> None:
         self._ledger = Ledger(settings.ledger_path)
         api = PrefectApi(settings.prefect_url, settings.auth_string)
-        self._announcer = Announcer(self._ledger, api, clock)
+        self._announcer = Announcer(self._ledger, api, clock, {inbox.name: inbox.max_in_flight for inbox in inboxes})
         failed = FailedFolder(self._ledger, settings.failed_dir)
         self._failed = failed
         self._is_shown = False
