@@ -49,6 +49,12 @@ retry ARRIVAL: setup
 replay *OPTIONS: setup
     @exec {{ python }} -m sensors replay "$@"
 
+# Make a new ledger from the arrivals and what Prefect knows of them (--offline)
+[group('files')]
+[no-exit-message]
+rebuild *OPTIONS: setup
+    @exec {{ python }} -m sensors rebuild "$@"
+
 # Put the deployments of prefect.yaml on the running server
 [group('server')]
 [no-exit-message]

@@ -107,6 +107,27 @@ def replay(
             typer.echo(line)
 
 
+@app.command()
+def rebuild(
+    *,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no server; every arrival is announced again.")
+    ] = False,
+) -> None:
+    """Make a new ledger from the arrivals on the disk and what Prefect knows of them; the old one is put aside."""
+    from contextlib import nullcontext
+
+    from sensors.rebuild import rebuild as make_anew
+    from sensors.stack.configuration import checked_settings
+    from sensors.stack.server import server_at_hand
+    from sensors.stack.terminal import Terminal
+
+    settings = checked_settings()
+    with _told(), nullcontext(settings) if offline else server_at_hand(settings, Terminal()) as access:
+        for line in make_anew(access, offline=offline).lines():
+            typer.echo(line)
+
+
 @app.command(hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Run a Python module, such as prefect, that talks to this stack's server."""
@@ -118,13 +139,15 @@ def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()]
 @contextmanager
 def _told() -> Generator[None]:
     """Tell what goes wrong with the ledger as any other mistake."""
+    from sensors.inbox import InboxesError
     from sensors.ledger import LedgerError
+    from sensors.rebuild import RebuildError
     from sensors.replay import ReplayError
     from sensors.stack.errors import StackError
 
     try:
         yield
-    except (LedgerError, ReplayError) as error:
+    except (InboxesError, LedgerError, RebuildError, ReplayError) as error:
         raise StackError(*str(error).splitlines()) from error
 
 

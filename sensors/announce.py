@@ -2,7 +2,8 @@
 
 import logging
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sensors.clock import Clock
@@ -17,25 +18,36 @@ logger = logging.getLogger(__name__)
 EVENT = "inbox.arrival.ready"
 NO_ANSWER_PAUSE = timedelta(seconds=2)
 """How long to wait after the server did not confirm an event."""
+UNKNOWN_INBOX_LIMIT = 4
+"""How many arrivals Prefect may have at once of an inbox that is configured no more."""
 
 
 @dataclass(frozen=True)
 class Announcer:
-    """Announces the arrivals whose time has come."""
+    """Announces the arrivals whose time has come, of each inbox no more at once than it may have in flight.
+
+    Staging heeds that as well, but a replay, or a ledger that was rebuilt, may want thousands announced.
+    """
 
     ledger: Ledger
     api: PrefectApi
     clock: Clock
+    limits: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many that is, by the inbox's name."""
 
     def step(self) -> bool:
-        """Announce every arrival that is due; say whether there was one.
+        """Announce the arrivals that are due; say whether there was one.
 
         Raises NotReachedError while there is no server to announce to.
         """
-        due = arrivals.to_announce(self.ledger, self.clock.utc())
-        for arrival in due:
-            self._announce(arrival)
-        return bool(due)
+        in_flight = arrivals.count_with_prefect(self.ledger)
+        announced = False
+        for arrival in arrivals.to_announce(self.ledger, self.clock.utc()):
+            if in_flight[arrival.inbox] < self.limits.get(arrival.inbox, UNKNOWN_INBOX_LIMIT):
+                in_flight[arrival.inbox] += 1
+                self._announce(arrival)
+                announced = True
+        return announced
 
     def _announce(self, arrival: Arrival) -> None:
         now = self.clock.utc()

@@ -1,7 +1,7 @@
 """The sensor as a daemon: one loop takes files in, one deals with Prefect, and a port says how they are."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -16,7 +16,7 @@ from sensors.health import health_page
 from sensors.housekeeping import Housekeeping
 from sensors.inbox import Inbox, WatchChoice, read_inboxes
 from sensors.intake import Intake
-from sensors.ledger import Ledger, arrivals
+from sensors.ledger import Ledger, LedgerError, arrivals
 from sensors.ledger.states import ArrivalState
 from sensors.loop import Loop
 from sensors.lost_runs import LostRuns
@@ -47,14 +47,25 @@ def run(settings: Settings) -> None:
     lock = FileLock(f"{settings.ledger_path}.lock", blocking=False)
     try:
         with lock:
-            with Ledger(settings.ledger_path) as ledger:
-                ledger.check()  # says now, not in a loop, if it cannot be used
+            _check_ledger(settings)
             app = FastAPI(title="sensor", lifespan=_lifespan(settings, inboxes), openapi_url=None)
             uvicorn.run(app, host="127.0.0.1", port=settings.sensor_port, log_config=None, access_log=False)
     except Timeout as error:
         raise SensorRunningError(
-            f"another sensor works on {settings.state_dir}; stop it, or give this one another STATE_DIR"
+            f"another sensor, or `just rebuild`, works on {settings.state_dir}; "
+            "wait for it or stop it, or give this one another STATE_DIR"
         ) from error
+
+
+def _check_ledger(settings: Settings) -> None:
+    """Say now, not in a loop, if the ledger cannot be used. Raises LedgerError."""
+    if not settings.ledger_path.exists() and any(settings.arrivals_dir.glob("*/*")):
+        # A new one would know nothing of them, and they would never be announced.
+        raise LedgerError(
+            f"there are arrivals in {settings.arrivals_dir}, but there is no ledger; `just rebuild` makes one from them"
+        )
+    with Ledger(settings.ledger_path) as ledger:
+        ledger.check()
 
 
 def _log_to_standard_error() -> None:
@@ -70,7 +81,7 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...]):
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         clock = Clock()
-        prefect = Loop("prefect", PrefectSide(settings, clock).step, clock)
+        prefect = Loop("prefect", PrefectSide(settings, inboxes, clock).step, clock)
         watches = {inbox.name: _watch(inbox) for inbox in inboxes}
         # A loop for each inbox: a folder that cannot be read holds up no other.
         loops = [
@@ -118,10 +129,10 @@ def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, prefect: Loop, 
 class PrefectSide:
     """The loop's step that announces, looks up receipts and follows runs."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, inboxes: Sequence[Inbox], clock: Clock) -> None:
         self._ledger = Ledger(settings.ledger_path)
         api = PrefectApi(settings.prefect_url, settings.auth_string)
-        self._announcer = Announcer(self._ledger, api, clock)
+        self._announcer = Announcer(self._ledger, api, clock, {inbox.name: inbox.max_in_flight for inbox in inboxes})
         failed = FailedFolder(self._ledger, settings.failed_dir)
         self._failed = failed
         self._is_shown = False

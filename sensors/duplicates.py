@@ -2,12 +2,16 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
-from sensors.identity import identity_at
+from sensors.identity import Identity, identity_at
 from sensors.inbox import Duplicates, Inbox
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import WaitingFile
+
+_MARK = ".duplicates"
+"""Lies in the folder of an arrival of duplicates, hidden from the flow, for when the ledger is rebuilt from there."""
 
 
 def duplicates_among(ledger: Ledger, inbox: Inbox, batch: Sequence[WaitingFile]) -> dict[int, str]:
@@ -22,7 +26,7 @@ def duplicates_among(ledger: Ledger, inbox: Inbox, batch: Sequence[WaitingFile])
     first: dict[str, str] = {}
     digests: list[tuple[int, str]] = []
     for file in batch:
-        digest = _digest(file)
+        digest = digest_of(file.path, file.identity)
         if digest is None:
             continue
         digests.append((file.id, digest))
@@ -35,10 +39,26 @@ def duplicates_among(ledger: Ledger, inbox: Inbox, batch: Sequence[WaitingFile])
     return found
 
 
-def _digest(file: WaitingFile) -> str | None:
+def digest_of(path: Path, identity: Identity) -> str | None:
+    """Return the SHA-256 of a file, or None if it cannot be read or is not that file any more."""
     try:
-        with file.path.open("rb") as content:
+        with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return digest if identity_at(file.path) == file.identity else None
+        return digest if identity_at(path) == identity else None
     except OSError:
         return None
+
+
+def mark_duplicates(folder: Path) -> None:
+    """Mark an arrival's folder as one of duplicates, before the first of them is in it. Raises OSError."""
+    (folder / _MARK).touch()
+
+
+def unmark_duplicates(folder: Path) -> None:
+    """Remove the mark: the arrival is wanted after all, or is empty. Raises OSError."""
+    (folder / _MARK).unlink(missing_ok=True)
+
+
+def is_marked_as_duplicates(folder: Path) -> bool:
+    """Tell whether an arrival's files were kept as duplicates, never to be announced."""
+    return (folder / _MARK).exists()

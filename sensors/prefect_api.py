@@ -17,6 +17,8 @@ PAGE = 50
 """How many events are asked for at a time; Prefect's own page size for events."""
 RUNS_PAGE = 200
 """How many runs are asked for at a time; the most that Prefect's API returns."""
+REPORTS_PAGE = 20
+"""How many runs' tables are asked for at a time; a table has a row for each of up to 10,000 files."""
 
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -54,6 +56,17 @@ class Run:
     ended: bool
     since: datetime = LONG_AGO
     """When it came into this state."""
+    arrival_id: str | None = None
+    """The arrival that it was started for."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The table artifact that a run left: which run, and the table's rows."""
+
+    run_id: str
+    table: list[dict[str, Any]]
+    created_at: datetime
 
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
@@ -67,7 +80,10 @@ class PrefectApi:
         """When the server was last asked and did not answer."""
         user, _, password = (auth_string or "").partition(":")
         self._client = httpx.Client(
-            base_url=url.rstrip("/"), timeout=TIMEOUT, auth=(user, password) if auth_string else None
+            base_url=url.rstrip("/"),
+            timeout=TIMEOUT,
+            auth=(user, password) if auth_string else None,
+            mounts={"all://127.0.0.1": None},  # a proxy of the user's cannot reach this machine's loopback
         )
 
     def emit(self, events: Sequence[Event]) -> None:
@@ -124,6 +140,33 @@ class PrefectApi:
                 found[run["id"]] = _run(run)
         return found
 
+    def runs_of_arrivals(self, *, unless: Collection[str]) -> list[Run]:
+        """Return every run that was started for an arrival, `unless` in a state of these types. Raises ApiError."""
+        found: list[Run] = []
+        offset = 0
+        while True:
+            body = {
+                "flow_runs": {"state": {"type": {"not_any_": list(unless)}}},
+                "sort": "ID_DESC",
+                "limit": RUNS_PAGE,
+                "offset": offset,
+            }
+            page = [_run(run) for run in self._post("/flow_runs/filter", body)]
+            found += [run for run in page if run.arrival_id]
+            offset += len(page)
+            if len(page) < RUNS_PAGE:
+                return found
+
+    def latest_reports(self, keys: Sequence[str]) -> dict[str, Report]:
+        """Return the latest table artifact under each of these keys that has one. Raises ApiError."""
+        found: dict[str, Report] = {}
+        for start in range(0, len(keys), REPORTS_PAGE):
+            wanted = {"key": {"any_": list(keys[start : start + REPORTS_PAGE])}, "type": {"any_": ["table"]}}
+            for one in self._post("/artifacts/latest/filter", {"artifacts": wanted, "limit": REPORTS_PAGE}):
+                created = datetime.fromisoformat(one["created"])
+                found[one["key"]] = Report(one["flow_run_id"] or "", _table(one["data"]), created)
+        return found
+
     def table_artifact(self, key: str, run_id: str) -> list[dict[str, Any]] | None:
         """Return the rows of the table artifact that a run left under a key, or None. Raises ApiError."""
         answer = self._post(
@@ -177,6 +220,7 @@ def _event(found: dict[str, Any]) -> Event:
 
 def _run(found: dict[str, Any]) -> Run:
     state: dict[str, Any] = found.get("state") or {}
+    parameters: dict[str, Any] = found.get("parameters") or {}
     return Run(
         id=found["id"],
         name=found["name"],
@@ -185,6 +229,7 @@ def _run(found: dict[str, Any]) -> Run:
         message=state.get("message") or "",
         ended=found.get("state_type") in ENDED,
         since=datetime.fromisoformat(state["timestamp"]) if state else LONG_AGO,
+        arrival_id=parameters.get("arrival_id"),
     )
 
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sensors.admission import readable
-from sensors.ledger import Ledger, replays
+from sensors.duplicates import unmark_duplicates
+from sensors.ledger import Ledger, arrivals, replays
 from sensors.ledger.replays import ENDED, Replayable
 from sensors.ledger.states import ArrivalState
 from sensors.settings import Settings
@@ -36,7 +37,7 @@ def retry(settings: Settings, arrival_id: str) -> list[str]:
         found = replays.by_id(ledger, arrival_id)
         if found is None:
             raise ReplayError(f"there is no arrival {readable(arrival_id)}; `just status` names those that failed")
-        if not replays.record_replayed(ledger, arrival_id, ()):
+        if not _again(ledger, found, ()):
             raise ReplayError(f"arrival {arrival_id} is {found.state}: it is under way, there is nothing to try again")
         return [f"arrival {arrival_id} ({_files(found.files)}) is announced again; it was {found.state}"]
 
@@ -52,7 +53,7 @@ def replay(settings: Settings, selection: Selection, *, reload: bool = False) ->
     with Ledger(_existing(settings)) as ledger:
         chosen = _chosen(ledger, selection)
         ended = [one for one in chosen if one.state in ENDED]
-        again = [one for one in ended if replays.record_replayed(ledger, one.id, replaced)]
+        again = [one for one in ended if _again(ledger, one, replaced)]
     if not chosen:
         raise ReplayError(f"no arrival was found{_said(selection)}")
     under_way = len(chosen) - len(again)
@@ -61,6 +62,15 @@ def replay(settings: Settings, selection: Selection, *, reload: bool = False) ->
     if under_way:
         lines.append(f"{under_way} {'is' if under_way == 1 else 'are'} under way and left alone")
     return [*lines, f"{len(again)} of {len(chosen)} arrivals are announced again; {what}"]
+
+
+def _again(ledger: Ledger, chosen: Replayable, reload: Sequence[str]) -> bool:
+    """Have one arrival announced again; False when it is under way. Duplicates are wanted from now on."""
+    again = replays.record_replayed(ledger, chosen.id, reload)
+    arrival = arrivals.get(ledger, chosen.id)
+    if again and chosen.state is ArrivalState.SKIPPED and arrival is not None:
+        unmark_duplicates(arrival.folder)
+    return again
 
 
 def _chosen(ledger: Ledger, selection: Selection) -> list[Replayable]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sensors.clock import Clock
-from sensors.duplicates import duplicates_among
+from sensors.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
 from sensors.identity import Identity
 from sensors.inbox import Duplicates, Inbox
 from sensors.killpoint import kill_point
@@ -94,6 +94,9 @@ class Stager:
     def _stage(self, inbox: Inbox, arrival: Arrival, taken: Taken) -> None:
         files = arrivals.files_to_stage(self.ledger, arrival.id)
         arrival.folder.mkdir(parents=True, exist_ok=True)
+        if arrival.is_duplicate:
+            mark_duplicates(arrival.folder)
+            sync_folder(arrival.folder)
         moves: dict[Move, list[ArrivalFile]] = {move: [] for move in Move}
         for file in files:
             moves[self._move(inbox, arrival, file)].append(file)
@@ -109,8 +112,8 @@ class Stager:
             now=self.clock.utc(),
         )
         kill_point("staged")
-        if not moves[Move.STAGED] and not any(arrival.folder.iterdir()):
-            arrival.folder.rmdir()
+        if not moves[Move.STAGED]:
+            _remove_if_empty(arrival.folder)
         taken.moved += [file.name for move in (Move.STAGED, Move.GONE) for file in moves[move]]
         taken.returned += [file.name for file in moves[Move.CHANGED]]
         logger.info(
@@ -133,6 +136,15 @@ class Stager:
                 self._told.add((file.path, error.errno))
                 logger.warning("arrival %s: %s cannot be taken, it waits: %s", arrival.id, file.name, error)
             return Move.CHANGED
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove an arrival's folder that no file has reached."""
+    if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        return
+    unmark_duplicates(folder)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _sync(folder: Path, files: Sequence[ArrivalFile]) -> None:

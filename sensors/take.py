@@ -9,6 +9,7 @@ was dropped, and never in two of these places.
 import errno
 import logging
 import os
+import re
 import secrets
 import shutil
 from enum import StrEnum
@@ -22,6 +23,10 @@ from sensors.rename import rename_without_replacing
 from sensors.settle import Writer
 
 logger = logging.getLogger(__name__)
+
+_WHEN_BYTES = len("20261124-140509-3f9a1c")
+"""The end of an arrival's id, which is all of it that a claim's name has room for."""
+_CLAIM = re.compile(r"\.taking-(?P<when>\d{8}-\d{6}-[0-9a-f]{6})-\d+-(?P<name>.+)", re.DOTALL)
 
 
 class Move(StrEnum):
@@ -39,7 +44,7 @@ def take(file: ArrivalFile, folder: Path, done_file: str | None = None) -> Move:
     OSError when the file system refuses; the file is then where it was, or claimed.
     """
     target = folder / file.name
-    claim = file.path.with_name(f".taking-{folder.name}-{file.id}")
+    claim = file.path.with_name(claim_name(file, folder.name))
     if "/" in file.name:
         target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):
@@ -53,6 +58,24 @@ def take(file: ArrivalFile, folder: Path, done_file: str | None = None) -> Move:
     if move is Move.STAGED and done_file:
         file.path.with_name(file.path.name + done_file).unlink(missing_ok=True)
     return move
+
+
+def claim_name(file: ArrivalFile, arrival_id: str) -> str:
+    """Return the hidden name under which a file is claimed, from which `claimed_name` tells what it was.
+
+    It has at most 251 bytes, with the longest name that is admitted and the largest id that SQLite gives.
+    """
+    return f".taking-{arrival_id[-_WHEN_BYTES:]}-{file.id}-{file.path.name}"
+
+
+def claimed_name(claim: str) -> tuple[str, str] | None:
+    """Return the end of the arrival's id and the file's own name that a claim's name tells; None if it is no claim.
+
+    >>> claimed_name(".taking-20261124-140509-3f9a1c-7-orders.csv")
+    ('20261124-140509-3f9a1c', 'orders.csv')
+    """
+    match = _CLAIM.fullmatch(claim)
+    return (match["when"], match["name"]) if match else None
 
 
 def _begin(file: ArrivalFile, claim: Path, target: Path) -> Move:
@@ -94,7 +117,7 @@ def _confirm(file: ArrivalFile, target: Path) -> Move:
     """
     if is_untouched(file.identity, target):
         return Move.STAGED
-    _put_back(target, file.path)
+    put_back(target, file.path)
     return Move.CHANGED
 
 
@@ -117,7 +140,7 @@ def _copy(file: ArrivalFile, claim: Path, target: Path) -> Move:
             _sync(part)
         if not is_untouched(file.identity, claim):
             part.unlink(missing_ok=True)
-            _put_back(claim, file.path)
+            put_back(claim, file.path)
             return Move.CHANGED
         kill_point("copied")
         part.rename(target)
@@ -130,7 +153,7 @@ def _copy(file: ArrivalFile, claim: Path, target: Path) -> Move:
     return Move.STAGED
 
 
-def _put_back(moved: Path, dropped: Path) -> None:
+def put_back(moved: Path, dropped: Path) -> Path:
     """Return a file to where it was dropped; under a name next to it if somebody has put another one there."""
     dropped.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -139,6 +162,8 @@ def _put_back(moved: Path, dropped: Path) -> None:
         beside = dropped.with_name(f"{dropped.stem[:150]}.{secrets.token_hex(4)}{dropped.suffix[:30]}")
         logger.warning("%s was replaced while it was being taken; the first one is now %s", dropped, beside.name)
         rename_without_replacing(moved, beside)
+        return beside
+    return dropped
 
 
 def _sync(path: Path, flags: int = os.O_RDONLY) -> None:

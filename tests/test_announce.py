@@ -8,6 +8,7 @@ from sensors.announce import Announcer
 from sensors.ledger import announcements, arrivals
 from sensors.ledger.states import ArrivalState
 from sensors.prefect_api import NotReachedError, PrefectApi
+from tests.receiver import receiving
 
 
 @pytest.fixture
@@ -31,3 +32,25 @@ def test_without_a_server_an_arrival_stays_staged_and_no_attempt_is_counted(ledg
     (arrival,) = arrivals.in_state(ledger, ArrivalState.STAGED)
     assert arrival.attempt == 0
     assert announcements.awaiting_receipt(ledger) == []
+
+
+def test_prefect_never_has_more_arrivals_of_an_inbox_than_it_may_have_in_flight(ledger, hand_clock):
+    for n in range(20):
+        ledger.change(
+            "INSERT INTO arrivals (id, inbox, folder, state, created_at) VALUES (?, ?, '/arrivals/1', 'staged', ?)",
+            (f"a-{n}", ("busy", "calm")[n >= 18], f"{n:02}"),
+        )
+    with receiving() as server, PrefectApi(server.page("/api"), None) as api:
+        announcer = Announcer(ledger, api, hand_clock.clock, {"busy": 3, "calm": 5})
+        assert announcer.step()
+        assert [one.id for one in arrivals.in_state(ledger, ArrivalState.ANNOUNCED)] == [
+            "a-0",
+            "a-1",
+            "a-2",
+            "a-18",
+            "a-19",
+        ]
+        assert not announcer.step()
+        announcements.record_outcome(ledger, "a-1", ArrivalState.LOADED, (), None, hand_clock.now)
+        assert announcer.step()
+        assert [body[0]["payload"]["arrival_id"] for _, body in server.posts][-1] == "a-3"

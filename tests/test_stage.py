@@ -33,6 +33,11 @@ def settled(ledger, inbox, clock: Clock, **contents: str) -> None:
     assert files.record_settled(ledger, found, clock.utc()) == len(found)
 
 
+def found(inbox, name: str) -> Dropped:
+    path = inbox.path / f"{name}.csv"
+    return Dropped(path, path.name, identity_at(path))
+
+
 def state(ledger, name: str) -> FileState:
     return journey_of(ledger, f"{name}.csv").state
 
@@ -140,3 +145,18 @@ def test_staging_that_a_crash_interrupted_is_finished(stager, ledger, inbox, han
     assert staged_contents(tmp_path) == {"one.csv": "1", "two.csv": "2"}
     assert list(inbox.path.iterdir()) == []
     assert [one.id for one in arrivals.to_announce(ledger, hand_clock.now)] == [arrival.id]
+
+
+def test_duplicates_that_changed_meanwhile_leave_no_marked_folder_behind(stager, ledger, inbox, hand_clock, tmp_path):
+    inbox = inbox.model_copy(update={"duplicates": "skip"})
+    settled(ledger, inbox, hand_clock.clock, one="1")
+    assert stager.step(inbox)
+    settled(ledger, inbox, hand_clock.clock, again="1")
+    with (inbox.path / "again.csv").open("a"):
+        stager.step(inbox)
+    assert len(list((tmp_path / "arrivals").glob("*/*"))) == 1
+    stager.step(inbox)
+    assert files.record_settled(ledger, [found(inbox, "again")], hand_clock.now) == 1
+    assert stager.step(inbox)
+    (marked,) = (tmp_path / "arrivals").glob("*/*/.duplicates")
+    assert (marked.parent / "again.csv").read_text() == "1"

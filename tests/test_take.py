@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from sensors import take as taking
-from sensors.identity import identity_at
+from sensors.identity import Identity, identity_at
 from sensors.ledger.arrivals import ArrivalFile
-from sensors.take import Move, take
+from sensors.take import Move, claim_name, claimed_name, take
 
 
 @pytest.fixture
@@ -106,6 +106,15 @@ def test_a_copy_that_a_crash_interrupted_is_finished(folder, elsewhere, monkeypa
     monkeypatch.undo()
     assert take(file, folder) is Move.STAGED
     assert everywhere(folder, elsewhere) == {"a.csv": "rows"}
+
+
+def test_a_claim_tells_the_files_name_and_fits_into_255_bytes():
+    name = "ü" * 98 + ".csv"  # 200 bytes, the longest that is admitted
+    arrival_id = f"{'i' * 40}-20261124-140509-3f9a1c"
+    claim = claim_name(ArrivalFile(2**63 - 1, Path("/inbox") / name, name, Identity(1, 1, 1, 1)), arrival_id)
+    assert len(claim.encode()) <= 255
+    assert claimed_name(claim) == ("20261124-140509-3f9a1c", name)
+    assert claimed_name(".orders.csv.part") is None
 
 
 def test_a_copy_for_which_there_is_no_room_leaves_the_file_claimed_and_can_be_repeated(folder, elsewhere, monkeypatch):

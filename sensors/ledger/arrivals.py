@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -158,6 +159,14 @@ def count_unfinished(ledger: Ledger, inbox: str) -> int:
     return ledger.rows(
         "SELECT count(*) FROM arrivals WHERE inbox = ? AND state NOT IN ('loaded', 'failed', 'skipped')", (inbox,)
     )[0][0]
+
+
+def count_with_prefect(ledger: Ledger) -> Counter[str]:
+    """Return how many arrivals of each inbox are announced or running."""
+    rows = ledger.rows(
+        "SELECT inbox, count(*) AS found FROM arrivals WHERE state IN ('announced', 'running') GROUP BY inbox"
+    )
+    return Counter({row["inbox"]: row["found"] for row in rows})
 
 
 def failed_since(ledger: Ledger, since: datetime, limit: int) -> list[Arrival]:

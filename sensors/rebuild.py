@@ -1,0 +1,176 @@
+"""Rebuilding the ledger from the arrivals on the disk and from what Prefect knows of them."""
+
+import sqlite3
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sensors.claims import give_back_claims
+from sensors.duplicates import digest_of, is_marked_as_duplicates
+from sensors.failed import FailedFolder
+from sensors.fate import Fate, read_fates
+from sensors.inbox import Duplicates, Inbox, read_inboxes
+from sensors.ledger import Ledger, announcements, rebuilding
+from sensors.ledger.arrivals import Arrival
+from sensors.ledger.files import Dropped
+from sensors.ledger.states import ArrivalState
+from sensors.prefect_api import ApiError, PrefectApi
+from sensors.rename import rename_without_replacing
+from sensors.settings import Settings
+from sensors.stored import Stored, stored_arrivals
+from sensors.take import sync_folder
+
+LOCK_SECONDS = 3.0
+"""A sensor that fails over its ledger again and again holds the lock for a moment each time."""
+
+
+class RebuildError(Exception):
+    """The ledger was not rebuilt; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuilt ledger holds, by state, and what else was done."""
+
+    path: Path
+    arrivals: Mapping[str, int]
+    files: Mapping[str, int]
+    aside: Path | None
+    given_back: Sequence[Path]
+
+    def lines(self) -> list[str]:
+        """Return it for a person, with what comes next."""
+        again = self.arrivals.get(ArrivalState.STAGED, 0)
+        return [
+            f"the ledger {self.path} is rebuilt",
+            f"  arrivals: {_counted(self.arrivals)}",
+            f"  files:    {_counted(self.files)}",
+            *(f"  {path} was being taken; it is back and is taken again" for path in self.given_back),
+            *([f"  {again} of the arrivals will be announced again; what is loaded is skipped"] if again else []),
+            f"the old ledger is {self.aside}; nothing needs it any more" if self.aside else "there was no old ledger",
+            "next: `just up`; if that runs already and has given the sensor up, stop it (Ctrl-C) first",
+        ]
+
+
+def rebuild(settings: Settings, *, offline: bool = False) -> Rebuilt:
+    """Make a new ledger and put the old one aside; with `offline` no server is asked, and all is announced again.
+
+    Whatever kills it leaves the old ledger, none or the new one, and it can be repeated. Raises RebuildError,
+    InboxesError.
+    """
+    inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        with _no_sensor(settings):
+            return _rebuild(settings, inboxes, offline=offline)
+    except (OSError, sqlite3.Error) as error:
+        raise RebuildError(f"the ledger was not rebuilt: {error}; put that right and run it again") from error
+
+
+@contextmanager
+def _no_sensor(settings: Settings) -> Generator[None]:
+    """Keep every sensor away from the state folder."""
+    try:
+        held = FileLock(f"{settings.ledger_path}.lock", timeout=LOCK_SECONDS).acquire()
+    except Timeout as error:
+        raise RebuildError(
+            f"a sensor works on {settings.state_dir}, so its ledger is left alone; stop `just up` and run this again"
+        ) from error
+    with held:
+        yield
+
+
+def _rebuild(settings: Settings, inboxes: Sequence[Inbox], *, offline: bool) -> Rebuilt:
+    found = stored_arrivals(settings.arrivals_dir)
+    fates = {} if offline else _ask(settings, [stored.id for stored in found])
+    given_back = give_back_claims(inboxes, settings.arrivals_dir)
+    new = settings.ledger_path.with_name(f"{settings.ledger_path.name}.rebuilding")
+    for leftover in rebuilding.files_of_ledger(new):
+        leftover.unlink(missing_ok=True)
+    with Ledger(new) as ledger:
+        rebuilding.hurry(ledger)
+        writer = _Writer(ledger, {inbox.name: inbox for inbox in inboxes}, settings.inbox_dir)
+        failed = FailedFolder(ledger, settings.failed_dir)
+        for stored in found:
+            writer.write(stored, fates.get(stored.id))
+            failed.refresh(stored.id)
+        rebuilding.finish(ledger)
+        arrivals, files = rebuilding.counts(ledger, "arrivals"), rebuilding.counts(ledger, "files")
+    aside = put_aside(settings.ledger_path, datetime.now(UTC))
+    rename_without_replacing(new, settings.ledger_path)
+    sync_folder(settings.state_dir)
+    return Rebuilt(settings.ledger_path, arrivals, files, aside, given_back)
+
+
+def _ask(settings: Settings, arrival_ids: Sequence[str]) -> dict[str, Fate]:
+    try:
+        with PrefectApi(settings.prefect_url, settings.auth_string) as api:
+            return read_fates(api, arrival_ids)
+    except ApiError as error:
+        raise RebuildError(
+            f"the ledger was left as it is, because Prefect cannot be asked what became of the arrivals: {error}\n"
+            "`just rebuild --offline` asks nobody and has all of them announced again; what is loaded is skipped then"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes stored arrivals into a new ledger."""
+
+    ledger: Ledger
+    inboxes: Mapping[str, Inbox]
+    inbox_dir: Path
+
+    def write(self, stored: Stored, fate: Fate | None) -> None:
+        inbox = self.inboxes.get(stored.inbox)
+        folder = inbox.path if inbox else self.inbox_dir / stored.inbox
+        files = [Dropped(folder / file.name, file.name, file.identity) for file in stored.files]
+        arrival = _arrival(stored, fate)
+        rebuilding.record_found(self.ledger, arrival, fate.run.name if fate else None, files, stored.taken_at)
+        if inbox and inbox.duplicates is not Duplicates.LOAD:
+            digests = {file.name: digest_of(stored.folder / file.name, file.identity) for file in files}
+            known = {name: digest for name, digest in digests.items() if digest}
+            rebuilding.record_digests(self.ledger, stored.id, known)
+        if fate and fate.outcome:
+            outcome, ended_at = fate.outcome, fate.run.since
+            announcements.record_outcome(self.ledger, stored.id, outcome.state, outcome.files, outcome.reason, ended_at)
+
+
+def _arrival(stored: Stored, fate: Fate | None) -> Arrival:
+    """Return an arrival as it is before its outcome is known: running, of duplicates, or to be announced."""
+    is_duplicate = fate is None and is_marked_as_duplicates(stored.folder)
+    state = ArrivalState.RUNNING if fate else ArrivalState.SKIPPED if is_duplicate else ArrivalState.STAGED
+    run_id = fate.run.id if fate else None
+    attempt = 1 if fate else 0
+    return Arrival(stored.id, stored.inbox, stored.folder, state, attempt, None, run_id, None, is_duplicate)
+
+
+def put_aside(ledger_path: Path, now: datetime) -> Path | None:
+    """Rename a ledger's files to `ledger.db.broken-<time>`, never over others; None if there was no ledger.
+
+    The database goes first: without its -wal it would be taken for a whole one, of an earlier state.
+    """
+    aside = _free_name(ledger_path, now)
+    moved = [
+        (file, kept)
+        for file, kept in zip(rebuilding.files_of_ledger(ledger_path), rebuilding.files_of_ledger(aside), strict=True)
+        if file.exists()
+    ]
+    for file, kept in moved:
+        rename_without_replacing(file, kept)
+    sync_folder(ledger_path.parent)
+    return aside if moved else None
+
+
+def _free_name(ledger_path: Path, now: datetime) -> Path:
+    aside = ledger_path.with_name(f"{ledger_path.name}.broken-{now:%Y%m%d-%H%M%S}")
+    taken = any(file.exists() for file in rebuilding.files_of_ledger(aside))
+    return _free_name(ledger_path, now + timedelta(seconds=1)) if taken else aside
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {state}" for state, count in counts.items()) or "none"

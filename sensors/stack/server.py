@@ -1,0 +1,73 @@
+"""The server by itself, for a command that has to ask it something while the stack is down."""
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from sensors.settings import Settings, env_file
+from sensors.stack import marking
+from sensors.stack.credentials import ensure_credentials
+from sensors.stack.environment import stack_environment, surrounding
+from sensors.stack.errors import StackError
+from sensors.stack.health import check
+from sensors.stack.ports import taken_by
+from sensors.stack.services import Service, log_file, programs
+from sensors.stack.state_folder import hold_state_folder
+from sensors.stack.stopping import take_down
+from sensors.stack.supervision import Supervisor
+from sensors.stack.terminal import Terminal, tail
+
+HEALTHY_SECONDS = 180.0
+
+
+@contextmanager
+def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings]:
+    """Have Prefect's server answer inside: the one that runs, or one of our own as long as the stack is down.
+
+    Gives the settings with the server's credentials. Raises StackError when it cannot be started.
+    """
+    if settings.prefect_api_url or check(settings, Service.SERVER).healthy:
+        yield settings
+        return
+    try:
+        held = hold_state_folder(settings)
+    except StackError:  # a stack has it, which starts, stops or has lost its server: whoever asks says what it is
+        yield settings
+        return
+    with held:
+        marking.sweep(settings.state_dir, grace_seconds=3)
+        if listener := taken_by(settings.api_port):
+            raise StackError(f"API_PORT {settings.api_port} is taken by {listener}; stop it or set another port")
+        access = ensure_credentials(settings, env_file())
+        for notice in access.notices:
+            terminal.say(notice, "bold yellow")
+        with _started(access.settings, terminal):
+            yield access.settings
+
+
+@contextmanager
+def _started(settings: Settings, terminal: Terminal) -> Generator[None]:
+    server = [program for program in programs(settings) if program.service is Service.SERVER]
+    environment = stack_environment(settings, surrounding())
+    with Supervisor(settings, server, environment, lambda incident: terminal.say(incident.message)) as supervisor:
+        try:
+            terminal.say("the stack is down; its server is started for as long as it is needed")
+            supervisor.wait_until_it_answers()
+            supervisor.start(Service.SERVER)
+            _wait(settings, terminal, supervisor)
+            yield
+        finally:
+            take_down(settings, supervisor)
+
+
+def _wait(settings: Settings, terminal: Terminal, supervisor: Supervisor) -> None:
+    log = log_file(settings, Service.SERVER)
+    deadline = terminal.seconds + HEALTHY_SECONDS
+    with terminal.waiting("waiting for the server"):
+        while not (health := check(settings, Service.SERVER)).healthy:
+            if supervisor.given_up(Service.SERVER) or not supervisor.alive or terminal.seconds > deadline:
+                raise StackError(
+                    f"the server does not come up: {health.detail}; last lines of {log}:",
+                    *(f"    {line}" for line in tail(log)),
+                )
+            time.sleep(0.2)

@@ -1,0 +1,97 @@
+"""A real HTTP server on the loopback that answers as Prefect's API does about runs and artifacts."""
+
+import json
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+PAGE = 200
+
+
+@dataclass
+class PrefectServer:
+    """What the server knows: runs and the latest artifacts, both as the API gives them."""
+
+    port: int = 0
+    status: int = 200
+    runs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    artifacts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    asked: list[str] = field(default_factory=list[str])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api"
+
+    def run(self, run_id: str, state_type: str, arrival_id: str | None = None, message: str = "") -> None:
+        """Add a run, started for an arrival or, as by the schedule, for none."""
+        self.runs.append(
+            {
+                "id": run_id,
+                "name": f"run-{run_id}",
+                "state_name": state_type.capitalize(),
+                "state_type": state_type,
+                "state": {"message": message, "timestamp": "2026-11-24T09:30:00Z"},
+                "parameters": {"arrival_id": arrival_id} if arrival_id else {},
+            }
+        )
+
+    def report(self, arrival_id: str, run_id: str, **outcomes: str) -> None:
+        """Add the table that a run left of an arrival: an outcome for each file, whose name ends with `.csv`."""
+        table = [
+            {"file": f"{name}.csv", "outcome": outcome, "rows": 3 * (outcome != "rejected"), "reason": ""}
+            | ({"reason": "line 3: surplus"} if outcome == "rejected" else {})
+            for name, outcome in outcomes.items()
+        ]
+        found = {"key": f"arrival-{arrival_id}", "flow_run_id": run_id, "type": "table", "data": json.dumps(table)}
+        self.artifacts.append({**found, "created": "2026-11-24T09:29:59Z"})
+
+    def answer(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what the API would return for a filter."""
+        self.asked.append(path)
+        limit, offset = body["limit"], body.get("offset", 0)
+        assert limit <= PAGE, "Prefect refuses more"
+        if path == "/api/flow_runs/filter":
+            found = [run for run in self.runs if _matches(run, body["flow_runs"])]
+        else:
+            assert path == "/api/artifacts/latest/filter"
+            found = [one for one in self.artifacts if one["key"] in body["artifacts"]["key"]["any_"]]
+        return found[offset : offset + limit]
+
+
+def _matches(run: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    ids = wanted.get("id", {}).get("any_")
+    unless = wanted.get("state", {}).get("type", {}).get("not_any_", [])
+    return (ids is None or run["id"] in ids) and run["state_type"] not in unless
+
+
+@contextmanager
+def prefect_answering() -> Generator[PrefectServer, None, None]:
+    """Answer for the length of a block."""
+    prefect = PrefectServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = json.dumps(prefect.answer(self.path, body)).encode()
+            self.send_response(prefect.status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    prefect.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield prefect
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
