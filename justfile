@@ -74,7 +74,7 @@ apply: setup
 prefect *ARGS: setup
     @exec {{ python }} -m sensors client prefect "$@"
 
-# Run the tests, or those that ARGS name, in two processes: the journeys wait more than they work
+# Run the tests, or those that ARGS name
 [group('development')]
 test *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m pytest --numprocesses 2 --dist loadgroup "$@"

@@ -21,6 +21,15 @@ def _hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have tests that share a server run in one process: all journeys, all crash tests, and else each module."""
+    for item in items:
+        folder = item.path.parent
+        shared = item.path if folder == Path(__file__).parent else folder
+        item.add_marker(pytest.mark.xdist_group(shared.name))
+
+
 @dataclass
 class HandClock:
     """A clock that stands still until it is turned."""

@@ -17,7 +17,8 @@ def told(folder: Path) -> list[str]:
 def test_the_automations_of_this_project_are_well_formed() -> None:
     definitions, problems = read_definitions(FOLDER)
     assert problems == []
-    assert [definition.name for definition in definitions] == ["alert-on-failure", "run-on-arrival"]
+    names = [definition.name for definition in definitions]
+    assert names == ["alert-on-failure", "alert-on-inbox-trouble", "run-on-arrival"]
 
 
 def test_each_yaml_file_is_one_automation(tmp_path: Path) -> None:

@@ -147,8 +147,8 @@ def to_announce(ledger: Ledger, now: datetime) -> list[Arrival]:
     """Return the staged arrivals whose time to be announced has come, in the order in which they were taken."""
     return _arrivals(
         ledger.rows(
-            f"SELECT {_COLUMNS} FROM arrivals WHERE state = 'staged' AND (announce_after IS NULL OR announce_after <= ?)"
-            " ORDER BY created_at, id",
+            f"SELECT {_COLUMNS} FROM arrivals WHERE state = 'staged'"
+            " AND (announce_after IS NULL OR announce_after <= ?) ORDER BY created_at, id",
             (stamp(now),),
         )
     )
