@@ -3,7 +3,7 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from sensors.lease import writer_of
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Dropped
+from sensors.lying import Look, LyingFiles
 from sensors.refusal import Refusals
 from sensors.scan import scan
-from sensors.settle import Sighting, Writer
+from sensors.settle import Writer
 from sensors.stage import Stager
 from sensors.watch import Hints, Watch, WatchMode
 
@@ -43,15 +44,6 @@ class Step:
     """Seconds after which there is something to look at even if no hint comes."""
 
 
-@dataclass(slots=True)
-class Lying:
-    """What is remembered of one file that lies in the inbox."""
-
-    sighting: Sighting
-    scan: int
-    """The number of the scan that saw it last."""
-
-
 class Intake:
     """The intake of one inbox; it remembers what it saw, and the ledger remembers what it did."""
 
@@ -64,10 +56,7 @@ class Intake:
         self._stager = stager
         self._refusals = refusals
         self._clock = clock
-        self._lying: dict[str, Lying] = {}
-        self._open: set[str] = set()
-        """Which of them have not settled."""
-        self._scans = 0
+        self._lying = LyingFiles()
         self._scan_due = 0.0
         self._before: set[Path] = set()
         """What waited according to the ledger when the memory was empty, until a scan has told what is there."""
@@ -87,7 +76,6 @@ class Intake:
     def _begin(self) -> None:
         """Forget everything and begin with what the ledger knows."""
         self._lying.clear()
-        self._open.clear()
         self._before = {file.path for file in ledger_files.waiting(self._ledger, self.inbox.name)}
         # What had settled has to settle again: nobody watched it since.
         ledger_files.record_unsettled(self._ledger, self._before)
@@ -111,7 +99,7 @@ class Intake:
             for name, identity, reason in taken.refused:
                 self._refusals.note(name, identity, reason)
             self._refusals.tell()
-            self._forget([*taken.moved, *(name for name, _, _ in taken.refused)])
+            self._lying.forget([*taken.moved, *(name for name, _, _ in taken.refused)])
             self._return(taken.returned)
         due = min(self._scan_due, next_due) - self._clock.monotonic()
         return Step(found_work=settled > 0 or taken is not None, look_again_in=max(0.0, due))
@@ -127,11 +115,10 @@ class Intake:
     # -- what is there
 
     def _scan(self, hints: Hints, now: float) -> None:
-        self._scans += 1
+        self._lying.begin_scan()
         folders: set[str] = set()
         done: dict[str, int] = {}
-        new: list[Dropped] = []
-        changed: list[Dropped] = []
+        looks: dict[Look, list[Dropped]] = {look: [] for look in Look}
         trouble: OSError | None = None
 
         def cover(folder: str, status: os.stat_result) -> None:
@@ -146,35 +133,21 @@ class Intake:
                     self._refusals.note(entry.name, identity, ruling.reason)
                 elif ruling.admission is Admission.LEFT_ALONE:
                     self._note_done_file(entry.name, identity, done)
-                elif known := self._lying.get(entry.name):
-                    self._look(entry.name, known, identity, hints, now, changed)
-                elif not self._refusals.covers(entry.name, identity):
-                    sighting = settle.sight(None, identity, now, completed=entry.name in hints.completed)
-                    self._lying[entry.name] = Lying(sighting, self._scans)
-                    self._open.add(entry.name)
-                    new.append(Dropped(self._path(entry.name), entry.name, identity))
+                elif entry.name in self._lying or not self._refusals.covers(entry.name, identity):
+                    look = self._lying.see(entry.name, identity, now, completed=entry.name in hints.completed)
+                    if look is not Look.KNOWN:
+                        looks[look].append(Dropped(self._path(entry.name), entry.name, identity))
         except OSError as error:
             trouble = error
         kill_point("scanned")
-        self._record(new, changed)
-        self._mark_done(done, now)
+        self._record(looks[Look.NEW], looks[Look.CHANGED])
+        if self.inbox.done_file:
+            self._lying.mark_done(done, now)
         self._refusals.tell()
         if trouble is not None:
             raise trouble
         self._forget_gone()
         self.watch.uncover_all_but(folders)
-
-    def _look(
-        self, name: str, known: Lying, identity: Identity, hints: Hints, now: float, changed: list[Dropped]
-    ) -> None:
-        """Take note of how a known file looks now."""
-        known.scan = self._scans
-        if name in self._open:
-            known.sighting = settle.sight(known.sighting, identity, now, completed=name in hints.completed)
-        elif known.sighting.identity != identity:
-            known.sighting = settle.sight(None, identity, now, completed=name in hints.completed)
-            self._open.add(name)
-            changed.append(Dropped(self._path(name), name, identity))
 
     def _note_done_file(self, name: str, identity: Identity, done: dict[str, int]) -> None:
         if self.inbox.done_file and name.endswith(self.inbox.done_file):
@@ -190,37 +163,21 @@ class Intake:
             ledger_files.record_seen(self._ledger, self.inbox.name, found, self._clock.utc())
             kill_point("seen")
 
-    def _mark_done(self, done: dict[str, int], now: float) -> None:
-        if self.inbox.done_file:
-            for name in self._open:
-                lying = self._lying[name]
-                is_done = done.get(name, -1) >= lying.sighting.identity.mtime_ns
-                lying.sighting = settle.mark_done(lying.sighting, now, done=is_done)
-
     def _forget_gone(self) -> None:
         """Write down which files their owner has taken away."""
-        gone = [name for name, lying in self._lying.items() if lying.scan != self._scans]
-        if self._before:
-            # Once, after the start: what waited when the sensor stopped and is not there any more.
-            gone_before = self._before.difference(map(self._path, self._lying))
-            ledger_files.record_withdrawn(self._ledger, gone_before, self._clock.utc())
-            self._before = set[Path]()
-        if gone:
-            ledger_files.record_withdrawn(self._ledger, map(self._path, gone), self._clock.utc())
-            self._forget(gone)
+        gone = self._lying.gone()
+        # Once, after the start: what waited when the sensor stopped and is not there any more.
+        before = self._before.difference(map(self._path, self._lying.names())) if self._before else set[Path]()
+        self._before = set[Path]()
+        if gone or before:
+            ledger_files.record_withdrawn(self._ledger, [*before, *map(self._path, gone)], self._clock.utc())
+            self._lying.forget(gone)
 
-    def _forget(self, names: Iterable[str]) -> None:
-        for name in names:
-            self._lying.pop(name, None)
-            self._open.discard(name)
-
-    def _return(self, names: Iterable[str]) -> None:
+    def _return(self, names: Sequence[str]) -> None:
         """Have files that could not be taken settle again."""
-        for name in names:
-            if lying := self._lying.get(name):
-                lying.sighting = settle.sight(None, lying.sighting.identity, self._clock.monotonic(), completed=False)
-                self._open.add(name)
-                self._scan_due = 0.0
+        if names:
+            self._lying.reopen(names, self._clock.monotonic())
+            self._scan_due = 0.0
 
     # -- what is complete
 
@@ -228,8 +185,8 @@ class Intake:
         """Settle what is complete; return how many files and when the next look is due."""
         complete: list[Dropped] = []
         next_due = float("inf")
-        for name in list(self._open):
-            sighting = self._lying[name].sighting
+        for name in list(self._lying.open):
+            sighting = self._lying[name]
             if sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.WAIT:
                 continue  # waits for its content: many writers create a file long before they fill it
             earliest = settle.complete_at(sighting, self.inbox, Writer.NONE)
@@ -241,19 +198,19 @@ class Intake:
                 next_due = min(next_due, earliest)
             elif sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.REJECT:
                 self._refusals.note(name, sighting.identity, EMPTY)
-                self._forget([name])
+                self._lying.forget([name])
             else:
                 complete.append(Dropped(self._path(name), name, sighting.identity))
         self._refusals.tell()
         if complete:
             ledger_files.record_settled(self._ledger, complete, self._clock.utc())
             kill_point("settled")
-            self._open.difference_update(file.name for file in complete)
+            self._lying.open.difference_update(file.name for file in complete)
         return len(complete), next_due
 
     def _prove(self, name: str, now: float) -> float | None:
         """Ask the kernel; return when the file counts as complete as it was seen, or None: not before a scan."""
-        path, lying = self._path(name), self._lying[name]
+        path = self._path(name)
         try:
             writer = writer_of(path)
             identity = identity_at(path)
@@ -264,8 +221,8 @@ class Intake:
         if identity is None:
             self._scan_due = 0.0
             return None
-        if identity != lying.sighting.identity:
-            lying.sighting = settle.sight(lying.sighting, identity, now, completed=False)
+        if identity != self._lying[name].identity:
+            self._lying.see_changed(name, identity, now)
             self._scan_due = 0.0 if self.inbox.done_file else self._scan_due
             return now + self.inbox.quiet_seconds
-        return settle.complete_at(lying.sighting, self.inbox, writer) or now + WRITER_SECONDS
+        return settle.complete_at(self._lying[name], self.inbox, writer) or now + WRITER_SECONDS

@@ -1,4 +1,7 @@
-"""A real HTTP server on the loopback that answers as Prefect's API does about runs and artifacts."""
+"""A real HTTP server on the loopback that answers as Prefect's API does about events, runs and artifacts.
+
+What Prefect itself answers is in the journeys and the crash tests; here it is what the sensor makes of it.
+"""
 
 import json
 import threading
@@ -19,22 +22,47 @@ class PrefectServer:
     status: int = 200
     runs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     artifacts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     asked: list[str] = field(default_factory=list[str])
+    states_set: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    """The states that runs were given: the run's id and the state."""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/api"
 
-    def run(self, run_id: str, state_type: str, arrival_id: str | None = None, message: str = "") -> None:
-        """Add a run, started for an arrival or, as by the schedule, for none."""
+    def run(
+        self,
+        run_id: str,
+        state_type: str,
+        arrival_id: str | None = None,
+        message: str = "",
+        since: str = "2026-11-24T09:30:00Z",
+    ) -> None:
+        """Add a run, started for an arrival or, as by the schedule, for none; it takes the place of one of that id."""
+        self.runs = [run for run in self.runs if run["id"] != run_id]
         self.runs.append(
             {
                 "id": run_id,
                 "name": f"run-{run_id}",
                 "state_name": state_type.capitalize(),
                 "state_type": state_type,
-                "state": {"message": message, "timestamp": "2026-11-24T09:30:00Z"},
+                "state": {"message": message, "timestamp": since},
                 "parameters": {"arrival_id": arrival_id} if arrival_id else {},
+            }
+        )
+
+    def action(self, name: str, event_id: str, **payload: str) -> None:
+        """Add the event of an automation's action that an event of ours has triggered."""
+        triggering = {"prefect.resource.role": "triggering-event", "prefect.resource.id": f"prefect.event.{event_id}"}
+        self.events.append(
+            {
+                "id": f"about-{event_id}",
+                "event": name,
+                "occurred": "2026-11-24T09:00:00+00:00",
+                "resource": {"prefect.resource.id": "prefect.automation.1"},
+                "related": [triggering],
+                "payload": {"action_type": "run-deployment", **payload},
             }
         )
 
@@ -48,15 +76,20 @@ class PrefectServer:
         found = {"key": f"arrival-{arrival_id}", "flow_run_id": run_id, "type": "table", "data": json.dumps(table)}
         self.artifacts.append({**found, "created": "2026-11-24T09:29:59Z"})
 
-    def answer(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return what the API would return for a filter."""
+    def answer(self, path: str, body: dict[str, Any]) -> Any:
+        """Return what the API would return."""
         self.asked.append(path)
+        if path.endswith("/set_state"):
+            self.states_set.append((path.split("/")[-2], body["state"]))
+            return {}
+        if path == "/api/events/filter":
+            return {"events": [one for one in self.events if one["event"] in body["filter"]["event"]["name"]]}
         limit, offset = body["limit"], body.get("offset", 0)
         assert limit <= PAGE, "Prefect refuses more"
         if path == "/api/flow_runs/filter":
             found = [run for run in self.runs if _matches(run, body["flow_runs"])]
         else:
-            assert path == "/api/artifacts/latest/filter"
+            assert path in {"/api/artifacts/latest/filter", "/api/artifacts/filter"}
             found = [one for one in self.artifacts if one["key"] in body["artifacts"]["key"]["any_"]]
         return found[offset : offset + limit]
 

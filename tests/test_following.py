@@ -9,18 +9,18 @@ from sensors.ledger import arrivals
 from sensors.lost_runs import HEARTBEAT, LostRuns
 from sensors.outcome import FAILED_SECONDS, Follower
 from sensors.prefect_api import PrefectApi
-from tests.api_answers import answering, flow_run
+from tests.prefect_server import prefect_answering
 
 
 @pytest.fixture
 def api():
-    with answering() as server:
+    with prefect_answering() as server:
         yield server
 
 
 @pytest.fixture
 def follower(ledger, api, tmp_path, hand_clock):
-    with PrefectApi(api.page("/api"), None) as client:
+    with PrefectApi(api.url, None) as client:
         failed = FailedFolder(ledger, tmp_path / "failed")
         yield Follower(ledger, client, failed, LostRuns(client, hand_clock.clock), hand_clock.clock)
 
@@ -46,11 +46,6 @@ def arrival(ledger, tmp_path):
     return "m-1"
 
 
-def table(**outcomes: str) -> list[dict[str, object]]:
-    rows = [{"file": f"{name}.csv", "outcome": said, "rows": 1, "reason": "line 3"} for name, said in outcomes.items()]
-    return [{"data": rows}]
-
-
 def states(ledger) -> dict[str, str]:
     return {row["name"]: row["state"] for row in ledger.rows("SELECT name, state FROM files ORDER BY id")}
 
@@ -58,18 +53,21 @@ def states(ledger) -> dict[str, str]:
 def test_a_failed_run_that_is_tried_again_and_succeeds_flips_the_outcome(
     ledger, follower, api, arrival, hand_clock, tmp_path
 ):
-    api.runs, api.artifacts = [flow_run("r1", "FAILED", message="2 of 2")], table(a="rejected", b="rejected")
+    api.run("r1", "FAILED", message="2 of 2")
+    api.report("m-1", "r1", a="rejected", b="rejected")
     assert follower.step()
     assert arrivals.get(ledger, arrival).state == "failed"
     assert (tmp_path / "failed" / "m-1" / "b.csv").exists()
 
-    api.runs = [flow_run("r1", "SCHEDULED")]
+    api.run("r1", "SCHEDULED")
     hand_clock.turn(FAILED_SECONDS)
     assert follower.step()
     assert arrivals.get(ledger, arrival).state == "running"
     assert states(ledger) == {"a.csv": "staged", "b.csv": "staged"}
 
-    api.runs, api.artifacts = [flow_run("r1", "COMPLETED")], table(a="loaded", b="skipped")
+    api.artifacts.clear()
+    api.run("r1", "COMPLETED")
+    api.report("m-1", "r1", a="loaded", b="skipped")
     assert follower.step()
     assert arrivals.get(ledger, arrival).state == "loaded"
     assert states(ledger) == {"a.csv": "loaded", "b.csv": "loaded"}
@@ -77,7 +75,7 @@ def test_a_failed_run_that_is_tried_again_and_succeeds_flips_the_outcome(
 
 
 def test_failed_arrivals_are_asked_about_now_and_then_only(ledger, follower, api, arrival, hand_clock):
-    api.runs = [flow_run("r1", "FAILED")]
+    api.run("r1", "FAILED")
     follower.step()
     asked = len(api.asked)
     for _ in range(20):
@@ -87,23 +85,27 @@ def test_failed_arrivals_are_asked_about_now_and_then_only(ledger, follower, api
 
 
 @pytest.mark.parametrize(
-    ("runs", "reason"),
+    ("state_type", "message", "reason"),
     [
-        ([flow_run("r1", "CANCELLED")], "Cancelled"),
-        ([flow_run("r1", "FAILED", message="no source")], "Failed: no source"),
-        ([], "its run was deleted"),
+        ("CANCELLED", "", "Cancelled"),
+        ("FAILED", "no source", "Failed: no source"),
+        (None, "", "its run was deleted"),
     ],
 )
-def test_a_run_that_ends_otherwise_gives_each_file_its_reason(ledger, follower, api, arrival, tmp_path, runs, reason):
-    api.runs = runs
+@pytest.mark.usefixtures("arrival")
+def test_a_run_that_ends_otherwise_gives_each_file_its_reason(
+    ledger, follower, api, tmp_path, state_type, message, reason
+):
+    if state_type:
+        api.run("r1", state_type, message=message)
     assert follower.step()
-    assert arrivals.get(ledger, arrival).state == "failed"
+    assert arrivals.get(ledger, "m-1").state == "failed"
     assert (tmp_path / "failed" / "m-1" / "REASONS.txt").read_text() == f"a.csv: {reason}\nb.csv: {reason}\n"
 
 
 def test_a_crashed_run_is_announced_again_up_to_a_limit(ledger, follower, api, arrival, hand_clock):
     for attempt in range(2, 6):
-        api.runs = [flow_run(f"r{attempt - 1}", "CRASHED", message="killed")]
+        api.run(f"r{attempt - 1}", "CRASHED", message="killed")
         follower.step()
         assert arrivals.get(ledger, arrival).state == "staged"
         ledger.change(
@@ -111,13 +113,14 @@ def test_a_crashed_run_is_announced_again_up_to_a_limit(ledger, follower, api, a
             (f"e{attempt}", attempt, f"r{attempt}"),
         )
         ledger.change("UPDATE arrivals SET state = 'running', attempt = ?, run_id = ?", (attempt, f"r{attempt}"))
-    api.runs = [flow_run("r5", "CRASHED", message="killed")]
+    api.run("r5", "CRASHED", message="killed")
     follower.step()
     assert arrivals.get(ledger, arrival).state == "failed"
 
 
 def crashed(api) -> list[str]:
-    return [body["state"]["message"] for body in api.posted("/api/flow_runs/r1/set_state")]
+    assert {(run_id, state["type"]) for run_id, state in api.states_set} <= {("r1", "CRASHED")}
+    return [state["message"] for _, state in api.states_set]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def crashed(api) -> list[str]:
 def test_a_run_whose_process_is_gone_is_told_to_prefect_as_crashed(
     follower, api, arrival, hand_clock, state_type, after, message
 ):
-    api.runs = [flow_run("r1", state_type, since=hand_clock.now.isoformat())]
+    api.run("r1", state_type, since=hand_clock.now.isoformat())
     hand_clock.turn(after - 2)
     follower.step()
     assert crashed(api) == []
@@ -140,7 +143,7 @@ def test_a_run_whose_process_is_gone_is_told_to_prefect_as_crashed(
 
 
 def test_a_run_that_sends_heartbeats_is_alive_however_long_it_takes(follower, api, arrival, hand_clock):
-    api.runs = [flow_run("r1", "RUNNING", since=hand_clock.now.isoformat())]
+    api.run("r1", "RUNNING", since=hand_clock.now.isoformat())
     api.events = [
         {"id": "h", "event": HEARTBEAT, "occurred": "2026-11-24T09:00:00+00:00", "resource": {}, "related": []}
     ]
@@ -150,14 +153,14 @@ def test_a_run_that_sends_heartbeats_is_alive_however_long_it_takes(follower, ap
 
 
 def test_a_run_that_waits_for_a_worker_is_not_lost(follower, api, arrival, hand_clock):
-    api.runs = [flow_run("r1", "SCHEDULED", since=hand_clock.now.isoformat())]
+    api.run("r1", "SCHEDULED", since=hand_clock.now.isoformat())
     hand_clock.turn(5000)
     follower.step()
     assert crashed(api) == []
 
 
 def test_while_the_server_was_away_no_run_is_called_silent(follower, api, arrival, hand_clock):
-    api.runs = [flow_run("r1", "RUNNING", since=hand_clock.now.isoformat())]
+    api.run("r1", "RUNNING", since=hand_clock.now.isoformat())
     hand_clock.turn(5000)
     follower.api.unreached_at = hand_clock.now - timedelta(seconds=10)
     follower.step()

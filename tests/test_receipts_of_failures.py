@@ -9,18 +9,18 @@ from sensors.ledger import announcements, arrivals, notices, replays
 from sensors.ledger.announcements import Announcement, Receipt
 from sensors.prefect_api import PrefectApi
 from sensors.receipts import FAILED, FAILED_LIMIT, FIRST_WAIT, STALLED, STALLED_ATTEMPTS, ReceiptClerk, patience
-from tests.api_answers import answering, executed_or_failed
+from tests.prefect_server import prefect_answering
 
 
 @pytest.fixture
 def api():
-    with answering() as server:
+    with prefect_answering() as server:
         yield server
 
 
 @pytest.fixture
 def clerk(ledger, api, tmp_path, hand_clock):
-    with PrefectApi(api.page("/api"), None) as client:
+    with PrefectApi(api.url, None) as client:
         yield ReceiptClerk(ledger, client, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
 
 
@@ -48,9 +48,9 @@ def announce(ledger, hand_clock, arrival: str) -> Announcement:
 
 
 def fail(clerk, api, announcement: Announcement, reason: str = "Deployment 'x' not found") -> None:
-    api.events = [executed_or_failed(FAILED, announcement.event_id, reason=reason)]
+    api.action(FAILED, announcement.event_id, reason=reason)
     clerk.step()
-    api.events = []
+    api.events.clear()
 
 
 def test_after_a_failed_action_it_is_announced_again_with_growing_pauses(ledger, clerk, api, hand_clock, arrival):

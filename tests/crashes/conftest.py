@@ -32,7 +32,7 @@ def new_installation(database: Path, receiver: Receiver) -> Callable[[Path], Ins
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installation(
     tmp_path_factory: pytest.TempPathFactory, new_installation: Callable[[Path], Installation]
 ) -> Iterator[Installation]:

@@ -82,10 +82,14 @@ class Installation:
         return [one for one in found if marking.is_flow_run(one)]
 
     def prepare(self) -> None:
-        """Start the server and put the deployment and the automations on it."""
+        """Start the server and put everything on it."""
         self.start(Service.SERVER)
         wait_until(self.server_answers, "the server answers", 120)
         make_work_pool(self.settings)
+        self.prepare_deployment()
+
+    def prepare_deployment(self) -> None:
+        """Put the deployment and the automations on the server."""
         for command in (("prefect", "--no-prompt", "deploy", "--all"), ("automations", "apply")):
             subprocess.run(
                 [sys.executable, "-m", *command], cwd=ROOT, env=self.environment, check=True, capture_output=True

@@ -1,0 +1,42 @@
+"""A deployment that is gone: its arrivals get no run, a person is told why, and a retry loads them when it is back."""
+
+import json
+import subprocess
+import sys
+
+from sensors.stack.services import Service
+from tests.crashes.installation import Installation
+from tests.journeys.stack import ROOT, wait_until
+from tests.receiver import Receiver
+
+
+def test_without_its_deployment_an_arrival_fails_with_the_reason_and_is_loaded_by_a_retry(
+    installation: Installation, receiver: Receiver
+):
+    stack = installation.stack
+    installation.keep_alive()
+    if Service.WORKER not in installation.processes:
+        installation.start(Service.WORKER)
+    installation.start(Service.SENSOR)
+    stack.api.delete(f"/deployments/{stack.deployment()['id']}").raise_for_status()
+    stack.drop("homeless.csv", "homeless\n1\n")
+    wait_until(lambda: installation.states().get("failed") == 1, "the arrival has failed", 180, pause=0.5)
+    ((arrival_id, reason, attempts),) = installation.ledger_rows("SELECT id, reason, attempt FROM arrivals")
+    assert attempts == 5
+    assert str(reason).startswith("no run was started, 5 times: ")
+    (message,) = wait_until(lambda: receiver.naming(str(arrival_id)), "a person is told", 60)
+    assert message["title"] == f"Arrival {arrival_id} has no run"
+    assert f"just retry {arrival_id}" in json.dumps(message)
+
+    installation.prepare_deployment()
+    done = subprocess.run(
+        [sys.executable, "-m", "sensors", "retry", str(arrival_id)],
+        cwd=ROOT,
+        env=installation.environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "is announced again; it was failed" in done.stdout
+    wait_until(lambda: installation.states() == {"loaded": 1}, "it is loaded", 120, pause=0.5)
+    assert stack.rows("SELECT count(*) FROM public.daily_metrics WHERE homeless = 1") == [(1,)]
