@@ -1,10 +1,14 @@
 """The intake of one inbox, with real files, real hints, and a clock turned by hand."""
 
+import errno
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from sensors import take as taking
 from sensors.failed import FailedFolder
 from sensors.intake import Intake
 from sensors.ledger import arrivals, files
@@ -170,3 +174,50 @@ def test_an_inbox_that_is_away_raises_and_is_scanned_when_it_is_back(intake, inb
     away.rename(inbox.path)
     until_idle(intake, hand_clock, 2)
     assert names_staged(tmp_path) == ["a.csv"]
+
+
+def test_the_order_of_arrival_is_kept_within_an_inbox(inbox, watch, ledger, tmp_path, hand_clock):
+    strict = inbox.model_copy(update={"max_files": 1, "max_in_flight": 100})
+    intake = new_intake(strict, watch, ledger, tmp_path, hand_clock)
+    for age, name in enumerate(["b.csv", "c.csv", "a.csv"]):
+        (inbox.path / name).write_text("x\n1\n")
+        os.utime(inbox.path / name, (1000 + age, 1000 + age))
+    until_idle(intake, hand_clock, 7)
+    taken = [arrivals.contents(ledger, one.id)[0] for one in arrivals.to_announce(ledger, hand_clock.now)]
+    assert taken == [["b.csv"], ["c.csv"], ["a.csv"]]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOSPC, errno.EROFS])
+def test_what_is_not_the_files_fault_stops_the_staging_and_it_is_finished_later(
+    intake, inbox, hand_clock, tmp_path, monkeypatch, number
+):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (inbox.path / "a.csv").write_text("x\n1\n")
+    with monkeypatch.context() as patched:
+        patched.setattr("sensors.take.rename_without_replacing", refuse)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            until_idle(intake, hand_clock, 7)
+        assert (inbox.path / "a.csv").read_text() == "x\n1\n"
+    until_idle(intake, hand_clock, 1)
+    assert names_staged(tmp_path) == ["a.csv"]
+
+
+def test_one_file_that_cannot_be_taken_holds_up_no_other_and_is_told_once(
+    intake, inbox, hand_clock, tmp_path, monkeypatch, caplog
+):
+    rename = taking.rename_without_replacing
+
+    def refuse_one(old: Path, new: Path) -> None:
+        if old.name == "locked.csv":
+            raise PermissionError(errno.EPERM, "Operation not permitted")  # as for a file that is immutable
+        rename(old, new)
+
+    monkeypatch.setattr("sensors.take.rename_without_replacing", refuse_one)
+    for name in ("locked.csv", "good.csv"):
+        (inbox.path / name).write_text("x\n1\n")
+    until_idle(intake, hand_clock, 20)
+    assert names_staged(tmp_path) == ["good.csv"]
+    assert journey_of(intake._ledger, "locked.csv").state in {FileState.SEEN, FileState.SETTLED}
+    assert sum("locked.csv cannot be taken, it waits" in record.message for record in caplog.records) == 1
