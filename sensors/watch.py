@@ -8,9 +8,9 @@ from collections.abc import Set
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 
 from sensors import mounts
+from sensors.folder_events import FolderEvents, Listener
 
 logger = logging.getLogger(__name__)
 
@@ -20,25 +20,6 @@ class WatchMode(StrEnum):
 
     EVENTS = "events"
     POLLING = "polling"
-
-
-class Listener(Protocol):
-    """Who is told, in another thread, what happens in an inbox."""
-
-    def completed(self, name: str) -> None: ...
-    def changed(self) -> None: ...
-    def uncovered(self, folder: str) -> None: ...
-    def overflowed(self) -> None: ...
-
-
-class Events(Protocol):
-    """Where events come from: sensors/inotify.py on Linux, sensors/observer.py elsewhere."""
-
-    def cover(self, folder: str, path: str) -> None: ...
-    def uncover(self, folder: str) -> None: ...
-    @property
-    def works(self) -> bool: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +48,7 @@ class Watch:
         self._uncovered: set[str] = set()
         self._identities: dict[str, tuple[int, int]] = {}
         self._told: set[str] = set()
-        self._events: Events | None = None if polling else _events(self)
+        self._events: FolderEvents | None = None if polling else _events(self)
         self.why_polling = "the inbox's configuration says so" if polling else ""
 
     @property
@@ -156,7 +137,7 @@ class Watch:
         self.changed()
 
 
-def _events(listener: Listener) -> Events:
+def _events(listener: Listener) -> FolderEvents:
     if sys.platform == "linux":
         from sensors.inotify import Inotify
 
