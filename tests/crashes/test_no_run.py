@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from sensors.stack.services import Service
 from tests.crashes.installation import Installation
 from tests.journeys.stack import ROOT, wait_until
 from tests.receiver import Receiver
 
 
+@pytest.mark.slow  # five attempts with their pauses take a minute
 def test_without_its_deployment_an_arrival_fails_with_the_reason_and_is_loaded_by_a_retry(
     installation: Installation, receiver: Receiver
 ):
