@@ -77,7 +77,7 @@ prefect *ARGS: setup
 # Run the tests, or those that ARGS name
 [group('development')]
 test *ARGS: (_install "requirements-dev.txt")
-    @exec {{ python }} -m pytest --numprocesses 2 --dist loadgroup "$@"
+    @exec {{ python }} -m pytest --numprocesses 2 --no-loadscope-reorder "$@"
 
 # Attack it for about half an hour: a long torture, 60,000 files, 10,000 files at once
 [group('development')]

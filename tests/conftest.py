@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from sensors.clock import Clock
 from sensors.identity import Identity
@@ -21,13 +23,17 @@ def _hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have tests that share a server run in one process: all journeys, all crash tests, and else each module."""
-    for item in items:
-        folder = item.path.parent
-        shared = item.path if folder == Path(__file__).parent else folder
-        item.add_marker(pytest.mark.xdist_group(shared.name))
+class ByServer(LoadScopeScheduling):
+    """Has tests that share a server run in one process: all journeys, all crash tests, and else each module."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0])
+        return str(file if file.parent.name == "tests" else file.parent)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
+    return ByServer(config, log)
 
 
 @dataclass

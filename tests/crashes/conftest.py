@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.crashes.installation import Installation, copy_of
-from tests.journeys.conftest import database, receiver
+from tests.journeys.conftest import database, new_stack, receiver
 from tests.journeys.stack import Stack
 from tests.receiver import Receiver
 
-__all__ = ["database", "receiver"]
+__all__ = ["database", "new_stack", "receiver"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

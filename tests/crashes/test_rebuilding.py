@@ -27,6 +27,7 @@ def outcomes(stack: Stack, files: int) -> dict[str, int]:
 
 
 @pytest.mark.timeout(420)
+@pytest.mark.slow
 def test_a_ledger_of_rubbish_is_rebuilt_with_the_same_books(tmp_path: Path, new_stack: Callable[..., Stack]):
     stack = new_stack(tmp_path / "state").start()
     ledger = stack.state_dir / "ledger.db"
