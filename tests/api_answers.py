@@ -35,14 +35,20 @@ class Answers:
                 names = body["filter"]["event"]["name"]
                 return {"events": [one for one in self.events if one["event"] in names]}
             case "/flow_runs/filter":
-                wanted = body["flow_runs"]
-                never = wanted.get("state", {}).get("type", {}).get("not_any_", [])
-                return [
-                    run for run in self.runs if run["id"] in wanted["id"]["any_"] and run["state_type"] not in never
-                ]
+                return [run for run in self.runs if _is_wanted(run, body["flow_runs"])]
             case "/artifacts/filter":
                 return self.artifacts
         return {}
+
+
+def _is_wanted(run: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    ids = wanted.get("id", {}).get("any_", [run["id"]])
+    types = wanted.get("state", {}).get("type", {})
+    return (
+        run["id"] in ids
+        and run["state_type"] in types.get("any_", [run["state_type"]])
+        and run["state_type"] not in types.get("not_any_", [])
+    )
 
 
 @contextmanager
