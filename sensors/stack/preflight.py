@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sensors.inbox import InboxesError, read_inboxes
+from sensors.inbox_folder import make_folders
 from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.errors import StackError
 from sensors.stack.ports import taken_by
@@ -29,7 +30,7 @@ def _missing_packages(needed: Sequence[str]) -> list[str]:
 
 def _wrong_inboxes(settings: Settings) -> list[str]:
     try:
-        read_inboxes(settings.inboxes_file, settings.inbox_dir)
+        make_folders(settings.inboxes_file, read_inboxes(settings.inboxes_file, settings.inbox_dir))
     except InboxesError as error:
         return str(error).splitlines()
     return []
