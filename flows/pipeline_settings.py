@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -50,5 +51,17 @@ def read_settings() -> PipelineSettings:
     try:
         return PipelineSettings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
-        problems = [f"{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors(include_input=False)]
+        problems = [f"{str(one['loc'][0]).upper()}: {one['msg']}, got {one['input']!r:.80}" for one in error.errors()]
         raise PermanentError("check the environment and .env: " + "; ".join(problems)) from None
+
+
+def main() -> None:
+    """Tell in one line what is wrong with the settings, if anything is: `python -m flows.pipeline_settings`."""
+    try:
+        read_settings()
+    except PermanentError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
