@@ -17,6 +17,7 @@ from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
 from sensors.stack.health import NOT_RUNNING, Health, check
 from sensors.stack.services import Service, log_file
+from sensors.stack.state_folder import other_ports
 from sensors.trouble import Trouble, read_trouble
 
 
@@ -28,6 +29,8 @@ class Status:
     services: dict[Service, Health]
     inboxes: dict[str, Books]
     trouble: Trouble = dataclasses.field(default_factory=Trouble)
+    other_ports: str | None = None
+    """On which ports it runs, in words, where they are not those that were asked for."""
 
     @property
     def healthy(self) -> bool:
@@ -49,7 +52,9 @@ class Status:
         return [*self._broken_services(), *self._stalled_arrivals(), *self._bad_files()]
 
     def _broken_services(self) -> list[str]:
-        if all(health.detail == NOT_RUNNING for health in self.services.values()):
+        if not any(map(_runs, self.services.values())):
+            if self.other_ports:
+                return [f"the stack of {self.settings.state_dir} {self.other_ports}; set that in .env"]
             return ["the stack is not running; start it with `just up`"]
         return [
             f"{service}: {health.detail}; see {log_file(self.settings, service)}"
@@ -71,6 +76,10 @@ class Status:
         return [*told, f"and {more} files more; all of them are in {failed}"] if more > 0 else told
 
 
+def _runs(health: Health) -> bool:
+    return health.detail != NOT_RUNNING
+
+
 def show_status(*, as_json: bool) -> int:
     """Print the status and return the exit status: 0 if all is healthy, else 1. Raises StackError."""
     status = read_status(checked_settings())
@@ -86,8 +95,9 @@ def read_status(settings: Settings) -> Status:
     with ThreadPoolExecutor() as threads:
         looking = {service: threads.submit(check, settings, service) for service in Service}
         services = {service: health.result() for service, health in looking.items()}
+    elsewhere = None if any(map(_runs, services.values())) else other_ports(settings)
     try:
-        return Status(settings, services, read_books(settings), read_trouble(settings))
+        return Status(settings, services, read_books(settings), read_trouble(settings), elsewhere)
     except (LedgerError, InboxesError) as error:
         raise StackError(*str(error).splitlines()) from error
 
