@@ -15,38 +15,38 @@ _list:
 # Start everything and run it until Ctrl-C
 [group('run')]
 [no-exit-message]
-up: setup
+up: _ready
     @exec {{ python }} -m sensors up
 
 # Show a file's journey, and the alert that a broken one causes
 [group('run')]
 [no-exit-message]
-demo: setup
+demo: _ready
     @exec {{ python }} -m sensors demo
 
 # Drop a copy of FILE into an inbox
 [group('files')]
 [no-exit-message]
 [no-cd]
-drop FILE INBOX="metrics": setup
+drop FILE INBOX="metrics": _ready
     @exec {{ python }} -m sensors drop -- "$@"
 
 # Tell whether all is healthy and what became of the files (--json)
 [group('files')]
 [no-exit-message]
-status *OPTIONS: setup
+status *OPTIONS: _ready
     @exec {{ python }} -m sensors status "$@"
 
 # Announce ARRIVAL again
 [group('files')]
 [no-exit-message]
-retry ARRIVAL: setup
+retry ARRIVAL: _ready
     @exec {{ python }} -m sensors retry -- "$@"
 
 # Announce arrivals again: FILE, --since TIME, --failed; --reload replaces their rows
 [group('files')]
 [no-exit-message]
-replay *OPTIONS: setup
+replay *OPTIONS: _ready
     @exec {{ python }} -m sensors replay "$@"
 
 # Make a new ledger from the arrivals and what Prefect knows of them (--offline)
@@ -58,20 +58,20 @@ rebuild *OPTIONS: setup
 # Put the deployments of prefect.yaml on the running server
 [group('server')]
 [no-exit-message]
-deploy: setup
+deploy: _ready
     @exec {{ python }} -m sensors client prefect --no-prompt deploy --all
 
 # Put the automations and the notification block on the running server
 [group('server')]
 [no-exit-message]
-apply: setup
+apply: _ready
     @exec {{ python }} -m sensors client automations apply
 
 # Run any `prefect` command against this stack's server
 [group('server')]
 [no-exit-message]
 [no-cd]
-prefect *ARGS: setup
+prefect *ARGS: _ready
     @exec {{ python }} -m sensors client prefect "$@"
 
 # Run the tests, or those that ARGS name
@@ -91,21 +91,27 @@ lint: (_install "requirements-dev.txt")
     .venv/bin/ruff format --check
     .venv/bin/pyright
 
-# Install what the project needs into .venv; does nothing when that is done
+# Install what the project needs into .venv, anew if it is there; the other commands do that by themselves
 [group('development')]
-setup: (_install "requirements.txt")
+setup:
+    @rm -f .venv/*.txt.done
+    @{{ just }} _install-now requirements.txt --reinstall --force-reinstall
+
+_ready: (_install "requirements.txt")
 
 # The stamp says for which requirements the installation was finished.
 _install requirements:
     @test "$(cat {{ requirements }} pyproject.toml | cksum)" = "$(cat .venv/{{ requirements }}.done 2>/dev/null)" \
         || {{ just }} _install-now {{ requirements }}
 
-_install-now requirements:
+# `anew_uv` and `anew_pip` have each of them put in place again what seems to be installed.
+_install-now requirements anew_uv="" anew_pip="":
     @echo "installing the pinned packages of {{ requirements }} into .venv"
     @test -x .venv/bin/python || python3 -m venv .venv
     @.venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, .venv has "+sys.version.split()[0]+"; remove .venv and make it with a newer one")'
     @sed -n '/^uv==/,/[^\\]$/p' requirements.txt > .venv/uv.txt
     @{{ pip }} --require-hashes -r .venv/uv.txt
-    @{{ uv }} --quiet --require-hashes -r {{ requirements }} || {{ pip }} --require-hashes -r {{ requirements }}
+    @{{ uv }} --quiet {{ anew_uv }} --require-hashes -r {{ requirements }} \
+        || {{ pip }} {{ anew_pip }} --require-hashes -r {{ requirements }}
     @{{ uv }} --quiet --no-deps -e . || {{ pip }} --no-deps -e .
     @cat {{ requirements }} pyproject.toml | cksum > .venv/{{ requirements }}.done

@@ -35,7 +35,7 @@ class _Refusal(BaseModel):
 
 @contextmanager
 def connected(known: Sequence[Problem] = ()) -> Generator[SyncPrefectClient, None, None]:
-    """Give a client of the server that PREFECT_API_URL names.
+    """Give a client of the server that PREFECT_API_URL names; `just apply` sets it from API_PORT.
 
     Raises ConfigurationError if there is none, if it refuses our credentials or what we send, or if
     something else answers there; the problems already `known` are reported with it.
@@ -50,11 +50,11 @@ def connected(known: Sequence[Problem] = ()) -> Generator[SyncPrefectClient, Non
     except PrefectHTTPStatusError as error:
         raise _failure(known, url, _refusal(error)) from None
     except httpx.TransportError as error:
-        message = f"no Prefect server answers ({error}); start it with `just up`, or set PREFECT_API_URL"
+        message = f"no Prefect server answers ({error}); start it with `just up`, or set API_PORT"
         raise _failure(known, url, message) from None
     except ValueError as error:
         # A page that is not JSON, or JSON that is not Prefect's.
-        message = f"what answers is not this version's Prefect API ({type(error).__name__}); set PREFECT_API_URL"
+        message = f"what answers is not this version's Prefect API ({type(error).__name__}); set API_PORT"
         raise _failure(known, url, message) from None
 
 
@@ -84,7 +84,7 @@ def _refusal(error: PrefectHTTPStatusError) -> str:
         what = "refuses our credentials" if PREFECT_API_AUTH_STRING.value() else "asks for credentials"
         return f"the server {what}; set PREFECT_API_AUTH_STRING to what the server was started with"
     if status == 404:
-        return "what answers is not a Prefect API; set PREFECT_API_URL, which ends in /api"
+        return "what answers is not a Prefect API; set API_PORT to that of the stack"
     path = error.request.url.path
     return f"the server answered {status} to {error.request.method} {path}: {_reason(error.response)}"
 

@@ -19,6 +19,7 @@ from flows.file_source import files_of
 from flows.http_source import download
 from flows.load_report import publish
 from flows.loading import Loader
+from flows.memory import bound
 from flows.pipeline_settings import read_settings
 from flows.public_address import public_address
 from flows.reading import Reading
@@ -57,10 +58,11 @@ def extract_data(
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def transform_data(extraction: Extraction) -> tuple[Reading | Rejected, ...]:
+def transform_data(extraction: Extraction, spool: Path) -> tuple[Reading | Rejected, ...]:
     """Work out how the text of each file becomes typed columns; the rows themselves stay in the files."""
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
+        bound(connection, read_settings().warehouse_memory_limit, spool / "transform.tmp")
         plans = tuple(file if isinstance(file, Rejected) else read_plan(connection, file) for file in extraction.files)
     get_run_logger().info("Transformation complete")
     return plans
@@ -79,7 +81,8 @@ def load_data(config: ExtractConfig, plans: Sequence[Reading | Rejected], load_i
     settings = read_settings()
     path = warehouse_path(settings.state_dir, config.table.catalog)
     verdicts: list[Verdict] = []
-    with open_warehouse(path, settings.warehouse_wait_seconds, logger.info) as connection:
+    limit = settings.warehouse_memory_limit
+    with open_warehouse(path, settings.warehouse_wait_seconds, logger.info, limit) as connection:
         batch_size = config.batch_size if config.is_http else None
         loader = Loader(connection, config.table, load_id, batch_size, config.reloaded)
         for verdict in loader.load(plans):
@@ -112,7 +115,7 @@ def data_pipeline(
     try:
         with spool_folder(read_settings().spool_dir, run_id) as spool:
             extraction = extract_data(source_url, target_table, batch_size, arrival_id, reload, spool)
-            plans = transform_data(extraction)
+            plans = transform_data(extraction, spool)
             verdicts = load_data(extraction.config, plans, load_id)
     except PipelineError as error:
         return Failed(message=str(error))

@@ -1,12 +1,16 @@
 """What the environment and the `.env` file say about where the flow keeps things."""
 
 import os
+import re
+import sys
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.failures import PermanentError
+from flows.memory import DEFAULT_LIMIT
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,11 +24,20 @@ class PipelineSettings(BaseSettings):
     """Where everything is kept; a relative path is taken from the project's root."""
     warehouse_wait_seconds: float = Field(default=600.0, ge=0)
     """How long a run waits for another that has the warehouse open."""
+    warehouse_memory_limit: str = DEFAULT_LIMIT
+    """How much memory DuckDB may take for its buffers before it goes on in a file next to the warehouse."""
 
     @field_validator("state_dir")
     @classmethod
     def _from_project_root(cls, path: Path) -> Path:
         return (PROJECT_ROOT / path.expanduser()).resolve()
+
+    @field_validator("warehouse_memory_limit")
+    @classmethod
+    def _is_size(cls, size: str) -> str:
+        if not re.fullmatch(r"[1-9]\d*(\.\d+)? ?[MGT]i?B", size, re.IGNORECASE):
+            raise PydanticCustomError("size", "expected a size such as 512MB or 4GB")
+        return size
 
     @property
     def spool_dir(self) -> Path:
@@ -38,5 +51,17 @@ def read_settings() -> PipelineSettings:
     try:
         return PipelineSettings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
-        problems = [f"{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors(include_input=False)]
+        problems = [f"{str(one['loc'][0]).upper()}: {one['msg']}, got {one['input']!r:.80}" for one in error.errors()]
         raise PermanentError("check the environment and .env: " + "; ".join(problems)) from None
+
+
+def main() -> None:
+    """Tell in one line what is wrong with the settings, if anything is: `python -m flows.pipeline_settings`."""
+    try:
+        read_settings()
+    except PermanentError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

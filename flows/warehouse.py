@@ -19,6 +19,7 @@ import duckdb
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from flows.failures import TemporaryError
+from flows.memory import DEFAULT_LIMIT, bound
 
 _NOTICE = "the warehouse {} is in use by {}; waiting for up to {:g} s"
 _HOLDER = re.compile(r"Could not set lock on file .*?(\(PID \d+\))", re.DOTALL)
@@ -35,12 +36,13 @@ def warehouse_path(state_dir: Path, catalog: str) -> Path:
 
 @contextmanager
 def open_warehouse(
-    path: Path, wait_seconds: float, on_wait: Callable[[str], None]
+    path: Path, wait_seconds: float, on_wait: Callable[[str], None], memory_limit: str = DEFAULT_LIMIT
 ) -> Generator[duckdb.DuckDBPyConnection, None, None]:
     """Open a warehouse and close it again, alone: wait while another thread or process has it open.
 
     `on_wait` is told once that and for whom it waits. The file's stem is the catalog's name; the session's time zone
-    is UTC. Raises TemporaryError when it is still in use after `wait_seconds`, or cannot be opened.
+    is UTC. What does not fit into the memory limit goes into a folder next to the file while it is open. Raises
+    TemporaryError when it is still in use after `wait_seconds`, or cannot be opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _opened_here[path]
@@ -52,6 +54,7 @@ def open_warehouse(
         connection = _connect(path, wait_seconds, on_wait)
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            bound(connection, memory_limit, path.with_name(f"{path.name}.tmp"))
             yield connection
         finally:
             connection.close()

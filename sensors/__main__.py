@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from sensors.packages import told_when_missing
+
+with told_when_missing():
+    import typer
 
 app = typer.Typer(
     help="Bring the stack up, drop files into it and see how it is.",
@@ -156,7 +159,8 @@ def main() -> None:
     from sensors.stack.errors import StackError
 
     try:
-        app()
+        with told_when_missing():
+            app()
     except StackError as error:
         for line in error.lines:
             typer.echo(line, err=True)

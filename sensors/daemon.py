@@ -15,6 +15,7 @@ from sensors.failed import FailedFolder
 from sensors.health import health_page
 from sensors.housekeeping import Housekeeping
 from sensors.inbox import Inbox, WatchChoice, read_inboxes
+from sensors.inbox_folder import make_folders
 from sensors.intake import Intake
 from sensors.ledger import Ledger, LedgerError, arrivals
 from sensors.ledger.states import ArrivalState
@@ -43,6 +44,7 @@ def run(settings: Settings) -> None:
     """
     _log_to_standard_error()
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
+    make_folders(settings.inboxes_file, inboxes)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{settings.ledger_path}.lock", blocking=False)
     try:
@@ -105,7 +107,6 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...]):
 
 
 def _watch(inbox: Inbox) -> Watch:
-    inbox.path.mkdir(parents=True, exist_ok=True)
     return Watch(inbox.path, polling=inbox.watch is WatchChoice.POLLING)
 
 

@@ -1,5 +1,6 @@
 """An inbox: a watched folder and its rules, as the configuration file gives them."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,8 @@ import yaml
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
+
+from sensors.yaml_lines import YamlLines
 
 _TEXT = ("csv", "tsv", "json", "ndjson")
 DEFAULT_PATTERNS = (
@@ -129,16 +132,11 @@ def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
     An inbox without a `path` is the folder of its name in `inbox_dir`; a relative one is taken from there.
     Raises InboxesError with every mistake in the file at once.
     """
-    try:
-        written = yaml.safe_load(file.read_text("utf-8"))
-    except OSError as error:
-        raise InboxesError(f"{file}: cannot be read ({error.strerror}); set INBOXES_FILE") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InboxesError(f"{file}: expected YAML, got: {error}") from error
+    written, place = _read(file)
     try:
         folders = _InboxesFile.model_validate(written).inboxes
     except ValidationError as error:
-        raise InboxesError("\n".join(_mistakes(file, error, ()))) from error
+        raise InboxesError("\n".join(_mistakes(place, error, ()))) from error
 
     inboxes: list[Inbox] = []
     mistakes: list[str] = []
@@ -148,27 +146,57 @@ def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
             path = inbox_dir / str(rules.get("path", name))
             inboxes.append(Inbox.model_validate({**rules, "name": name, "path": path}))
         except ValidationError as error:
-            mistakes += _mistakes(file, error, ("inboxes", name))
-    mistakes += _shared_folders(file, inboxes)
+            mistakes += _mistakes(place, error, ("inboxes", name))
+    mistakes += _shared_folders(place, inboxes)
     if mistakes:
         raise InboxesError("\n".join(mistakes))
     return tuple(inboxes)
 
 
-def _shared_folders(file: Path, inboxes: list[Inbox]) -> list[str]:
+@dataclass(frozen=True)
+class _Places:
+    """Says where in the file a field stands."""
+
+    file: Path
+    lines: YamlLines
+
+    def __call__(self, *path: str | int) -> str:
+        field = ".".join(map(str, path)) or "the file"
+        return f"{self.file}:{self.lines.line_of(path)}: {field}"
+
+
+def _read(file: Path) -> tuple[Any, _Places]:
+    """Return what a YAML file says, and where it says it. Raises InboxesError."""
+    try:
+        text = file.read_text("utf-8")
+        written, place = yaml.safe_load(text), _Places(file, YamlLines(text))
+    except OSError as error:
+        raise InboxesError(f"{file}: cannot be read ({error.strerror}); set INBOXES_FILE") from error
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InboxesError(f"{file}{line}: expected YAML, got a mistake in it: {error.problem}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InboxesError(f"{file}: expected YAML in UTF-8, got: {' '.join(str(error).split()):.200}") from error
+    if written is None:
+        raise InboxesError(
+            f"{file}: expected an inbox at least, such as `inboxes: {{metrics: {{}}}}`, got an empty file"
+        )
+    return written, place
+
+
+def _shared_folders(place: _Places, inboxes: list[Inbox]) -> list[str]:
     """Return a mistake for each inbox that lies in another one: both would take the same file."""
     folders = {inbox.name: Path(inbox.path).resolve() for inbox in inboxes}
     return [
-        f"{file}: inboxes.{name}.path: {folder} lies in inbox {other!r}; each inbox needs a folder of its own"
+        f"{place('inboxes', name, 'path')}: {folder} lies in inbox {other!r}; each inbox needs a folder of its own"
         for name, folder in folders.items()
         for other, outer in folders.items()
         if name != other and (folder.is_relative_to(outer) and (folder != outer or name > other))
     ]
 
 
-def _mistakes(file: Path, error: ValidationError, prefix: tuple[str, ...]) -> list[str]:
+def _mistakes(place: _Places, error: ValidationError, prefix: tuple[str, ...]) -> list[str]:
     return [
-        f"{file}: {'.'.join(map(str, (*prefix, *mistake['loc']))) or 'the file'}: {mistake['msg']}"
-        f" (got {mistake['input']!r:.80})"
+        f"{place(*prefix, *mistake['loc'])}: {mistake['msg']} (got {mistake['input']!r:.80})"
         for mistake in error.errors()
     ]

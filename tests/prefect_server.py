@@ -96,8 +96,13 @@ class PrefectServer:
 
 def _matches(run: dict[str, Any], wanted: dict[str, Any]) -> bool:
     ids = wanted.get("id", {}).get("any_")
-    unless = wanted.get("state", {}).get("type", {}).get("not_any_", [])
-    return (ids is None or run["id"] in ids) and run["state_type"] not in unless
+    types = wanted.get("state", {}).get("type", {})
+    only, unless = types.get("any_"), types.get("not_any_", [])
+    return (
+        (ids is None or run["id"] in ids)
+        and (only is None or run["state_type"] in only)
+        and run["state_type"] not in unless
+    )
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Bad settings, told to a person."""
 
+from pathlib import Path
+
 import pytest
 
 from sensors.stack.configuration import checked_settings
@@ -32,4 +34,30 @@ def test_a_file_that_is_no_text_is_told(monkeypatch, tmp_path):
     (tmp_path / ".env").write_bytes(b"\xff\xfeA\x00")
     monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
     with pytest.raises(StackError, match=r"\.env: expected UTF-8 text"):
+        checked_settings()
+
+
+def test_every_line_that_cannot_be_read_is_told_with_its_number_and_without_its_value(monkeypatch, tmp_path):
+    file = tmp_path / ".env"
+    file.write_text(
+        "# one\nNOTIFY_URLS='json://me:hunter22@x\n\n\nthis is not env\nAUTH=on\n\nALONE\nexport STATE_DIR=x\n"
+    )
+    monkeypatch.setenv("ENV_FILE", str(file))
+    with pytest.raises(StackError) as refused:
+        checked_settings()
+    assert [line.removesuffix("; correct or remove it") for line in refused.value.lines] == [
+        f"{file}:2: expected NAME=value or a comment, got `NOTIFY_URLS=...` with a space in its name or an open quote",
+        f"{file}:5: expected NAME=value or a comment, got a line without `=`",
+        f"{file}:8: expected NAME=value or a comment, got a line without `=`",
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_told(monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / ".env").touch()
+    monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StackError, match=r"\.env: cannot be read \(Permission denied\); make it readable"):
         checked_settings()

@@ -24,6 +24,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State
 from prefect.testing.utilities import prefect_test_harness
 
+from flows import data_pipeline as pipeline_module
+from flows import warehouse
 from flows.data_pipeline import data_pipeline
 from tests.web import Answer, serving
 
@@ -64,8 +66,8 @@ def run(source_url: str, table: str = TABLE, **parameters: Any) -> State[Any]:
 
 
 def rows(state_dir: Path, query: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(state_dir / "warehouse.duckdb", read_only=True) as warehouse:
-        return warehouse.execute(query).fetchall()
+    with duckdb.connect(state_dir / "warehouse.duckdb", read_only=True) as connection:
+        return connection.execute(query).fetchall()
 
 
 def attempts(client: SyncPrefectClient, state: State[Any]) -> dict[str, list[Any]]:
@@ -195,6 +197,20 @@ def test_a_run_says_what_it_does(client: SyncPrefectClient, state_dir: Path, arr
     lines = log(client, state)
     assert [line for line in lines if line in LINES] == list(LINES)
     assert any(line.startswith("a.csv: loaded 1 rows") for line in lines)
+
+
+def test_no_connection_takes_more_memory_than_is_allowed_or_spills_outside_the_state_folder(
+    client: SyncPrefectClient, state_dir: Path, arrival: Path, monkeypatch: pytest.MonkeyPatch
+):
+    bound = {}
+    monkeypatch.setenv("WAREHOUSE_MEMORY_LIMIT", "700MB")
+    for module in (pipeline_module, warehouse):
+        monkeypatch.setattr(module, "bound", lambda _, limit, folder: bound.update({folder.name: (limit, folder)}))
+    (arrival / "a.csv").write_text("n\n1\n")
+    assert run(arrival.as_uri()).is_completed()
+    assert {limit for limit, _ in bound.values()} == {"700MB"}
+    assert sorted(bound) == ["transform.tmp", "warehouse.duckdb.tmp"]
+    assert all(folder.is_relative_to(state_dir) for _, folder in bound.values())
 
 
 def test_without_an_arrival_a_run_loads_for_itself(client: SyncPrefectClient, state_dir: Path, arrival: Path):

@@ -56,9 +56,14 @@ def test_a_bad_name_or_inbox_does_not_hide_the_mistakes_of_another(tmp_path):
     ("text", "told"),
     [
         ("inboxes: {}\n", "at least 1 item"),
-        ("", "valid dictionary"),
+        ("", r"inboxes\.yaml: expected an inbox at least, .*, got an empty file$"),
+        ("# nothing\n", "got an empty file"),
+        ("- a\n", r"inboxes\.yaml:1: the file: .*valid dictionary"),
+        ("inboxes:\n  a: {empty: 2026-13-45}\n", r"inboxes\.yaml: expected YAML in UTF-8, got: "),
+        ("a: \0", r"inboxes\.yaml: expected YAML in UTF-8, got: unacceptable character"),
         ("inboxes:\n  Bad Name: {}\n", "Bad Name"),
-        ("inboxes: {a: [\n", "expected YAML"),
+        ("inboxes: {a: [\n", r"inboxes\.yaml:2: expected YAML, got a mistake in it: expected the node content"),
+        ("inboxes:\n  a: b: c\n", r"inboxes\.yaml:2: expected YAML, got a mistake in it: mapping values are not"),
         ("inboxes:\n  a: {path: same}\n  b: {path: same/below}\n", "lies in inbox 'a'"),
         ("inboxes:\n  a: {path: same}\n  b: {path: same}\n", "lies in inbox 'a'"),
     ],
@@ -66,6 +71,26 @@ def test_a_bad_name_or_inbox_does_not_hide_the_mistakes_of_another(tmp_path):
 def test_a_file_that_cannot_be_used_says_why(tmp_path, text, told):
     with pytest.raises(InboxesError, match=told):
         read_inboxes(configured(tmp_path, text), tmp_path)
+
+
+def test_a_mistake_is_told_with_the_line_that_it_is_on_or_is_missing_from(tmp_path):
+    text = (
+        "inboxes:\n  one:\n    patterns:\n      - a\n      - [b]\n    expect:\n      at_least: 1\n  two: {path: one}\n"
+    )
+    file = configured(tmp_path, text)
+    with pytest.raises(InboxesError) as raised:
+        read_inboxes(file, tmp_path)
+    assert [line.split(": ")[:2] for line in str(raised.value).splitlines()] == [
+        [f"{file}:5", "inboxes.one.patterns.1"],
+        [f"{file}:6", "inboxes.one.expect.cron"],
+    ]
+
+
+@pytest.mark.parametrize("text", ["inboxes: {a: [\n", "", "a: \0", "inboxes:\n  a: {max_files: 0}\n"])
+def test_one_mistake_is_one_line(tmp_path, text):
+    with pytest.raises(InboxesError) as raised:
+        read_inboxes(configured(tmp_path, text), tmp_path)
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -44,3 +44,13 @@ def test_everything_that_is_wrong_is_told_at_once(settings, tmp_path):
         preflight(bad)
     told = "\n".join(refused.value.lines)
     assert all(name in told for name in ("API_PORT", "SENSOR_PORT", "none.yaml"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("WAREHOUSE_WAIT_SECONDS", "abc"), ("WAREHOUSE_MEMORY_LIMIT", "much")])
+def test_a_bad_setting_of_the_flows_is_told_in_one_line(settings, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StackError) as refused:
+        preflight(settings)
+    (line,) = refused.value.lines
+    assert line.startswith(f"check the environment and .env: {name}: ")
+    assert line.endswith(f", got '{value}'")

@@ -60,7 +60,7 @@ def test_no_server_is_told_with_the_address_and_what_to_do() -> None:
         port = listener.getsockname()[1]
         message = told(f"http://127.0.0.1:{port}/api")
     assert message.startswith(f"http://127.0.0.1:{port}/api: no Prefect server answers")
-    assert "just up" in message
+    assert message.endswith("start it with `just up`, or set API_PORT")
 
 
 def test_no_address_does_not_start_a_server_that_would_be_thrown_away() -> None:

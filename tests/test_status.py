@@ -11,6 +11,7 @@ from sensors.ledger.states import FileState
 from sensors.settings import Settings
 from sensors.stack.health import Health
 from sensors.stack.services import Service
+from sensors.stack.state_folder import hold_state_folder
 from sensors.stack.status import Status, read_status, show
 from sensors.trouble import BadFile, StalledArrival, Trouble
 from tests.journeys.stack import free_ports
@@ -91,3 +92,13 @@ def test_a_stack_that_is_down_can_be_looked_at(tmp_path):
     assert {health.detail for health in status.services.values()} == {"not running"}
     assert status.inboxes == {"metrics": Books()}
     assert status.needs_a_person() == ["the stack is not running; start it with `just up`"]
+
+
+def test_a_stack_that_runs_on_other_ports_is_told_with_them(tmp_path):
+    api_port, sensor_port, other = free_ports(3)
+    asked = Settings(state_dir=tmp_path, api_port=api_port, sensor_port=sensor_port)
+    with hold_state_folder(asked.model_copy(update={"api_port": other})):
+        assert read_status(asked).needs_a_person() == [
+            f"the stack of {tmp_path} runs on API_PORT {other}, you asked for {api_port}; set that in .env"
+        ]
+    assert read_status(asked).needs_a_person() == ["the stack is not running; start it with `just up`"]

@@ -59,6 +59,16 @@ def test_the_catalog_is_a_file_and_is_made_on_first_use(tmp_path: Path):
     assert path.is_file()
 
 
+def test_what_does_not_fit_into_the_memory_limit_goes_into_a_folder_next_to_the_file_while_it_is_open(tmp_path: Path):
+    path = warehouse_path(tmp_path / "state", "warehouse")
+    with open_warehouse(path, 0, pytest.fail, "64MB") as connection:
+        limit = connection.execute("SELECT current_setting('memory_limit')").fetchall()
+        connection.execute("CREATE TEMP TABLE t AS SELECT md5(i::VARCHAR) AS a, md5(a) AS b FROM range(2000000) r(i)")
+        assert any((tmp_path / "state" / "warehouse.duckdb.tmp").iterdir())
+    assert limit == [("61.0 MiB",)]
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
 def test_who_finds_it_in_use_waits_says_so_once_and_gets_in(tmp_path: Path):
     path = tmp_path / "w.duckdb"
     said: list[str] = []

@@ -8,11 +8,13 @@ import httpx
 from sensors.inbox import read_inboxes
 from sensors.settings import Settings, env_file
 from sensors.stack import marking
+from sensors.stack.abandoned_runs import AbandonedRuns
 from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import ensure_credentials
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
 from sensors.stack.health import check
+from sensors.stack.incidents import Incident
 from sensors.stack.interrupted_runs import restart_interrupted_runs
 from sensors.stack.preflight import preflight
 from sensors.stack.preparation import Commands, Deploying, apply_automations, make_work_pool
@@ -55,17 +57,18 @@ def _end_leftovers(settings: Settings, terminal: Terminal) -> None:
 
 def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
     environment = stack_environment(settings, surrounding())
-    with Supervisor(
-        settings,
-        programs(settings),
-        environment,
-        lambda incident: terminal.show_incident(incident, log_file(settings, incident.service)),
-    ) as supervisor:
+    abandoned = AbandonedRuns(settings)
+
+    def tell(incident: Incident) -> None:
+        abandoned.notice(incident)
+        terminal.show_incident(incident, log_file(settings, incident.service))
+
+    with Supervisor(settings, programs(settings), environment, tell) as supervisor:
         try:
             commands = Commands(environment, settings.logs_dir / "setup.log", stop)
             _BringUp(settings, terminal, stop, supervisor, commands).run()
             _show_summary(settings, terminal)
-            return _watch(terminal, stop, supervisor)
+            return _watch(terminal, stop, supervisor, abandoned)
         except StopRequestedError:
             return 0
         finally:
@@ -109,7 +112,7 @@ class _BringUp:
         self._wait(Service.SERVER)
         make_work_pool(self.settings)
         if restarted := restart_interrupted_runs(self.settings, self._began):
-            self.terminal.step(f"{restarted} interrupted {'run starts' if restarted == 1 else 'runs start'} again")
+            self.terminal.step(f"{restarted} interrupted {_start(restarted)} again")
         self._prepare(deploying)
         if not warm:
             # Not next to the first deploy: a worker's first polls have been seen to lock Prefect's SQLite
@@ -167,7 +170,11 @@ def _show_summary(settings: Settings, terminal: Terminal) -> None:
     terminal.say("")
 
 
-def _watch(terminal: Terminal, stop: StopRequest, supervisor: Supervisor) -> int:
+def _start(runs: int) -> str:
+    return "run starts" if runs == 1 else "runs start"
+
+
+def _watch(terminal: Terminal, stop: StopRequest, supervisor: Supervisor, abandoned: AbandonedRuns) -> int:
     while not stop.wait(0.5):
         if not supervisor.alive:
             terminal.say(
@@ -176,4 +183,6 @@ def _watch(terminal: Terminal, stop: StopRequest, supervisor: Supervisor) -> int
                 "bold red",
             )
             return 1
+        if restarted := abandoned.look():
+            terminal.say(f"{restarted} {_start(restarted)} again that the worker had left behind", "yellow")
     return 0

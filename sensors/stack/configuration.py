@@ -1,7 +1,9 @@
 """The configuration of a stack, with its mistakes told to a person."""
 
+from pathlib import Path
 from typing import Any
 
+from dotenv.parser import Binding, parse_stream
 from pydantic import ValidationError
 
 from sensors.settings import Settings, env_file, read_settings
@@ -9,13 +11,38 @@ from sensors.stack.errors import StackError
 
 
 def checked_settings() -> Settings:
-    """Read the settings; raises StackError with a line for each bad value or for an unreadable file."""
+    """Read the settings; raises StackError with a line for each bad value, bad line or for an unreadable file."""
     try:
+        _check_lines(env_file())
         return read_settings()
+    except OSError as error:
+        raise StackError(f"{env_file()}: cannot be read ({error.strerror}); make it readable") from error
     except UnicodeDecodeError as error:
         raise StackError(f"{env_file()}: expected UTF-8 text, got something else; save it as UTF-8") from error
     except ValidationError as error:
         raise StackError(*(_setting_mistake(mistake) for mistake in error.errors())) from error
+
+
+def _check_lines(file: Path) -> None:
+    """Raise StackError with a line for each that dotenv would pass over in silence; what it holds may be a secret."""
+    if not file.is_file():
+        return
+    with file.open(encoding="utf-8") as lines:
+        wrong = [_line_mistake(file, binding) for binding in parse_stream(lines) if _is_wrong(binding)]
+    if wrong:
+        raise StackError(*wrong)
+
+
+def _is_wrong(binding: Binding) -> bool:
+    return binding.error or (binding.key is not None and binding.value is None)
+
+
+def _line_mistake(file: Path, binding: Binding) -> str:
+    text = binding.original.string.lstrip("\r\n")
+    line = binding.original.line + binding.original.string[: -len(text)].count("\n")
+    name, separator, _ = text.partition("=")
+    got = f"`{name.strip()}=...` with a space in its name or an open quote" if separator else "a line without `=`"
+    return f"{file}:{line}: expected NAME=value or a comment, got {got}; correct or remove it"
 
 
 def _setting_mistake(mistake: Any) -> str:

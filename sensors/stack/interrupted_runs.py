@@ -5,6 +5,7 @@ of their end, is gone as well (measured: such a run stays Running for ever). The
 such a run had loaded already is skipped by its load key.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +17,9 @@ from sensors.stack.errors import StackError
 from sensors.stack.services import WORK_POOL
 
 PAGE = 200
-AGAIN = "The stack was stopped while this run was at work; the run starts again."
-CANCELLED = "The stack was stopped while this run was being cancelled."
+CAUSE = "The stack was stopped while"
+AGAIN = "{} this run was at work; the run starts again."
+CANCELLED = "{} this run was being cancelled."
 
 
 def restart_interrupted_runs(settings: Settings, down_until: datetime) -> int:
@@ -29,11 +31,8 @@ def restart_interrupted_runs(settings: Settings, down_until: datetime) -> int:
     now = datetime.now(UTC)
     with open_api(settings, timeout_seconds=20) as api:
         try:
-            runs = [run for run in _at_work(api) if is_interrupted(run, down_until)]
-            for run in runs:
-                # Forced: Prefect's rules know no way back from Running, they trust the process to report.
-                body = {"state": next_state(run, now), "force": True}
-                api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
+            runs = [run for run in at_work(api) if is_interrupted(run, down_until)]
+            start_again(api, runs, now, CAUSE)
         except httpx.HTTPError as error:
             raise StackError(f"the interrupted runs cannot be started again: {error}") from error
     return len(runs)
@@ -44,15 +43,24 @@ def is_interrupted(run: dict[str, Any], down_until: datetime) -> bool:
     return datetime.fromisoformat(run["state"]["timestamp"]) < down_until
 
 
-def next_state(run: dict[str, Any], now: datetime) -> dict[str, Any]:
+def start_again(api: httpx.Client, runs: Iterable[dict[str, Any]], now: datetime, cause: str) -> None:
+    """Give each run its next state. Raises httpx.HTTPError."""
+    for run in runs:
+        # Forced: Prefect's rules know no way back from Running, they trust the process to report.
+        body = {"state": next_state(run, now, cause), "force": True}
+        api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
+
+
+def next_state(run: dict[str, Any], now: datetime, cause: str = CAUSE) -> dict[str, Any]:
     """Return the state that an interrupted run gets: it starts again, unless it was being cancelled."""
     if run["state_type"] == "CANCELLING":
-        return {"type": "CANCELLED", "message": CANCELLED}
-    again = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": AGAIN}
+        return {"type": "CANCELLED", "message": CANCELLED.format(cause)}
+    again = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": AGAIN.format(cause)}
     return {**again, "state_details": {"scheduled_time": now.isoformat()}}
 
 
-def _at_work(api: httpx.Client) -> list[dict[str, Any]]:
+def at_work(api: httpx.Client) -> list[dict[str, Any]]:
+    """Return the runs that the server believes to be at work. Raises httpx.HTTPError."""
     found: list[dict[str, Any]] = []
     while True:
         answer = api.post(

@@ -40,6 +40,12 @@ def is_flow_run(process: psutil.Process) -> bool:
     return _RUN in environment_of(process)
 
 
+def flow_runs(state_dir: Path) -> set[str]:
+    """Return the ids of the flow runs that have a living process."""
+    found = (environment_of(process).get(_RUN) for process in marked_processes(state_dir))
+    return {run_id for run_id in found if run_id}
+
+
 def end(processes: list[psutil.Process], grace_seconds: float) -> None:
     """End processes: ask them to, and after the grace kill those that remain."""
     for process in processes:

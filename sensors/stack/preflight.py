@@ -5,9 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sensors.inbox import InboxesError, read_inboxes
+from sensors.inbox_folder import make_folders
 from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.errors import StackError
 from sensors.stack.ports import taken_by
+from sensors.stack.settings_checks import FLOWS, wrong_settings
 
 _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 
@@ -15,6 +17,7 @@ _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 def preflight(settings: Settings) -> None:
     """Check what bringing the stack up relies on; raises StackError with a line for each thing that is wrong."""
     wrong = [*_missing_packages(_NEEDED), *_wrong_inboxes(settings), *_wrong_project(), *_ports(settings)]
+    wrong += wrong_settings([FLOWS])
     if wrong:
         raise StackError(*wrong)
 
@@ -29,7 +32,7 @@ def _missing_packages(needed: Sequence[str]) -> list[str]:
 
 def _wrong_inboxes(settings: Settings) -> list[str]:
     try:
-        read_inboxes(settings.inboxes_file, settings.inbox_dir)
+        make_folders(settings.inboxes_file, read_inboxes(settings.inboxes_file, settings.inbox_dir))
     except InboxesError as error:
         return str(error).splitlines()
     return []

@@ -1,6 +1,7 @@
 """The state folder: made, checked, and held by one stack at a time."""
 
 import os
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -15,17 +16,55 @@ def hold_state_folder(settings: Settings) -> FileLock:
     another stack has it.
     """
     _make_folders(settings)
-    lock = FileLock(settings.logs_dir / "up.lock")
+    lock = _lock(settings)
     holder = settings.logs_dir / "up.pid"
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0.3)  # `status` has it for a moment, when it looks whether anybody does
         holder.write_text(f"{os.getpid()}\n", "utf-8")
+        _ports_file(settings).write_text(f"{settings.api_port} {settings.sensor_port}\n", "utf-8")
     except Timeout:
         pid = holder.read_text("utf-8").strip() if holder.exists() else "unknown"
         raise StackError(f"already running on {settings.state_dir} (pid {pid}); see `just status`") from None
     except OSError as error:
         raise StackError(f"STATE_DIR: {settings.state_dir} cannot be written to: {error.strerror}") from error
     return lock
+
+
+def other_ports(settings: Settings) -> str | None:
+    """Say on which ports a stack that holds the state folder runs, if it is not those of the settings."""
+    if not _is_held(settings):
+        return None
+    wanted = (settings.api_port, settings.sensor_port)
+    try:
+        ports = tuple(map(int, _ports_file(settings).read_text("utf-8").split()))
+    except (OSError, ValueError):
+        return None
+    if len(ports) != len(wanted) or ports == wanted:
+        return None
+    names = ("API_PORT", "SENSOR_PORT")
+    different = [(name, port, asked) for name, port, asked in zip(names, ports, wanted, strict=True) if port != asked]
+    return "runs on " + " and ".join(f"{name} {port}, you asked for {asked}" for name, port, asked in different)
+
+
+def _is_held(settings: Settings) -> bool:
+    lock = _lock(settings)
+    if not settings.logs_dir.is_dir():
+        return False
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def _lock(settings: Settings) -> FileLock:
+    return FileLock(settings.logs_dir / "up.lock")
+
+
+def _ports_file(settings: Settings) -> Path:
+    return settings.logs_dir / "up.ports"
 
 
 def _make_folders(settings: Settings) -> None:

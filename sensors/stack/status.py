@@ -18,6 +18,7 @@ from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
 from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
 from sensors.stack.services import Service, log_file
+from sensors.stack.state_folder import other_ports
 from sensors.trouble import Trouble, read_trouble
 
 
@@ -33,6 +34,8 @@ class Status:
     """How each inbox is watched; empty while the sensor is down."""
     skipped: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
     """How many of the loaded files of an inbox were duplicates and therefore skipped."""
+    other_ports: str | None = None
+    """On which ports it runs, in words, where they are not those that were asked for."""
 
     @property
     def healthy(self) -> bool:
@@ -57,7 +60,9 @@ class Status:
         return [*self._broken_services(), *overdue, *self._stalled_arrivals(), *self._bad_files()]
 
     def _broken_services(self) -> list[str]:
-        if all(health.detail == NOT_RUNNING for health in self.services.values()):
+        if not any(map(_runs, self.services.values())):
+            if self.other_ports:
+                return [f"the stack of {self.settings.state_dir} {self.other_ports}; set that in .env"]
             return ["the stack is not running; start it with `just up`"]
         return [
             f"{service}: {health.detail}; see {log_file(self.settings, service)}"
@@ -83,6 +88,10 @@ class Status:
         return [*told, f"and {more} files more; all of them are in {failed}"] if more > 0 else told
 
 
+def _runs(health: Health) -> bool:
+    return health.detail != NOT_RUNNING
+
+
 def show_status(*, as_json: bool) -> int:
     """Print the status and return the exit status: 0 if all is healthy, else 1. Raises StackError."""
     status = read_status(checked_settings())
@@ -99,9 +108,10 @@ def read_status(settings: Settings) -> Status:
         looking = {service: threads.submit(check, settings, service) for service in Service}
         watching = threads.submit(read_watching, settings)
         services = {service: health.result() for service, health in looking.items()}
+    elsewhere = None if any(map(_runs, services.values())) else other_ports(settings)
     try:
         books, skipped = read_books(settings), read_skipped(settings)
-        return Status(settings, services, books, read_trouble(settings), watching.result(), skipped)
+        return Status(settings, services, books, read_trouble(settings), watching.result(), skipped, elsewhere)
     except (LedgerError, InboxesError) as error:
         raise StackError(*str(error).splitlines()) from error
 

@@ -1,12 +1,17 @@
 """Services die, and everything is stopped or killed and started again, with files waiting."""
 
+import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
+from sensors.stack.marking import environment_of
 from tests.journeys.stack import Stack, wait_until
+from tests.receiver import Receiver
 
 ROWS = 10
 
@@ -48,11 +53,61 @@ def test_files_that_waited_and_files_that_came_meanwhile_are_loaded_once(
         stack.stop()
 
 
-def test_a_sensor_that_is_killed_is_started_again(stack: Stack):
+def service(stack: Stack, *words: str) -> psutil.Process:
+    """Return the process of the stack whose command line has these words in a row."""
     children = psutil.Process(stack.pid).children(recursive=True)
-    (sensor,) = [process for process in children if process.cmdline()[-2:] == ["sensors", "run"]]
+    (found,) = [process for process in children if " ".join(words) in " ".join(process.cmdline())]
+    return found
+
+
+def process_of(run_id: str) -> psutil.Process | None:
+    """Return the process of a flow run."""
+    found = [one for one in psutil.process_iter() if environment_of(one).get("PREFECT__FLOW_RUN_ID") == run_id]
+    return found[0] if found else None
+
+
+def test_a_sensor_that_is_killed_is_started_again(stack: Stack):
+    sensor = service(stack, "sensors", "run")
     said = len(stack.terminal.read_text())
     sensor.kill()
     drop(stack, "after-kill")
     wait_until(lambda: "sensor" in stack.terminal.read_text()[said:], "`up` says so", 20)
     wait_until(lambda: loads(stack).get("after-kill.csv") == ROWS, "the file is loaded")
+
+
+@pytest.mark.parametrize("state", ["Pending", "Running"])
+def test_a_run_starts_again_and_completes_when_it_is_killed_together_with_its_worker(
+    stack: Stack, receiver: Receiver, state: str
+):
+    page = f"/killed-while-{state}"
+    receiver.pages[page] = ("application/json", json.dumps({"data": [{"killed_while": state}], "next": None}).encode())
+    worker = service(stack, "prefect", "worker", "start")
+    with receiver.holding(page) as url:
+        run_id = stack.run_now({"source_url": url})
+        process = wait_until(lambda: process_of(run_id), "the run has a process", pause=0.01)
+        if state == "Running":
+            wait_until(lambda: stack.run(run_id)["state_name"] == "Running", "the run is under way")
+        worker.kill()
+        process.kill()
+    killed = time.monotonic()
+    run = stack.wait_for_end(run_id)
+    assert (run["state_name"], run["run_count"]) == ("Completed", 2 if state == "Running" else 1), run["state"]
+    assert time.monotonic() - killed < 30
+    assert stack.rows(f"SELECT count(*) FROM public.daily_metrics WHERE killed_while = '{state}'") == [(1,)]
+
+
+def test_a_run_whose_worker_alone_is_killed_ends_by_itself_and_is_not_started_again(stack: Stack, receiver: Receiver):
+    said = len(stack.terminal.read_text())
+    with receiver.holding("/left-alone") as url:
+        run_id = stack.run_now({"source_url": url})
+        wait_until(lambda: stack.run(run_id)["state_name"] == "Running", "the run is under way")
+        service(stack, "prefect", "worker", "start").kill()
+        wait_until(lambda: "worker stopped" in stack.terminal.read_text()[said:], "`up` says so", 20)
+        looked_until = time.monotonic() + 4  # time enough for `up` to do the wrong thing
+        while time.monotonic() < looked_until:
+            assert "again that" not in stack.terminal.read_text()[said:]
+            time.sleep(0.2)
+    run = stack.wait_for_end(run_id)
+    # Its output went to the worker: the next line that it logs, not the death, makes it crash.
+    assert (run["state_name"], run["run_count"]) in {("Crashed", 1), ("Failed", 1)}, run["state"]
+    assert "again that" not in stack.terminal.read_text()[said:]

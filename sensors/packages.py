@@ -1,0 +1,22 @@
+"""The Python packages that we rely on; one that is missing is told to a person, without a traceback.
+
+Imports nothing but the standard library.
+"""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+_OURS = frozenset({"automations", "flows", "sensors"})
+
+
+@contextmanager
+def told_when_missing() -> Generator[None]:
+    """End the program with one line when what is imported inside needs a package that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package in _OURS:
+            raise
+        sys.exit(f"the Python package {package} is not installed in {sys.prefix}; run `just setup`")
