@@ -28,5 +28,22 @@ def apply() -> None:
     Console(soft_wrap=True).print(result.table())
 
 
+@app.command()
+def check() -> None:
+    """Tell which NOTIFY_URLS Apprise does not understand, without a server; exit status 1 if there are any."""
+    from automations.delivery import misunderstood
+    from automations.problem import ConfigurationError, Problem
+    from automations.settings import read_settings
+
+    try:
+        urls = read_settings().notify_urls.get_secret_value().split()
+        problems = tuple(Problem("NOTIFY_URLS", what) for what in misunderstood(urls))
+    except ConfigurationError as error:
+        problems = error.problems
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+    raise typer.Exit(1 if problems else 0)
+
+
 if __name__ == "__main__":
     app()

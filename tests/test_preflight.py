@@ -54,3 +54,12 @@ def test_a_bad_setting_of_the_flows_is_told_in_one_line(settings, monkeypatch, n
     (line,) = refused.value.lines
     assert line.startswith(f"check the environment and .env: {name}: ")
     assert line.endswith(f", got '{value}'")
+
+
+def test_addresses_that_apprise_does_not_understand_are_told_by_position_and_never_shown(settings, monkeypatch):
+    urls = "json://127.0.0.1/x nonsense://hunter22 hunter23"
+    monkeypatch.setenv("NOTIFY_URLS", urls)
+    with pytest.raises(StackError) as refused:
+        preflight(settings.model_copy(update={"notify_urls": urls}))
+    assert [line[:20] for line in refused.value.lines] == ["NOTIFY_URLS: URL 2 (", "NOTIFY_URLS: URL 3 h"]
+    assert "hunter" not in str(refused.value)

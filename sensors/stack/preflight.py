@@ -9,7 +9,7 @@ from sensors.inbox_folder import make_folders
 from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.errors import StackError
 from sensors.stack.ports import taken_by
-from sensors.stack.settings_checks import FLOWS, wrong_settings
+from sensors.stack.settings_checks import AUTOMATIONS, FLOWS, wrong_settings
 
 _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 
@@ -17,7 +17,8 @@ _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 def preflight(settings: Settings) -> None:
     """Check what bringing the stack up relies on; raises StackError with a line for each thing that is wrong."""
     wrong = [*_missing_packages(_NEEDED), *_wrong_inboxes(settings), *_wrong_project(), *_ports(settings)]
-    wrong += wrong_settings([FLOWS])
+    # Only where there is something to check: Apprise takes a second.
+    wrong += wrong_settings([FLOWS, AUTOMATIONS] if settings.notify_urls else [FLOWS])
     if wrong:
         raise StackError(*wrong)
 

@@ -1,6 +1,7 @@
 """The settings that are not ours, checked by those whose they are, in processes of their own.
 
-We do not import the flows: their settings are read there, by a command that says in lines what is wrong.
+We import neither the flows nor the automations: their settings are read there, by commands that say in lines what is
+wrong.
 """
 
 import subprocess
@@ -11,6 +12,7 @@ from sensors.settings import PROJECT_ROOT
 from sensors.stack.environment import surrounding
 
 FLOWS = ("flows.pipeline_settings",)
+AUTOMATIONS = ("automations", "check")
 
 
 def wrong_settings(commands: Sequence[Sequence[str]]) -> list[str]:
