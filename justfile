@@ -82,7 +82,7 @@ test *ARGS: (_install "requirements-dev.txt")
 # Attack it for about half an hour: a long torture, 60,000 files, 10,000 files at once
 [group('development')]
 crashes *ARGS: (_install "requirements-dev.txt")
-    @exec {{ python }} -m pytest tests/crashes -m "crash" -s "$@"
+    @exec {{ python }} -m pytest tests -m "crash or slow" -s "$@"
 
 # Check style and types
 [group('development')]

@@ -44,7 +44,7 @@ def run(settings: Settings) -> None:
     """
     _log_to_standard_error()
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
-    make_folders(settings.inboxes_file, inboxes)
+    make_folders(settings.inboxes_file, inboxes, for_now=True)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{settings.ledger_path}.lock", blocking=False)
     try:

@@ -7,26 +7,38 @@ from pathlib import Path
 from sensors.inbox import Inbox, InboxesError
 
 
-def make_folders(file: Path, inboxes: Iterable[Inbox]) -> None:
+def make_folders(file: Path, inboxes: Iterable[Inbox], *, for_now: bool = False) -> None:
     """Make the folders that do not exist; raises InboxesError with a line for each that cannot be used.
 
-    `file` is where the inboxes are configured.
+    `file` is where the inboxes are configured. With `for_now` only a path that cannot be a folder is a mistake: what
+    the machine refuses just now, as on a read-only mount, it may allow later.
     """
     mistakes = [
         f"{file}: inboxes.{inbox.name}.path: expected a folder that can be read and written, {inbox.path} {problem};"
         " set another path or mend this one"
         for inbox in inboxes
-        if (problem := _problem(inbox.path))
+        if (problem := _made(inbox.path) or ("" if for_now else _refusal(inbox.path)))
     ]
     if mistakes:
         raise InboxesError("\n".join(mistakes))
 
 
-def _problem(path: Path) -> str | None:
+def _made(path: Path) -> str:
+    """Make a folder; return why there can be none, or nothing."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         return "is a file"
+    except NotADirectoryError as error:
+        return f"cannot be made: {error.strerror}"
+    except OSError:
+        return ""  # `_refusal` says so
+    return ""
+
+
+def _refusal(path: Path) -> str:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return f"cannot be made: {error.strerror}"
-    return None if os.access(path, os.R_OK | os.W_OK | os.X_OK) else "does not let us in"
+    return "" if os.access(path, os.R_OK | os.W_OK | os.X_OK) else "does not let us in"

@@ -247,23 +247,32 @@ def test_an_http_source_is_loaded_page_by_page_and_leaves_nothing_in_the_spool(
     assert "s3cret" not in json.dumps(report(client, state))
 
 
-def test_run_as_a_script_it_loads_the_sample_without_a_server_and_a_second_time_skips_it(state_dir: Path):
-    for loaded in (30, 0):
-        done = subprocess.run(
-            [sys.executable, ROOT / "flows" / "data_pipeline.py"],
-            env={name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert f"1 file, {loaded} rows loaded" in done.stderr
-        assert f"The rows are in {state_dir / 'warehouse.duckdb'}, table public.sample_metrics" in done.stdout
-        # DuckDB's binding complains when its types outlive the interpreter: see flows/warehouse.py.
-        assert "leaked" not in done.stderr
+def run_as_a_script(state_dir: Path, loaded: int) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "flows" / "data_pipeline.py"],
+        env={name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"1 file, {loaded} rows loaded" in done.stderr
+    assert f"The rows are in {state_dir / 'warehouse.duckdb'}, table public.sample_metrics" in done.stdout
+    # DuckDB's binding complains when its types outlive the interpreter: see flows/warehouse.py.
+    assert "leaked" not in done.stderr
     assert rows(state_dir, "SELECT count(*), count(DISTINCT region) FROM public.sample_metrics") == [(30, 3)]
+
+
+def test_run_as_a_script_it_loads_the_sample_without_a_server(state_dir: Path):
+    run_as_a_script(state_dir, loaded=30)
+
+
+@pytest.mark.slow  # each start makes a server of its own
+def test_run_as_a_script_a_second_time_it_skips_the_sample(state_dir: Path):
+    run_as_a_script(state_dir, loaded=30)
+    run_as_a_script(state_dir, loaded=0)
 
 
 def test_a_refused_request_is_not_tried_again_and_the_spool_is_emptied(client: SyncPrefectClient, state_dir: Path):

@@ -48,6 +48,16 @@ def test_each_that_cannot_be_used_is_told_in_one_line_with_what_is_wrong(tmp_pat
     ]
 
 
+def test_for_a_sensor_that_starts_only_what_can_be_no_folder_is_a_mistake(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    closed = Inbox(name="c", path=tmp_path)
+    refused(closed)
+    make_folders(FILE, [closed], for_now=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(InboxesError, match="is a file"):
+        make_folders(FILE, [Inbox(name="a", path=tmp_path / "file")], for_now=True)
+
+
 @pytest.fixture
 def inboxes_file(tmp_path):
     (tmp_path / "file").touch()

@@ -65,6 +65,11 @@ class Installation:
         self.started[service] += 1
         return process
 
+    def ensure(self, service: Service) -> None:
+        """Start a service that is not running."""
+        if service not in self.processes or self.processes[service].poll() is not None:
+            self.start(service)
+
     def keep_alive(self) -> None:
         """Start again whatever has died."""
         for service, process in list(self.processes.items()):

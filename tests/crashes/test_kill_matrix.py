@@ -15,7 +15,7 @@ from sensors.stack.services import Service
 from tests.crashes.installation import Installation, sensor_alone, until
 from tests.journeys.stack import ROOT, free_ports, wait_until
 
-SHORT = ["taken:2", "copy-in-place", "staged", "emitted", "ended"]
+SHORT = ["taken:2", "emitted", "ended"]
 LONG = [
     "scanned",
     "scanned:3",
@@ -25,7 +25,9 @@ LONG = [
     "begun",
     "taken",
     "copied",
+    "copy-in-place",
     "all-taken",
+    "staged",
     "intended",
     "receipt",
 ]
@@ -88,7 +90,7 @@ def victims(
     request: pytest.FixtureRequest, installation: Installation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Victim]]:
     """Have a sensor killed at every point that is to be tested, all at the same time, and start each again."""
-    installation.start(Service.WORKER)
+    installation.ensure(Service.WORKER)
     points = [
         item.callspec.params["point"]
         for item in request.session.items

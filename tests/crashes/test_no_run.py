@@ -17,14 +17,20 @@ def test_without_its_deployment_an_arrival_fails_with_the_reason_and_is_loaded_b
     installation: Installation, receiver: Receiver
 ):
     stack = installation.stack
-    installation.keep_alive()
-    if Service.WORKER not in installation.processes:
-        installation.start(Service.WORKER)
-    installation.start(Service.SENSOR)
+    for service in (Service.WORKER, Service.SENSOR):
+        installation.ensure(service)
     stack.api.delete(f"/deployments/{stack.deployment()['id']}").raise_for_status()
     stack.drop("homeless.csv", "homeless\n1\n")
-    wait_until(lambda: installation.states().get("failed") == 1, "the arrival has failed", 180, pause=0.5)
-    ((arrival_id, reason, attempts),) = installation.ledger_rows("SELECT id, reason, attempt FROM arrivals")
+
+    def state() -> object:
+        rows = installation.ledger_rows("SELECT state FROM files WHERE name = 'homeless.csv'")
+        return rows[0][0] if rows else None
+
+    wait_until(lambda: state() == "failed", "the arrival has failed", 180, pause=0.5)
+    ((arrival_id, reason, attempts),) = installation.ledger_rows(
+        "SELECT a.id, a.reason, a.attempt FROM arrivals a JOIN files f ON f.arrival_id = a.id"
+        " WHERE f.name = 'homeless.csv'"
+    )
     assert attempts == 5
     assert str(reason).startswith("no run was started, 5 times: ")
     (message,) = wait_until(lambda: receiver.naming(str(arrival_id)), "a person is told", 60)
@@ -41,5 +47,5 @@ def test_without_its_deployment_an_arrival_fails_with_the_reason_and_is_loaded_b
         text=True,
     )
     assert "is announced again; it was failed" in done.stdout
-    wait_until(lambda: installation.states() == {"loaded": 1}, "it is loaded", 120, pause=0.5)
+    wait_until(lambda: state() == "loaded", "it is loaded", 120, pause=0.5)
     assert stack.rows("SELECT count(*) FROM public.daily_metrics WHERE homeless = 1") == [(1,)]

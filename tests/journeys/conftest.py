@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.journeys.stack import Stack
 from tests.receiver import Receiver, receiving
@@ -28,15 +29,24 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's database as its own command makes it; a server that has to make it starts 8 s later."""
-    home = tmp_path_factory.mktemp("prefect")
-    subprocess.run(
-        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
-        env={**os.environ, "PREFECT_HOME": str(home)},
-        cwd=home,
-        check=True,
-        capture_output=True,
-    )
+    """Prefect's database as its own command makes it, once for all processes of the tests.
+
+    A server that has to make it starts 8 s later.
+    """
+    home = tmp_path_factory.getbasetemp() / "prefect"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        home = tmp_path_factory.getbasetemp().parent / "prefect"
+    home.mkdir(exist_ok=True)
+    with FileLock(home / "made.lock"):
+        if not (home / "made").exists():
+            subprocess.run(
+                [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"],
+                env={**os.environ, "PREFECT_HOME": str(home)},
+                cwd=home,
+                check=True,
+                capture_output=True,
+            )
+            (home / "made").touch()
     return home / "prefect.db"
 
 

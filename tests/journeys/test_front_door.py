@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import httpx
 import psutil
@@ -102,8 +103,10 @@ def stopped_within_10_s(stack: Stack, how: signal.Signals) -> None:
     assert stack.status()["healthy"] is False
 
 
-def test_credentials_are_made_once_auth_off_needs_none_and_a_signal_stops_everything(tmp_path, receiver: Receiver):
-    stack = Stack(tmp_path / "state", PREFECT_API_AUTH_STRING="").start()
+def test_credentials_are_made_once_auth_off_needs_none_and_a_signal_stops_everything(
+    tmp_path, new_stack: Callable[..., Stack], receiver: Receiver
+):
+    stack = new_stack(tmp_path / "state", PREFECT_API_AUTH_STRING="").start()
     try:
         env_file = tmp_path / "state.env"
         assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
