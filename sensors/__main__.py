@@ -81,7 +81,7 @@ def status(
 @app.command()
 def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `status` tells it.")]) -> None:
     """Have an arrival announced again, whatever became of it."""
-    from sensors.replay import retry as try_again
+    from sensors.recovery.replay import retry as try_again
     from sensors.stack.configuration import checked_settings
 
     with _told():
@@ -100,8 +100,8 @@ def replay(
     """Have arrivals announced again; files that are loaded are skipped, or replaced with --reload."""
     from datetime import UTC, datetime
 
-    from sensors.replay import Selection, moment_of
-    from sensors.replay import replay as announce_again
+    from sensors.recovery.replay import Selection, moment_of
+    from sensors.recovery.replay import replay as announce_again
     from sensors.stack.configuration import checked_settings
 
     with _told():
@@ -120,7 +120,7 @@ def rebuild(
     """Make a new ledger from the arrivals on the disk and what Prefect knows of them; the old one is put aside."""
     from contextlib import nullcontext
 
-    from sensors.rebuild import rebuild as make_anew
+    from sensors.recovery.rebuild import rebuild as make_anew
     from sensors.stack.configuration import checked_settings
     from sensors.stack.server import server_at_hand
     from sensors.stack.terminal import Terminal
@@ -144,8 +144,8 @@ def _told() -> Generator[None]:
     """Tell what goes wrong with the ledger as any other mistake."""
     from sensors.inbox import InboxesError
     from sensors.ledger import LedgerError
-    from sensors.rebuild import RebuildError
-    from sensors.replay import ReplayError
+    from sensors.recovery.rebuild import RebuildError
+    from sensors.recovery.replay import ReplayError
     from sensors.stack.errors import StackError
 
     try:

@@ -8,8 +8,13 @@ import uvicorn
 from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
-from sensors import pace
-from sensors.announce import Announcer
+from sensors.announcing import pace
+from sensors.announcing.announce import Announcer
+from sensors.announcing.lost_runs import LostRuns
+from sensors.announcing.notices import Messenger
+from sensors.announcing.outcome import Follower
+from sensors.announcing.prefect_api import PrefectApi
+from sensors.announcing.receipts import ReceiptClerk
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.health import health_page
@@ -20,15 +25,10 @@ from sensors.intake import Intake
 from sensors.ledger import Ledger, LedgerError, arrivals
 from sensors.ledger.states import ArrivalState
 from sensors.loop import Loop
-from sensors.lost_runs import LostRuns
-from sensors.notices import Messenger
-from sensors.outcome import Follower
-from sensors.prefect_api import PrefectApi
-from sensors.receipts import ReceiptClerk
-from sensors.refusal import Refusals
 from sensors.settings import Settings
-from sensors.stage import Stager
-from sensors.watch import Watch
+from sensors.settling.refusal import Refusals
+from sensors.staging.stage import Stager
+from sensors.watching.watch import Watch
 
 logger = logging.getLogger(__name__)
 

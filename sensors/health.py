@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response, status
 
 from sensors.loop import Loop
-from sensors.watch import Watch
+from sensors.watching.watch import Watch
 
 
 def health_page(loops: Sequence[Loop], watches: Mapping[str, Watch]) -> APIRouter:

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensors import settle
-from sensors.admission import Admission, admit
 from sensors.clock import Clock
 from sensors.identity import Identity, identity_at
 from sensors.inbox import EmptyFiles, Inbox
 from sensors.killpoint import kill_point
-from sensors.lease import writer_of
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Dropped
-from sensors.lying import Look, LyingFiles
-from sensors.refusal import Refusals
-from sensors.scan import scan
-from sensors.settle import Writer
-from sensors.stage import Stager
-from sensors.watch import Hints, Watch, WatchMode
+from sensors.settling import settle
+from sensors.settling.admission import Admission, admit
+from sensors.settling.lease import writer_of
+from sensors.settling.lying import Look, LyingFiles
+from sensors.settling.refusal import Refusals
+from sensors.settling.settle import Writer
+from sensors.staging.stage import Stager
+from sensors.watching.scan import scan
+from sensors.watching.watch import Hints, Watch, WatchMode
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from sensors.lost_runs import SILENT_FOR
+from sensors.announcing.lost_runs import SILENT_FOR
 from sensors.settings import Settings
 from sensors.stack import marking
 from sensors.stack.abandoned_runs import BETWEEN_LOOKS, GRACE, AbandonedRuns

@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from sensors.admission import Admission, admit, readable
 from sensors.inbox import Inbox
+from sensors.settling.admission import Admission, admit, readable
 
 INBOX = Inbox(name="metrics", path="/")
 

@@ -4,10 +4,10 @@ import socket
 
 import pytest
 
-from sensors.announce import Announcer
+from sensors.announcing.announce import Announcer
+from sensors.announcing.prefect_api import NotReachedError, PrefectApi
 from sensors.ledger import announcements, arrivals
 from sensors.ledger.states import ArrivalState
-from sensors.prefect_api import NotReachedError, PrefectApi
 from tests.receiver import receiving
 
 

@@ -8,9 +8,9 @@ from sensors.inbox import Duplicates
 from sensors.intake import Intake
 from sensors.ledger import arrivals
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.refusal import Refusals
-from sensors.stage import Stager
-from sensors.watch import Watch
+from sensors.settling.refusal import Refusals
+from sensors.staging.stage import Stager
+from sensors.watching.watch import Watch
 
 
 @pytest.fixture

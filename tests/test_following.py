@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from sensors.announcing.lost_runs import HEARTBEAT, LostRuns
+from sensors.announcing.outcome import FAILED_SECONDS, Follower
+from sensors.announcing.prefect_api import PrefectApi
 from sensors.failed import FailedFolder
 from sensors.ledger import arrivals
-from sensors.lost_runs import HEARTBEAT, LostRuns
-from sensors.outcome import FAILED_SECONDS, Follower
-from sensors.prefect_api import PrefectApi
 from tests.prefect_server import prefect_answering
 
 

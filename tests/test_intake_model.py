@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sensors import intake as intake_module
-from sensors import refusal, stage, take
 from sensors.books import balance
 from sensors.failed import FailedFolder
 from sensors.inbox import Inbox
@@ -23,9 +22,11 @@ from sensors.intake import Intake
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement, Receipt
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.refusal import Refusals
-from sensors.stage import Stager
-from sensors.watch import Watch
+from sensors.settling import refusal
+from sensors.settling.refusal import Refusals
+from sensors.staging import stage, take
+from sensors.staging.stage import Stager
+from sensors.watching.watch import Watch
 from tests.conftest import HandClock
 
 NAMES = st.sampled_from(["a.csv", "b.csv", "north/c.csv", "bad.pdf"])

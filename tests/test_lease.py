@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from sensors.lease import read_lease, writer_of
-from sensors.settle import Writer
+from sensors.settling.lease import read_lease, writer_of
+from sensors.settling.settle import Writer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="read leases exist on Linux only")
 

@@ -20,7 +20,7 @@ from sensors.ledger.database import VERSION
 from sensors.ledger.files import Dropped
 from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.stage import new_arrival
+from sensors.staging.stage import new_arrival
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 

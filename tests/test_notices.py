@@ -4,10 +4,10 @@ import socket
 
 import pytest
 
+from sensors.announcing.notices import Messenger
+from sensors.announcing.prefect_api import NotReachedError, PrefectApi
 from sensors.ledger import notices
 from sensors.ledger.notices import Notice
-from sensors.notices import Messenger
-from sensors.prefect_api import NotReachedError, PrefectApi
 from tests.receiver import receiving
 
 

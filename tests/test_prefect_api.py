@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sensors.prefect_api import ApiError, Event, NotReachedError, PrefectApi
+from sensors.announcing.prefect_api import ApiError, Event, NotReachedError, PrefectApi
 from tests.receiver import receiving
 
 EVENT = Event(

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from sensors import rebuild as rebuilding
 from sensors.books import read_books
 from sensors.daemon import run as run_sensor
 from sensors.ledger import Ledger, LedgerError, arrivals, files
 from sensors.ledger.journey import journey_of
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.rebuild import RebuildError, put_aside, rebuild
-from sensors.replay import retry
+from sensors.recovery import rebuild as rebuilding
+from sensors.recovery.rebuild import RebuildError, put_aside, rebuild
+from sensors.recovery.replay import retry
 from sensors.settings import Settings
-from sensors.stage import Stager
+from sensors.staging.stage import Stager
 from tests.prefect_server import PrefectServer, prefect_answering
 from tests.test_stage import settled
 

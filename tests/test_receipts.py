@@ -4,11 +4,19 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+from sensors.announcing.prefect_api import Event
+from sensors.announcing.receipts import (
+    EXECUTED,
+    FIRST_WAIT,
+    LONGEST_WAIT,
+    announced_event,
+    is_overdue,
+    patience,
+    receipt_in,
+)
 from sensors.ledger.announcements import Receipt
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.states import ArrivalState
-from sensors.prefect_api import Event
-from sensors.receipts import EXECUTED, FIRST_WAIT, LONGEST_WAIT, announced_event, is_overdue, patience, receipt_in
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 

@@ -4,11 +4,19 @@ from datetime import timedelta
 
 import pytest
 
+from sensors.announcing.prefect_api import PrefectApi
+from sensors.announcing.receipts import (
+    FAILED,
+    FAILED_LIMIT,
+    FIRST_WAIT,
+    STALLED,
+    STALLED_ATTEMPTS,
+    ReceiptClerk,
+    patience,
+)
 from sensors.failed import FailedFolder
 from sensors.ledger import announcements, arrivals, notices, replays
 from sensors.ledger.announcements import Announcement, Receipt
-from sensors.prefect_api import PrefectApi
-from sensors.receipts import FAILED, FAILED_LIMIT, FIRST_WAIT, STALLED, STALLED_ATTEMPTS, ReceiptClerk, patience
 from tests.prefect_server import prefect_answering
 
 

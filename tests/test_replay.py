@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sensors.ledger import Ledger, arrivals
-from sensors.replay import ReplayError, Selection, moment_of, replay, retry
+from sensors.recovery.replay import ReplayError, Selection, moment_of, replay, retry
 from sensors.settings import Settings
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

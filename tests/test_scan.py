@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.scan import scan
+from sensors.watching.scan import scan
 
 
 def names(inbox: Path, *, subfolders: bool = False) -> list[str]:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from sensors.clock import Clock
 from sensors.health import health_page
 from sensors.loop import Loop
-from sensors.watch import Watch
+from sensors.watching.watch import Watch
 
 
 def asked(tmp_path, *loops: Loop):

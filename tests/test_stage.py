@@ -14,7 +14,7 @@ from sensors.ledger import arrivals, files
 from sensors.ledger.files import Dropped, WaitingFile
 from sensors.ledger.journey import journey_of
 from sensors.ledger.states import FileState
-from sensors.stage import Stager, new_arrival, next_batch
+from sensors.staging.stage import Stager, new_arrival, next_batch
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from sensors import take as taking
 from sensors.identity import Identity, identity_at
 from sensors.ledger.arrivals import ArrivalFile
-from sensors.take import Move, claim_name, claimed_name, take
+from sensors.staging import take as taking
+from sensors.staging.take import Move, claim_name, claimed_name, take
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from sensors.inbox import EmptyFiles, Inbox
 from sensors.intake import Intake
 from sensors.ledger import Ledger
 from sensors.loop import Loop
-from sensors.refusal import Refusals
-from sensors.stage import Stager
-from sensors.watch import Watch
+from sensors.settling.refusal import Refusals
+from sensors.staging.stage import Stager
+from sensors.watching.watch import Watch
 from tests.journeys.stack import wait_until
 
 

@@ -5,12 +5,12 @@ import shutil
 import socket
 from pathlib import Path
 
-from sensors.admission import Admission, admit, readable
 from sensors.inbox import Inbox, InboxesError, read_inboxes
-from sensors.rename import rename_without_replacing
 from sensors.settings import Settings
+from sensors.settling.admission import Admission, admit, readable
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
+from sensors.staging.rename import rename_without_replacing
 
 
 def drop(file: Path, inbox_name: str) -> list[str]:

@@ -70,7 +70,7 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         "PREFECT_UI_URL": settings.api_url.removesuffix("/api"),
         "PREFECT_SERVER_UI_API_URL": settings.api_url,
         "PREFECT_WORKER_QUERY_SECONDS": "1",
-        # What sensors/lost_runs.py goes by; the least that Prefect takes.
+        # What sensors/announcing/lost_runs.py goes by; the least that Prefect takes.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
         # Their output goes to files, and at once.

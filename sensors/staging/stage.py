@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 
 from sensors.clock import Clock
-from sensors.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
 from sensors.identity import Identity
 from sensors.inbox import Duplicates, Inbox
 from sensors.killpoint import kill_point
@@ -23,7 +22,8 @@ from sensors.ledger import files as ledger_files
 from sensors.ledger.arrivals import Arrival, ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ArrivalState
-from sensors.take import Move, sync_folder, take
+from sensors.staging.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
+from sensors.staging.take import Move, sync_folder, take
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 import logging
 from dataclasses import dataclass, field
 
-from sensors.admission import readable
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.identity import Identity
@@ -13,6 +12,7 @@ from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Refused
 from sensors.ledger.notices import Notice
+from sensors.settling.admission import readable
 
 logger = logging.getLogger(__name__)
 

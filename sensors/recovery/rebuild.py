@@ -9,20 +9,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sensors.claims import give_back_claims
-from sensors.duplicates import digest_of, is_marked_as_duplicates
+from sensors.announcing.prefect_api import ApiError, PrefectApi
 from sensors.failed import FailedFolder
-from sensors.fate import Fate, read_fates
 from sensors.inbox import Duplicates, Inbox, read_inboxes
 from sensors.ledger import Ledger, announcements, rebuilding
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.files import Dropped
 from sensors.ledger.states import ArrivalState
-from sensors.prefect_api import ApiError, PrefectApi
-from sensors.rename import rename_without_replacing
+from sensors.recovery.claims import give_back_claims
+from sensors.recovery.fate import Fate, read_fates
+from sensors.recovery.stored import Stored, stored_arrivals
 from sensors.settings import Settings
-from sensors.stored import Stored, stored_arrivals
-from sensors.take import sync_folder
+from sensors.staging.duplicates import digest_of, is_marked_as_duplicates
+from sensors.staging.rename import rename_without_replacing
+from sensors.staging.take import sync_folder
 
 LOCK_SECONDS = 3.0
 """A sensor that fails over its ledger again and again holds the lock for a moment each time."""

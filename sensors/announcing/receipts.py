@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sensors.announcing.prefect_api import PAGE, Event, PrefectApi
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.killpoint import kill_point
@@ -13,7 +14,6 @@ from sensors.ledger.announcements import Announcement, Receipt
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState
-from sensors.prefect_api import PAGE, Event, PrefectApi
 
 logger = logging.getLogger(__name__)
 

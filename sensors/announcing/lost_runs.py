@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sensors.announcing.prefect_api import PrefectApi, Run
 from sensors.clock import Clock
-from sensors.prefect_api import PrefectApi, Run
 
 logger = logging.getLogger(__name__)
 

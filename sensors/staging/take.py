@@ -17,10 +17,10 @@ from pathlib import Path
 
 from sensors.identity import Identity, identity_at
 from sensors.killpoint import kill_point
-from sensors.lease import read_lease, writer_of
 from sensors.ledger.arrivals import ArrivalFile
-from sensors.rename import rename_without_replacing
-from sensors.settle import Writer
+from sensors.settling.lease import read_lease, writer_of
+from sensors.settling.settle import Writer
+from sensors.staging.rename import rename_without_replacing
 
 logger = logging.getLogger(__name__)
 

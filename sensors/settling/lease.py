@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sensors.settle import Writer
+from sensors.settling.settle import Writer
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from sensors import settle
 from sensors.identity import Identity
-from sensors.settle import Sighting
+from sensors.settling import settle
+from sensors.settling.settle import Sighting
 
 
 class Look(Enum):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
-from sensors.folder_events import Listener
+from sensors.watching.folder_events import Listener
 
 _MASK = (
     InotifyConstants.IN_CLOSE_WRITE

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sensors.inbox import Inbox
-from sensors.scan import scan
-from sensors.take import claimed_name, put_back
+from sensors.staging.take import claimed_name, put_back
+from sensors.watching.scan import scan
 
 
 def give_back_claims(inboxes: Sequence[Inbox], arrivals_dir: Path) -> list[Path]:

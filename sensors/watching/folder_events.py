@@ -13,7 +13,7 @@ class Listener(Protocol):
 
 
 class FolderEvents(Protocol):
-    """Who tells: sensors/inotify.py on Linux, sensors/observer.py elsewhere."""
+    """Who tells: sensors/watching/inotify.py on Linux, sensors/watching/observer.py elsewhere."""
 
     def cover(self, folder: str, path: str) -> None: ...
     def uncover(self, folder: str) -> None: ...

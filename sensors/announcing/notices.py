@@ -3,11 +3,11 @@
 import logging
 from dataclasses import dataclass
 
+from sensors.announcing.prefect_api import Event, PrefectApi
 from sensors.clock import Clock
 from sensors.ledger import Ledger
 from sensors.ledger import notices as ledger_notices
 from sensors.ledger.notices import UnsentNotice
-from sensors.prefect_api import Event, PrefectApi
 
 logger = logging.getLogger(__name__)
 

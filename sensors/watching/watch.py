@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sensors import mounts
-from sensors.folder_events import FolderEvents, Listener
+from sensors.watching import mounts
+from sensors.watching.folder_events import FolderEvents, Listener
 
 logger = logging.getLogger(__name__)
 
@@ -139,9 +139,9 @@ class Watch:
 
 def _events(listener: Listener) -> FolderEvents:
     if sys.platform == "linux":
-        from sensors.inotify import Inotify
+        from sensors.watching.inotify import Inotify
 
         return Inotify(listener)
-    from sensors.observer import SystemObserver
+    from sensors.watching.observer import SystemObserver
 
     return SystemObserver(listener)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from sensors.announcing.lost_runs import LostRuns
+from sensors.announcing.prefect_api import PrefectApi, Run
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.killpoint import kill_point
@@ -13,8 +15,6 @@ from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import FileOutcome
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.lost_runs import LostRuns
-from sensors.prefect_api import PrefectApi, Run
 
 logger = logging.getLogger(__name__)
 

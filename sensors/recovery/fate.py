@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from sensors.outcome import ARTIFACT_KEY, Outcome, outcome_of
-from sensors.prefect_api import PrefectApi, Report, Run
+from sensors.announcing.outcome import ARTIFACT_KEY, Outcome, outcome_of
+from sensors.announcing.prefect_api import PrefectApi, Report, Run
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from sensors.folder_events import Listener
+from sensors.watching.folder_events import Listener
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver

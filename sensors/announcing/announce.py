@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from sensors.announcing.prefect_api import ApiError, Event, NotReachedError, PrefectApi
 from sensors.clock import Clock
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement
 from sensors.ledger.arrivals import Arrival
-from sensors.prefect_api import ApiError, Event, NotReachedError, PrefectApi
 
 logger = logging.getLogger(__name__)
 

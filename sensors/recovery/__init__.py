@@ -1,0 +1,1 @@
+"""Recovery: what a person does when something has failed: retry, replay, rebuild."""

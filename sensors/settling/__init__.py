@@ -1,0 +1,1 @@
+"""Settling: which files are ours, and when each is complete."""

@@ -1,0 +1,1 @@
+"""Staging: settled files become an arrival, each moved once to its permanent address."""

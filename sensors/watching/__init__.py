@@ -1,0 +1,1 @@
+"""Watching: hints say when to look into an inbox, a scan says what lies there."""
