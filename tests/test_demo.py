@@ -2,9 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from sensors.ledger.journey import FileJourney
 from sensors.ledger.states import FileState
-from sensors.stack.demo import alert_about, steps, was_delivered
+from sensors.settings import Settings
+from sensors.stack.demo import alert_about, demo, steps, was_delivered
+from sensors.stack.errors import StackError
+from sensors.stack.state_folder import hold_state_folder
+from tests.journeys.stack import free_ports
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -55,3 +61,14 @@ def test_an_alert_that_an_address_did_not_take_does_not_count():
     assert was_delivered(entry)
     assert not was_delivered([*entry, "    NOT delivered to 2 (JSON): Connection refused"])
     assert not was_delivered([])
+
+
+def test_a_stack_that_is_up_on_other_ports_is_told_and_none_is_brought_up(tmp_path, monkeypatch):
+    api_port, sensor_port, other = free_ports(3)
+    monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
+    monkeypatch.setenv("STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("API_PORT", str(api_port))
+    monkeypatch.setenv("SENSOR_PORT", str(sensor_port))
+    runs = Settings(state_dir=tmp_path / "state", api_port=other, sensor_port=sensor_port)
+    with hold_state_folder(runs), pytest.raises(StackError, match=f"runs on API_PORT {other}"):
+        demo()

@@ -17,12 +17,14 @@ from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import ensure_credentials
 from sensors.stack.drop import drop
 from sensors.stack.errors import StackError
+from sensors.stack.state_folder import is_held, other_ports
 from sensors.stack.status import read_status
 from sensors.stack.supervision import TETHERED
 from sensors.stack.terminal import Terminal, tail
 
 INBOX = "metrics"
 UP_SECONDS = 180
+RECOVERY_SECONDS = 45
 JOURNEY_SECONDS = 60
 ALERT_SECONDS = 20
 
@@ -53,7 +55,7 @@ def demo() -> int:
 @contextmanager
 def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
     """Have the stack up inside, in a session of its own so that a Ctrl-C reaches us first."""
-    if read_status(settings).healthy:
+    if read_status(settings).healthy or _recovers(settings, terminal):
         yield settings
         return
     # Here and not by `up`: what that says goes to a log, which must hold no credentials.
@@ -81,6 +83,18 @@ def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
         terminal.step("stopping the stack")
         process.terminate()
         process.wait()
+
+
+def _recovers(settings: Settings, terminal: Terminal) -> bool:
+    """Wait for a stack that is up and not well, as after a service has died; False if there is none."""
+    if not is_held(settings):
+        return False
+    if elsewhere := other_ports(settings):
+        raise StackError(f"the stack of {settings.state_dir} {elsewhere}; set that in .env")
+    with terminal.waiting("waiting for the stack to be healthy"):
+        if not _true_within(lambda: read_status(settings).healthy, RECOVERY_SECONDS):
+            raise StackError("the stack is up and not healthy; `just status` says what is wrong")
+    return True
 
 
 def _is_up(log: Path) -> bool:

@@ -32,7 +32,7 @@ def hold_state_folder(settings: Settings) -> FileLock:
 
 def other_ports(settings: Settings) -> str | None:
     """Say on which ports a stack that holds the state folder runs, if it is not those of the settings."""
-    if not _is_held(settings):
+    if not is_held(settings):
         return None
     wanted = (settings.api_port, settings.sensor_port)
     try:
@@ -46,7 +46,8 @@ def other_ports(settings: Settings) -> str | None:
     return "runs on " + " and ".join(f"{name} {port}, you asked for {asked}" for name, port, asked in different)
 
 
-def _is_held(settings: Settings) -> bool:
+def is_held(settings: Settings) -> bool:
+    """Tell whether a stack has the state folder."""
     lock = _lock(settings)
     if not settings.logs_dir.is_dir():
         return False
