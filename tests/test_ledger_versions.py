@@ -136,3 +136,14 @@ def test_what_is_cut_off_is_noticed(path):
         opened.truncate(size // 2)
     with pytest.raises(LedgerError, match="`just rebuild`"), Ledger(path) as ledger:
         ledger.check()
+
+
+def test_a_read_that_meets_a_corrupt_page_says_what_to_do(path):
+    Ledger(path).close()
+    with path.open("r+b") as file:
+        size = 4096
+        for page in range(1, path.stat().st_size // size):
+            file.seek(page * size)
+            file.write(b"\xff" * size)
+    with pytest.raises(LedgerError, match="`just rebuild`"), Ledger(path, read_only=True) as ledger:
+        ledger.rows("SELECT * FROM files")

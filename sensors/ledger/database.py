@@ -100,8 +100,9 @@ class Ledger:
         """Do everything inside, or nothing of it."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self._connection.execute("COMMIT")
+            with _corruption_told():
+                yield
+                self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:  # a full disk makes SQLite roll back by itself
                 self._connection.execute("ROLLBACK")
@@ -116,8 +117,9 @@ class Ledger:
         return self._connection.executemany(statement, parameters).rowcount
 
     def rows(self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
-        """Return every row of a query."""
-        return self._connection.execute(statement, parameters).fetchall()
+        """Return every row of a query. Raises LedgerError if the file turns out to be corrupt."""
+        with _corruption_told():
+            return self._connection.execute(statement, parameters).fetchall()
 
     def close(self) -> None:
         """Close the connection."""
@@ -128,6 +130,17 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def _corruption_told() -> Generator[None]:
+    """Say what to do when a file that could be opened turns out to be corrupt."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise
+        raise LedgerError(f"the ledger is corrupt: {error}; {REBUILD}") from error
 
 
 def _statements(script: str) -> list[str]:
