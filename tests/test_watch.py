@@ -102,7 +102,7 @@ def test_a_folder_that_went_is_not_watched_any_more(watch, folder):
 
 def test_when_the_kernel_has_no_watch_left_it_is_said_once_and_looked_every_second(watch, folder, caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
-        # The kernel's own limit, max_user_watches, is the whole machine's; it is another test's, in a namespace.
+        # The kernel's own limit is in tests/crashes/test_refusing_machine.py, in a namespace; here it comes and goes.
         monkeypatch.setattr(inotify, "InotifyFD", _Refusing)
         for _ in range(3):
             look(watch, folder)

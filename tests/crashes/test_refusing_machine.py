@@ -110,3 +110,20 @@ def test_without_a_descriptor_left_it_waits_for_one(sensor, tmp_path):
     assert sorted(path.name for path in dropped.iterdir()) == sorted(FILES)
     process.rlimit(resource.RLIMIT_NOFILE, before)
     everything_is_staged(sensor, dropped)
+
+
+def test_without_a_watch_of_the_kernels_left_it_polls_and_says_so(tmp_path):
+    """The limit is the kernel's own, in a user namespace of the sensor's."""
+    no_watches = ["unshare", "--user", "--map-root-user", "sh", "-c"]
+    no_watches.append('echo 0 > /proc/sys/user/max_inotify_watches && exec "$0" "$@"')
+    if subprocess.run([*no_watches, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make user namespaces")
+    sensor = LoneSensor(tmp_path / "state")
+    try:
+        sensor.start(*no_watches)
+        drop(sensor.inbox)
+        everything_is_staged(sensor, sensor.inbox)
+        assert sensor.health()["inboxes"] == {"metrics": {"mode": "polling", "why": "inotify watch limit reached"}}
+        assert sensor.log.read_text().count("no file events (inotify watch limit reached)") == 1
+    finally:
+        sensor.stop()
