@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sensors.books import balance
 from sensors.identity import Identity
-from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files
+from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files, pruning, replays
 from sensors.ledger.announcements import Announcement, FileOutcome, Receipt
 from sensors.ledger.database import VERSION
 from sensors.ledger.files import Dropped
@@ -99,6 +99,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger(Path(self.folder.name) / "ledger.db")
         self.now = NOW
         self.dropped = 0
+        self.pruned = 0
         self.ended: dict[str, str] = {}
 
     def teardown(self) -> None:
@@ -123,11 +124,22 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger, [Dropped(f.path, f.name, f.identity) for f in waiting], self.tick()
         ) == len(waiting)
 
-    @rule(limit=st.integers(1, 5))
-    def begin(self, limit: int) -> None:
+    @rule()
+    def change(self) -> None:
+        settled = [file.path for file in files.settled(self.ledger, "metrics", 2)]
+        assert files.record_unsettled(self.ledger, settled) == len(settled)
+
+    @rule()
+    def refuse(self) -> None:
+        waiting = files.waiting(self.ledger, "metrics")[:1]
+        refused = [files.Refused(str(file.path), file.name, file.identity, "no") for file in waiting]
+        files.record_refused(self.ledger, "metrics", refused, Notice(str(self.tick()), "e", "metrics", {}), self.now)
+
+    @rule(limit=st.integers(1, 5), duplicates=st.booleans())
+    def begin(self, limit: int, duplicates: bool) -> None:
         batch = files.settled(self.ledger, "metrics", limit)
-        arrival = new_arrival("metrics", Path("/arrivals"), self.tick())
-        assert arrivals.begin(self.ledger, arrival, batch, self.now) == len(batch)
+        arrival = new_arrival("metrics", Path("/arrivals"), self.tick(), is_duplicate=duplicates)
+        assert arrivals.begin(self.ledger, arrival, batch, self.now, {}) == len(batch)
         assert arrivals.begin(self.ledger, new_arrival("metrics", Path("/arrivals"), self.now), batch, self.now) == 0
 
     @rule(share=st.sampled_from(["staged", "returned", "gone"]))
@@ -152,6 +164,39 @@ class LedgerMachine(RuleBasedStateMachine):
         for one in announcements.awaiting_receipt(self.ledger):
             announcements.record_receipt(self.ledger, Receipt(one.event_id, f"run-{one.event_id}", "run"), self.tick())
 
+    @rule(reason=st.sampled_from(["not found", "invalid"]))
+    def fail_to_start(self, reason: str) -> None:
+        for one in announcements.awaiting_receipt(self.ledger)[:1]:
+            announcements.record_failure(self.ledger, one.event_id, reason)
+            assert announcements.count_failures(self.ledger, one.arrival_id) >= 1
+            announcements.record_unannounced(self.ledger, one.arrival_id, self.tick(), reason)
+
+    @rule()
+    def resume(self) -> None:
+        for arrival in arrivals.failed_since(self.ledger, NOW, 1):
+            assert announcements.record_resumed(self.ledger, arrival.id, str(arrival.run_id))
+            assert not announcements.record_resumed(self.ledger, arrival.id, str(arrival.run_id))
+            self.ended.pop(arrival.id, None)
+
+    @rule(reload=st.booleans())
+    def replay(self, reload: bool) -> None:
+        for arrival_id in list(self.ended)[:1]:
+            assert replays.record_replayed(self.ledger, arrival_id, ["*"] if reload else [])
+            assert not replays.record_replayed(self.ledger, arrival_id, [])
+            again = arrivals.get(self.ledger, arrival_id)
+            assert (again.state, again.run_id, again.unanswered) == (ArrivalState.STAGED, None, 0)
+            assert again.reload == (("*",) if reload else ())
+            del self.ended[arrival_id]
+
+    @rule()
+    def prune(self) -> None:
+        for arrival_id, _ in pruning.prunable(self.ledger, "metrics", self.tick(), 1):
+            before = self.ledger.rows("SELECT count(*) FROM files")[0][0]
+            with self.ledger.transaction():
+                assert pruning.forget(self.ledger, arrival_id)
+            self.pruned += before - self.ledger.rows("SELECT count(*) FROM files")[0][0]
+            self.ended.pop(arrival_id, None)
+
     @precondition(lambda self: arrivals.in_state(self.ledger, ArrivalState.RUNNING))
     @rule(state=st.sampled_from([ArrivalState.LOADED, ArrivalState.FAILED]), named=st.booleans())
     def end(self, state: ArrivalState, named: bool) -> None:
@@ -168,10 +213,10 @@ class LedgerMachine(RuleBasedStateMachine):
             FileState(row["state"]): row["n"]
             for row in self.ledger.rows("SELECT state, count(*) AS n FROM files GROUP BY state")
         }
-        assert sum(counts.values()) == self.dropped
+        assert sum(counts.values()) == self.dropped - self.pruned
         books = balance(counts)
         assert books.seen == books.waiting + books.in_flight + books.loaded + books.rejected + books.failed
-        assert books.seen == self.dropped - counts.get(FileState.WITHDRAWN, 0)
+        assert books.seen == self.dropped - self.pruned - counts.get(FileState.WITHDRAWN, 0)
 
     @invariant()
     def an_outcome_is_final(self) -> None:

@@ -85,6 +85,10 @@ def torture(installation: Installation, kills: int, targets: dict[str, int], wri
     torturer = Torturer(installation, SEED, targets)
     while torturer.count < kills:
         torturer.step()
+        if torturer.count % 20 == 0:
+            print(
+                f"{time.monotonic() - began:5.0f} s  {torturer.count} of {kills} kills, {dropped.files} files dropped"
+            )
     for writer in running:
         writer.stop()
 
