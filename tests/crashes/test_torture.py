@@ -51,7 +51,7 @@ class Torturer:
 
     def _hurt(self, target: str) -> bool:
         if target == "flow":
-            until(self._installation.flow_processes, 12)
+            until(self._installation.flow_processes, 4)
             time.sleep(self._chance.uniform(0, 3))  # a run takes about that long: it is hit anywhere
             flows = self._installation.flow_processes()
             if not flows:
