@@ -42,6 +42,23 @@ def wait_until(look: Callable[[], T], what: str, seconds: float = 60.0, pause: f
     return found
 
 
+class PatientTransport(httpx.HTTPTransport):
+    """Asks again for a minute while the server says 503, its way of saying that its database is locked just now.
+
+    Prefect's own client does the same. The server has done nothing of what it was asked then.
+    """
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        deadline = time.monotonic() + 60
+        request.read()
+        while True:
+            response = super().handle_request(request)
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                return response
+            response.close()
+            time.sleep(0.5)
+
+
 class Stack:
     """One stack in a state folder of its own, on free ports."""
 
@@ -67,8 +84,8 @@ class Stack:
             base_url=f"http://127.0.0.1:{self.api_port}/api",
             auth=(user, password),
             timeout=30,
-            trust_env=False,
-            limits=httpx.Limits(max_keepalive_connections=0),  # a stack is stopped and started again
+            # No connection is kept: a stack is stopped and started again.
+            transport=PatientTransport(limits=httpx.Limits(max_keepalive_connections=0), trust_env=False),
         )
 
     # -- the front door
@@ -186,13 +203,8 @@ class Stack:
     def run_now(self, parameters: Mapping[str, Any] = {}) -> str:
         """Start a run of the deployment and return its id."""
         body = {"parameters": dict(parameters), "state": {"type": "SCHEDULED"}}
-
-        def asked() -> httpx.Response | None:
-            # 503 is how the server says that its database is locked just now; Prefect's own client asks again.
-            answer = self.api.post(f"/deployments/{self.deployment()['id']}/create_flow_run", json=body)
-            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.raise_for_status()
-
-        return wait_until(asked, "the server takes the run", pause=1).json()["id"]
+        answer = self.api.post(f"/deployments/{self.deployment()['id']}/create_flow_run", json=body)
+        return answer.raise_for_status().json()["id"]
 
     def wait_for_end(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
         """Return a flow run when it has ended."""
