@@ -17,28 +17,18 @@ def make_folders(file: Path, inboxes: Iterable[Inbox], *, for_now: bool = False)
         f"{file}: inboxes.{inbox.name}.path: expected a folder that can be read and written, {inbox.path} {problem};"
         " set another path or mend this one"
         for inbox in inboxes
-        if (problem := _made(inbox.path) or ("" if for_now else _refusal(inbox.path)))
+        if (problem := _problem(inbox.path, for_now=for_now))
     ]
     if mistakes:
         raise InboxesError("\n".join(mistakes))
 
 
-def _made(path: Path) -> str:
-    """Make a folder; return why there can be none, or nothing."""
+def _problem(path: Path, *, for_now: bool) -> str | None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         return "is a file"
-    except NotADirectoryError as error:
-        return f"cannot be made: {error.strerror}"
-    except OSError:
-        return ""  # `_refusal` says so
-    return ""
-
-
-def _refusal(path: Path) -> str:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return f"cannot be made: {error.strerror}"
-    return "" if os.access(path, os.R_OK | os.W_OK | os.X_OK) else "does not let us in"
+        is_mistake = isinstance(error, NotADirectoryError) or not for_now
+        return f"cannot be made: {error.strerror}" if is_mistake else None
+    return None if for_now or os.access(path, os.R_OK | os.W_OK | os.X_OK) else "does not let us in"

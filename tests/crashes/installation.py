@@ -42,7 +42,6 @@ class Installation:
         around = {**stack.environment, "PREFECT_API_URL": self.settings.api_url}
         self.environment = stack_environment(self.settings, around)
         self.processes: dict[Service, subprocess.Popen[bytes]] = {}
-        self.started: dict[Service, int] = dict.fromkeys(Service, 0)
         for folder in (self.settings.logs_dir, self.settings.prefect_home, self.settings.inbox_dir / "metrics"):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -62,7 +61,6 @@ class Installation:
                 start_new_session=True,
             )
         self.processes[service] = process
-        self.started[service] += 1
         return process
 
     def ensure(self, service: Service) -> None:
@@ -135,11 +133,6 @@ class Installation:
         return dict(
             self.ledger_rows("SELECT state, count(*) FROM files WHERE state <> 'withdrawn' GROUP BY state")  # pyright: ignore[reportArgumentType]
         )
-
-    def rows_by_file(self, column: str = "n") -> dict[str, tuple[int, int]]:
-        """Return for each file in the warehouse how many rows it has and how many different ones."""
-        query = f"SELECT _file_name, count(*), count(DISTINCT {column}) FROM public.daily_metrics GROUP BY 1"
-        return {name: (rows, distinct) for name, rows, distinct in self.stack.rows(query)}
 
     def tail(self, service: Service) -> str:
         """Return the end of a service's log."""
