@@ -16,7 +16,7 @@ def main() -> None:
 @app.command()
 def apply() -> None:
     """Create or update the alert block and every automation of this folder."""
-    from automations.apply import apply as put_on_server  # here: Prefect takes 2 s, too long for --help
+    from automations.applying.apply import apply as put_on_server  # here: Prefect takes 2 s, too long for --help
     from automations.problem import ConfigurationError
 
     try:
@@ -31,7 +31,7 @@ def apply() -> None:
 @app.command()
 def check() -> None:
     """Tell which NOTIFY_URLS Apprise does not understand, without a server; exit status 1 if there are any."""
-    from automations.delivery import misunderstood
+    from automations.alerting.delivery import misunderstood
     from automations.problem import ConfigurationError, Problem
     from automations.settings import read_settings
 

@@ -13,9 +13,9 @@ from prefect._internal.compatibility.async_dispatch import async_dispatch
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from automations import alert_log
-from automations.alert import Alert
-from automations.delivery import Delivery, NotifyType, deliver, misunderstood
+from automations.alerting import alert_log
+from automations.alerting.alert import Alert
+from automations.alerting.delivery import Delivery, NotifyType, deliver, misunderstood
 
 
 class AppriseAlerts(NotificationBlock):

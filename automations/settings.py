@@ -14,13 +14,15 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 class Settings(BaseSettings):
     """Each field is an environment variable of the same name in capitals; the environment wins over `.env`.
 
-    A relative STATE_DIR is taken from the project's root. NOTIFY_URLS are Apprise URLs, separated by spaces.
+    A relative STATE_DIR is taken from the project's root. NOTIFY_URLS and NOTIFY_FALLBACK_URLS are Apprise URLs,
+    separated by spaces; the latter are used while the former do not take an alert.
     """
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
     state_dir: Path = Path("data")
     notify_urls: SecretStr = Field(default=SecretStr(""))
+    notify_fallback_urls: SecretStr = Field(default=SecretStr(""))
 
     @field_validator("state_dir")
     @classmethod
@@ -31,6 +33,11 @@ class Settings(BaseSettings):
     def alert_log(self) -> Path:
         """The local log of alerts."""
         return self.state_dir / "logs" / "alerts.log"
+
+    @property
+    def outbox(self) -> Path:
+        """The alerts that are to be delivered, and those that were: an SQLite database."""
+        return self.state_dir / "alerts.db"
 
 
 def read_settings() -> Settings:

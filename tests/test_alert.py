@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.alert import SUBJECT_LIMIT, Alert
+from automations.alerting.alert import SUBJECT_LIMIT, Alert
 
 
 @given(st.text(), st.text())

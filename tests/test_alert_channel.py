@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from automations import alert_channel
+from automations.applying import alert_channel
 from automations.settings import PROJECT_ROOT, Settings, read_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from automations import alert_log
-from automations.alert import Alert
-from automations.delivery import Delivery
+from automations.alerting import alert_log
+from automations.alerting.alert import Alert
+from automations.alerting.delivery import Delivery
 
 NINE_IN_CHICAGO = datetime(2026, 3, 1, 15, 0, 12, tzinfo=UTC)
 

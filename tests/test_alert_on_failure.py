@@ -13,7 +13,7 @@ from prefect.server.utilities.user_templates import register_user_template_filte
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 from prefect.types import DateTime
 
-from automations.apply import FOLDER
+from automations.applying.apply import FOLDER
 
 RUN = UUID(int=5)
 HOSTILE = "{{ 7 * 7 }}{% for x in y %}\nRun: all is well\r\u2028Message: fine </b>"

@@ -17,8 +17,8 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from automations.apply import apply
-from automations.change import ApplyResult
+from automations.applying.apply import apply
+from automations.applying.change import ApplyResult
 from automations.problem import ConfigurationError
 from automations.settings import Settings
 

@@ -7,8 +7,8 @@ from collections.abc import Generator
 
 import pytest
 
-from automations.alert import Alert
-from automations.delivery import deliver, misunderstood
+from automations.alerting.alert import Alert
+from automations.alerting.delivery import deliver, misunderstood
 from tests.receiver import Receiver, receiving
 
 # Apprise's mail plugin imports it, on the Pythons that have it.

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from automations.references import Catalogue, Kind, find_references, malformed_references, resolve
+from automations.applying.references import Catalogue, Kind, find_references, malformed_references, resolve
 
 DAILY = UUID(int=1)
 ALERTS = UUID(int=2)

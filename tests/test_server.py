@@ -14,8 +14,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from automations.applying.server import connected, read_catalogue
 from automations.problem import ConfigurationError, Problem
-from automations.server import connected, read_catalogue
 
 
 @contextmanager

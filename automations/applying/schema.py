@@ -11,8 +11,8 @@ from prefect.server.utilities.user_templates import TemplateSecurityError, valid
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from automations.applying.references import ACTION_LISTS, Catalogue, Document, Kind, find_references, resolve
 from automations.problem import Problem, nearest
-from automations.references import ACTION_LISTS, Catalogue, Document, Kind, find_references, resolve
 
 _ANY_ID = UUID(int=0)
 

@@ -8,9 +8,9 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from automations.alert_block import AppriseAlerts
-from automations.change import Change, Outcome
+from automations.applying.change import Change, Outcome
+from automations.applying.references import Kind
 from automations.problem import Problem
-from automations.references import Kind
 from automations.settings import Settings
 
 BLOCK_NAME = "alerts"

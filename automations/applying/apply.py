@@ -8,16 +8,16 @@ from prefect.client.schemas.sorting import AutomationSort
 from prefect.events.filters import AutomationFilter, AutomationFilterName
 from prefect.events.schemas.automations import Automation, AutomationCore
 
-from automations import alert_channel, schema
 from automations.alert_block import AppriseAlerts
-from automations.change import ApplyResult, Change, Outcome
-from automations.definition import Definition, read_definitions
+from automations.applying import alert_channel, schema
+from automations.applying.change import ApplyResult, Change, Outcome
+from automations.applying.definition import Definition, read_definitions
+from automations.applying.references import Catalogue, Kind, find_references
+from automations.applying.server import connected, read_catalogue
 from automations.problem import ConfigurationError, Problem
-from automations.references import Catalogue, Kind, find_references
-from automations.server import connected, read_catalogue
 from automations.settings import Settings, read_settings
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent.parent
 
 
 def apply(folder: Path = FOLDER, settings: Settings | None = None) -> ApplyResult:

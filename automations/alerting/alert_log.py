@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from automations.alert import Alert
-from automations.delivery import Delivery
+from automations.alerting.alert import Alert
+from automations.alerting.delivery import Delivery
 
 
 def entry(alert: Alert, deliveries: Sequence[Delivery], at: datetime) -> str:

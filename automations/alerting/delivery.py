@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import unquote
 
-from automations.alert import Alert
+from automations.alerting.alert import Alert
 
 if TYPE_CHECKING:
     from apprise import NotifyBase

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import yaml
 
-from automations import schema
+from automations.applying import schema
+from automations.applying.references import Document, malformed_references
 from automations.problem import Problem
-from automations.references import Document, malformed_references
 
 # What `prefect automation inspect` prints has these as well; they belong to one server.
 _SERVER_FIELDS = frozenset({"id", "created", "updated"})

@@ -11,8 +11,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from pydantic import BaseModel, ValidationError
 
+from automations.applying.references import Catalogue, Kind
 from automations.problem import ConfigurationError, Problem
-from automations.references import Catalogue, Kind
 
 T = TypeVar("T")
 

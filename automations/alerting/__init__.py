@@ -1,0 +1,1 @@
+"""Alerts: from what has happened to a message that got through."""
