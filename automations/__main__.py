@@ -1,31 +1,90 @@
-"""The command line: `python -m automations apply`."""
+"""The command line: `python -m automations plan|apply|export`, against the server that PREFECT_API_URL names."""
 
+import json
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+from automations.drift import OWNER
+
+if TYPE_CHECKING:
+    from automations.applying.change import Changes
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def main() -> None:
-    """Keep the automations of this project on its Prefect server."""
+    """Keep automations in files, and put them on a Prefect server."""
+
+
+Folder = Annotated[Path | None, typer.Argument(help="Another folder of automations than this project's.")]
+Owner = Annotated[str, typer.Option(help="Whose automations these are; no other owner's are ever deleted.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
-def apply() -> None:
-    """Create or update the alert block and every automation of this folder."""
-    from automations.applying.apply import apply as put_on_server  # here: Prefect takes 2 s, too long for --help
+def plan(folder: Folder = None, *, owner: Owner = OWNER, as_json: AsJson = False) -> None:
+    """Tell what `apply` would do; exit status 0 if nothing, 2 if there are changes, 1 if something is wrong."""
+    from automations.applying import apply as applying  # here: Prefect takes 2 s, too long for --help
+
+    with _problems_told():
+        changes = applying.plan(folder or applying.FOLDER, owner=owner)
+        _tell(changes, as_json=as_json)
+    raise typer.Exit(2 if changes.changed else 0)
+
+
+@app.command()
+def apply(folder: Folder = None, *, owner: Owner = OWNER, as_json: AsJson = False) -> None:
+    """Put the automations of a folder on the server, and this project's notification blocks with its own."""
+    from automations.applying import apply as applying
+
+    with _problems_told():
+        _tell(applying.apply(folder or applying.FOLDER, owner=owner), as_json=as_json)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where to write the files.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there already.")] = False,
+) -> None:
+    """Write the automations that the server has as files; exit status 1 if one cannot be written."""
+    from automations.applying.export import export as write
+
+    with _problems_told():
+        result = write(folder, force=force)
+    for path in result.written:
+        typer.echo(path)
+    for problem in result.left_out:
+        typer.echo(problem, err=True)
+    raise typer.Exit(1 if result.left_out else 0)
+
+
+def _tell(changes: "Changes", *, as_json: bool) -> None:
+    from automations.applying.report import show
+
+    if as_json:
+        typer.echo(json.dumps(changes.as_json()))
+    else:
+        show(changes, Console(soft_wrap=True, highlight=False))
+
+
+@contextmanager
+def _problems_told() -> Generator[None]:
     from automations.problem import ConfigurationError
 
     try:
-        result = put_on_server()
+        yield
     except ConfigurationError as error:
         for problem in error.problems:
             sys.stderr.write(f"{problem}\n")
         raise typer.Exit(1) from None
-    Console(soft_wrap=True).print(result.table())
 
 
 @app.command()

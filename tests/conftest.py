@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from sensors.clock import Clock
 from sensors.identity import Identity
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
+from tests.bare_prefect import bare_prefect
 
 
 @atexit.register
@@ -55,6 +56,13 @@ class HandClock:
 @pytest.fixture
 def hand_clock() -> HandClock:
     return HandClock()
+
+
+@pytest.fixture(scope="session")
+def api_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str, None, None]:
+    """Give the address of Prefect's real API; one server for all modules of a process that ask for it."""
+    with bare_prefect(tmp_path_factory.mktemp("bare-prefect")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -38,7 +38,8 @@ def test_the_problems_of_all_files_are_told_and_the_good_ones_still_read(tmp_pat
     (tmp_path / "e.yaml").write_text(GOOD.format(name="five") + "treshold: 1\n")
     definitions, problems = read_definitions(tmp_path)
     assert [one.file for one in definitions] == ["b.yaml"]
-    assert [problem.where for problem in problems] == ["a.yaml", "c.yaml", "d.yaml", "e.yaml: treshold"]
+    wheres = [problem.where for problem in problems]
+    assert wheres == ["a.yaml:1", "c.yaml", "d.yaml", "e.yaml:6: treshold"]
 
 
 @pytest.mark.parametrize("text", ["", "just text", "automations: []", "7"])

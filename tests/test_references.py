@@ -5,7 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from automations.applying.references import Catalogue, Kind, find_references, malformed_references, resolve
+from automations.applying.references import Catalogue, Kind, find_references, malformed_references
+from automations.applying.resolving import resolve
 
 DAILY = UUID(int=1)
 ALERTS = UUID(int=2)
@@ -63,11 +64,12 @@ def test_a_name_like_no_other_is_told_all_there_are() -> None:
 
 @pytest.mark.parametrize("name", ["daily", "/daily", "Load/", 7, None, ["Load/daily"]])
 def test_what_is_no_name_is_told_how_one_is_written(name: Any) -> None:
-    [problem] = malformed_references(document({"deployment": name}), "one.yaml")
-    assert str(problem).startswith("one.yaml: actions[0].deployment: expected 'flow name/deployment name', got ")
+    [(field, message)] = malformed_references(document({"deployment": name}))
+    assert field.startswith("actions[0].deployment")
+    assert message.startswith("expected 'flow name/deployment name', got ")
 
 
 def test_a_name_and_an_id_together_are_refused() -> None:
     both = document({"block": "apprise-alerts/alerts", "block_document_id": str(ALERTS)})
-    [problem] = malformed_references(both, "one.yaml")
-    assert "not both" in problem.message
+    [(_, message)] = malformed_references(both)
+    assert "not both" in message

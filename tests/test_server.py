@@ -14,7 +14,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from automations.applying.server import connected, read_catalogue
+from automations.applying.catalogue import read_catalogue
+from automations.applying.server import connected
 from automations.problem import ConfigurationError, Problem
 
 

@@ -1,7 +1,7 @@
 """Checking a document against Prefect's own automation schema, in words that point at the field."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias, cast, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast, get_args
 from uuid import UUID
 
 from jinja2 import TemplateSyntaxError
@@ -11,24 +11,33 @@ from prefect.server.utilities.user_templates import TemplateSecurityError, valid
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from automations.applying.references import ACTION_LISTS, Catalogue, Document, Kind, find_references, resolve
-from automations.problem import Problem, nearest
+from automations.applying.references import ACTION_LISTS, Catalogue, Document, Kind, Mistake, find_references
+from automations.applying.resolving import resolve
+from automations.problem import nearest
 
 _ANY_ID = UUID(int=0)
 
 _ACTIONS: dict[str, type[BaseModel]] = {model.model_fields["type"].default: model for model in get_args(ActionTypes)}
 
-# A field, named as its author would, and what is wrong with it.
-_Mistake: TypeAlias = tuple[str, str]
+
+def automation(document: Document, catalogue: Catalogue, tags: Sequence[str] = ()) -> AutomationCore:
+    """Return Prefect's model of a document that `check` found nothing wrong with: references resolved, tags added.
+
+    Every field is set: Prefect's client sends only those that were, and its server leaves the others as they are, so
+    that a description taken out of a file would stay. The owner is one that its server refuses in an update.
+    """
+    model = AutomationCore.model_validate(resolve(document, catalogue))
+    fields = model.model_dump(mode="json", exclude={"owner_resource"})
+    return AutomationCore.model_validate({**fields, "tags": [*fields["tags"], *tags]})
 
 
-def automation(document: Document, catalogue: Catalogue) -> AutomationCore:
-    """Return Prefect's model of a document that `check` found nothing wrong with, references resolved."""
-    return AutomationCore.model_validate(resolve(document, catalogue))
+def content(model: AutomationCore) -> dict[str, Any]:
+    """Return what an automation says as the API has it, which is what `drift` compares."""
+    return model.model_dump(mode="json")
 
 
-def check(document: Document, where: str) -> list[Problem]:
-    """Return everything that is wrong with a document, whatever the server has; `where` names its file.
+def check(document: Document) -> list[Mistake]:
+    """Return everything that is wrong with a document, whatever the server has.
 
     Prefect ignores fields that it does not know, so that a misspelt `threshold` would silently mean 1;
     here they are problems.
@@ -37,17 +46,16 @@ def check(document: Document, where: str) -> list[Problem]:
     for reference in find_references(document):
         placeholders[reference.kind][reference.name] = _ANY_ID
     resolved = resolve(document, placeholders)
-    mistakes = list(_schema_mistakes(resolved))
-    if not mistakes:
-        understood = AutomationCore.model_validate(resolved).model_dump(mode="json")
-        mistakes = [*_unknown_fields(resolved, understood), *_bad_templates(resolved)]
-    return [Problem(f"{where}: {field}", message) for field, message in mistakes]
+    if mistakes := list(_schema_mistakes(resolved)):
+        return mistakes
+    understood = AutomationCore.model_validate(resolved).model_dump(mode="json")
+    return [*_unknown_fields(resolved, understood), *_bad_templates(resolved)]
 
 
-def _schema_mistakes(document: Document) -> Iterator[_Mistake]:
+def _schema_mistakes(document: Document) -> Iterator[Mistake]:
     # Prefect's actions are a plain union: pydantic would report each action against all 18 kinds of them.
     without_actions = dict(document)
-    actions_mistakes: list[_Mistake] = []
+    actions_mistakes: list[Mistake] = []
     for key in (key for key in ACTION_LISTS if isinstance(document.get(key), list)):
         actions = cast("list[Any]", document[key])
         without_actions[key] = []
@@ -57,7 +65,7 @@ def _schema_mistakes(document: Document) -> Iterator[_Mistake]:
     yield from actions_mistakes
 
 
-def _action_mistakes(action: Any, field: str) -> Iterator[_Mistake]:
+def _action_mistakes(action: Any, field: str) -> Iterator[Mistake]:
     kind = cast("Document", action).get("type") if isinstance(action, Mapping) else None
     if model := _ACTIONS.get(str(kind)):
         yield from _model_mistakes(model, cast("Document", action), field)
@@ -65,7 +73,7 @@ def _action_mistakes(action: Any, field: str) -> Iterator[_Mistake]:
         yield f"{field}.type", f"expected a kind of action, got {kind!r}; {nearest(str(kind), _ACTIONS)}"
 
 
-def _model_mistakes(model: type[BaseModel], document: Document, path: str = "") -> Iterator[_Mistake]:
+def _model_mistakes(model: type[BaseModel], document: Document, path: str = "") -> Iterator[Mistake]:
     try:
         model.model_validate(document)
     except ValidationError as error:
@@ -91,7 +99,7 @@ def _field(details: ErrorDetails, document: Document) -> str:
     return path
 
 
-def _unknown_fields(given: Any, understood: Any, path: str = "") -> Iterator[_Mistake]:
+def _unknown_fields(given: Any, understood: Any, path: str = "") -> Iterator[Mistake]:
     """Compare what the author wrote with what Prefect's model made of it."""
     if isinstance(given, Mapping) and isinstance(understood, Mapping):
         known = cast("Document", understood)
@@ -107,7 +115,7 @@ def _unknown_fields(given: Any, understood: Any, path: str = "") -> Iterator[_Mi
             yield from _unknown_fields(one, other, f"{path}[{index}]")
 
 
-def _bad_templates(node: Any, path: str = "") -> Iterator[_Mistake]:
+def _bad_templates(node: Any, path: str = "") -> Iterator[Mistake]:
     """Check what the server would refuse, or fail on when the automation fires."""
     if isinstance(node, Mapping):
         for key, value in cast("Document", node).items():

@@ -1,9 +1,8 @@
-"""The Prefect server: the connection to it, and the names of what it has."""
+"""The Prefect server: the connection to it, and what is told when it cannot be used."""
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -11,13 +10,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from pydantic import BaseModel, ValidationError
 
-from automations.applying.references import Catalogue, Kind
 from automations.problem import ConfigurationError, Problem
-
-T = TypeVar("T")
-
-# The most that Prefect's API returns at once.
-_PAGE = 200
 
 
 class _Mistake(BaseModel):
@@ -56,26 +49,6 @@ def connected(known: Sequence[Problem] = ()) -> Generator[SyncPrefectClient, Non
         # A page that is not JSON, or JSON that is not Prefect's.
         message = f"what answers is not this version's Prefect API ({type(error).__name__}); set API_PORT"
         raise _failure(known, url, message) from None
-
-
-def read_catalogue(client: SyncPrefectClient) -> Catalogue:
-    """Return the names and ids of all deployments and named blocks on the server."""
-    flows = {flow.id: flow.name for flow in _all(client.read_flows)}
-    deployments = _all(client.read_deployments)
-    blocks = _all(client.read_block_documents)
-    return {
-        Kind.DEPLOYMENT: {f"{flows.get(one.flow_id, '?')}/{one.name}": one.id for one in deployments},
-        Kind.BLOCK: {f"{one.block_type.slug}/{one.name}": one.id for one in blocks if one.block_type},
-    }
-
-
-def _all(read: Callable[..., list[T]]) -> list[T]:
-    found: list[T] = []
-    while page := read(limit=_PAGE, offset=len(found)):
-        found += page
-        if len(page) < _PAGE:
-            break
-    return found
 
 
 def _refusal(error: PrefectHTTPStatusError) -> str:

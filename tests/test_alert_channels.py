@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.applying import alert_channel
+from automations.applying import alert_channels
 from automations.settings import PROJECT_ROOT, Settings, read_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -12,17 +12,27 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # pyright: ignore[reportUnusedFunction]
-    for name in ("NOTIFY_URLS", "STATE_DIR"):
+    for name in ("NOTIFY_URLS", "NOTIFY_FALLBACK_URLS", "STATE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
 
 
 def test_without_any_setting_alerts_go_to_the_log_below_the_projects_data() -> None:
-    block, problems = alert_channel.wanted(read_settings())
+    channels, problems = alert_channels.wanted(read_settings())
     assert problems == []
-    assert block is not None
-    assert block.urls.get_secret_value() == ""
-    assert block.log_file == str(PROJECT_ROOT / "data" / "logs" / "alerts.log")
+    assert [channel.reference for channel in channels] == ["apprise-alerts/alerts", "apprise-alerts/fallback"]
+    for channel in channels:
+        assert channel.block.urls.get_secret_value() == ""
+        assert channel.block.log_file == str(PROJECT_ROOT / "data" / "logs" / "alerts.log")
+
+
+def test_each_block_has_its_own_setting() -> None:
+    settings = Settings.model_validate(
+        {"notify_urls": "json://first", "notify_fallback_urls": "json://second json://x"}
+    )
+    channels, _ = alert_channels.wanted(settings)
+    assert [channel.block.urls.get_secret_value() for channel in channels] == ["json://first", "json://second json://x"]
+    assert [channel.note.split(" and ")[0] for channel in channels] == ["goes to 1 URL", "goes to 2 URLs"]
 
 
 def test_the_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -35,8 +45,8 @@ def test_the_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.Monke
 
 def test_a_url_that_cannot_be_used_is_told_by_setting_and_position_only(tmp_path: Path) -> None:
     settings = Settings.model_validate({"notify_urls": "json://127.0.0.1 hunter22", "state_dir": tmp_path})
-    block, [problem] = alert_channel.wanted(settings)
-    assert block is None
+    [fallback], [problem] = alert_channels.wanted(settings)
+    assert fallback.name == "fallback"
     assert str(problem) == "NOTIFY_URLS: URL 2 has no scheme such as slack:// or mailto://"
 
 
