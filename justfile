@@ -61,11 +61,18 @@ rebuild *OPTIONS: setup
 deploy: _ready
     @exec {{ python }} -m sensors client prefect --no-prompt deploy --all
 
-# Put the automations and the notification block on the running server
+# Tell what `apply` would change, and what would be made of the files in the inboxes; exit status 2 for changes (--json)
 [group('server')]
 [no-exit-message]
-apply: _ready
-    @exec {{ python }} -m sensors client automations apply
+plan *OPTIONS: _ready
+    @{{ python }} -m sensors client automations plan "$@"; status=$?; \
+        test $# -gt 0 || {{ python }} -m sensors preview; exit $status
+
+# Put the automations and the notification blocks on the running server
+[group('server')]
+[no-exit-message]
+apply *OPTIONS: _ready
+    @exec {{ python }} -m sensors client automations apply "$@"
 
 # Run any `prefect` command against this stack's server
 [group('server')]

@@ -79,6 +79,18 @@ def status(
 
 
 @app.command()
+def preview() -> None:
+    """Tell what would be made of the files that lie in the inboxes now; nothing is changed."""
+    from sensors.preview import lines
+    from sensors.preview import preview as look
+    from sensors.stack.configuration import checked_settings
+
+    with _told():
+        for line in lines(look(checked_settings())):
+            typer.echo(line)
+
+
+@app.command()
 def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `status` tells it.")]) -> None:
     """Have an arrival announced again, whatever became of it."""
     from sensors.recovery.replay import retry as try_again

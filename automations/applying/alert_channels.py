@@ -37,8 +37,8 @@ class AlertChannel:
         """Where it sends, in words that show no URL."""
         count = len(self.block.urls.get_secret_value().split())
         if not count:
-            return f"goes only to {self.block.log_file}; set {_SETTING_OF_BLOCK[self.name].upper()} to send it"
-        return f"goes to {count} URL{'s' if count > 1 else ''} and {self.block.log_file}"
+            return f"goes only to the alert log; set {_SETTING_OF_BLOCK[self.name].upper()} to send it"
+        return f"goes to {count} URL{'s' if count > 1 else ''} and the alert log"
 
 
 def _block(name: str, settings: Settings) -> AppriseAlerts:

@@ -90,7 +90,10 @@ def _wanted(definition: Definition, existing: Automation | None, catalogue: Cata
     model = schema.automation(definition.document, catalogue)
     new = drift.canonical(schema.content(model))
     if existing is None:
-        found = tuple(contents({key: value for key, value in by_name(new, catalogue).items() if key != "name"}))
+        usual = {"name": model.name, "enabled": True}
+        found = tuple(
+            contents({key: value for key, value in by_name(new, catalogue).items() if usual.get(key) != value})
+        )
         return Step(Change(KIND, model.name, Outcome.CREATED, None, "", found), definition.document)
     old = drift.canonical(schema.content(existing))
     is_marked = {*drift.marks(owner, new)} <= {*existing.tags}

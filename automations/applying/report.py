@@ -64,7 +64,7 @@ def _compared(old: Any, new: Any) -> list[str]:
         return []
     lines = difflib.unified_diff(_text_lines(old), _text_lines(new), lineterm="", n=1)
     # The numbers of lines in a text that nobody has numbered say little; that there is a gap says enough.
-    return ["..." if line.startswith("@@") else line for line in [*lines][2:]]
+    return ["..." if line.startswith("@@") else line for line in [*lines][3:]]
 
 
 def _text_lines(value: Any) -> list[str]:
@@ -86,7 +86,8 @@ def _table(changes: Changes) -> Table:
     table = Table("what", "name", "result" if changes.done else "plan", box=None, pad_edge=False)
     table.add_column("note", overflow="fold")  # a path or an id that is cut is of no use
     for change in changes.changes:
-        table.add_row(change.kind, _plain(change.name), changes.word(change.outcome), _plain(change.note))
+        note = "" if change.outcome.is_write else change.note  # it is told above, with the differences
+        table.add_row(change.kind, _plain(change.name), changes.word(change.outcome), _plain(note))
     return table
 
 

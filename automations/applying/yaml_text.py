@@ -88,6 +88,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     style = "|" if "\n" in text else None
+    if not all(letter.isprintable() or letter in "\n\t" for letter in text):
+        style = '"'  # PyYAML writes some of them as they are and reads them as something else
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)  # pyright: ignore[reportUnknownMemberType]
 
 

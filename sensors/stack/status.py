@@ -15,6 +15,7 @@ from sensors.ledger import LedgerError
 from sensors.ledger.states import FileState
 from sensors.settings import Settings
 from sensors.stack.configuration import checked_settings
+from sensors.stack.drifted import read_drift
 from sensors.stack.errors import StackError
 from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
 from sensors.stack.services import Service, log_file
@@ -34,6 +35,8 @@ class Status:
     """How each inbox is watched; empty while the sensor is down."""
     skipped: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
     """How many of the loaded files of an inbox were duplicates and therefore skipped."""
+    drift: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """How automations of ours were changed on the server, by their names."""
     other_ports: str | None = None
     """On which ports it runs, in words, where they are not those that were asked for."""
 
@@ -49,6 +52,7 @@ class Status:
             "inboxes": {name: books.model_dump() for name, books in self.inboxes.items()},
             "watching": self.watching,
             "skipped": self.skipped,
+            "drift": sorted(self.drift),
             "services": {name.value: dataclasses.asdict(health) for name, health in self.services.items()},
             "page": self.settings.api_url.removesuffix("/api"),
             "state_dir": str(self.settings.state_dir),
@@ -57,7 +61,11 @@ class Status:
     def needs_a_person(self) -> list[str]:
         """Return what somebody should look at, in lines, the most urgent first."""
         overdue = [f"inbox {name} is overdue since {at}" for name, at in self.trouble.overdue.items()]
-        return [*self._broken_services(), *overdue, *self._stalled_arrivals(), *self._bad_files()]
+        drifted = [
+            f"automation {name} was changed on the server ({how}); `just plan` shows how, `just apply` puts it back"
+            for name, how in self.drift.items()
+        ]
+        return [*self._broken_services(), *overdue, *self._stalled_arrivals(), *drifted, *self._bad_files()]
 
     def _broken_services(self) -> list[str]:
         if not any(map(_runs, self.services.values())):
@@ -107,11 +115,13 @@ def read_status(settings: Settings) -> Status:
     with ThreadPoolExecutor() as threads:
         looking = {service: threads.submit(check, settings, service) for service in Service}
         watching = threads.submit(read_watching, settings)
+        drift = threads.submit(read_drift, settings)
         services = {service: health.result() for service, health in looking.items()}
     elsewhere = None if any(map(_runs, services.values())) else other_ports(settings)
     try:
         books, skipped = read_books(settings), read_skipped(settings)
-        return Status(settings, services, books, read_trouble(settings), watching.result(), skipped, elsewhere)
+        trouble = read_trouble(settings)
+        return Status(settings, services, books, trouble, watching.result(), skipped, drift.result(), elsewhere)
     except (LedgerError, InboxesError) as error:
         raise StackError(*str(error).splitlines()) from error
 
