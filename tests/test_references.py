@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from automations.applying.references import Catalogue, Kind, find_references, malformed_references
-from automations.applying.resolving import resolve
+from automations.applying.resolving import by_name, resolve
 
 DAILY = UUID(int=1)
 ALERTS = UUID(int=2)
@@ -67,6 +67,62 @@ def test_what_is_no_name_is_told_how_one_is_written(name: Any) -> None:
     [(field, message)] = malformed_references(document({"deployment": name}))
     assert field.startswith("actions[0].deployment")
     assert message.startswith("expected 'flow name/deployment name', got ")
+
+
+def test_names_in_the_labels_of_a_trigger_become_the_ids_of_resources() -> None:
+    trigger = {
+        "type": "compound",
+        "triggers": [
+            {"match": {"deployment": "Load/daily", "x": "y"}, "match_related": {"flow": ["Load", "Load"]}},
+            {"type": "sequence", "triggers": [{"match_related": [{"work_pool": "pool"}, {"x": "y"}]}]},
+        ],
+    }
+    catalogue = {**CATALOGUE, Kind.FLOW: {"Load": UUID(int=7)}, Kind.WORK_POOL: {"pool": UUID(int=8)}}
+    written = {"name": "one", "trigger": trigger}
+    resolved = resolve(written, catalogue)
+    first, second = resolved["trigger"]["triggers"]
+    load = f"prefect.flow.{UUID(int=7)}"
+    assert first["match"] == {"x": "y", "prefect.resource.id": f"prefect.deployment.{DAILY}"}
+    assert first["match_related"] == {"prefect.resource.id": [load, load]}
+    assert second["triggers"][0]["match_related"] == [
+        {"prefect.resource.id": f"prefect.work-pool.{UUID(int=8)}"},
+        {"x": "y"},
+    ]
+    assert by_name(resolved, catalogue) == written
+    assert [reference.field for reference in find_references(written)] == [
+        "trigger.triggers[0].match.deployment",
+        "trigger.triggers[0].match_related.flow[0]",
+        "trigger.triggers[0].match_related.flow[1]",
+        "trigger.triggers[1].triggers[0].match_related[0].work_pool",
+    ]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind.id_field])
+def test_every_kind_stands_for_an_id_in_an_action_and_back(kind: Kind) -> None:
+    name = "a/b" if "/" in kind.form else "a"
+    catalogue = {kind: {name: DAILY}}
+    resolved = resolve(document({kind: name}), catalogue)
+    assert resolved["actions"] == [{kind.id_field: str(DAILY)}]
+    assert by_name(resolved, catalogue)["actions"] == [{kind: name}]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"deployment": "Load/daily", "flow": "Load"}, "give either flow or deployment, not both"),
+        ({"flow": "Load", "prefect.resource.id": "x"}, "give either flow or prefect.resource.id, not both"),
+        ({"flow": 7}, "expected 'flow name', got 7"),
+        ({"work_queue": ["pool/queue", "queue"]}, "expected 'work pool name/work queue name', got 'queue'"),
+    ],
+)
+def test_labels_that_contradict_each_other_are_refused(labels: dict[str, Any], message: str) -> None:
+    [(_, told)] = malformed_references({"name": "one", "trigger": {"match": labels}})
+    assert told == message
+
+
+def test_where_there_is_no_deployment_at_all_the_way_to_make_them_is_told() -> None:
+    [reference] = find_references(document({"deployment": "Load/daily"}))
+    assert str(reference.problem({})).endswith("`just deploy` puts those of prefect.yaml there")
 
 
 def test_a_name_and_an_id_together_are_refused() -> None:

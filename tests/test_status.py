@@ -73,6 +73,14 @@ def test_the_watch_the_duplicates_and_what_is_overdue_are_shown(tmp_path):
     assert status.as_json()["skipped"] == skipped
 
 
+def test_an_automation_that_was_changed_on_the_server_comes_with_what_to_do(tmp_path):
+    status = Status(Settings(state_dir=tmp_path), WELL, {}, drift={"run-on-arrival": "disabled"})
+    [line] = status.needs_a_person()
+    assert line.startswith("automation run-on-arrival was changed on the server (disabled); `just plan` shows how")
+    assert status.as_json()["drift"] == ["run-on-arrival"]
+    assert status.healthy
+
+
 def test_a_failed_file_comes_with_the_command_that_tries_it_again(tmp_path):
     failed = BadFile("a.csv", "metrics", FileState.FAILED, "Cancelled", "metrics-1", datetime(2026, 11, 24, tzinfo=UTC))
     status = Status(Settings(state_dir=tmp_path), WELL, {}, Trouble((failed,)))

@@ -83,7 +83,10 @@ def _inline(value: Any) -> str:
 
 
 def _table(changes: Changes) -> Table:
-    table = Table("what", "name", "result" if changes.done else "plan", box=None, pad_edge=False)
+    table = Table("what", box=None, pad_edge=False)
+    longest = max((len(change.name) for change in changes.changes), default=0)
+    table.add_column("name", overflow="fold", min_width=min(longest, 40))
+    table.add_column("result" if changes.done else "plan", no_wrap=True)
     table.add_column("note", overflow="fold")  # a path or an id that is cut is of no use
     for change in changes.changes:
         note = "" if change.outcome.is_write else change.note  # it is told above, with the differences

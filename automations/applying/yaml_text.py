@@ -43,7 +43,7 @@ def parse(text: str) -> YamlText:
         if isinstance(node, yaml.SequenceNode) and len(node.value) == 1:
             node = node.value[0]
         # Before it is constructed, which merges `<<` into the nodes.
-        fields = list(_fields(node, "", 1, set(), set())) if node else []
+        fields = list(_fields(node, "", node.start_mark.line + 1, set(), set())) if node else []
         content = cast("Any", loader.construct_document(node) if node else None)  # pyright: ignore[reportUnknownMemberType]
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
