@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,12 +69,9 @@ def preview(settings: Settings) -> list[InboxPreview]:
 def _known(settings: Settings, inbox: Inbox) -> Known:
     if not settings.ledger_path.exists():
         return Known()
-    try:
-        with Ledger(settings.ledger_path, read_only=True) as ledger:
-            unfinished = arrivals.count_unfinished(ledger, inbox.name)
-            return Known(unfinished, ledger_files.refused_in_place(ledger, inbox.name))
-    except sqlite3.OperationalError:
-        return Known()  # there is a file, but a sensor that starts just now has not made it a ledger yet
+    with Ledger(settings.ledger_path, read_only=True) as ledger:
+        unfinished = arrivals.count_unfinished(ledger, inbox.name)
+        return Known(unfinished, ledger_files.refused_in_place(ledger, inbox.name))
 
 
 def look(inbox: Inbox, known: Known, arrivals_dir: Path) -> InboxPreview:

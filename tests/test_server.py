@@ -95,6 +95,13 @@ def test_what_the_server_refuses_is_told_with_its_reason() -> None:
     assert message.endswith(": no such filter")
 
 
+def test_what_is_not_on_the_server_any_more_is_not_taken_for_another_server() -> None:
+    with answering(404, b'{"exception_message": "The requested resource was not found"}') as url:
+        message = told(url)
+    assert "the server answered 404 to " in message
+    assert message.endswith(": The requested resource was not found")
+
+
 def test_what_the_server_repeats_of_our_request_is_not_shown() -> None:
     body = b"""{"exception_message": "Invalid request received.", "request_body": {"urls": "json://me:hunter22@x"},
         "exception_detail": [{"loc": ["body", "urls"], "msg": "too long", "input": "json://me:hunter22@x"}]}"""

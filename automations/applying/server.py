@@ -56,10 +56,18 @@ def _refusal(error: PrefectHTTPStatusError) -> str:
     if status in {401, 403}:
         what = "refuses our credentials" if PREFECT_API_AUTH_STRING.value() else "asks for credentials"
         return f"the server {what}; set PREFECT_API_AUTH_STRING to what the server was started with"
-    if status == 404:
+    if status == 404 and not _is_prefects(error.response):
         return "what answers is not a Prefect API; set API_PORT to that of the stack"
     path = error.request.url.path
     return f"the server answered {status} to {error.request.method} {path}: {_reason(error.response)}"
+
+
+def _is_prefects(response: httpx.Response) -> bool:
+    """Tell whether a refusal is worded as Prefect words it: something was deleted just now, for instance."""
+    try:
+        return _Refusal.model_validate_json(response.content).exception_message is not None
+    except ValidationError:
+        return False
 
 
 def _reason(response: httpx.Response) -> str:
