@@ -74,6 +74,12 @@ plan *OPTIONS: _ready
 apply *OPTIONS: _ready
     @exec {{ python }} -m sensors client automations apply "$@"
 
+# Send one alert of each kind to where real ones would go
+[group('server')]
+[no-exit-message]
+alert-test: _ready
+    @exec {{ python }} -m sensors client automations alert-test
+
 # Run any `prefect` command against this stack's server
 [group('server')]
 [no-exit-message]
@@ -86,10 +92,20 @@ prefect *ARGS: _ready
 test *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m pytest --numprocesses 2 --no-loadscope-reorder "$@"
 
+# Set off every kind of alert, and kill what brings it through: about five minutes
+[group('development')]
+alarms *ARGS: (_install "requirements-dev.txt")
+    @exec {{ python }} -m pytest tests -m "long and not slow" --numprocesses 2 --no-loadscope-reorder "$@"
+
 # Attack it for about half an hour: a long torture, 60,000 files, 10,000 files at once
 [group('development')]
 crashes *ARGS: (_install "requirements-dev.txt")
-    @exec {{ python }} -m pytest tests -m "crash or slow" -s "$@"
+    @exec {{ python }} -m pytest tests -m "crash or slow or long" -s "$@"
+
+# Measure the time from a run's failure to its notification, next to Prefect as it comes
+[group('development')]
+bench *ARGS: (_install "requirements-dev.txt")
+    @exec {{ python }} -m tests.benchmarks.alert_latency "$@"
 
 # Check style and types
 [group('development')]

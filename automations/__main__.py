@@ -1,6 +1,7 @@
 """The command line: `python -m automations plan|apply|export`, against the server that PREFECT_API_URL names."""
 
 import json
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -24,28 +25,34 @@ def main() -> None:
 
 
 Folder = Annotated[Path | None, typer.Argument(help="Another folder of automations than this project's.")]
-Owner = Annotated[str, typer.Option(help="Whose automations these are; no other owner's are ever deleted.")]
+Owner = Annotated[
+    str,
+    typer.Option(
+        help="Whose automations these are; no other owner's are ever deleted. For another folder its name.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
-def plan(folder: Folder = None, *, owner: Owner = OWNER, as_json: AsJson = False) -> None:
+def plan(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -> None:
     """Tell what `apply` would do; exit status 0 if nothing, 2 if there are changes, 1 if something is wrong."""
     from automations.applying import apply as applying  # here: Prefect takes 2 s, too long for --help
 
     with _problems_told():
-        changes = applying.plan(folder or applying.FOLDER, owner=owner)
+        changes = applying.plan(folder or applying.FOLDER, owner=owner or _owner(folder))
         _tell(changes, as_json=as_json)
     raise typer.Exit(2 if changes.changed else 0)
 
 
 @app.command()
-def apply(folder: Folder = None, *, owner: Owner = OWNER, as_json: AsJson = False) -> None:
+def apply(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -> None:
     """Put the automations of a folder on the server, and this project's notification blocks with its own."""
     from automations.applying import apply as applying
 
     with _problems_told():
-        _tell(applying.apply(folder or applying.FOLDER, owner=owner), as_json=as_json)
+        _tell(applying.apply(folder or applying.FOLDER, owner=owner or _owner(folder)), as_json=as_json)
 
 
 @app.command()
@@ -64,6 +71,10 @@ def export(
     for problem in result.left_out:
         typer.echo(problem, err=True)
     raise typer.Exit(1 if result.left_out else 0)
+
+
+def _owner(folder: Path | None) -> str:
+    return OWNER if folder is None else folder.resolve().name
 
 
 def _tell(changes: "Changes", *, as_json: bool) -> None:
@@ -89,19 +100,40 @@ def _problems_told() -> Generator[None]:
 
 @app.command()
 def check() -> None:
-    """Tell which NOTIFY_URLS Apprise does not understand, without a server; exit status 1 if there are any."""
-    from automations.alerting.delivery import misunderstood
-    from automations.problem import ConfigurationError, Problem
-    from automations.settings import read_settings
+    """Tell what is wrong with the NOTIFY settings, without a server; exit status 1 if anything is."""
+    from automations.settings import wrong_settings
 
-    try:
-        urls = read_settings().notify_urls.get_secret_value().split()
-        problems = tuple(Problem("NOTIFY_URLS", what) for what in misunderstood(urls))
-    except ConfigurationError as error:
-        problems = error.problems
+    problems = wrong_settings()
     for problem in problems:
         sys.stderr.write(f"{problem}\n")
     raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def alert_test() -> None:
+    """Send one alert of each kind to where real ones would go; exit status 1 if one did not arrive."""
+    from datetime import UTC, datetime
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from automations.alerting.samples import samples, send
+    from automations.bell import automations_in_files
+    from automations.settings import read_settings
+
+    with _problems_told():
+        policy = read_settings().policy
+    page = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api").removesuffix("/api")
+    table = Table("kind", "subject", "to", "result", box=None, pad_edge=False)
+    console = Console(highlight=False)
+    failed = False
+    with console.status("sending"):
+        for one in send(samples(automations_in_files(), datetime.now(UTC), page), policy):
+            failed |= one.failure is not None
+            result = Text("delivered", "green") if one.failure is None else Text(one.failure, "red")
+            table.add_row(one.kind, Text(one.subject), one.channel, result)
+    console.print(table)
+    raise typer.Exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

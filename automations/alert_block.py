@@ -1,21 +1,37 @@
 """The Prefect notification block that delivers to any list of Apprise URLs and keeps a local log.
 
-Prefect's own Apprise blocks know one service each and no log. This module is named as an entry point of the
-group `prefect.collections`, which is how the API server, in whose process alerts are sent, finds the class.
+Prefect's own Apprise blocks know one service each and no log, and make one attempt. This module is named as an entry
+point of the group `prefect.collections`, which is how the API server, in whose process alerts are sent, finds the
+class.
 """
 
 import asyncio
+import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from prefect._internal.compatibility.async_dispatch import async_dispatch
 from prefect.blocks.abstract import NotificationBlock, NotificationError
-from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from automations.alerting import alert_log
+from automations.alerting import alert_log, ringing
 from automations.alerting.alert import Alert
-from automations.alerting.delivery import Delivery, NotifyType, deliver, misunderstood
+from automations.alerting.cause import NotifyType, split
+from automations.alerting.channels import read_routes
+from automations.alerting.delivery import Delivery, deliver, misunderstood
+from automations.alerting.outbox import OutboxError
+from automations.alerting.policy import ALERTS, FALLBACK, Policy
+from automations.alerting.posting import Posting
+from automations.alerting.quiet_hours import QuietHours
+from automations.alerting.storm import StormLimit
+
+_READERS: dict[str, Callable[[str], object]] = {
+    "routes": read_routes,
+    "storm": StormLimit.parse,
+    "silence": QuietHours.parse,
+}
 
 
 class AppriseAlerts(NotificationBlock):
@@ -40,12 +56,40 @@ class AppriseAlerts(NotificationBlock):
         description="Where alerts go: Apprise URLs, separated by spaces or line breaks. "
         "See https://github.com/caronc/apprise/wiki",
     )
+    routes: SecretStr = Field(
+        default=SecretStr(""),
+        title="Routes by tag",
+        description="Where alerts with a tag go instead: TAG=URL, separated by spaces or line breaks, "
+        "such as env:prod=slack://tokenA/tokenB/tokenC",
+    )
     log_file: str | None = Field(
         default=None,
         title="Log file",
         description="Absolute path of a .log file on the server's machine, to which every alert is appended.",
     )
-    notify_type: NotifyType = Field(default="failure", description="How services that colour messages show this one.")
+    outbox: str | None = Field(
+        default=None,
+        title="Outbox",
+        description="Absolute path of a .db file on the server's machine, from which the sensor's bell delivers, "
+        "again and again until the alert got through. For the blocks `alerts` and `fallback`, whose URLs the bell "
+        "knows; all others try each alert once.",
+    )
+    storm: str = Field(
+        default="5/10m",
+        title="Storm limit",
+        description="At most so many messages of one deployment or inbox in a window, then a digest.",
+    )
+    silence: str = Field(
+        default="",
+        title="Hours of silence",
+        description="When alerts are held back: 22:00-07:00, Sat-Sun 00:00-24:00 Europe/Berlin",
+    )
+    silence_except: str = Field(
+        default="", title="Not silenced", description="Tags of alerts that are never held back, separated by spaces."
+    )
+    notify_type: NotifyType = Field(
+        default="failure", description="How services that colour messages show those that say nothing of it themselves."
+    )
 
     @field_validator("urls")
     @classmethod
@@ -54,11 +98,18 @@ class AppriseAlerts(NotificationBlock):
             raise ValueError("; ".join(problems))
         return urls
 
-    @field_validator("log_file")
+    @field_validator("routes", "storm", "silence")
     @classmethod
-    def _log_file_is_one(cls, path: str | None) -> str | None:
-        if path is not None and not (Path(path).is_absolute() and path.endswith(".log")):
-            raise ValueError("expected an absolute path that ends in .log")
+    def _can_be_read(cls, value: str | SecretStr, info: ValidationInfo) -> str | SecretStr:
+        _READERS[info.field_name or ""](value.get_secret_value() if isinstance(value, SecretStr) else value)
+        return value
+
+    @field_validator("log_file", "outbox")
+    @classmethod
+    def _is_a_path_of_its_kind(cls, path: str | None, info: ValidationInfo) -> str | None:
+        suffix = ".log" if info.field_name == "log_file" else ".db"
+        if path is not None and not (Path(path).is_absolute() and path.endswith(suffix)):
+            raise ValueError(f"expected an absolute path that ends in {suffix}")
         return path
 
     @model_validator(mode="after")
@@ -75,6 +126,9 @@ class AppriseAlerts(NotificationBlock):
     def notify(self, body: str, subject: str | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Send the alert to every URL and log it; awaitable where an event loop runs.
 
+        With an outbox the alert is written there, once for its cause, and the sensor's bell delivers it; while no
+        bell is at work the block delivers itself, and what fails waits for the bell.
+
         Raises NotificationError, naming each URL that failed by its position and service, even if others
         took the alert: an alert that did not reach everybody has not been delivered. Prefect records it as
         `prefect.automation.action.failed`. Any other exception would make Prefect run the action again, and
@@ -83,22 +137,50 @@ class AppriseAlerts(NotificationBlock):
         self._ring(body, subject)
 
     def _ring(self, body: str, subject: str | None) -> None:
-        alert = Alert.of(subject, body)
-        deliveries = deliver(alert, self.urls.get_secret_value().split(), self.notify_type)
+        text, cause = split(body)
+        alert = Alert.of(subject, text)
+        failures: list[str] | None = None
+        if self.outbox is not None and self._block_document_name in {ALERTS, FALLBACK}:
+            try:
+                posting = Posting(alert, cause, self._block_document_name)
+                failures = ringing.ring(Path(self.outbox), self._policy(), posting, self._log_path)
+            except (OutboxError, sqlite3.Error) as error:
+                self.logger.warning("the alert is delivered without the outbox, in one attempt: %s", error)
+        if failures is None:
+            failures = self._ring_once(alert, cause.type if cause.kind != "alert" else self.notify_type)
+        if failures:
+            raise NotificationError("Alert not delivered to " + "; ".join(failures))
+
+    def _ring_once(self, alert: Alert, notify_type: NotifyType) -> list[str]:
+        deliveries = deliver(alert, self.urls.get_secret_value().split(), notify_type)
         failures = [f"URL {d.channel}: {d.failure}" for d in deliveries if not d.delivered]
         unwritten = self._write_log(alert, deliveries)
         if unwritten and not deliveries:
             failures.append(unwritten)
         elif unwritten:
             self.logger.warning(unwritten)
-        if failures:
-            raise NotificationError("Alert not delivered to " + "; ".join(failures))
+        return failures
+
+    @property
+    def _log_path(self) -> Path | None:
+        return None if self.log_file is None else Path(self.log_file)
+
+    def _policy(self) -> Policy:
+        urls, is_fallback = self.urls.get_secret_value(), self._block_document_name == FALLBACK
+        return Policy.read(
+            urls="" if is_fallback else urls,
+            fallback_urls=urls if is_fallback else "",
+            routes=self.routes.get_secret_value(),
+            storm=self.storm,
+            silence=self.silence,
+            silence_except=self.silence_except,
+        )
 
     def _write_log(self, alert: Alert, deliveries: list[Delivery]) -> str | None:
-        if self.log_file is None:
+        if self._log_path is None:
             return None
         try:
-            alert_log.append(Path(self.log_file), alert_log.entry(alert, deliveries, datetime.now(UTC)))
+            alert_log.append(self._log_path, alert_log.entry(alert, alert_log.outcomes(deliveries), datetime.now(UTC)))
         except OSError as error:
             return f"the alert log {self.log_file}: {error.strerror or error}"
         return None

@@ -1,33 +1,84 @@
 """What the environment and the `.env` file say about where alerts go."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from automations.alerting.channels import read_routes
+from automations.alerting.delivery import misunderstood
+from automations.alerting.policy import Policy
+from automations.alerting.quiet_hours import QuietHours
+from automations.alerting.storm import StormLimit
 from automations.problem import ConfigurationError, Problem
+
+_READERS: dict[str, Callable[[str], object]] = {
+    "notify_routes": read_routes,
+    "notify_storm": StormLimit.parse,
+    "notify_silence": QuietHours.parse,
+}
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
-class Settings(BaseSettings):
-    """Each field is an environment variable of the same name in capitals; the environment wins over `.env`.
-
-    A relative STATE_DIR is taken from the project's root. NOTIFY_URLS and NOTIFY_FALLBACK_URLS are Apprise URLs,
-    separated by spaces; the latter are used while the former do not take an alert.
-    """
+class Addresses(BaseSettings):
+    """The URLs alone, as they are written: what is wrong with another setting does not hide what is wrong with them."""
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
-    state_dir: Path = Path("data")
     notify_urls: SecretStr = Field(default=SecretStr(""))
     notify_fallback_urls: SecretStr = Field(default=SecretStr(""))
+
+    def problems(self) -> list[Problem]:
+        """Return which of the URLs Apprise does not understand."""
+        lists = {"NOTIFY_URLS": self.notify_urls, "NOTIFY_FALLBACK_URLS": self.notify_fallback_urls}
+        return [
+            Problem(name, what)
+            for name, urls in lists.items()
+            for what in misunderstood(urls.get_secret_value().split())
+        ]
+
+
+class Settings(Addresses):
+    """Each field is an environment variable of the same name in capitals; the environment wins over `.env`.
+
+    A relative STATE_DIR is taken from the project's root. NOTIFY_URLS and NOTIFY_FALLBACK_URLS are Apprise URLs,
+    separated by spaces; the latter are used while the former do not take an alert. The others are read by
+    `automations.alerting.policy`.
+    """
+
+    state_dir: Path = Path("data")
+    notify_routes: SecretStr = Field(default=SecretStr(""))
+    notify_storm: str = "5/10m"
+    notify_silence: str = ""
+    notify_silence_except: str = ""
+    server_silent_seconds: float = Field(default=60.0, ge=5, le=86400)
 
     @field_validator("state_dir")
     @classmethod
     def _from_project_root(cls, path: Path) -> Path:
         return (PROJECT_ROOT / path.expanduser()).resolve()
+
+    @field_validator("notify_routes", "notify_storm", "notify_silence")
+    @classmethod
+    def _can_be_read(cls, value: str | SecretStr, info: ValidationInfo) -> str | SecretStr:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        _READERS[info.field_name or ""](text)
+        return value
+
+    @property
+    def policy(self) -> Policy:
+        """Who is told, how many messages at most, and when nobody is to be disturbed."""
+        return Policy.read(
+            urls=self.notify_urls.get_secret_value(),
+            fallback_urls=self.notify_fallback_urls.get_secret_value(),
+            routes=self.notify_routes.get_secret_value(),
+            storm=self.notify_storm,
+            silence=self.notify_silence,
+            silence_except=self.notify_silence_except,
+        )
 
     @property
     def alert_log(self) -> Path:
@@ -42,10 +93,24 @@ class Settings(BaseSettings):
 
 def read_settings() -> Settings:
     """Read the settings; the file is ENV_FILE, or `.env` at the root. Raises ConfigurationError."""
-    env_file = Path(os.environ.get("ENV_FILE") or PROJECT_ROOT / ".env")
     try:
-        return Settings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
+        return Settings(_env_file=_env_file())  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         raise ConfigurationError(
-            Problem(str(mistake["loc"][0]).upper(), mistake["msg"]) for mistake in error.errors()
+            Problem(str(mistake["loc"][0]).upper(), mistake["msg"].removeprefix("Value error, "))
+            for mistake in error.errors()
         ) from None
+
+
+def wrong_settings() -> list[Problem]:
+    """Return everything that is wrong with the settings, without any server."""
+    problems = Addresses(_env_file=_env_file()).problems()  # pyright: ignore[reportCallIssue]
+    try:
+        read_settings()
+    except ConfigurationError as error:
+        problems += error.problems
+    return problems
+
+
+def _env_file() -> Path:
+    return Path(os.environ.get("ENV_FILE") or PROJECT_ROOT / ".env")

@@ -34,6 +34,7 @@ def up() -> None:
 @app.command()
 def run() -> None:
     """Run the sensor alone; `up` does it for you."""
+    from automations.bell import ConfigurationError
     from sensors.daemon import SensorRunningError
     from sensors.daemon import run as run_sensor
     from sensors.inbox import InboxesError
@@ -43,7 +44,7 @@ def run() -> None:
 
     try:
         run_sensor(checked_settings())
-    except (InboxesError, LedgerError, SensorRunningError) as error:
+    except (InboxesError, LedgerError, SensorRunningError, ConfigurationError) as error:
         raise StackError(*str(error).splitlines()) from error
 
 

@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
+from automations.bell import AlarmSettings, read_alarm_settings
 from sensors.announcing import pace
 from sensors.announcing.announce import Announcer
 from sensors.announcing.lost_runs import LostRuns
@@ -25,6 +26,7 @@ from sensors.intake import Intake
 from sensors.ledger import Ledger, LedgerError, arrivals
 from sensors.ledger.states import ArrivalState
 from sensors.loop import Loop
+from sensors.ringing.alarm import Alarm
 from sensors.settings import Settings
 from sensors.settling.refusal import Refusals
 from sensors.staging.stage import Stager
@@ -40,9 +42,10 @@ class SensorRunningError(Exception):
 def run(settings: Settings) -> None:
     """Run the sensor until SIGTERM or SIGINT.
 
-    Raises InboxesError, LedgerError, SensorRunningError before anything is started.
+    Raises InboxesError, LedgerError, SensorRunningError, ConfigurationError before anything is started.
     """
     _log_to_standard_error()
+    alarm_settings = read_alarm_settings()
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
     make_folders(settings.inboxes_file, inboxes, for_now=True)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,7 @@ def run(settings: Settings) -> None:
     try:
         with lock:
             _check_ledger(settings)
-            app = FastAPI(title="sensor", lifespan=_lifespan(settings, inboxes), openapi_url=None)
+            app = FastAPI(title="sensor", lifespan=_lifespan(settings, inboxes, alarm_settings), openapi_url=None)
             uvicorn.run(app, host="127.0.0.1", port=settings.sensor_port, log_config=None, access_log=False)
     except Timeout as error:
         raise SensorRunningError(
@@ -79,17 +82,20 @@ def _log_to_standard_error() -> None:
     logging.getLogger("watchdog").setLevel(logging.ERROR)  # of a queue that overflows we tell ourselves, and once
 
 
-def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...]):
+def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...], alarm_settings: AlarmSettings):
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         clock = Clock()
         prefect = Loop("prefect", PrefectSide(settings, inboxes, clock).step, clock)
         watches = {inbox.name: _watch(inbox) for inbox in inboxes}
+        alarm = Alarm(settings, alarm_settings, clock)
         # A loop for each inbox: a folder that cannot be read holds up no other.
         loops = [
             prefect,
             *(_intake_loop(settings, inbox, watches[inbox.name], prefect, clock) for inbox in inboxes),
             Loop("housekeeping", Housekeeping(settings, inboxes, clock).step, clock),
+            Loop("bell", alarm.deliver, clock),
+            Loop("watchman", alarm.watch, clock),
         ]
         app.include_router(health_page(loops, watches))
         for loop in loops:
@@ -102,6 +108,7 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...]):
             loop.join(timeout=3)
         for watch in watches.values():
             watch.close()
+        alarm.close()
 
     return lifespan
 

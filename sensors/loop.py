@@ -52,7 +52,8 @@ class Loop(threading.Thread):
     def _tell(self, trouble: str, error: Exception) -> None:
         """Log a trouble once, however often it comes again; with its origin if it is none that we expect."""
         if trouble != self.trouble:
-            expected = isinstance(error, OSError | sqlite3.Error) or type(error).__module__.startswith("sensors.")
+            ours = type(error).__module__.startswith(("sensors.", "automations."))
+            expected = ours or isinstance(error, OSError | sqlite3.Error)
             logger.error("%s: %s", self.name, trouble, exc_info=None if expected else error)
         self.trouble = trouble
 

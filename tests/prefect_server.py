@@ -8,6 +8,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -24,6 +25,10 @@ class PrefectServer:
     artifacts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     asked: list[str] = field(default_factory=list[str])
+    emitted: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """The events that the server was sent."""
+    stored: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    """Flows, deployments, block_documents and automations, as the API gives them."""
     states_set: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     """The states that runs were given: the run's id and the state."""
 
@@ -76,27 +81,71 @@ class PrefectServer:
         found = {"key": f"arrival-{arrival_id}", "flow_run_id": run_id, "type": "table", "data": json.dumps(table)}
         self.artifacts.append({**found, "created": "2026-11-24T09:29:59Z"})
 
-    def answer(self, path: str, body: dict[str, Any]) -> Any:
+    def failed_run(
+        self, run_id: str, at: datetime, state: str = "Failed", message: str = "boom", **more: Any
+    ) -> dict[str, Any]:
+        """Add a run that has failed, of a flow and a deployment that the server knows; return it."""
+        name = state.upper() if state in {"Failed", "Crashed"} else "FAILED"
+        stamp = at.isoformat()
+        run = {
+            "id": run_id,
+            "name": f"run-{run_id}",
+            "flow_id": "flow-1",
+            "deployment_id": "deployment-1",
+            "state_name": state,
+            "state_type": name,
+            "state": {"id": f"state-{run_id}", "name": state, "type": name, "message": message, "timestamp": stamp},
+            "end_time": stamp,
+            "run_count": 1,
+            "tags": [],
+            "parameters": {},
+            **more,
+        }
+        self.runs.append(run)
+        self.stored["flows"] = [{"id": "flow-1", "name": "Enterprise Data Pipeline", "tags": []}]
+        self.stored["deployments"] = [{"id": "deployment-1", "name": "production-etl", "tags": ["env:prod"]}]
+        return run
+
+    def answer(self, path: str, body: Any) -> Any:
         """Return what the API would return."""
         self.asked.append(path)
+        if path == "/api/events":
+            self.emitted += body
+            return None
         if path.endswith("/set_state"):
             self.states_set.append((path.split("/")[-2], body["state"]))
             return {}
         if path == "/api/events/filter":
-            return {"events": [one for one in self.events if one["event"] in body["filter"]["event"]["name"]]}
+            return {"events": [one for one in self.events if _is_wanted(one, body["filter"])]}
         limit, offset = body["limit"], body.get("offset", 0)
         assert limit <= PAGE, "Prefect refuses more"
         if path == "/api/flow_runs/filter":
             found = [run for run in self.runs if _matches(run, body["flow_runs"])]
+        elif (kind := path.split("/")[2]) in {"flows", "deployments", "block_documents", "automations"}:
+            ids = body.get(kind, {}).get("id", {}).get("any_")
+            found = [one for one in self.stored.get(kind, []) if ids is None or one["id"] in ids]
         else:
             assert path in {"/api/artifacts/latest/filter", "/api/artifacts/filter"}
             found = [one for one in self.artifacts if one["key"] in body["artifacts"]["key"]["any_"]]
         return found[offset : offset + limit]
 
 
+def _is_wanted(event: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    if event["event"] not in wanted["event"]["name"]:
+        return False
+    resource, resources = event["resource"].get("prefect.resource.id"), wanted.get("resource", {}).get("id")
+    if resource is None or resources is None:
+        return True
+    since = datetime.fromisoformat(wanted["occurred"]["since"])
+    return resource in resources and datetime.fromisoformat(event["occurred"]) >= since
+
+
 def _matches(run: dict[str, Any], wanted: dict[str, Any]) -> bool:
     ids = wanted.get("id", {}).get("any_")
     types = wanted.get("state", {}).get("type", {})
+    ended_after = wanted.get("end_time", {}).get("after_")
+    if ended_after and datetime.fromisoformat(run["end_time"]) < datetime.fromisoformat(ended_after):
+        return False
     only, unless = types.get("any_"), types.get("not_any_", [])
     return (
         (ids is None or run["id"] in ids)

@@ -1,11 +1,13 @@
 """A real HTTP server on the loopback: it takes alerts, serves prepared pages, and answers as it is told."""
 
+import base64
 import json
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +22,10 @@ class Receiver:
     posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     pages: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, tuple[str, bytes]])
     """Content type and body of what a GET of a path is answered with."""
+    password: str | None = None
+    """What basic authentication has to bring along, if anything."""
+    answers: list[int] = field(default_factory=list[int])
+    """The status that each of the posts was answered with."""
     held: dict[str, threading.Event] = field(default_factory=dict[str, threading.Event])
 
     def url(self, path: str = "alerts", user: str = "") -> str:
@@ -33,6 +39,18 @@ class Receiver:
     def naming(self, text: str) -> list[dict[str, Any]]:
         """Return the alerts in which a text stands."""
         return [body for _, body in list(self.posts) if text in json.dumps(body)]
+
+    def taken(self) -> list[dict[str, Any]]:
+        """Return the alerts that were answered with success."""
+        posts = list(self.posts)[: len(self.answers)]
+        return [body for (_, body), status in zip(posts, self.answers, strict=False) if status == HTTPStatus.OK]
+
+    def answer_to(self, authorization: str | None) -> int:
+        """Return the status that a post gets."""
+        if self.password is None:
+            return self.status
+        given = base64.b64decode((authorization or "").removeprefix("Basic ")).decode().partition(":")[2]
+        return self.status if given == self.password else HTTPStatus.UNAUTHORIZED
 
     @contextmanager
     def holding(self, path: str) -> Generator[str, None, None]:
@@ -48,13 +66,17 @@ class Receiver:
 def receiving() -> Generator[Receiver, None, None]:
     """Run a receiver for the length of a block."""
     receiver = Receiver()
+    lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.posts.append((self.path, json.loads(body)))
+            status = receiver.answer_to(self.headers["Authorization"])
+            with lock:
+                receiver.posts.append((self.path, json.loads(body)))
+                receiver.answers.append(status)
             time.sleep(receiver.pause_seconds)
-            self.answer(receiver.status, "text/plain", b"")
+            self.answer(status, "text/plain", b"")
 
         def do_GET(self) -> None:
             if self.path in receiver.held:
@@ -69,7 +91,8 @@ def receiving() -> Generator[Receiver, None, None]:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # whoever asked may have been killed
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
             pass

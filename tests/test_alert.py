@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.alerting.alert import SUBJECT_LIMIT, Alert
+from automations.alerting.alert import LINE_LIMIT, SUBJECT_LIMIT, Alert
 
 
 @given(st.text(), st.text())
@@ -49,3 +49,47 @@ def test_a_terminal_escape_sequence_is_shown_and_not_obeyed() -> None:
 )
 def test_credentials_in_a_url_are_masked_and_nothing_else(written: str, shown: str) -> None:
     assert Alert.of(None, written).body == shown
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "@everyone",
+        "@here",
+        "x@everyone",
+        "@Here!",
+        "@ops",
+        "<!here>",
+        "<@U024BE7LH>",
+        "<#C024BE7LR>",
+        "<&role>",
+        "(@ops)",
+    ],
+)
+def test_nobody_is_called_by_a_mention_and_it_reads_as_it_did(hostile: str) -> None:
+    shown = Alert.of(hostile, f"file {hostile}.csv")
+    for text in (shown.subject, shown.body):
+        assert hostile not in text
+        assert hostile in text.replace("\u2060", "")
+
+
+def test_a_link_shows_where_it_leads() -> None:
+    assert Alert.of(None, "[https://bank](https://evil)").body == "[https://bank]\u2060(https://evil)"
+
+
+@pytest.mark.parametrize(
+    "harmless", ["me@example.org", "git@host:x", "a <b> c", "list[0] (x)", "https://***@host/x", "x < !y", "5 @ 7"]
+)
+def test_what_calls_nobody_is_left_as_it_is(harmless: str) -> None:
+    assert Alert.of(None, harmless).body == harmless
+
+
+@given(st.text(alphabet="@<!&#](everyonhu. "))
+def test_no_mention_survives_whatever_stands_around_it(text: str) -> None:
+    shown = Alert.of(None, text).body
+    assert not [one for one in ("<@", "<!", "<#", "<&", "](") if one in shown]
+
+
+def test_a_line_without_end_does_not_hide_the_next_ones() -> None:
+    first, second = Alert.of(None, "x" * 1_000_000 + "\nhttps://host/runs/1").body.splitlines()
+    assert (len(first), first[-1], second) == (LINE_LIMIT, "…", "https://host/runs/1")

@@ -37,9 +37,9 @@ def test_prefect_finds_the_class_by_the_slug_of_its_block_type() -> None:
     assert Block.get_block_class_from_key("apprise-alerts") is AppriseAlerts
 
 
-def test_prefect_takes_it_for_a_notification_block_with_a_secret() -> None:
+def test_prefect_takes_it_for_a_notification_block_with_secrets() -> None:
     assert AppriseAlerts.get_block_capabilities() == {"notify"}
-    assert AppriseAlerts.model_json_schema()["secret_fields"] == ["urls"]
+    assert AppriseAlerts.model_json_schema()["secret_fields"] == ["urls", "routes"]
 
 
 def test_an_alert_goes_to_every_url_and_into_the_log(receiver: Receiver, log: Path) -> None:

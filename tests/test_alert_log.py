@@ -13,6 +13,9 @@ import pytest
 from automations.alerting import alert_log
 from automations.alerting.alert import Alert
 from automations.alerting.delivery import Delivery
+from automations.alerting.policy import Policy
+from automations.alerting.posting import Posted
+from tests.postings import policy, posting
 
 NINE_IN_CHICAGO = datetime(2026, 3, 1, 15, 0, 12, tzinfo=UTC)
 
@@ -28,7 +31,9 @@ def _in_chicago() -> Generator[None, None, None]:  # pyright: ignore[reportUnuse
 
 def test_an_entry_says_when_what_and_who_has_it() -> None:
     deliveries = [Delivery(1, "Slack"), Delivery(2, "E-Mail", "Connection refused")]
-    text = alert_log.entry(Alert("Failed: daily", "Run: otter\nMessage: boom"), deliveries, NINE_IN_CHICAGO)
+    text = alert_log.entry(
+        Alert("Failed: daily", "Run: otter\nMessage: boom"), alert_log.outcomes(deliveries), NINE_IN_CHICAGO
+    )
     assert text == (
         "2026-03-01 09:00:12 CST  Failed: daily\n"
         "    Run: otter\n"
@@ -39,7 +44,7 @@ def test_an_entry_says_when_what_and_who_has_it() -> None:
 
 
 def test_an_entry_says_plainly_that_the_alert_is_nowhere_else() -> None:
-    text = alert_log.entry(Alert("Failed", ""), [], NINE_IN_CHICAGO)
+    text = alert_log.entry(Alert("Failed", ""), alert_log.outcomes([]), NINE_IN_CHICAGO)
     assert "delivered nowhere else: no notification URLs are set" in text
 
 
@@ -69,3 +74,38 @@ def test_the_entries_of_several_processes_do_not_mix(tmp_path: Path) -> None:
     lines = log.read_text().splitlines()
     assert len(lines) == 200
     assert all(line.endswith(" ends") and line.count("begins") == 1 for line in lines)
+
+
+TWO = policy("json://127.0.0.1/a", "json://127.0.0.1/b")
+
+
+@pytest.mark.parametrize(
+    ("posted", "configured", "note"),
+    [
+        (Posted.PENDING, TWO, "goes to 1 (JSON), 2 (JSON)"),
+        (Posted.PENDING, policy(""), "delivered nowhere else: no notification URLs are set"),
+        (Posted.GATHERED, TWO, "is gathered: a digest tells of it"),
+        (Posted.WAITING, TWO, "waits a little: it may turn out to be over already"),
+    ],
+)
+def test_an_alert_that_was_posted_has_its_entry_which_says_what_becomes_of_it(
+    tmp_path: Path, posted: Posted, configured: Policy, note: str
+) -> None:
+    log = tmp_path / "alerts.log"
+    alert_log.record(log, posting(), posted, configured, NINE_IN_CHICAGO)
+    assert log.read_text().splitlines() == [
+        "2026-03-01 09:00:12 CST  Failed: c-1",
+        "    Run: otter",
+        f"    {note}",
+    ]
+
+
+@pytest.mark.parametrize("posted", [Posted.KNOWN, Posted.CANCELLED])
+def test_one_that_has_its_entry_or_is_not_told_gets_none(tmp_path: Path, posted: Posted) -> None:
+    alert_log.record(tmp_path / "alerts.log", posting(), posted, TWO, NINE_IN_CHICAGO)
+    assert not (tmp_path / "alerts.log").exists()
+
+
+def test_what_is_noted_later_is_one_line(tmp_path: Path) -> None:
+    alert_log.note(tmp_path / "alerts.log", "delivered to 1 (JSON):\n2026 Failed", NINE_IN_CHICAGO)
+    assert (tmp_path / "alerts.log").read_text() == ("2026-03-01 09:00:12 CST  delivered to 1 (JSON): 2026 Failed\n")

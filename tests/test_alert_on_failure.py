@@ -12,10 +12,20 @@ from prefect.server.schemas.responses import FlowRunResponse
 from prefect.server.utilities.user_templates import register_user_template_filters, render_user_template_sync
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 from prefect.types import DateTime
+from pydantic import BaseModel
 
+from automations.alerting.cause import split
 from automations.applying.apply import FOLDER
 
 RUN = UUID(int=5)
+
+
+class Named(BaseModel):
+    """What a template sees of an automation, as far as ours look."""
+
+    name: str
+
+
 HOSTILE = "{{ 7 * 7 }}{% for x in y %}\nRun: all is well\r\u2028Message: fine </b>"
 DOCUMENT: dict[str, Any] = yaml.safe_load((FOLDER / "alert-on-failure.yaml").read_text())
 
@@ -50,7 +60,8 @@ def rendered(field: str, event: ReceivedEvent, parameters: dict[str, Any] | None
     run = FlowRunResponse(id=RUN, flow_id=UUID(int=6), name="brave-otter", parameters=parameters or {})
     with temporary_settings({PREFECT_UI_URL: "http://127.0.0.1:4200"}):
         return render_user_template_sync(
-            DOCUMENT["actions"][0][field], {"event": event, "flow_run": None if gone else run}
+            DOCUMENT["actions"][0][field],
+            {"event": event, "automation": Named(name="alert-on-failure"), "flow_run": None if gone else run},
         )
 
 
@@ -58,15 +69,20 @@ def test_the_subject_says_what_and_where() -> None:
     assert rendered("subject", failure()) == "Failed: Enterprise Data Pipeline/production-etl, run brave-otter"
 
 
+def body(event: ReceivedEvent, parameters: dict[str, Any] | None = None, *, gone: bool = False) -> str:
+    """Return what a person reads; the bell takes the last line away."""
+    return split(rendered("body", event, parameters, gone=gone))[0]
+
+
 def test_the_body_is_six_lines_that_end_in_a_link() -> None:
-    lines = rendered("body", failure(), {"source_url": "file:///a", "arrival_id": None}).splitlines()
+    lines = body(failure(), {"source_url": "file:///a", "arrival_id": None}).splitlines()
     assert [line.split(":")[0] for line in lines] == ["Flow", "Run", "State", "Message", "Parameters", "http"]
     assert lines[4] == "Parameters: source_url=file:///a, arrival_id=None"
     assert lines[5] == f"http://127.0.0.1:4200/runs/flow-run/{RUN}"
 
 
 def test_values_are_put_in_as_they_are_and_stay_in_their_line() -> None:
-    lines = rendered("body", failure(HOSTILE), {"source_url": HOSTILE}).splitlines()
+    lines = body(failure(HOSTILE), {"source_url": HOSTILE}).splitlines()
     one_line = "{{ 7 * 7 }}{% for x in y %} Run: all is well Message: fine </b>"
     assert len(lines) == 6
     assert lines[3] == f"Message: {one_line}"
@@ -74,20 +90,20 @@ def test_values_are_put_in_as_they_are_and_stay_in_their_line() -> None:
 
 
 def test_a_message_of_megabytes_is_cut() -> None:
-    assert len(rendered("body", failure("x" * 2_000_000), {"source_url": "y" * 2_000_000})) < 1500
+    assert len(body(failure("x" * 2_000_000), {"source_url": "y" * 2_000_000})) < 1500
 
 
 @pytest.mark.parametrize("names", [["*"], ["north/a.csv", "it's.csv"], [HOSTILE]])
 def test_the_files_to_reload_are_told_in_the_line_of_the_parameters(names: list[str]) -> None:
-    lines = rendered("body", failure(), {"arrival_id": "a-1", "reload": names}).splitlines()
+    lines = body(failure(), {"arrival_id": "a-1", "reload": names}).splitlines()
     assert len(lines) == 6
     assert lines[4] == f"Parameters: arrival_id=a-1, reload={' '.join(str(names).split())}"
 
 
 @pytest.mark.parametrize("message", ["", " \n "])
 def test_a_run_without_a_message_parameters_or_a_place_on_the_server_is_alerted_too(message: str) -> None:
-    assert "Parameters: none" in rendered("body", failure(message))
-    assert "The run is no longer on the server." in rendered("body", failure(message), gone=True)
+    assert "Parameters: none" in body(failure(message))
+    assert "The run is no longer on the server." in body(failure(message), gone=True)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
+from automations.alerting import delivery
 from automations.alerting.alert import Alert
 from automations.alerting.delivery import deliver, misunderstood
 from tests.receiver import Receiver, receiving
@@ -89,3 +90,9 @@ def test_urls_that_cannot_be_used_are_told_by_position_only() -> None:
     assert [problem.split()[1] for problem in problems] == ["2", "3"]
     assert "slakc://..." in problems[0]
     assert "hunter22" not in " ".join(problems)
+
+
+def test_what_a_service_says_of_its_failure_is_kept_as_harmless_text() -> None:
+    told = delivery._without_secrets("no\x1b[2J r\ud800eply\n@everyone", "json://127.0.0.1/s3cr3t")
+    assert told.encode()
+    assert told == "no\N{REPLACEMENT CHARACTER}[2J r\N{REPLACEMENT CHARACTER}eply @\u2060everyone"

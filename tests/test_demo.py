@@ -56,10 +56,15 @@ def test_without_an_alert_about_the_run_none_is_found(tmp_path):
     assert alert_about(tmp_path / "none.log", journey(FileState.REJECTED, *range(2))) == []
 
 
-def test_an_alert_that_an_address_did_not_take_does_not_count():
-    entry = ["2026-11-24 09:00:01 UTC  Failed: pipeline, run brave-otter", "    delivered to 1 (JSON)"]
-    assert was_delivered(entry)
-    assert not was_delivered([*entry, "    NOT delivered to 2 (JSON): Connection refused"])
+def test_an_alert_counts_when_one_address_has_taken_it():
+    entry = ["2026-11-24 09:00:01 UTC  Failed: pipeline, run brave-otter", "    goes to 1 (JSON), 2 (JSON)"]
+    refused = (
+        "2026-11-24 09:00:02 UTC  NOT delivered to 2 (JSON), it is tried again: Failed: pipeline, run brave-otter: no"
+    )
+    taken = "2026-11-24 09:00:02 UTC  delivered to 1 (JSON): Failed: pipeline, run brave-otter"
+    assert was_delivered([*entry, refused, taken])
+    assert not was_delivered([*entry, refused])
+    assert was_delivered([entry[0], "    delivered nowhere else: no notification URLs are set"])
     assert not was_delivered([])
 
 

@@ -1,5 +1,6 @@
 """The local log of alerts: one readable entry per alert, wherever else it went."""
 
+import logging
 import os
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,9 +8,13 @@ from pathlib import Path
 
 from automations.alerting.alert import Alert
 from automations.alerting.delivery import Delivery
+from automations.alerting.policy import Policy
+from automations.alerting.posting import Posted, Posting
+
+logger = logging.getLogger(__name__)
 
 
-def entry(alert: Alert, deliveries: Sequence[Delivery], at: datetime) -> str:
+def entry(alert: Alert, notes: Sequence[str], at: datetime) -> str:
     """Return the entry of one alert, with the time `at` shown in the local time zone.
 
     The subject stands at the margin and everything else is indented, so that no text of an alert can pass
@@ -20,13 +25,49 @@ def entry(alert: Alert, deliveries: Sequence[Delivery], at: datetime) -> str:
             delivered to 1 (Slack)
             NOT delivered to 2 (E-Mail): Connection refused
     """
-    local = at.astimezone()
-    lines = [f"{local:%Y-%m-%d %H:%M:%S %Z}  {alert.subject}"]
+    lines = [f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}  {alert.subject}"]
     lines += [f"    {line}" for line in alert.body.splitlines()]
-    lines += [f"    {_outcome(delivery)}" for delivery in deliveries]
-    if not deliveries:
-        lines.append("    delivered nowhere else: no notification URLs are set")
+    lines += [f"    {note}" for note in notes]
     return "\n".join(lines) + "\n"
+
+
+def outcomes(deliveries: Sequence[Delivery]) -> list[str]:
+    """Return what to note of the deliveries of one alert."""
+    if not deliveries:
+        return ["delivered nowhere else: no notification URLs are set"]
+    return [
+        f"delivered to {one.channel}" if one.delivered else f"NOT delivered to {one.channel}: {one.failure}"
+        for one in deliveries
+    ]
+
+
+def record(path: Path | None, posting: Posting, posted: Posted, policy: Policy, at: datetime) -> None:
+    """Append the entry of an alert that was posted, and where it goes; nothing for one that is known or cancelled."""
+    match posted:
+        case Posted.KNOWN | Posted.CANCELLED:
+            return
+        case Posted.WAITING:
+            where = "waits a little: it may turn out to be over already"
+        case Posted.GATHERED:
+            where = "is gathered: a digest tells of it"
+        case Posted.PENDING:
+            names = [one.name for one in policy.channels(posting.block, posting.cause.all_tags)]
+            where = f"goes to {', '.join(names)}" if names else outcomes([])[0]
+    if path is not None:
+        _append_or_warn(path, entry(posting.alert, [where], at))
+
+
+def note(path: Path | None, text: str, at: datetime) -> None:
+    """Append one line about an alert that has its entry; a log that cannot be written stops no alert."""
+    if path is not None:
+        _append_or_warn(path, f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}  {' '.join(text.split())}\n")
+
+
+def _append_or_warn(path: Path, text: str) -> None:
+    try:
+        append(path, text)
+    except OSError as error:
+        logger.warning("the alert log %s: %s", path, error)
 
 
 def append(path: Path, text: str) -> None:
@@ -43,9 +84,3 @@ def append(path: Path, text: str) -> None:
             raise OSError(f"only {written} of {len(data)} bytes could be written to {path}")
     finally:
         os.close(descriptor)
-
-
-def _outcome(delivery: Delivery) -> str:
-    if delivery.delivered:
-        return f"delivered to {delivery.channel}"
-    return f"NOT delivered to {delivery.channel}: {delivery.failure}"

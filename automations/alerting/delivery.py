@@ -7,10 +7,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from automations.alerting.alert import Alert
+from automations.alerting.alert import Alert, harmless
+from automations.alerting.cause import NotifyType
 
 if TYPE_CHECKING:
     from apprise import NotifyBase
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 # Apprise gives a service 4 s to accept a connection and 4 s to answer, but some speak to a service several
 # times. What has not answered by then is told as not delivered; it may still arrive.
 TIME_LIMIT_SECONDS = 30.0
-
-NotifyType: TypeAlias = Literal["info", "success", "warning", "failure"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def misunderstood(urls: Sequence[str]) -> list[str]:
         scheme, separator, _ = url.partition("://")
         if not separator or not re.fullmatch(r"[a-zA-Z0-9+.-]{1,30}", scheme):
             problems.append(f"URL {position} has no scheme such as slack:// or mailto://")
-        elif _service_at(url) is None:
+        elif service_at(url) is None:
             problems.append(
                 f"URL {position} ({scheme}://...) is not understood by Apprise: the service is unknown, "
                 "something is missing in the URL, or a library of the service is not installed"
@@ -77,7 +76,7 @@ def deliver(
 
 def _result(future: Future[Delivery], position: int, url: str, time_limit: float) -> Delivery:
     if not future.done() or future.cancelled():
-        return Delivery(position, _service_name(_service_at(url)), f"no answer within {time_limit:g} s")
+        return Delivery(position, service_name(service_at(url)), f"no answer within {time_limit:g} s")
     if error := future.exception():
         return Delivery(position, "unknown service", f"sending ended in {type(error).__name__}")
     return future.result()
@@ -87,10 +86,10 @@ def _send(alert: Alert, url: str, position: int, notify_type: NotifyType) -> Del
     import apprise  # here: it takes 0.3 s, and every process of Prefect imports our block
 
     with _captured_log() as log:
-        service = _service_at(url)
+        service = service_at(url)
         if service is None:
             return Delivery(position, "unknown service", "the URL is not understood by Apprise")
-        name = _service_name(service)
+        name = service_name(service)
         sender = apprise.Apprise()
         sender.add(service)  # pyright: ignore[reportUnknownMemberType]
         try:
@@ -109,7 +108,8 @@ def _send(alert: Alert, url: str, position: int, notify_type: NotifyType) -> Del
     return Delivery(position, name, _without_secrets(" ".join(log), url) or "the service gave no reason")
 
 
-def _service_at(url: str) -> "NotifyBase | None":
+def service_at(url: str) -> "NotifyBase | None":
+    """Return Apprise's service for a URL, or None if it does not understand it; nothing is logged."""
     import apprise
 
     asset = apprise.AppriseAsset(
@@ -122,7 +122,8 @@ def _service_at(url: str) -> "NotifyBase | None":
         return apprise.Apprise.instantiate(url, asset=asset)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _service_name(service: "NotifyBase | None") -> str:
+def service_name(service: "NotifyBase | None") -> str:
+    """Return the name of a service, such as `Slack`."""
     return str(getattr(service, "service_name", "")) or "unknown service"
 
 
@@ -132,7 +133,8 @@ def _without_secrets(text: str, url: str) -> str:
     parts = {part for whole in (rest, unquote(rest)) for part in re.split(r"[/:@?&=#,;+\s]+", whole)}
     for part in sorted((part for part in parts if len(part) > 2), key=len, reverse=True):
         text = text.replace(part, "***")
-    return " ".join(text.split())[:300]
+    # A service may answer with anything, and what is told of it is kept and told on.
+    return " ".join(harmless(text).split())[:300]
 
 
 # Apprise logs whole URLs: as errors when it cannot read one, for debugging otherwise. What it logs on our

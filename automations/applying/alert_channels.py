@@ -10,6 +10,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr, ValidationError
 
 from automations.alert_block import AppriseAlerts
+from automations.alerting.policy import ALERTS, FALLBACK
 from automations.applying.change import Change, Outcome
 from automations.applying.difference import Absent, Difference
 from automations.applying.references import Kind
@@ -17,7 +18,7 @@ from automations.problem import Problem
 from automations.settings import Settings
 
 # The settings that say where each block sends, by its name.
-_SETTING_OF_BLOCK = {"alerts": "notify_urls", "fallback": "notify_fallback_urls"}
+_SETTING_OF_BLOCK = {ALERTS: "notify_urls", FALLBACK: "notify_fallback_urls"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,18 @@ class AlertChannel:
 def _block(name: str, settings: Settings) -> AppriseAlerts:
     """Return the block of a name; raises ValidationError for URLs that cannot be used."""
     urls: SecretStr = getattr(settings, _SETTING_OF_BLOCK[name])
-    return AppriseAlerts(urls=urls, log_file=str(settings.alert_log))
+    log_file, outbox = str(settings.alert_log), str(settings.outbox)
+    if name == FALLBACK:
+        return AppriseAlerts(urls=urls, log_file=log_file, outbox=outbox)
+    return AppriseAlerts(
+        urls=urls,
+        routes=settings.notify_routes,
+        log_file=log_file,
+        outbox=outbox,
+        storm=settings.notify_storm,
+        silence=settings.notify_silence,
+        silence_except=settings.notify_silence_except,
+    )
 
 
 def wanted(settings: Settings) -> tuple[list[AlertChannel], list[Problem]]:

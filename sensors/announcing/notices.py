@@ -7,7 +7,7 @@ from sensors.announcing.prefect_api import Event, PrefectApi
 from sensors.clock import Clock
 from sensors.ledger import Ledger
 from sensors.ledger import notices as ledger_notices
-from sensors.ledger.notices import UnsentNotice
+from sensors.ledger.notices import StoredNotice
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +27,20 @@ class Messenger:
         unsent = ledger_notices.unsent(self.ledger, SENT_AT_ONCE)
         if not unsent:
             return False
-        self.api.emit([_event(one) for one in unsent])
+        self.api.emit([event_of(one) for one in unsent])
         ledger_notices.record_sent(self.ledger, [one.notice for one in unsent], self.clock.utc())
         for one in unsent:
             logger.info("%s: %s", one.notice.event, one.notice.payload.get("subject", one.notice.key))
         return True
 
 
-def _event(unsent: UnsentNotice) -> Event:
-    notice = unsent.notice
+def event_of(stored: StoredNotice) -> Event:
+    """Return the event that tells Prefect of a notice."""
+    notice = stored.notice
     return Event(
         id=notice.event_id,
         event=notice.event,
-        occurred=unsent.created_at,
+        occurred=stored.created_at,
         # Of its own for each: an automation that counts by resource would swallow the second of one inbox.
         resource={"prefect.resource.id": f"inbox.notice.{notice.event_id}", "prefect.resource.name": notice.inbox},
         related=[{"prefect.resource.id": f"inbox.{notice.inbox}", "prefect.resource.role": "inbox"}],

@@ -99,11 +99,11 @@ class PrefectApi:
             }
             for event in events
         ]
-        self._post("/events", body)
+        self.post("/events", body)
 
     def events_related_to(self, names: Sequence[str], related_ids: Sequence[str], since: datetime) -> list[Event]:
         """Return the events of these names that are related to any of these resources. Raises ApiError."""
-        answer = self._post(
+        answer = self.post(
             "/events/filter",
             {
                 "filter": {
@@ -123,11 +123,11 @@ class PrefectApi:
             "resource": {"id": [resource_id]},
             "occurred": {"since": since.isoformat()},
         }
-        return bool(self._post("/events/filter", {"filter": wanted, "limit": 1})["events"])
+        return bool(self.post("/events/filter", {"filter": wanted, "limit": 1})["events"])
 
     def crash(self, run_id: str, message: str) -> None:
         """Have a run's state be Crashed, unless it has ended meanwhile. Raises ApiError."""
-        self._post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CRASHED", "message": message}, "force": False})
+        self.post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CRASHED", "message": message}, "force": False})
 
     def runs(self, ids: Sequence[str], *, unless: Collection[str] = ()) -> dict[str, Run]:
         """Return the flow runs that exist among these ids, `unless` in a state of these types. Raises ApiError."""
@@ -136,7 +136,7 @@ class PrefectApi:
             wanted: dict[str, Any] = {"id": {"any_": list(ids[start : start + RUNS_PAGE])}}
             if unless:
                 wanted["state"] = {"type": {"not_any_": list(unless)}}
-            for run in self._post("/flow_runs/filter", {"flow_runs": wanted, "limit": RUNS_PAGE}):
+            for run in self.post("/flow_runs/filter", {"flow_runs": wanted, "limit": RUNS_PAGE}):
                 found[run["id"]] = _run(run)
         return found
 
@@ -151,7 +151,7 @@ class PrefectApi:
                 "limit": RUNS_PAGE,
                 "offset": offset,
             }
-            page = [_run(run) for run in self._post("/flow_runs/filter", body)]
+            page = [_run(run) for run in self.post("/flow_runs/filter", body)]
             found += [run for run in page if run.arrival_id]
             offset += len(page)
             if len(page) < RUNS_PAGE:
@@ -162,14 +162,14 @@ class PrefectApi:
         found: dict[str, Report] = {}
         for start in range(0, len(keys), REPORTS_PAGE):
             wanted = {"key": {"any_": list(keys[start : start + REPORTS_PAGE])}, "type": {"any_": ["table"]}}
-            for one in self._post("/artifacts/latest/filter", {"artifacts": wanted, "limit": REPORTS_PAGE}):
+            for one in self.post("/artifacts/latest/filter", {"artifacts": wanted, "limit": REPORTS_PAGE}):
                 created = datetime.fromisoformat(one["created"])
                 found[one["key"]] = Report(one["flow_run_id"] or "", _table(one["data"]), created)
         return found
 
     def table_artifact(self, key: str, run_id: str) -> list[dict[str, Any]] | None:
         """Return the rows of the table artifact that a run left under a key, or None. Raises ApiError."""
-        answer = self._post(
+        answer = self.post(
             "/artifacts/filter",
             {
                 "artifacts": {"key": {"any_": [key]}, "flow_run_id": {"any_": [run_id]}},
@@ -179,7 +179,8 @@ class PrefectApi:
         )
         return _table(answer[0]["data"]) if answer else None
 
-    def _post(self, path: str, body: object) -> Any:
+    def post(self, path: str, body: object) -> Any:
+        """Return what the API answers to a POST. Raises ApiError."""
         try:
             response = self._client.post(path, json=body)
         except httpx.ConnectError as error:

@@ -1,13 +1,14 @@
 """What the ledger keeps of what a person is to be told: an event each, until Prefect has it."""
 
 import json
+import sqlite3
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sensors.ledger.database import Ledger, stamp
+from sensors.ledger.database import Ledger, moment, stamp
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,12 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class UnsentNotice:
-    """A notice that Prefect does not have yet, and when it was written down."""
+class StoredNotice:
+    """A notice, when it was written down, and since when Prefect has it, if it has."""
 
     notice: Notice
     created_at: datetime
+    sent_at: datetime | None = None
 
 
 def write(ledger: Ledger, notice: Notice, now: datetime) -> bool:
@@ -40,15 +42,22 @@ def write(ledger: Ledger, notice: Notice, now: datetime) -> bool:
     )
 
 
-def unsent(ledger: Ledger, limit: int) -> list[UnsentNotice]:
+def unsent(ledger: Ledger, limit: int) -> list[StoredNotice]:
     """Return at most `limit` notices that Prefect does not have, the oldest first."""
+    rows = ledger.rows("SELECT * FROM notices WHERE sent_at IS NULL ORDER BY created_at, key LIMIT ?", (limit,))
+    return [_stored(row) for row in rows]
+
+
+def sent_since(ledger: Ledger, since: datetime) -> list[StoredNotice]:
+    """Return the notices that Prefect has since a time, the oldest first."""
     return [
-        UnsentNotice(
-            Notice(row["key"], row["event"], row["inbox"], json.loads(row["payload"]), row["event_id"]),
-            datetime.fromisoformat(row["created_at"]),
-        )
-        for row in ledger.rows("SELECT * FROM notices WHERE sent_at IS NULL ORDER BY created_at, key LIMIT ?", (limit,))
+        _stored(row) for row in ledger.rows("SELECT * FROM notices WHERE sent_at > ? ORDER BY sent_at", (stamp(since),))
     ]
+
+
+def _stored(row: sqlite3.Row) -> StoredNotice:
+    notice = Notice(row["key"], row["event"], row["inbox"], json.loads(row["payload"]), row["event_id"])
+    return StoredNotice(notice, datetime.fromisoformat(row["created_at"]), moment(row["sent_at"]))
 
 
 def record_sent(ledger: Ledger, notices: list[Notice], now: datetime) -> None:

@@ -26,7 +26,8 @@ INBOX = "metrics"
 UP_SECONDS = 180
 RECOVERY_SECONDS = 45
 JOURNEY_SECONDS = 60
-ALERT_SECONDS = 20
+ALERT_SECONDS = 80
+"""After a few demos in a row the alert is in a storm, whose first digest comes after a minute."""
 
 _GOOD = """\
 date,region,orders,revenue
@@ -121,7 +122,7 @@ class _Tour:
             return self._verdict(False, "the broken file was noticed")
         log = self._settings.logs_dir / "alerts.log"
         with self._terminal.waiting("waiting for the alert"):
-            _true_within(lambda: bool(alert_about(log, end)), ALERT_SECONDS)
+            _true_within(lambda: was_delivered(alert_about(log, end)), ALERT_SECONDS)
         alert = alert_about(log, end)
         self._terminal.say(f"the alert, in {log}:")
         self._terminal.show_lines(alert)
@@ -178,20 +179,19 @@ def steps(journey: FileJourney) -> list[tuple[datetime, str]]:
 
 
 def alert_about(log: Path, journey: FileJourney) -> list[str]:
-    """Return the entry about a file's run in the log of alerts; entries begin at the margin."""
+    """Return what the log of alerts says about a file's run: the alert, and what became of it on each channel."""
     entries: list[list[str]] = []
     for line in tail(log, lines=500):
         if line[:1].strip() or not entries:
             entries.append([])
         entries[-1].append(line)
     run = journey.run_name
-    about_it = [entry for entry in entries if run and any(run in line for line in entry)]
-    return about_it[-1] if about_it else []
+    return [line for entry in entries if run and any(run in line for line in entry) for line in entry]
 
 
 def was_delivered(alert: list[str]) -> bool:
-    """Tell whether there is an alert and every address took it; without addresses the log is enough."""
-    return bool(alert) and not any(line.strip().startswith("NOT delivered") for line in alert)
+    """Tell whether the alert has got through somewhere; without addresses the log is enough."""
+    return any("  delivered to " in line or "delivered nowhere else" in line for line in alert)
 
 
 def _true_within(look: Callable[[], bool], seconds: float) -> bool:

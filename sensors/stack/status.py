@@ -14,6 +14,7 @@ from sensors.inbox import InboxesError
 from sensors.ledger import LedgerError
 from sensors.ledger.states import FileState
 from sensors.settings import Settings
+from sensors.stack.alerts import Alerts, read_alerts
 from sensors.stack.configuration import checked_settings
 from sensors.stack.drifted import read_drift
 from sensors.stack.errors import StackError
@@ -35,6 +36,8 @@ class Status:
     """How each inbox is watched; empty while the sensor is down."""
     skipped: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
     """How many of the loaded files of an inbox were duplicates and therefore skipped."""
+    alerts: Alerts = dataclasses.field(default_factory=Alerts)
+    """What has not got through."""
     drift: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     """How automations of ours were changed on the server, by their names."""
     other_ports: str | None = None
@@ -52,6 +55,7 @@ class Status:
             "inboxes": {name: books.model_dump() for name, books in self.inboxes.items()},
             "watching": self.watching,
             "skipped": self.skipped,
+            "alerts": {"undelivered": self.alerts.undelivered},
             "drift": sorted(self.drift),
             "services": {name.value: dataclasses.asdict(health) for name, health in self.services.items()},
             "page": self.settings.api_url.removesuffix("/api"),
@@ -61,11 +65,19 @@ class Status:
     def needs_a_person(self) -> list[str]:
         """Return what somebody should look at, in lines, the most urgent first."""
         overdue = [f"inbox {name} is overdue since {at}" for name, at in self.trouble.overdue.items()]
+        alerts = self.alerts.needs_a_person
         drifted = [
             f"automation {name} was changed on the server ({how}); `just plan` shows how, `just apply` puts it back"
             for name, how in self.drift.items()
         ]
-        return [*self._broken_services(), *overdue, *self._stalled_arrivals(), *drifted, *self._bad_files()]
+        return [
+            *self._broken_services(),
+            *alerts,
+            *overdue,
+            *self._stalled_arrivals(),
+            *drifted,
+            *self._bad_files(),
+        ]
 
     def _broken_services(self) -> list[str]:
         if not any(map(_runs, self.services.values())):
@@ -120,8 +132,17 @@ def read_status(settings: Settings) -> Status:
     elsewhere = None if any(map(_runs, services.values())) else other_ports(settings)
     try:
         books, skipped = read_books(settings), read_skipped(settings)
-        trouble = read_trouble(settings)
-        return Status(settings, services, books, trouble, watching.result(), skipped, drift.result(), elsewhere)
+        return Status(
+            settings,
+            services,
+            books,
+            read_trouble(settings),
+            watching.result(),
+            skipped,
+            read_alerts(settings),
+            drift.result(),
+            elsewhere,
+        )
     except (LedgerError, InboxesError) as error:
         raise StackError(*str(error).splitlines()) from error
 

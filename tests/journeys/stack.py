@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 import duckdb
 import httpx
+import psutil
+
+from sensors.stack.marking import environment_of
 
 T = TypeVar("T")
 
@@ -40,6 +43,12 @@ def wait_until(look: Callable[[], T], what: str, seconds: float = 60.0, pause: f
             raise AssertionError(f"after {seconds:g} s still not: {what}")
         time.sleep(pause)
     return found
+
+
+def process_of(run_id: str) -> psutil.Process | None:
+    """Return the process of a flow run."""
+    found = [one for one in psutil.process_iter() if environment_of(one).get("PREFECT__FLOW_RUN_ID") == run_id]
+    return found[0] if found else None
 
 
 class PatientTransport(httpx.HTTPTransport):
@@ -73,6 +82,7 @@ class Stack:
             "SENSOR_PORT": str(self.sensor_port),
             "ENV_FILE": str(state_dir.with_name(f"{state_dir.name}.env")),
             "NOTIFY_URLS": "",
+            "NOTIFY_STORM": "1000/1m",  # every alert is looked for by itself
             "AUTH": "on",
             "PREFECT_API_AUTH_STRING": CREDENTIALS,
             **environment,
@@ -129,6 +139,12 @@ class Stack:
         """The process id of `up`."""
         assert self._process is not None
         return self._process.pid
+
+    def service(self, *words: str) -> psutil.Process:
+        """Return the process of the stack whose command line has these words in a row."""
+        children = psutil.Process(self.pid).children(recursive=True)
+        (found,) = [process for process in children if " ".join(words) in " ".join(process.cmdline())]
+        return found
 
     def command(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run `python -m ARGUMENTS` in the project's folder with this stack's environment."""

@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
-from sensors.stack.marking import environment_of
-from tests.journeys.stack import Stack, wait_until
+from tests.journeys.stack import Stack, process_of, wait_until
 from tests.receiver import Receiver
 
 ROWS = 10
@@ -53,21 +51,8 @@ def test_files_that_waited_and_files_that_came_meanwhile_are_loaded_once(
         stack.stop()
 
 
-def service(stack: Stack, *words: str) -> psutil.Process:
-    """Return the process of the stack whose command line has these words in a row."""
-    children = psutil.Process(stack.pid).children(recursive=True)
-    (found,) = [process for process in children if " ".join(words) in " ".join(process.cmdline())]
-    return found
-
-
-def process_of(run_id: str) -> psutil.Process | None:
-    """Return the process of a flow run."""
-    found = [one for one in psutil.process_iter() if environment_of(one).get("PREFECT__FLOW_RUN_ID") == run_id]
-    return found[0] if found else None
-
-
 def test_a_sensor_that_is_killed_is_started_again(stack: Stack):
-    sensor = service(stack, "sensors", "run")
+    sensor = stack.service("sensors", "run")
     said = len(stack.terminal.read_text())
     sensor.kill()
     drop(stack, "after-kill")
@@ -81,7 +66,7 @@ def test_a_run_starts_again_and_completes_when_it_is_killed_together_with_its_wo
 ):
     page = f"/killed-while-{state}"
     receiver.pages[page] = ("application/json", json.dumps({"data": [{"killed_while": state}], "next": None}).encode())
-    worker = service(stack, "prefect", "worker", "start")
+    worker = stack.service("prefect", "worker", "start")
     with receiver.holding(page) as url:
         run_id = stack.run_now({"source_url": url})
         process = wait_until(lambda: process_of(run_id), "the run has a process", pause=0.01)
@@ -101,7 +86,7 @@ def test_a_run_whose_worker_alone_is_killed_ends_by_itself_and_is_not_started_ag
     with receiver.holding("/left-alone") as url:
         run_id = stack.run_now({"source_url": url})
         wait_until(lambda: stack.run(run_id)["state_name"] == "Running", "the run is under way")
-        service(stack, "prefect", "worker", "start").kill()
+        stack.service("prefect", "worker", "start").kill()
         wait_until(lambda: "worker stopped" in stack.terminal.read_text()[said:], "`up` says so", 20)
         looked_until = time.monotonic() + 4  # time enough for `up` to do the wrong thing
         while time.monotonic() < looked_until:

@@ -1,0 +1,88 @@
+"""Ringing: what the notification block does with one alert, in the server's process."""
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from automations.alerting import alert_log, deliveries, digests
+from automations.alerting.channels import Channel
+from automations.alerting.outbox import Outbox, OutboxError
+from automations.alerting.policy import ALERTS, Policy
+from automations.alerting.posting import Posted, Posting, post, tell
+from automations.alerting.sending import drain, send
+from automations.alerting.waiting import release, release_overdue
+
+DRAIN_SECONDS = 15.0
+"""How long the server's action goes on with what a bell that died has left; others wait for their turn meanwhile."""
+
+
+def ring(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list[str]:
+    """Post an alert into the outbox at `path`, and deliver it here and now if no bell is there to do so.
+
+    What the bell has left is then delivered as well. Returns why the alert was not delivered, a line for each channel.
+    Raises OutboxError, sqlite3.Error for an alert that was not written down; one that was is not for others to deliver.
+    """
+    now = datetime.now(UTC)
+    with Outbox(path) as outbox:
+        posted = post(outbox, posting, policy, now)
+        alert_log.record(log, posting, posted, policy, now)
+        if outbox.has_a_bell(now):
+            return []
+    failures: list[str] = []
+    try:
+        if _is_to_be_told(path, posting, policy, log, now):
+            channels = policy.channels(posting.block, posting.cause.all_tags)
+            failures = _deliver(path, posting.cause.id, channels, log)
+        _drain(path, list(policy.all_channels.values()), log)
+    except (OutboxError, sqlite3.Error) as error:
+        failures.append(f"the outbox: {error}; the bell delivers it")
+    return failures
+
+
+def _is_to_be_told(path: Path, posting: Posting, policy: Policy, log: Path | None, now: datetime) -> bool:
+    """Do what is else the bell's: let go what waits; return whether this alert is to be delivered."""
+    with Outbox(path) as outbox:
+        release(outbox, posting.cause.id, policy, now)  # the bell would see whether it is over already
+        _break_silence(outbox, posting, policy, now)
+        if posting.block == ALERTS:  # the fallback does not know where the others' alerts go
+            release_overdue(outbox, policy, now, timedelta(0))
+            for message in digests.step(outbox, policy, now):
+                alert_log.record(log, message, Posted.PENDING, policy, now)
+        return bool(outbox.rows("SELECT 1 FROM alerts WHERE cause = ? AND state = 'pending'", (posting.cause.id,)))
+
+
+def _break_silence(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> None:
+    """Have an alert told in the hours of silence: nobody is there to tell it when they are over."""
+    with outbox.transaction():
+        held = outbox.rows(
+            "SELECT 1 FROM alerts JOIN gatherings USING (group_name) WHERE cause = ? AND state = 'gathered'"
+            " AND why = 'silence'",
+            (posting.cause.id,),
+        )
+        if held:
+            tell(outbox, posting.cause.id, policy.channels(posting.block, posting.cause.all_tags), now)
+
+
+def _drain(path: Path, channels: Sequence[Channel], log: Path | None) -> None:
+    until = time.monotonic() + DRAIN_SECONDS
+    with ThreadPoolExecutor(max_workers=max(1, len(channels)), thread_name_prefix="alert") as threads:
+        for channel in channels:
+            threads.submit(drain, path, channel, log, lambda: time.monotonic() > until)
+
+
+def _deliver(path: Path, cause: str, channels: Sequence[Channel], log: Path | None) -> list[str]:
+    if not channels:
+        return []
+    with ThreadPoolExecutor(max_workers=len(channels), thread_name_prefix="alert") as threads:
+        sending = [threads.submit(_send, path, cause, channel, log) for channel in channels]
+    failures = [one.result() for one in sending]
+    return [f"URL {one.name}: {why}" for one, why in zip(channels, failures, strict=True) if why is not None]
+
+
+def _send(path: Path, cause: str, channel: Channel, log: Path | None) -> str | None:
+    with Outbox(path) as outbox:
+        claimed = deliveries.claim(outbox, channel.id, datetime.now(UTC), cause)
+        return send(outbox, claimed, channel, log) if claimed else None

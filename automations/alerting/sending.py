@@ -1,0 +1,55 @@
+"""Sending: one alert is brought through one channel, and its outcome is written down at once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+from automations.alerting import alert_log, deliveries
+from automations.alerting.alert import Alert
+from automations.alerting.cause import NotifyType
+from automations.alerting.channels import Channel
+from automations.alerting.deliveries import Claim
+from automations.alerting.delivery import deliver
+from automations.alerting.outbox import Outbox
+
+LATE = timedelta(minutes=1)
+
+
+def drain(path: Path, channel: Channel, log: Path | None, is_over: Callable[[], bool]) -> None:
+    """Bring through a channel what is due, one alert after the other, until one fails or it is over.
+
+    Raises OutboxError, sqlite3.Error.
+    """
+    with Outbox(path) as outbox:
+        while not is_over() and (claimed := deliveries.claim(outbox, channel.id, datetime.now(UTC))):
+            if send(outbox, claimed, channel, log) is not None:
+                return
+
+
+def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> str | None:
+    """Bring one claimed alert through; return why that failed, or None."""
+    alert = told_late(claimed, datetime.now(UTC))
+    [delivery] = deliver(alert, [channel.url], cast("NotifyType", claimed.type))
+    now = datetime.now(UTC)
+    if delivery.delivered:
+        if deliveries.record_delivered(outbox, claimed, channel, now):
+            alert_log.note(log, f"delivered to {channel.name}: {alert.subject}", now)
+        return None
+    failure = delivery.failure or "the service gave no reason"
+    deliveries.record_failed(outbox, claimed, channel, failure, now)
+    if failure != claimed.last_failure:
+        alert_log.note(log, f"NOT delivered to {channel.name}, it is tried again: {alert.subject}: {failure}", now)
+    return failure
+
+
+def told_late(claimed: Claim, now: datetime) -> Alert:
+    """Return the alert as it is sent now: one that comes late says so."""
+    alert = Alert(claimed.subject, claimed.body)
+    late = now - claimed.occurred_at
+    if late < LATE:
+        return alert
+    minutes = round(late.total_seconds() / 60)
+    ago = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
+    return replace(alert, body=f"{alert.body}\nDelivered late: {ago} after it happened.".strip())

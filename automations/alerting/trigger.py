@@ -1,0 +1,55 @@
+"""Which events fire an automation: as much of Prefect's rules as alerts need that nobody but we can miss.
+
+The rules are those of `EventTrigger.covers` in `prefect.server.events.schemas.automations`. That module cannot be used
+in the sensor, as it brings the whole server with it; a test compares the two.
+"""
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from automations.alerting.happening import Happening, Resource
+
+
+def fires(trigger: Mapping[str, Any], happening: Happening) -> bool:
+    """Return whether each such event fires the trigger.
+
+    False for every trigger that counts events, waits for their absence, or combines others.
+    """
+    if trigger.get("type", "event") != "event" or trigger.get("posture") != "Reactive" or trigger.get("after"):
+        return False
+    if trigger.get("threshold", 1) != 1:
+        return False
+    related: Any = trigger.get("match_related") or {}
+    specifications = cast("list[Mapping[str, Any]]", related if isinstance(related, list) else [related])
+    return (
+        _expects(trigger.get("expect"), happening.event)
+        and _includes(trigger.get("match") or {}, [happening.resource])
+        and all(_includes(specification, happening.related) for specification in specifications)
+    )
+
+
+def _expects(expected: Any, event: str) -> bool:
+    patterns = [re.escape(one).replace(r"\*", ".+") for one in _texts(expected or ["*"])]
+    return any(re.match(pattern, event) for pattern in patterns)
+
+
+def _includes(specification: Mapping[str, Any], candidates: Sequence[Resource]) -> bool:
+    return not specification or any(_covers(specification, one) for one in candidates)
+
+
+def _covers(specification: Mapping[str, Any], resource: Resource) -> bool:
+    return all(
+        any(_matches(one, resource.get(label)) for one in _texts(wanted)) for label, wanted in specification.items()
+    )
+
+
+def _matches(pattern: str, value: str | None) -> bool:
+    if value is None:
+        return False
+    return fnmatch.fnmatchcase(value, pattern.removeprefix("!")) is not pattern.startswith("!")
+
+
+def _texts(given: Any) -> list[str]:
+    return [given] if isinstance(given, str) else [str(one) for one in given]

@@ -1,0 +1,88 @@
+"""Missed alerts: what should have led to one is compared with the outbox, and the bell is rung for what is not there.
+
+Prefect's server keeps its events in memory on their way to the automations. When it is killed it forgets them, but the
+run has failed all the same, and the sensor has what it wanted to tell.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from automations.bell import Happening, Posted, Resource, Ringer, SendingAutomation
+from sensors.announcing.notices import event_of
+from sensors.announcing.prefect_api import Event, PrefectApi
+from sensors.ledger import Ledger, notices
+from sensors.ledger.notices import StoredNotice
+from sensors.ringing.failed_runs import FailedRun, read_failed_runs
+from sensors.ringing.rhythm import Rhythm
+
+logger = logging.getLogger(__name__)
+
+EVERY = timedelta(seconds=5)
+GRACE = timedelta(seconds=15)
+"""How long Prefect has for the alert of a failure: usually half a second."""
+OVERLAP = timedelta(minutes=10)
+"""How far is looked back beyond the last look: a state may bear the time of a machine whose clock is behind."""
+UNSENT_FOR = timedelta(minutes=1)
+"""How long a notice waits for the server before the bell is rung for it directly."""
+UNSENT_AT_ONCE = 50
+_PROGRESS = "failed runs"
+
+
+@dataclass
+class MissedAlerts:
+    """Rings for what Prefect has missed."""
+
+    api: PrefectApi
+    ringer: Ringer
+    ledger: Ledger
+    page: str
+    """The address of Prefect's page, for links."""
+    automations: list[SendingAutomation] = field(default_factory=list[SendingAutomation])
+    _rhythm: Rhythm = field(default_factory=lambda: Rhythm(EVERY))
+
+    def step(self, now: datetime) -> bool:
+        """Look through what has failed lately, if it is time; say whether the bell was rung. Raises ApiError."""
+        if not self._rhythm.is_due(now):
+            return False
+        self._rhythm.record_done(now)
+        begin = min(self.ringer.progress(_PROGRESS) or now, now)  # what was before the first start concerns nobody
+        failed = read_failed_runs(self.api, begin - OVERLAP) if self.automations else []
+        rung = [self._ring(one, now) for one in failed if self._had_its_time(one.happening, begin, now)]
+        told = notices.sent_since(self.ledger, begin - OVERLAP)
+        rung.append(self._ring_for([one for one in told if one.sent_at and one.sent_at < now - GRACE], now))
+        self.ringer.record_progress(_PROGRESS, now)
+        return any(rung)
+
+    def ring_unsent(self, now: datetime) -> None:
+        """Ring for the notices that the server does not take."""
+        unsent = notices.unsent(self.ledger, UNSENT_AT_ONCE)
+        self._ring_for([one for one in unsent if one.created_at < now - UNSENT_FOR], now)
+
+    def _had_its_time(self, happening: Happening, begin: datetime, now: datetime) -> bool:
+        return begin - OVERLAP < happening.occurred < now - GRACE
+
+    def _ring_for(self, stored: Iterable[StoredNotice], now: datetime) -> bool:
+        rung = [self._ring(FailedRun({}, _happening(event_of(one))), now) for one in stored]
+        return any(rung)
+
+    def _ring(self, failed: FailedRun, now: datetime) -> bool:
+        rung = False
+        for automation in self.automations:
+            happening = failed.happening
+            if not automation.concerns(happening) or self.ringer.knows(automation.cause(happening)):
+                continue
+            posting = automation.posting(happening, failed.run or None, self.page)
+            # Of an automation that says nothing to the bell nobody can tell whether its alert has come.
+            if posting.cause.is_its_own or posting.cause.void:
+                continue
+            if self.ringer.post(posting, now) is not Posted.KNOWN:
+                logger.warning("%s: no alert came of it; the bell is rung: %s", happening.event, posting.alert.subject)
+                rung = True
+        return rung
+
+
+def _happening(event: Event) -> Happening:
+    related = [Resource(one) for one in event.related]
+    return Happening(event.id, event.event, event.occurred, Resource(event.resource), related, event.payload)

@@ -1,0 +1,104 @@
+"""The watchman: tells Prefect that the sensor is alive, and looks for missing alerts and for the server itself."""
+
+import logging
+import uuid
+from datetime import datetime, timedelta
+
+from automations.bell import Bell, FailingChannel, Ringer, Unless, automations_in_files
+from sensors.announcing.prefect_api import ApiError, Event, PrefectApi
+from sensors.clock import Clock
+from sensors.ledger import Ledger
+from sensors.ringing.heartbeat import Heartbeat, sensor_name
+from sensors.ringing.missed_alerts import MissedAlerts
+from sensors.ringing.rhythm import Rhythm
+from sensors.ringing.server_alarm import read_server_alarm
+from sensors.ringing.server_silence import ServerSilence
+from sensors.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+UNDELIVERED = "alert.undelivered"
+SETTINGS_EVERY = timedelta(seconds=10)
+FORGET_EVERY = timedelta(hours=1)
+PAUSE_SECONDS = 1.0
+
+
+class Watchman:
+    """Looks after the bell and the server; in its loop it is the only one that waits for the server."""
+
+    def __init__(self, settings: Settings, bell: Bell, clock: Clock, silent_seconds: float) -> None:
+        self.bell = bell
+        self._clock = clock
+        self._api = PrefectApi(settings.prefect_url, settings.auth_string)
+        self._ringer = Ringer(bell)
+        self._heartbeat = Heartbeat(self._api, self._ringer, sensor_name(settings.sensor_port))
+        page = settings.prefect_url.removesuffix("/api")
+        self._silence = ServerSilence(self._ringer, page, timedelta(seconds=silent_seconds))
+        self._ledger = Ledger(settings.ledger_path)
+        self._missed = MissedAlerts(self._api, self._ringer, self._ledger, page, automations_in_files())
+        self._settings = Rhythm(SETTINGS_EVERY)
+        self._forgetting = Rhythm(FORGET_EVERY)
+
+    def step(self) -> float:
+        """Look at everything once; return the seconds until the next look."""
+        now = self._clock.utc()
+        try:
+            self._ask(now)
+        except ApiError as error:
+            self._silence.not_heard(str(error), now)
+            self._missed.ring_unsent(now)
+            self._ringer.release_overdue(now)
+        else:
+            self._silence.heard(now)
+        if self._forgetting.is_due(now):
+            self._ringer.forget_old(now)
+            self._forgetting.record_done(now)
+        return PAUSE_SECONDS
+
+    def close(self) -> None:
+        """Close what this one has opened for itself."""
+        self._ringer.close()
+        self._ledger.close()
+        self._api.close()
+
+    def _ask(self, now: datetime) -> None:
+        self._heartbeat.step(now)
+        if self._settings.is_due(now):
+            self._read_settings()
+            self._settings.record_done(now)
+        self._missed.step(now)
+        self._ringer.verify(self._has_come, now)
+        for channel in self._ringer.failing_channels(now):
+            self._api.emit([_undelivered(channel, now)])
+            self._ringer.record_told(channel, now)
+            logger.warning("alerts are not delivered to %s: %s", channel.name, channel.failure)
+
+    def _read_settings(self) -> None:
+        found = read_server_alarm(self._api)
+        if found.outbox != str(self.bell.outbox.path):
+            # Another sensor has the bell of this server: it knows what was told, and we do not. Ours tells of the
+            # server's silence only, by our own settings.
+            self._missed.automations = []
+            self.bell.policy = self.bell.policy
+            return
+        self._missed.automations = found.automations
+        if found.policy is not None:
+            self.bell.policy = found.policy
+
+    def _has_come(self, unless: Unless) -> bool:
+        # What made the alert is an event of the same kind, often: only a later one counts.
+        return self._api.has_event(unless.event, unless.resource, unless.after + timedelta(milliseconds=1))
+
+
+def _undelivered(channel: FailingChannel, now: datetime) -> Event:
+    return Event(
+        id=str(uuid.uuid4()),
+        event=UNDELIVERED,
+        occurred=now,
+        resource={"prefect.resource.id": f"alert.channel.{channel.channel}", "prefect.resource.name": channel.name},
+        payload={
+            "since": f"{channel.failing_since.astimezone():%Y-%m-%d %H:%M:%S %Z}",
+            "reason": channel.failure,
+            "waiting": channel.waiting,
+        },
+    )

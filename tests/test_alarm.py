@@ -1,0 +1,108 @@
+"""The alarm in the sensor: whatever is wrong with the outbox, it keeps nothing else from working."""
+
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+
+from automations.bell import AlarmSettings, OutboxError
+from sensors.loop import Loop
+from sensors.ringing.alarm import Alarm
+from sensors.settings import Auth, Settings
+from tests.conftest import HandClock
+from tests.prefect_server import PrefectServer, prefect_answering
+
+
+@pytest.fixture
+def server() -> Generator[PrefectServer, None, None]:
+    with prefect_answering() as server:
+        yield server
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Path:
+    return tmp_path / "alerts.db"
+
+
+@pytest.fixture
+def alarm(tmp_path: Path, server: PrefectServer, hand_clock: HandClock) -> Generator[Alarm, None, None]:
+    settings = Settings(_env_file=None, state_dir=tmp_path, prefect_api_url=server.url, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    alarm = Alarm(settings, AlarmSettings(_env_file=None, state_dir=tmp_path), hand_clock.clock)  # pyright: ignore[reportCallIssue]
+    yield alarm
+    alarm.close()
+
+
+def break_it(outbox: Path) -> None:
+    outbox.write_text("this is no database, however long it is " * 100)
+
+
+def test_the_bell_is_opened_and_watched(alarm: Alarm, outbox: Path, server: PrefectServer) -> None:
+    assert alarm.deliver() > 0
+    assert alarm.watch() > 0
+    assert outbox.exists()
+    assert [one["event"] for one in server.emitted] == ["sensor.heartbeat"]
+
+
+def test_a_broken_outbox_is_told_by_one_loop_and_the_other_waits(alarm: Alarm, outbox: Path) -> None:
+    break_it(outbox)
+    with pytest.raises(OutboxError):
+        alarm.deliver()
+    assert alarm.watch() > 0
+
+
+def test_it_works_again_when_the_broken_one_was_moved_away(alarm: Alarm, outbox: Path, server: PrefectServer) -> None:
+    break_it(outbox)
+    with pytest.raises(OutboxError):
+        alarm.deliver()
+    outbox.rename(outbox.with_name("broken.db"))
+    alarm.deliver()
+    alarm.watch()
+    assert len(server.emitted) == 1
+
+
+def test_one_that_is_moved_away_at_work_is_made_anew_and_watched(
+    alarm: Alarm, outbox: Path, server: PrefectServer, hand_clock: HandClock
+) -> None:
+    alarm.deliver()
+    alarm.watch()
+    for file in outbox.parent.glob("alerts.db*"):
+        file.rename(file.with_name(f"old-{file.name}"))
+    hand_clock.turn(20)
+    with pytest.raises(OutboxError, match="moved away"):
+        alarm.deliver()
+    alarm.deliver()
+    alarm.watch()
+    assert outbox.exists()
+    assert len(server.emitted) == 2
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
+
+
+def test_its_loop_goes_on_and_says_what_is_wrong_until_it_works_again(
+    alarm: Alarm, outbox: Path, hand_clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    break_it(outbox)
+    loop = Loop("bell", alarm.deliver, hand_clock.clock)
+    loop.start()
+    until(lambda: loop.trouble is not None)
+    assert "move it away" in (loop.trouble or "")
+    outbox.unlink()
+    loop.wake.set()
+    until(lambda: loop.trouble is None)
+    loop.stop()
+    loop.join()
+    assert caplog.text.count("move it away") == 1
+    assert "Traceback" not in caplog.text
+
+
+def test_closing_it_is_harmless_before_it_was_opened_and_twice(alarm: Alarm) -> None:
+    alarm.close()
+    alarm.deliver()
+    alarm.close()
+    alarm.close()

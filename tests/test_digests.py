@@ -1,0 +1,147 @@
+"""Digests in the outbox: a storm or a night, from the first alert to the last message."""
+
+from collections.abc import Generator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from automations.alerting import digests
+from automations.alerting.outbox import Outbox
+from automations.alerting.policy import Policy
+from automations.alerting.posting import Posted, post
+from tests.postings import NOW, at, policy, posting
+
+STORM = policy(storm="2/10m")
+NIGHT = policy(storm="2/10m", silence="08:00-10:00 UTC", silence_except="env:prod")
+MORNING = at(3600)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Generator[Outbox, None, None]:
+    with Outbox(tmp_path / "alerts.db") as opened:
+        yield opened
+
+
+def post_some(
+    outbox: Outbox,
+    count: int,
+    configured: Policy,
+    now: datetime = NOW,
+    group: str = "daily",
+    tags: tuple[str, ...] = (),
+    prefix: str = "c",
+) -> list[Posted]:
+    some = [posting(f"{prefix}-{number}", group=group, tags=tags) for number in range(count)]
+    return [post(outbox, one, configured, now) for one in some]
+
+
+def subjects(outbox: Outbox, configured: Policy, now: datetime) -> list[str]:
+    return [one.alert.subject for one in digests.step(outbox, configured, now)]
+
+
+def states(outbox: Outbox) -> dict[str, str]:
+    return {row["cause"].partition("/")[0]: row["state"] for row in outbox.rows("SELECT cause, state FROM alerts")}
+
+
+def channels_of(outbox: Outbox, cause: str) -> set[str]:
+    return {row["channel"] for row in outbox.rows("SELECT channel FROM deliveries WHERE cause = ?", (cause,))}
+
+
+def test_a_storm_is_two_messages_a_digest_a_minute_later_and_one_when_it_is_over(outbox: Outbox) -> None:
+    assert post_some(outbox, 5, STORM) == [Posted.PENDING] * 2 + [Posted.GATHERED] * 3
+    assert subjects(outbox, STORM, at(59)) == []
+    assert subjects(outbox, STORM, at(60)) == ["3 alerts of daily"]
+    assert subjects(outbox, STORM, at(61)) == []
+    assert subjects(outbox, STORM, at(660)) == ["Quiet again: daily"]
+    assert subjects(outbox, STORM, at(9999)) == []
+
+
+def test_what_comes_between_two_digests_is_told_by_the_next(outbox: Outbox) -> None:
+    post_some(outbox, 4, STORM)
+    digests.step(outbox, STORM, at(60))
+    assert post_some(outbox, 2, STORM, at(90), prefix="d") == [Posted.GATHERED] * 2
+    assert subjects(outbox, STORM, at(660)) == ["2 alerts of daily"]
+    message = digests.step(outbox, STORM, at(1260))[0].alert
+    assert "4 alerts were summed up" in message.body
+
+
+def test_a_storm_of_which_no_digest_told_ends_without_a_word(outbox: Outbox) -> None:
+    post_some(outbox, 3, STORM)
+    assert subjects(outbox, STORM, at(60)) == []
+    assert states(outbox) == {"c-0": "pending", "c-1": "pending", "c-2": "pending"}
+    assert subjects(outbox, STORM, at(660)) == []
+    assert outbox.rows("SELECT * FROM gatherings") == []
+
+
+def test_after_a_storm_the_first_ones_are_told_one_by_one_again(outbox: Outbox) -> None:
+    post_some(outbox, 5, STORM)
+    for moment in (60, 660):
+        digests.step(outbox, STORM, at(moment))
+    assert post_some(outbox, 3, STORM, at(700), prefix="d") == [Posted.PENDING] * 2 + [Posted.GATHERED]
+
+
+def test_one_group_says_nothing_about_another(outbox: Outbox) -> None:
+    post_some(outbox, 5, STORM)
+    assert post_some(outbox, 2, STORM, group="weekly", prefix="d") == [Posted.PENDING] * 2
+
+
+def test_each_alert_of_a_storm_is_told_by_the_digest_that_goes_where_it_would_have_gone(outbox: Outbox) -> None:
+    routed = policy(storm="1/10m", routes="env:prod=json://127.0.0.1/prod env:test=json://127.0.0.1/test")
+    post_some(outbox, 2, routed, tags=("env:prod",), prefix="p")
+    post_some(outbox, 3, routed, tags=("env:test",), prefix="t")
+    post_some(outbox, 2, routed, prefix="u")
+    made = digests.step(outbox, routed, at(60))
+    assert [one.alert.subject.split()[0] for one in made] == ["1", "3", "2"]
+    for message, prefix in zip(made, "ptu", strict=True):
+        told = outbox.rows("SELECT cause FROM alerts WHERE told_by = ?", (message.cause.id,))
+        assert {row["cause"][0] for row in told} == {prefix}
+        tags = {"p": ("env:prod",), "t": ("env:test",), "u": ()}[prefix]
+        assert channels_of(outbox, message.cause.id) == {one.id for one in routed.channels("alerts", tags)}
+    assert len(digests.step(outbox, routed, at(660))) == 3
+
+
+def test_at_night_nobody_is_told_and_in_the_morning_a_few_are_told_one_by_one(outbox: Outbox) -> None:
+    assert post_some(outbox, 2, NIGHT) == [Posted.GATHERED] * 2
+    assert subjects(outbox, NIGHT, at(3599)) == []
+    assert states(outbox) == {"c-0": "gathered", "c-1": "gathered"}
+    assert subjects(outbox, NIGHT, MORNING) == []
+    assert states(outbox) == {"c-0": "pending", "c-1": "pending"}
+    assert all(channels_of(outbox, f"c-{number}") for number in range(2))
+
+
+def test_in_the_morning_many_are_one_digest_and_no_message_says_that_it_is_quiet_again(outbox: Outbox) -> None:
+    post_some(outbox, 3, NIGHT)
+    assert subjects(outbox, NIGHT, MORNING) == ["3 alerts of daily"]
+    assert subjects(outbox, NIGHT, at(9999)) == []
+
+
+def test_what_is_released_in_the_morning_counts_for_the_storm_of_the_morning(outbox: Outbox) -> None:
+    post_some(outbox, 2, NIGHT)
+    digests.step(outbox, NIGHT, MORNING)
+    assert post_some(outbox, 1, NIGHT, at(3700), prefix="d") == [Posted.GATHERED]
+
+
+def test_one_that_is_never_silenced_is_told_at_night_though_others_of_its_group_are_held(outbox: Outbox) -> None:
+    for group in ("daily", ""):
+        assert post_some(outbox, 1, NIGHT, group=group, prefix=f"c{group}") == [Posted.GATHERED]
+        assert post_some(outbox, 1, NIGHT, group=group, tags=("env:prod",), prefix=f"p{group}") == [Posted.PENDING]
+
+
+def test_too_many_that_are_never_silenced_are_summed_up_at_night(outbox: Outbox) -> None:
+    post_some(outbox, 1, NIGHT)
+    assert post_some(outbox, 4, NIGHT, at(1), tags=("env:prod",), prefix="p")[2:] == [Posted.GATHERED] * 2
+    assert subjects(outbox, NIGHT, at(601)) == ["3 alerts of daily"]
+
+
+def test_a_storm_that_goes_on_into_the_night_waits_for_the_morning(outbox: Outbox) -> None:
+    late = policy(storm="2/10m", silence="09:00-10:00 UTC")
+    post_some(outbox, 5, late, at(-30))
+    assert subjects(outbox, late, at(30)) == []
+    assert subjects(outbox, late, MORNING) == ["3 alerts of daily"]
+
+
+def test_a_policy_without_silence_or_storm_lets_go_what_another_has_gathered(outbox: Outbox) -> None:
+    post_some(outbox, 2, NIGHT)
+    assert subjects(outbox, policy(), MORNING) == []
+    assert states(outbox) == {"c-0": "pending", "c-1": "pending"}

@@ -1,0 +1,65 @@
+"""What the server says about alerts: its blocks and its automations."""
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from sensors.announcing.prefect_api import ApiError, PrefectApi
+from sensors.ringing.server_alarm import ServerAlarm, read_server_alarm
+from tests.postings import LOCAL, policy
+from tests.prefect_server import PrefectServer, prefect_answering
+
+
+@pytest.fixture
+def server() -> Generator[PrefectServer, None, None]:
+    with prefect_answering() as server:
+        yield server
+
+
+def read(server: PrefectServer) -> ServerAlarm:
+    with PrefectApi(server.url, None) as api:
+        return read_server_alarm(api)
+
+
+def block(name: str, **data: Any) -> dict[str, Any]:
+    return {"id": f"id-of-{name}", "name": name, "data": data}
+
+
+def automation(name: str, block: str, **more: Any) -> dict[str, Any]:
+    action = {"type": "send-notification", "block_document_id": block, "subject": "s", "body": "b"}
+    return {"name": name, "trigger": {}, "actions": [action], "created": "2026-11-01T00:00:00Z", **more}
+
+
+def test_a_fresh_server_says_nothing(server: PrefectServer) -> None:
+    assert read(server) == ServerAlarm(None, [], None)
+
+
+def test_the_policy_is_that_of_both_blocks_and_others_do_not_count(server: PrefectServer) -> None:
+    server.stored["block_documents"] = [
+        block("alerts", urls=LOCAL, outbox="/state/alerts.db", storm="3/1h"),
+        block("fallback", urls="json://127.0.0.1/reserve"),
+        block("mine", urls="json://127.0.0.1/mine"),
+    ]
+    found = read(server)
+    assert found.policy == policy(LOCAL, fallback_urls="json://127.0.0.1/reserve", storm="3/1h")
+    assert found.outbox == "/state/alerts.db"
+
+
+def test_a_block_that_cannot_be_read_leaves_the_policy_as_it_is(server: PrefectServer) -> None:
+    server.stored["block_documents"] = [block("alerts", urls=LOCAL, storm="often")]
+    assert read(server).policy is None
+
+
+def test_every_page_of_automations_is_read_and_those_kept_that_send_through_our_blocks(server: PrefectServer) -> None:
+    server.stored["block_documents"] = [block("alerts", urls=LOCAL)]
+    server.stored["automations"] = [
+        automation(f"a-{number}", "id-of-alerts" if number % 2 else "another") for number in range(401)
+    ]
+    assert len(read(server).automations) == 200
+
+
+def test_a_server_that_does_not_answer_is_an_error_of_the_api(server: PrefectServer) -> None:
+    server.status = 500
+    with pytest.raises(ApiError):
+        read(server)

@@ -1,0 +1,100 @@
+"""The server's silence, of which nobody but the sensor can tell."""
+
+from collections.abc import Generator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from automations.bell import Bell, Ringer
+from sensors.ringing.server_silence import ServerSilence
+from tests.postings import at, policy
+
+
+@pytest.fixture
+def ringer(tmp_path: Path) -> Generator[Ringer, None, None]:
+    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
+    ringer = Ringer(bell)
+    yield ringer
+    ringer.close()
+    bell.close()
+
+
+def watched(ringer: Ringer) -> ServerSilence:
+    return ServerSilence(ringer, "http://127.0.0.1:4200", timedelta(seconds=60))
+
+
+def told(ringer: Ringer) -> list[str]:
+    rows = ringer.bell.outbox.rows("SELECT kind FROM alerts WHERE state <> 'cancelled' ORDER BY rowid")
+    return [row["kind"] for row in rows]
+
+
+def test_a_silence_is_told_once_and_its_end_once(ringer: Ringer) -> None:
+    silence = watched(ringer)
+    silence.heard(at(0))
+    for second in range(1, 200):
+        silence.not_heard("nobody listens", at(second))
+        assert told(ringer) == (["server-silent"] if second >= 61 else [])
+    for second in range(200, 210):
+        silence.heard(at(second))
+    assert told(ringer) == ["server-silent", "server-back"]
+
+
+def test_a_short_silence_is_not_told(ringer: Ringer) -> None:
+    silence = watched(ringer)
+    for begin in (0, 100):
+        for second in range(59):
+            silence.not_heard("nobody listens", at(begin + second))
+        silence.heard(at(begin + 59))
+    assert told(ringer) == []
+
+
+def test_the_alert_says_since_when_why_and_what_to_do_in_a_few_lines(ringer: Ringer) -> None:
+    silence = watched(ringer)
+    silence.not_heard("first", at(0))
+    silence.not_heard("x" * 10_000 + "hunter22", at(60))
+    [alert] = ringer.bell.outbox.rows("SELECT * FROM alerts")
+    assert alert["subject"] == "The Prefect server is silent"
+    assert [line.split(":")[0] for line in alert["body"].splitlines()] == [
+        "Server",
+        "Since",
+        "Reason",
+        "Meanwhile",
+        "Next",
+    ]
+    assert "09:00:00" in alert["body"] or "Since: 2026" in alert["body"]
+    assert len(alert["body"]) < 800
+
+
+def test_a_sensor_that_is_started_anew_does_not_tell_it_again(ringer: Ringer) -> None:
+    for start in (0, 1000, 2000):
+        silence = watched(ringer)
+        silence.not_heard("nobody listens", at(start))
+        silence.not_heard("nobody listens", at(start + 60))
+    assert told(ringer) == ["server-silent"]
+
+
+def test_one_that_is_started_anew_tells_that_it_is_over(ringer: Ringer) -> None:
+    silence = watched(ringer)
+    silence.not_heard("nobody listens", at(0))
+    silence.not_heard("nobody listens", at(60))
+    watched(ringer).heard(at(100))
+    watched(ringer).heard(at(200))
+    assert told(ringer) == ["server-silent", "server-back"]
+
+
+def test_the_next_silence_is_told_again(ringer: Ringer) -> None:
+    silence = watched(ringer)
+    for begin in (0, 1000):
+        silence.not_heard("nobody listens", at(begin))
+        silence.not_heard("nobody listens", at(begin + 60))
+        silence.heard(at(begin + 100))
+    assert told(ringer) == ["server-silent", "server-back"] * 2
+
+
+def test_a_clock_that_is_set_back_makes_the_patience_no_longer_than_it_is(ringer: Ringer) -> None:
+    silence = watched(ringer)
+    silence.not_heard("nobody listens", at(86_400))
+    silence.not_heard("nobody listens", at(0))
+    silence.not_heard("nobody listens", at(60))
+    assert told(ringer) == ["server-silent"]

@@ -1,0 +1,153 @@
+"""Storms: which alert is told at once and which is gathered, and what becomes of those."""
+
+from datetime import timedelta
+
+import pytest
+
+from automations.alerting import storm
+from automations.alerting.storm import FIRST_DIGEST, Gathered, Gathering, StormLimit, Verdict, Why
+from tests.postings import NOW, at
+
+LIMIT = StormLimit(3, timedelta(minutes=10))
+STORM = Gathering("daily", Why.STORM, NOW, at(60))
+SILENCE = Gathering("daily", Why.SILENCE, NOW, at(3600))
+
+
+def gathered(count: int, kind: str = "run-failed") -> list[Gathered]:
+    return [Gathered(f"c-{number}", kind, f"Failed: run {number}", ()) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("text", "messages", "window"),
+    [
+        ("5/10m", 5, timedelta(minutes=10)),
+        (" 1/30s ", 1, timedelta(seconds=30)),
+        ("20/24h", 20, timedelta(hours=24)),
+    ],
+)
+def test_a_limit_is_a_number_of_messages_and_a_window(text: str, messages: int, window: timedelta) -> None:
+    assert StormLimit.parse(text) == StormLimit(messages, window)
+
+
+@pytest.mark.parametrize("text", ["", "5", "0/10m", "5/0m", "5/10", "5/10d", "5/-1m", "1e3/10m", "5/10m 5/10m"])
+def test_what_is_no_limit_is_told_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="5/10m"):
+        StormLimit.parse(text)
+
+
+def joins(recent: int, gathering: Gathering | None = None, *, group: str = "daily", silent: bool = False):
+    return storm.joins(group, recent, gathering, LIMIT, at(7200) if silent else None, NOW)
+
+
+def test_as_many_as_the_limit_are_told_at_once() -> None:
+    assert [joins(recent) for recent in range(3)] == [None] * 3
+
+
+def test_the_next_one_opens_a_gathering_whose_first_digest_comes_soon() -> None:
+    assert joins(3) == Gathering("daily", Why.STORM, NOW, NOW + FIRST_DIGEST)
+
+
+def test_a_window_shorter_than_that_brings_its_digest_sooner() -> None:
+    opened = storm.joins("daily", 1, None, StormLimit(1, timedelta(seconds=5)), None, NOW)
+    assert opened is not None
+    assert opened.due_at == at(5)
+
+
+def test_what_has_no_group_is_never_too_much() -> None:
+    assert joins(1000, group="") is None
+
+
+def test_an_open_storm_takes_whatever_comes() -> None:
+    assert joins(0, STORM) == STORM
+
+
+def test_in_silence_everything_is_gathered_until_it_is_over() -> None:
+    assert joins(0, silent=True) == Gathering("daily", Why.SILENCE, NOW, at(7200))
+    assert joins(0, group="", silent=True) == Gathering("", Why.SILENCE, NOW, at(7200))
+
+
+def test_one_that_is_not_silenced_is_told_at_once_whatever_the_night_has_gathered() -> None:
+    assert joins(0, SILENCE) is None
+
+
+def test_too_many_that_are_not_silenced_bring_the_nights_digest_into_the_window() -> None:
+    until_morning = Gathering("daily", Why.SILENCE, NOW, at(30_000))
+    joined = joins(3, until_morning)
+    assert joined is not None
+    assert joined.due_at == NOW + LIMIT.window
+
+
+def test_one_that_is_not_silenced_brings_a_storms_digest_back_that_waits_for_the_morning() -> None:
+    joined = joins(0, Gathering("daily", Why.STORM, NOW, at(30_000)))
+    assert joined is not None
+    assert joined.due_at == NOW + LIMIT.window
+
+
+def test_a_single_one_in_a_storm_is_told_instead_of_its_digest() -> None:
+    assert [storm.judge(STORM, waiting, 3, LIMIT) for waiting in range(3)] == [
+        Verdict.CALM,
+        Verdict.RELEASE,
+        Verdict.DIGEST,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "recent", "verdict"),
+    [
+        (0, 0, Verdict.CALM),
+        (3, 0, Verdict.RELEASE),
+        (4, 0, Verdict.DIGEST),
+        (2, 1, Verdict.RELEASE),
+        (3, 1, Verdict.DIGEST),
+        (1, 9, Verdict.DIGEST),
+    ],
+)
+def test_after_a_silence_no_more_are_told_one_by_one_than_at_any_other_time(
+    waiting: int, recent: int, verdict: Verdict
+) -> None:
+    assert storm.judge(SILENCE, waiting, recent, LIMIT) is verdict
+
+
+def test_a_storm_goes_on_with_a_digest_a_window_until_nothing_comes_any_more() -> None:
+    after = storm.goes_on(STORM, Verdict.DIGEST, LIMIT, at(60))
+    assert after == Gathering("daily", Why.STORM, NOW, at(660), digests=1)
+    assert storm.goes_on(STORM, Verdict.CALM, LIMIT, at(60)) is None
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_silence_is_over_with_its_end(verdict: Verdict) -> None:
+    assert storm.goes_on(SILENCE, verdict, LIMIT, at(3600)) is None
+
+
+def test_a_digest_tells_how_many_of_which_kind_and_the_first_few() -> None:
+    message = storm.digest(STORM, gathered(40) + gathered(2, "run-stuck"))
+    assert message.subject == "42 alerts of daily"
+    lines = message.body.splitlines()
+    assert lines[0] == "Kinds: 40 run-failed, 2 run-stuck"
+    assert lines[1].startswith("Since: 2026-11-24")
+    assert lines[2:] == [
+        "- Failed: run 0",
+        "- Failed: run 1",
+        "- Failed: run 2",
+        "- and 39 more, all in the log of alerts",
+    ]
+
+
+def test_a_digest_of_a_silence_says_so_and_one_of_no_group_names_none() -> None:
+    message = storm.digest(Gathering("", Why.SILENCE, NOW, NOW), gathered(2))
+    assert message.subject == "2 alerts of several places"
+    assert "(hours of silence)" in message.body
+    assert "more" not in message.body
+
+
+def test_a_hostile_place_cannot_call_anybody_or_start_a_line() -> None:
+    message = storm.digest(Gathering("@everyone\nSubject: x", Why.STORM, NOW, NOW), gathered(2))
+    assert "@everyone" not in message.subject
+    assert message.subject.endswith("Subject: x")
+
+
+def test_the_end_of_a_storm_is_one_message_that_says_how_many_there_were() -> None:
+    message = storm.calm(Gathering("daily", Why.STORM, NOW, at(660), 2, 97), LIMIT)
+    assert message.subject == "Quiet again: daily"
+    assert "No alert for 10 min." in message.body
+    assert "97 alerts were summed up" in message.body
