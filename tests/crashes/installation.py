@@ -134,10 +134,14 @@ class Installation:
             self.ledger_rows("SELECT state, count(*) FROM files WHERE state <> 'withdrawn' GROUP BY state")  # pyright: ignore[reportArgumentType]
         )
 
+    def log(self, service: Service) -> str:
+        """Return a service's log."""
+        log = self.settings.logs_dir / f"{service}.log"
+        return log.read_text(errors="replace") if log.exists() else ""
+
     def tail(self, service: Service) -> str:
         """Return the end of a service's log."""
-        log = self.settings.logs_dir / f"{service}.log"
-        return log.read_text(errors="replace")[-3000:] if log.exists() else ""
+        return self.log(service)[-3000:]
 
 
 def sensor_alone(installation: Installation, state_dir: Path, **environment: str) -> subprocess.Popen[bytes]:
