@@ -133,6 +133,24 @@ def test_an_alert_that_was_posted_when_everything_was_killed_is_delivered_after_
     wait_until(lambda: times_taken(receiver, [run_id])[run_id] == 1, "the alert has come without any server", 60)
 
 
+@pytest.mark.slow
+def test_a_receiver_that_was_down_for_ten_minutes_gets_the_alert_once_and_is_told_that_it_is_late(
+    failing: tuple[Installation, Receiver],
+):
+    installation, receiver = failing
+    receiver.status = 503
+    run_id = fail(installation, 10)
+    down_until = time.monotonic() + 600
+    wait_until(lambda: time.monotonic() > down_until, "ten minutes are over", 620, pause=1)
+    attempts = len(receiver.naming(run_id))
+    assert 5 < attempts < 30, "the pauses grow"
+    receiver.status = 200
+    wait_until(lambda: times_taken(receiver, [run_id])[run_id] == 1, "the alert has come", 150, pause=1)
+    (message,) = [one for one in receiver.taken() if run_id in one["message"]]
+    assert "Delivered late: 1" in message["message"]
+    assert times_taken(receiver, [run_id])[run_id] == 1
+
+
 def test_without_a_living_bell_the_server_delivers_itself(failing: tuple[Installation, Receiver]):
     installation, receiver = failing
     wait_until(lambda: _is_alive(installation), "the bell is at work", 60)

@@ -171,7 +171,7 @@ class Stack:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,  # its client waits longer and longer while the database is locked
             check=False,
         )
 
