@@ -55,6 +55,7 @@ class Settings(Addresses):
     notify_silence: str = ""
     notify_silence_except: str = ""
     server_silent_seconds: float = Field(default=60.0, ge=5, le=86400)
+    run_stuck_seconds: float = Field(default=120.0, ge=35, le=86400)
 
     @field_validator("state_dir")
     @classmethod

@@ -9,7 +9,7 @@ import pytest
 
 from automations.alerting import deliveries
 from automations.alerting.posting import post
-from automations.bell import Bell, Ringer
+from automations.bell import AlarmSettings, Bell, Ringer
 from sensors.announcing.prefect_api import PrefectApi
 from sensors.ringing.watchman import Watchman
 from sensors.settings import Auth, Settings
@@ -38,7 +38,7 @@ def watchman(
     tmp_path: Path, server: PrefectServer, bell: Bell, hand_clock: HandClock
 ) -> Generator[Watchman, None, None]:
     settings = Settings(_env_file=None, state_dir=tmp_path, prefect_api_url=server.url, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
-    watchman = Watchman(settings, bell, hand_clock.clock, 60)
+    watchman = Watchman(settings, bell, hand_clock.clock, AlarmSettings())
     put_block(server, bell)
     yield watchman
     watchman.close()
@@ -216,7 +216,7 @@ def test_what_is_a_month_old_is_forgotten(
 
 def test_it_closes_what_it_has_opened(tmp_path: Path, server: PrefectServer, bell: Bell, hand_clock: HandClock) -> None:
     settings = Settings(_env_file=None, state_dir=tmp_path, prefect_api_url=server.url, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
-    watchman = Watchman(settings, bell, hand_clock.clock, 60)
+    watchman = Watchman(settings, bell, hand_clock.clock, AlarmSettings())
     watchman.close()
     assert isinstance(watchman._api, PrefectApi)
     assert watchman._api._client.is_closed

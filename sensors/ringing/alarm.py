@@ -34,8 +34,7 @@ class Alarm:
         if self._watchman is None or self._watchman.bell is not bell:
             if self._watchman is not None:
                 self._watchman.close()
-            silent_seconds = self._alarm_settings.server_silent_seconds
-            self._watchman = Watchman(self._settings, bell, self._clock, silent_seconds)
+            self._watchman = Watchman(self._settings, bell, self._clock, self._alarm_settings)
         return self._watchman.step()
 
     def close(self) -> None:

@@ -15,23 +15,24 @@ _CREATORS = {"DEPLOYMENT": "deployment", "AUTOMATION": "automation"}
 
 
 @dataclass(frozen=True)
-class FailedRun:
-    """A run that has failed, as the API gives it, and the event of that."""
+class RunState:
+    """A run as the API gives it, and the event of the state that it is in."""
 
     run: Mapping[str, Any]
     happening: Happening
 
 
-def read_failed_runs(api: PrefectApi, since: datetime) -> list[FailedRun]:
+def read_failed_runs(api: PrefectApi, since: datetime) -> list[RunState]:
     """Return the runs that have failed since a time and have not been started again. Raises ApiError."""
+    wanted = {"state": {"type": {"any_": FAILED_STATES}}, "end_time": {"after_": since.isoformat()}}
+    return read_runs(api, wanted)
+
+
+def read_runs(api: PrefectApi, wanted: Mapping[str, Any]) -> list[RunState]:
+    """Return the runs that a filter of Prefect's finds, each with the event of its state. Raises ApiError."""
     runs: list[dict[str, Any]] = []
     while True:
-        body = {
-            "flow_runs": {"state": {"type": {"any_": FAILED_STATES}}, "end_time": {"after_": since.isoformat()}},
-            "sort": "ID_DESC",
-            "limit": RUNS_PAGE,
-            "offset": len(runs),
-        }
+        body = {"flow_runs": wanted, "sort": "ID_DESC", "limit": RUNS_PAGE, "offset": len(runs)}
         page = api.post("/flow_runs/filter", body)
         runs += page
         if len(page) < RUNS_PAGE:
@@ -39,7 +40,7 @@ def read_failed_runs(api: PrefectApi, since: datetime) -> list[FailedRun]:
     flows = _by_id(api, "flows", [run["flow_id"] for run in runs])
     deployments = _by_id(api, "deployments", [run["deployment_id"] for run in runs if run.get("deployment_id")])
     return [
-        FailedRun(run, happening_of(run, flows.get(run["flow_id"]), deployments.get(run.get("deployment_id") or "")))
+        RunState(run, happening_of(run, flows.get(run["flow_id"]), deployments.get(run.get("deployment_id") or "")))
         for run in runs
         if run.get("state")
     ]

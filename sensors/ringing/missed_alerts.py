@@ -14,7 +14,7 @@ from sensors.announcing.notices import event_of
 from sensors.announcing.prefect_api import Event, PrefectApi
 from sensors.ledger import Ledger, notices
 from sensors.ledger.notices import StoredNotice
-from sensors.ringing.failed_runs import FailedRun, read_failed_runs
+from sensors.ringing.failed_runs import RunState, read_failed_runs
 from sensors.ringing.rhythm import Rhythm
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,10 @@ class MissedAlerts:
         self.ringer.record_progress(_PROGRESS, now)
         return any(rung)
 
+    def ring(self, state: RunState, now: datetime) -> bool:
+        """Ring for a run's event, unless its alert is there; say whether the bell was rung."""
+        return self._ring(state, now)
+
     def ring_unsent(self, now: datetime) -> None:
         """Ring for the notices that the server does not take."""
         unsent = notices.unsent(self.ledger, UNSENT_AT_ONCE)
@@ -64,10 +68,10 @@ class MissedAlerts:
         return begin - OVERLAP < happening.occurred < now - GRACE
 
     def _ring_for(self, stored: Iterable[StoredNotice], now: datetime) -> bool:
-        rung = [self._ring(FailedRun({}, _happening(event_of(one))), now) for one in stored]
+        rung = [self._ring(RunState({}, _happening(event_of(one))), now) for one in stored]
         return any(rung)
 
-    def _ring(self, failed: FailedRun, now: datetime) -> bool:
+    def _ring(self, failed: RunState, now: datetime) -> bool:
         rung = False
         for automation in self.automations:
             happening = failed.happening

@@ -4,7 +4,7 @@ import logging
 import uuid
 from datetime import datetime, timedelta
 
-from automations.bell import Bell, FailingChannel, Ringer, Unless, automations_in_files
+from automations.bell import AlarmSettings, Bell, FailingChannel, Ringer, Unless, automations_in_files
 from sensors.announcing.prefect_api import ApiError, Event, PrefectApi
 from sensors.clock import Clock
 from sensors.ledger import Ledger
@@ -13,6 +13,7 @@ from sensors.ringing.missed_alerts import MissedAlerts
 from sensors.ringing.rhythm import Rhythm
 from sensors.ringing.server_alarm import read_server_alarm
 from sensors.ringing.server_silence import ServerSilence
+from sensors.ringing.stuck_runs import StuckRuns
 from sensors.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,16 +27,17 @@ PAUSE_SECONDS = 1.0
 class Watchman:
     """Looks after the bell and the server; in its loop it is the only one that waits for the server."""
 
-    def __init__(self, settings: Settings, bell: Bell, clock: Clock, silent_seconds: float) -> None:
+    def __init__(self, settings: Settings, bell: Bell, clock: Clock, alarm: AlarmSettings) -> None:
         self.bell = bell
         self._clock = clock
         self._api = PrefectApi(settings.prefect_url, settings.auth_string)
         self._ringer = Ringer(bell)
         self._heartbeat = Heartbeat(self._api, self._ringer, sensor_name(settings.sensor_port))
         page = settings.prefect_url.removesuffix("/api")
-        self._silence = ServerSilence(self._ringer, page, timedelta(seconds=silent_seconds))
+        self._silence = ServerSilence(self._ringer, page, timedelta(seconds=alarm.server_silent_seconds))
         self._ledger = Ledger(settings.ledger_path)
         self._missed = MissedAlerts(self._api, self._ringer, self._ledger, page, automations_in_files())
+        self._stuck = StuckRuns(self._api, self._missed, timedelta(seconds=alarm.run_stuck_seconds))
         self._settings = Rhythm(SETTINGS_EVERY)
         self._forgetting = Rhythm(FORGET_EVERY)
 
@@ -67,6 +69,8 @@ class Watchman:
             self._read_settings()
             self._settings.record_done(now)
         self._missed.step(now)
+        if self._missed.automations:
+            self._stuck.step(now)
         self._ringer.verify(self._has_come, now)
         for channel in self._ringer.failing_channels(now):
             self._api.emit([_undelivered(channel, now)])

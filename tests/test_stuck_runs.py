@@ -1,0 +1,94 @@
+"""Stuck runs: which running flows are told of, and how often."""
+
+from collections.abc import Generator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automations.bell import Bell, Ringer, automations_in_files
+from sensors.announcing.prefect_api import PrefectApi
+from sensors.ledger import Ledger
+from sensors.ringing.missed_alerts import GRACE, MissedAlerts
+from sensors.ringing.stuck_runs import HEARTBEAT, STUCK, StuckRuns
+from tests.postings import NOW, at, policy
+from tests.prefect_server import PrefectServer, prefect_answering
+
+PATIENCE = timedelta(seconds=120)
+
+
+@pytest.fixture
+def server() -> Generator[PrefectServer, None, None]:
+    with prefect_answering() as server:
+        yield server
+
+
+@pytest.fixture
+def ringer(tmp_path: Path) -> Generator[Ringer, None, None]:
+    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
+    ringer = Ringer(bell)
+    yield ringer
+    ringer.close()
+    bell.close()
+
+
+@pytest.fixture
+def stuck(server: PrefectServer, ringer: Ringer, ledger: Ledger) -> StuckRuns:
+    api = PrefectApi(server.url, None)
+    missed = MissedAlerts(api, ringer, ledger, "http://127.0.0.1:4200", automations_in_files())
+    return StuckRuns(api, missed, PATIENCE)
+
+
+def running(server: PrefectServer, run_id: str, *heartbeats: datetime, **more: Any) -> None:
+    """Add a run that has been at work since nine, and the heartbeats that came of it."""
+    run = server.failed_run(run_id, NOW, "Running", **more)
+    run["state_type"] = run["state"]["type"] = "RUNNING"
+    for moment in heartbeats:
+        resource = {"prefect.resource.id": f"prefect.flow-run.{run_id}"}
+        server.events.append({"event": HEARTBEAT, "resource": resource, "occurred": moment.isoformat()})
+
+
+def told(server: PrefectServer) -> list[str]:
+    return [event["resource"]["prefect.resource.id"] for event in server.emitted if event["event"] == STUCK]
+
+
+def test_a_run_whose_heartbeats_have_stopped_is_told_once(stuck: StuckRuns, server: PrefectServer) -> None:
+    running(server, "r1", at(0), at(30))
+    for seconds in range(40, 600, 10):
+        stuck.step(at(seconds))
+        assert told(server) == (["prefect.flow-run.r1"] if seconds > 150 else [])
+
+
+def test_a_run_that_is_heard_of_is_not_told(stuck: StuckRuns, server: PrefectServer) -> None:
+    running(server, "r1", *(at(seconds) for seconds in range(0, 900, 30)))
+    for seconds in range(40, 900, 10):
+        stuck.step(at(seconds))
+    assert told(server) == []
+
+
+def test_a_run_that_never_sends_heartbeats_and_one_of_no_deployment_are_not_told(
+    stuck: StuckRuns, server: PrefectServer
+) -> None:
+    running(server, "r1")
+    running(server, "r2", at(0), deployment_id=None)
+    stuck.step(at(3000))
+    assert told(server) == []
+
+
+def test_after_an_outage_of_the_server_a_run_has_its_time_again(stuck: StuckRuns, server: PrefectServer) -> None:
+    running(server, "r1", at(0))
+    stuck.api.unreached_at = at(600)
+    stuck.step(at(700))
+    assert told(server) == []
+    stuck.step(at(730))
+    assert told(server) == ["prefect.flow-run.r1"]
+
+
+def test_an_event_of_which_no_alert_came_is_rung_for(stuck: StuckRuns, server: PrefectServer, ringer: Ringer) -> None:
+    running(server, "r1", at(0))
+    stuck.step(at(200))
+    stuck.step(at(200 + GRACE.seconds + 1))
+    [alert] = ringer.bell.outbox.rows("SELECT * FROM alerts")
+    assert (alert["kind"], alert["subject"]) == ("run-stuck", "No sign of life: Enterprise Data Pipeline, run run-r1")
+    assert alert["cause"] == f"{server.emitted[0]['id']}/alert-on-stuck-run"
