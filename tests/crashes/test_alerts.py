@@ -16,8 +16,6 @@ from tests.crashes.installation import Installation, copy_of
 from tests.journeys.stack import Stack, wait_until
 from tests.receiver import Receiver, receiving
 
-pytestmark = pytest.mark.long
-
 UP_SECONDS, DOWN_SECONDS = 8.0, 4.0
 """The receiver is down a third of the time."""
 
