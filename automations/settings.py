@@ -54,7 +54,7 @@ class Settings(Addresses):
     notify_storm: str = "5/10m"
     notify_silence: str = ""
     notify_silence_except: str = ""
-    server_silent_seconds: float = Field(default=60.0, ge=5, le=86400)
+    server_silent_seconds: float = Field(default=90.0, ge=5, le=86400)
     run_stuck_seconds: float = Field(default=120.0, ge=35, le=86400)
 
     @field_validator("state_dir")
