@@ -123,12 +123,12 @@ def test_an_alert_that_was_posted_when_everything_was_killed_is_delivered_after_
     installation, receiver = failing
     receiver.status = 503
     run_id = fail(installation, 0)
-    wait_until(lambda: receiver.naming(run_id), "the bell has tried", 60)
+    wait_until(lambda: receiver.naming(run_id), "the bell has tried", 150)
     for service in (Service.SENSOR, Service.SERVER):
         installation.kill(service)
     receiver.status = 200
     installation.start(Service.SENSOR)
-    wait_until(lambda: times_taken(receiver, [run_id])[run_id] == 1, "the alert has come without any server", 60)
+    wait_until(lambda: times_taken(receiver, [run_id])[run_id] == 1, "the alert has come without any server", 150)
 
 
 @pytest.mark.slow
@@ -151,11 +151,11 @@ def test_a_receiver_that_was_down_for_ten_minutes_gets_the_alert_once_and_is_tol
 
 def test_without_a_living_bell_the_server_delivers_itself(failing: tuple[Installation, Receiver]):
     installation, receiver = failing
-    wait_until(lambda: _is_alive(installation), "the bell is at work", 60)
+    wait_until(lambda: _is_alive(installation), "the bell is at work", 150)
     installation.kill(Service.SENSOR)
     wait_until(lambda: not _is_alive(installation), "nobody counts on the bell any more", 30)
     run_id = fail(installation, 0)
-    wait_until(lambda: times_taken(receiver, [run_id])[run_id] == 1, "the alert has come", 60)
+    wait_until(lambda: times_taken(receiver, [run_id])[run_id] == 1, "the alert has come", 150)
 
 
 def _is_alive(installation: Installation) -> bool:
@@ -170,10 +170,10 @@ def test_a_mended_credential_brings_through_what_has_waited(failing: tuple[Insta
     installation.environment["NOTIFY_URLS"] = wrong
     installation.prepare_deployment()
     run_id = fail(installation, 0)
-    wait_until(lambda: receiver.naming(run_id), "it was tried with the wrong one", 60)
+    wait_until(lambda: receiver.naming(run_id), "it was tried with the wrong one", 150)
     installation.environment["NOTIFY_URLS"] = right
     installation.prepare_deployment()
-    wait_until(lambda: times_taken(receiver, [run_id])[run_id] == 1, "the alert has come", 60)
+    wait_until(lambda: times_taken(receiver, [run_id])[run_id] == 1, "the alert has come", 150)
     receiver.password = None
     for log in installation.settings.logs_dir.glob("*.log"):
         assert "robot:wrong" not in log.read_text(errors="replace"), log
@@ -186,6 +186,6 @@ def test_a_silent_server_is_told_by_the_sensor_alone(failing: tuple[Installation
     installation.kill(Service.SENSOR)
     installation.kill(Service.SERVER)
     installation.start(Service.SENSOR, SERVER_SILENT_SECONDS="5")
-    wait_until(lambda: receiver.naming("The Prefect server is silent"), "the sensor has told it", 60)
+    wait_until(lambda: receiver.naming("The Prefect server is silent"), "the sensor has told it", 150)
     with pytest.raises(httpx.ConnectError):
         installation.stack.api.get("/health")

@@ -39,7 +39,7 @@ class Alarm:
         """Return how many alerts have a title like this."""
         return len(self.receiver.naming(title))
 
-    def told(self, *texts: str, seconds: float = 120) -> dict[str, Any]:
+    def told(self, *texts: str, seconds: float = 150) -> dict[str, Any]:
         """Return the alert in which all of these stand, as soon as it has come."""
 
         def look() -> dict[str, Any] | None:
@@ -69,7 +69,7 @@ def alarm(tmp_path_factory: pytest.TempPathFactory, new_stack: Callable[..., Sta
             shorten(stack)
             shortened = datetime.now(UTC)
             # From its next heartbeat on the sensor's silence is noticed.
-            wait_until(lambda: heartbeats(stack, shortened), "a heartbeat has come", 30)
+            wait_until(lambda: heartbeats(stack, shortened), "a heartbeat has come", 120)
             yield Alarm(stack, receiver, fallback)
         finally:
             stack.stop()
@@ -105,14 +105,14 @@ def test_runs_that_do_not_start_do_not_end_or_give_no_sign_of_life_are_told(alar
     in_time = scheduled_run(stack, parameters={"source_url": "invalid://at-nine"})
     with alarm.receiver.holding("/long") as url:
         long = scheduled_run(stack, parameters={"source_url": url})
-        process = wait_until(lambda: process_of(long), "the long run has a process", pause=0.05)
-        wait_until(lambda: stack.run(long)["state_name"] == "Running", "the long run is under way")
+        process = wait_until(lambda: process_of(long), "the long run has a process", 150, pause=0.05)
+        wait_until(lambda: stack.run(long)["state_name"] == "Running", "the long run is under way", 150)
         alarm.told("Still running", stack.run(long)["name"])
         process.send_signal(signal.SIGSTOP)
         try:
             told = alarm.told("Not started", stack.run(late)["name"])
             assert f"/runs/flow-run/{late}" in told["message"]
-            told = alarm.told("No sign of life", stack.run(long)["name"], seconds=150)
+            told = alarm.told("No sign of life", stack.run(long)["name"])
             assert f"/runs/flow-run/{long}" in told["message"]
         finally:
             process.send_signal(signal.SIGCONT)
@@ -126,8 +126,8 @@ def test_a_failed_a_crashed_and_a_timed_out_run_are_told_once_each(alarm: Alarm)
     failed = stack.run_now({"source_url": "invalid://url"})
     with alarm.receiver.holding("/crashing") as url:
         crashed = stack.run_now({"source_url": url})
-        process = wait_until(lambda: process_of(crashed), "the run has a process", pause=0.05)
-        wait_until(lambda: stack.run(crashed)["state_name"] == "Running", "the run is under way")
+        process = wait_until(lambda: process_of(crashed), "the run has a process", 150, pause=0.05)
+        wait_until(lambda: stack.run(crashed)["state_name"] == "Running", "the run is under way", 150)
         process.kill()
     timed_out = scheduled_run(stack, work_queue_name="nobody")
     state = {"type": "FAILED", "name": "TimedOut", "message": "Flow run exceeded timeout of 60.0 second(s)"}
@@ -139,7 +139,7 @@ def test_a_failed_a_crashed_and_a_timed_out_run_are_told_once_each(alarm: Alarm)
 
 def test_refused_overdue_and_stalled_are_told(alarm: Alarm):
     stack = alarm.stack
-    alarm.told("Inbox daily is overdue", seconds=90)
+    alarm.told("Inbox daily is overdue")
     (stack.state_dir / "inbox" / "daily" / "orders.csv").write_text("overdue\n1\n")
     stack.drop("picture.png", "not for us")
     alarm.told("picture.png")
@@ -161,8 +161,10 @@ def test_a_channel_that_takes_no_alert_is_told_to_the_fallback_and_so_is_the_ale
     run = scheduled_run(stack, tags=["team:nobody"], work_queue_name="nobody")
     state = {"type": "FAILED", "message": "told to nobody"}
     stack.api.post(f"/flow_runs/{run}/set_state", json={"state": state, "force": True}).raise_for_status()
-    wait_until(lambda: alarm.fallback.naming(run), "the fallback has the alert", 90)
-    wait_until(lambda: alarm.fallback.naming("Alerts are not delivered to team:nobody 1 (JSON)"), "and is told why")
+    wait_until(lambda: alarm.fallback.naming(run), "the fallback has the alert", 150)
+    wait_until(
+        lambda: alarm.fallback.naming("Alerts are not delivered to team:nobody 1 (JSON)"), "and is told why", 150
+    )
     assert alarm.receiver.naming(run) == []
     status = stack.command("sensors", "status").stdout
     assert "alerts are not delivered to team:nobody 1 (JSON) since" in status
@@ -185,7 +187,7 @@ def test_a_silent_worker_sensor_and_server_are_told_and_so_is_that_they_are_back
     server = stack.service("prefect", "server", "start")
     server.send_signal(signal.SIGSTOP)
     try:
-        assert "timed out" in alarm.told("The Prefect server is silent", seconds=60)["message"]
+        assert "timed out" in alarm.told("The Prefect server is silent")["message"]
     finally:
         server.send_signal(signal.SIGCONT)
     alarm.told("The Prefect server answers again")
