@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from automations.bell import Bell, Ringer, automations_in_files
+from sensors.announcing.lost_runs import HEARTBEAT
 from sensors.announcing.prefect_api import PrefectApi
 from sensors.ledger import Ledger
 from sensors.ringing.missed_alerts import GRACE, MissedAlerts
-from sensors.ringing.stuck_runs import HEARTBEAT, STUCK, StuckRuns
+from sensors.ringing.stuck_runs import STUCK, StuckRuns
 from tests.postings import NOW, at, policy
 from tests.prefect_server import PrefectServer, prefect_answering
 

@@ -49,15 +49,11 @@ class MissedAlerts:
         self._rhythm.record_done(now)
         begin = min(self.ringer.progress(_PROGRESS) or now, now)  # what was before the first start concerns nobody
         failed = read_failed_runs(self.api, begin - OVERLAP) if self.automations else []
-        rung = [self._ring(one, now) for one in failed if self._had_its_time(one.happening, begin, now)]
+        rung = [self.ring(one, now) for one in failed if self._had_its_time(one.happening, begin, now)]
         told = notices.sent_since(self.ledger, begin - OVERLAP)
         rung.append(self._ring_for([one for one in told if one.sent_at and one.sent_at < now - GRACE], now))
         self.ringer.record_progress(_PROGRESS, now)
         return any(rung)
-
-    def ring(self, state: RunState, now: datetime) -> bool:
-        """Ring for a run's event, unless its alert is there; say whether the bell was rung."""
-        return self._ring(state, now)
 
     def ring_unsent(self, now: datetime) -> None:
         """Ring for the notices that the server does not take."""
@@ -68,10 +64,11 @@ class MissedAlerts:
         return begin - OVERLAP < happening.occurred < now - GRACE
 
     def _ring_for(self, stored: Iterable[StoredNotice], now: datetime) -> bool:
-        rung = [self._ring(RunState({}, _happening(event_of(one))), now) for one in stored]
+        rung = [self.ring(RunState({}, _happening(event_of(one))), now) for one in stored]
         return any(rung)
 
-    def _ring(self, failed: RunState, now: datetime) -> bool:
+    def ring(self, failed: RunState, now: datetime) -> bool:
+        """Ring for an event, unless its alert is there; say whether the bell was rung."""
         rung = False
         for automation in self.automations:
             happening = failed.happening

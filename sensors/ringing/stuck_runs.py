@@ -8,13 +8,13 @@ import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from sensors.announcing.lost_runs import HEARTBEAT
 from sensors.announcing.prefect_api import Event, PrefectApi
 from sensors.ringing.failed_runs import RunState, read_runs
 from sensors.ringing.missed_alerts import GRACE, MissedAlerts
 from sensors.ringing.rhythm import Rhythm
 
 STUCK = "run.stuck"
-HEARTBEAT = "prefect.flow-run.heartbeat"
 EVERY = timedelta(seconds=10)
 
 
