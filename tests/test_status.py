@@ -43,7 +43,7 @@ def test_one_sick_service_makes_the_stack_unhealthy(tmp_path):
 def test_services_that_run_but_do_not_answer_are_not_taken_for_a_stack_that_is_down(tmp_path):
     full = {service: Health(healthy=False, detail="no usable answer (ReadTimeout)") for service in Service}
     lines = Status(Settings(state_dir=tmp_path), full, {}).needs_a_person()
-    assert [line.split(":")[0] for line in lines] == ["server", "worker", "sensor"]
+    assert [line.split(":")[0] for line in lines] == ["server", "worker", "sensor", "warm"]
 
 
 def bad(name, reason):

@@ -1,5 +1,6 @@
 """Bringing the stack up, in order, and watching over it until somebody stops it."""
 
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -79,7 +80,7 @@ def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
 
 @dataclass
 class _BringUp:
-    """The order: server, work pool, deployments, automations, worker, sensor.
+    """The order: server, work pool, deployments, automations, worker, sensor, warm server.
 
     On a machine with two cores the time goes into starting Python processes, so whatever does not need
     another one's result is started next to it.
@@ -120,6 +121,9 @@ class _BringUp:
             self._start(Service.WORKER)
         self._wait(Service.WORKER)
         self._wait(Service.SENSOR)
+        if sys.platform == "linux":
+            # Last, and nobody waits for it: it takes two seconds of a core, and runs work without it.
+            self._start(Service.WARM)
 
     def _prepare(self, deploying: Deploying) -> None:
         known = deploying.is_up_to_date()

@@ -9,6 +9,7 @@ from dotenv import dotenv_values
 
 from sensors.settings import Auth, Settings, env_file
 from sensors.stack.marking import MARK
+from sensors.stack.services import warm_socket
 
 HEARTBEAT_SECONDS = 5
 """How often the worker reports to the server; three missed ones make it offline."""
@@ -24,6 +25,8 @@ _NOT_INHERITED = frozenset(
         "PREFECT_SERVER_API_AUTH_STRING",
         # A process of ours that was started by a flow run is not that run.
         "PREFECT__FLOW_RUN_ID",
+        # Another stack's warm server would run our runs.
+        "WARM_SOCKET",
     }
 )
 
@@ -67,6 +70,8 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
     return {
         **client_environment(settings, around),
         MARK: str(settings.state_dir),
+        # The warm server makes it, and the runs that the worker starts look for it.
+        "WARM_SOCKET": str(warm_socket(settings)),
         "PREFECT_UI_URL": settings.api_url.removesuffix("/api"),
         "PREFECT_SERVER_UI_API_URL": settings.api_url,
         "PREFECT_WORKER_QUERY_SECONDS": "1",

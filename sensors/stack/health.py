@@ -1,5 +1,7 @@
 """Health: what healthy means for each service."""
 
+import os
+import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +11,7 @@ import httpx
 from sensors.settings import Settings
 from sensors.stack.api import open_api
 from sensors.stack.environment import HEARTBEAT_SECONDS
-from sensors.stack.services import WORK_POOL, Service, worker_name
+from sensors.stack.services import WORK_POOL, Service, warm_socket, worker_name
 
 NOT_RUNNING = "not running"
 MISSED_HEARTBEATS = 3
@@ -30,6 +32,8 @@ def check(settings: Settings, service: Service, since: datetime | None = None) -
         match service:
             case Service.SERVER:
                 return _check_server(settings)
+            case Service.WARM:
+                return _check_warm(settings)
             case Service.WORKER:
                 return _check_worker(settings, since)
             case Service.SENSOR:
@@ -44,6 +48,27 @@ def _check_server(settings: Settings) -> Health:
     with open_api(settings) as api:
         answer = api.get("/health")
     return Health(answer.is_success, "" if answer.is_success else f"/api/health says {answer.status_code}")
+
+
+def _check_warm(settings: Settings) -> Health:
+    path = warm_socket(settings)
+    try:
+        folder = os.open(path.parent, os.O_PATH)
+    except OSError:
+        return Health(healthy=False, detail=NOT_RUNNING)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        try:
+            # The address of a Unix socket has at most 107 bytes; a state folder's path may have more.
+            connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+            greeted = connection.recv(64).startswith(b"warm ")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return Health(healthy=False, detail=NOT_RUNNING)
+        except OSError as error:
+            return Health(healthy=False, detail=f"no usable answer ({type(error).__name__})")
+        finally:
+            os.close(folder)
+    return Health(greeted, "" if greeted else "it hangs up; it may be starting again")
 
 
 def _check_worker(settings: Settings, since: datetime | None) -> Health:

@@ -21,6 +21,11 @@ class Service(StrEnum):
     SERVER = "server"
     WORKER = "worker"
     SENSOR = "sensor"
+    WARM = "warm"
+
+
+OPTIONAL = {Service.WARM: "runs work without it and start about 2 s later"}
+"""The services that a stack is healthy without, and what is missing then."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,13 @@ def programs(settings: Settings) -> tuple[Program, ...]:
         Program(Service.SERVER, server, settings.prefect_home),
         Program(Service.WORKER, worker, PROJECT_ROOT),
         Program(Service.SENSOR, ("sensors", "run"), PROJECT_ROOT),
+        Program(Service.WARM, ("flows.warm",), PROJECT_ROOT),
     )
+
+
+def warm_socket(settings: Settings) -> Path:
+    """Return the socket of the warm server, which forks flow runs; it belongs to our user alone."""
+    return settings.state_dir / "warm.sock"
 
 
 def worker_name() -> str:

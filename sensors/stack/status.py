@@ -19,7 +19,7 @@ from sensors.stack.configuration import checked_settings
 from sensors.stack.drifted import read_drift
 from sensors.stack.errors import StackError
 from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
-from sensors.stack.services import Service, log_file
+from sensors.stack.services import OPTIONAL, Service, log_file
 from sensors.stack.state_folder import other_ports
 from sensors.trouble import Trouble, read_trouble
 
@@ -45,8 +45,8 @@ class Status:
 
     @property
     def healthy(self) -> bool:
-        """Whether every service does its work."""
-        return all(health.healthy for health in self.services.values())
+        """Whether every service does its work, those left out that a stack can do without."""
+        return all(health.healthy for service, health in self.services.items() if service not in OPTIONAL)
 
     def as_json(self) -> dict[str, Any]:
         """Return what `status --json` prints."""
@@ -85,7 +85,7 @@ class Status:
                 return [f"the stack of {self.settings.state_dir} {self.other_ports}; set that in .env"]
             return ["the stack is not running; start it with `just up`"]
         return [
-            f"{service}: {health.detail}; see {log_file(self.settings, service)}"
+            "; ".join([f"{service}: {health.detail}", *_missing(service), f"see {log_file(self.settings, service)}"])
             for service, health in self.services.items()
             if not health.healthy
         ]
@@ -106,6 +106,10 @@ class Status:
         more = sum(books.rejected + books.failed for books in self.inboxes.values()) - len(told)
         failed = self.settings.failed_dir
         return [*told, f"and {more} files more; all of them are in {failed}"] if more > 0 else told
+
+
+def _missing(service: Service) -> list[str]:
+    return [OPTIONAL[service]] if service in OPTIONAL else []
 
 
 def _runs(health: Health) -> bool:

@@ -1,0 +1,50 @@
+"""What is imported ahead of the flow runs: Prefect and the heavy libraries that flows use, never a flow."""
+
+import gc
+import importlib
+import sys
+from pathlib import Path
+
+LIBRARIES = (
+    "prefect",
+    "prefect.engine",
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "prefect.artifacts",
+    "prefect.cache_policies",
+    "prefect.runtime.flow_run",
+    "prefect.runtime.task_run",
+    "prefect.runtime.deployment",
+    "prefect.deployments.steps.core",
+    "prefect.deployments.steps.pull",
+    "duckdb",
+    "httpx",
+    "ijson",
+    "pydantic",
+    "pydantic_settings",
+    "tenacity",
+)
+"""Add what your flows import and takes long; one that starts a thread cannot be had, and the server says so."""
+
+
+def preload(names: tuple[str, ...] = LIBRARIES) -> None:
+    """Import the libraries and set them apart from the garbage collector, so that forks share their memory."""
+    gc.disable()
+    for name in names:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+def project_modules(root: Path, own: str) -> list[str]:
+    """Return the modules that were loaded from the project, this package `own` left out."""
+    return [
+        name
+        for name, module in list(sys.modules.items())
+        if module is not sys.modules["__main__"]  # which multiprocessing gives a second name
+        and (file := getattr(module, "__file__", None))
+        and Path(file).is_relative_to(root)
+        and not Path(file).is_relative_to(sys.prefix)
+        and name != own.partition(".")[0]
+        and not f"{name}.".startswith(f"{own}.")
+    ]
