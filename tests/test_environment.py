@@ -47,6 +47,12 @@ def test_a_proxy_does_not_come_between_the_services(tmp_path):
     assert stack_environment(settings(tmp_path), around)["NO_PROXY"] == "127.0.0.1,localhost,intranet"
 
 
+def test_runs_of_the_stack_find_its_own_warm_server(tmp_path):
+    around = {"WARM_SOCKET": "/another/warm.sock"}
+    assert stack_environment(settings(tmp_path), around)["WARM_SOCKET"] == str(tmp_path / "warm.sock")
+    assert "WARM_SOCKET" not in client_environment(settings(tmp_path), around)
+
+
 def test_only_the_stacks_own_processes_carry_its_mark(tmp_path):
     assert stack_environment(settings(tmp_path), {})[MARK] == str(tmp_path)
     assert MARK not in client_environment(settings(tmp_path), {})

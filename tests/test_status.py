@@ -40,6 +40,16 @@ def test_one_sick_service_makes_the_stack_unhealthy(tmp_path):
     assert not Status(Settings(state_dir=tmp_path), SICK, {}).healthy
 
 
+def test_a_stack_is_healthy_without_its_warm_server_and_says_what_is_missing(tmp_path):
+    status = Status(
+        Settings(state_dir=tmp_path), {**WELL, Service.WARM: Health(healthy=False, detail="not running")}, {}
+    )
+    assert status.healthy
+    assert status.as_json()["services"]["warm"]["healthy"] is False
+    log = tmp_path / "logs" / "warm.log"
+    assert status.needs_a_person() == [f"warm: not running; runs work without it and start about 2 s later; see {log}"]
+
+
 def test_services_that_run_but_do_not_answer_are_not_taken_for_a_stack_that_is_down(tmp_path):
     full = {service: Health(healthy=False, detail="no usable answer (ReadTimeout)") for service in Service}
     lines = Status(Settings(state_dir=tmp_path), full, {}).needs_a_person()
