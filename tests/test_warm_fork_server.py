@@ -128,3 +128,16 @@ def test_a_server_without_a_socket_to_make_says_what_is_missing():
     )
     assert done.returncode == 1
     assert "WARM_SOCKET: expected the path of the socket to make, got none" in done.stderr
+
+
+def test_a_library_that_starts_a_thread_is_refused_by_what_it_has_started(tmp_path):
+    (tmp_path / "ijson.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), name='greedy', daemon=True).start()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "WARM_SOCKET": str(tmp_path / "warm.sock")}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.warm"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "got the thread greedy. Take the library that brought it out of flows/warm/preload.py" in done.stderr
+    assert not (tmp_path / "warm.sock").exists()
