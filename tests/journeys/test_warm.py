@@ -10,6 +10,8 @@ from sensors.stack.marking import marked_processes
 from tests.journeys.stack import Stack, process_of, wait_until
 from tests.receiver import Receiver
 
+pytestmark = pytest.mark.long
+
 FLOW = """\
 import os, signal, time
 from prefect import flow
