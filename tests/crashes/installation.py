@@ -90,6 +90,7 @@ class Installation:
         wait_until(self.server_answers, "the server answers", 120)
         make_work_pool(self.settings)
         self.prepare_deployment()
+        self.start(Service.WARM)
 
     def prepare_deployment(self) -> None:
         """Put the deployment and the automations on the server."""

@@ -51,6 +51,36 @@ def process_of(run_id: str) -> psutil.Process | None:
     return found[0] if found else None
 
 
+def flow_process_of(run_id: str) -> psutil.Process | None:
+    """Return the process that a run's flow is in: that of the run, or the fork that has its standard error."""
+    if (process := process_of(run_id)) is None or not is_warm_client(process):
+        return process
+    errors = standard_error_of(process)
+    forks = [one for one in psutil.process_iter() if "flows.warm" in command_of(one)]
+    return next((one for one in forks if standard_error_of(one) == errors), None)
+
+
+def is_warm_client(process: psutil.Process) -> bool:
+    """Tell whether a run's process is one that has the flow run in a fork of the warm server."""
+    return any(part.endswith("flows/warm/client.py") for part in command_of(process))
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Return a process's command; empty for one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def standard_error_of(process: psutil.Process) -> str | None:
+    """Return what a process's standard error is, as the kernel calls it."""
+    try:
+        return str(Path(f"/proc/{process.pid}/fd/2").readlink())
+    except OSError:
+        return None
+
+
 class PatientTransport(httpx.HTTPTransport):
     """Asks again for a minute while the server says 503, its way of saying that its database is locked just now.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.stack import Stack, free_ports, process_of, wait_until
+from tests.journeys.stack import Stack, flow_process_of, free_ports, process_of, wait_until
 from tests.receiver import Receiver, receiving
 
 pytestmark = pytest.mark.long
@@ -105,8 +105,8 @@ def test_runs_that_do_not_start_do_not_end_or_give_no_sign_of_life_are_told(alar
     in_time = scheduled_run(stack, parameters={"source_url": "invalid://at-nine"})
     with alarm.receiver.holding("/long") as url:
         long = scheduled_run(stack, parameters={"source_url": url})
-        process = wait_until(lambda: process_of(long), "the long run has a process", 150, pause=0.05)
         wait_until(lambda: stack.run(long)["state_name"] == "Running", "the long run is under way", 150)
+        process = wait_until(lambda: flow_process_of(long), "the long run has a process", pause=0.05)
         alarm.told("Still running", stack.run(long)["name"])
         process.send_signal(signal.SIGSTOP)
         try:
