@@ -1,5 +1,7 @@
 """The environment of the stack's processes."""
 
+import ssl
+
 from sensors.settings import Auth, Settings
 from sensors.stack.environment import client_environment, stack_environment
 from sensors.stack.marking import MARK
@@ -51,6 +53,22 @@ def test_runs_of_the_stack_find_its_own_warm_server(tmp_path):
     around = {"WARM_SOCKET": "/another/warm.sock"}
     assert stack_environment(settings(tmp_path), around)["WARM_SOCKET"] == str(tmp_path / "warm.sock")
     assert "WARM_SOCKET" not in client_environment(settings(tmp_path), around)
+
+
+def test_prefects_clients_read_one_certificate_that_vouches_for_nobody(tmp_path):
+    certificate = client_environment(settings(tmp_path), {})["PREFECT_API_SSL_CERT_FILE"]
+    assert len(ssl.create_default_context(cafile=certificate).get_ca_certs()) == 1
+
+
+def test_the_users_own_certificates_and_database_stay(tmp_path):
+    around = {
+        "PREFECT_API_SSL_CERT_FILE": "/etc/own.pem",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////elsewhere.db",
+    }
+    environment = stack_environment(settings(tmp_path), around)
+    assert environment["PREFECT_API_SSL_CERT_FILE"] == "/etc/own.pem"
+    assert environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == "sqlite+aiosqlite:////elsewhere.db"
+    assert "PREFECT_API_DATABASE_CONNECTION_URL" not in environment
 
 
 def test_only_the_stacks_own_processes_carry_its_mark(tmp_path):

@@ -10,6 +10,7 @@ from dotenv import dotenv_values
 from sensors.settings import Auth, Settings, env_file
 from sensors.stack.marking import MARK
 from sensors.stack.services import warm_socket
+from sensors.stack.write_lock import database_url
 
 HEARTBEAT_SECONDS = 5
 """How often the worker reports to the server; three missed ones make it offline."""
@@ -29,6 +30,11 @@ _NOT_INHERITED = frozenset(
         "WARM_SOCKET",
     }
 )
+
+_DATABASE = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
+
+NOBODY = Path(__file__).with_name("nobody.pem")
+"""A certificate whose key was never kept: as the only authority it vouches for nobody."""
 
 _NO_CALLS_HOME = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -53,6 +59,7 @@ def client_environment(settings: Settings, around: Mapping[str, str]) -> dict[st
         **_NO_CALLS_HOME,
         **_credentials(settings),
         **_without_proxy(around),
+        **_certificates(around),
         "PREFECT_HOME": str(settings.prefect_home),
         "PREFECT_API_URL": settings.api_url,
         "STATE_DIR": str(settings.state_dir),
@@ -69,12 +76,14 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
     """Return the environment for every process of the stack, made from the one around it."""
     return {
         **client_environment(settings, around),
+        **_database(settings, around),
         MARK: str(settings.state_dir),
         # The warm server makes it, and the runs that the worker starts look for it.
         "WARM_SOCKET": str(warm_socket(settings)),
         "PREFECT_UI_URL": settings.api_url.removesuffix("/api"),
         "PREFECT_SERVER_UI_API_URL": settings.api_url,
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        # How long a run waits that nobody has told the worker of: flows/warm/worker.py.
+        "PREFECT_WORKER_QUERY_SECONDS": "5",
         # What sensors/announcing/lost_runs.py goes by; the least that Prefect takes.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
@@ -93,6 +102,21 @@ def _credentials(settings: Settings) -> dict[str, str]:
         "PREFECT_API_AUTH_STRING": settings.auth_string,
         "PREFECT_SERVER_API_AUTH_STRING": settings.auth_string,
     }
+
+
+def _database(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
+    """Return where the server has its database, unless the user has set that."""
+    if any(around.get(name) for name in _DATABASE):
+        return {}
+    return {_DATABASE[0]: database_url(settings.prefect_home)}
+
+
+def _certificates(around: Mapping[str, str]) -> dict[str, str]:
+    """Return what spares Prefect's clients to read 140 certificate authorities for an API that encrypts nothing.
+
+    Each client reads them when it is made, also for plain HTTP, and a run makes a dozen: 0.3 s (measured).
+    """
+    return {"PREFECT_API_SSL_CERT_FILE": around.get("PREFECT_API_SSL_CERT_FILE") or str(NOBODY)}
 
 
 def _without_proxy(around: Mapping[str, str]) -> dict[str, str]:
