@@ -1,7 +1,9 @@
 """Warm start: flow runs are forked from a process that has Prefect and the heavy libraries imported.
 
-    worker --starts--> client --private socket--> fork server --forks--> keeper --forks--> the flow's process
+    server --tells--> worker --starts--> client --private socket--> fork server --forks--> keeper
+        --forks--> the flow's process
 
+- The **worker** (worker.py) is Prefect's own, which looks for runs as soon as the server tells of one.
 - The **client** (client.py) is what the deployment's `command` runs. It carries the run's environment, lives as long
   as the run, passes every signal on and ends as the flow's process has ended: to Prefect's worker, to `ps` and to
   whoever looks for the run by its environment, it is the run's process.

@@ -1,0 +1,110 @@
+"""The worker that is told of runs: it looks at once, and again when it was told too early."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Scheduled
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.warm.worker import LOOKS, listen, look_when_told
+
+
+class Looking:
+    """What a worker's look finds, one after the other; nothing at the end."""
+
+    def __init__(self, *found: list[str] | Exception) -> None:
+        self.found = [*found]
+        self.looks = 0
+
+    async def get_and_submit_flow_runs(self) -> list[str]:
+        """Look."""
+        self.looks += 1
+        found = self.found.pop(0) if self.found else []
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def told_once(worker: Looking) -> None:
+    """Tell the worker of a run, and wait until it has looked for it as often as it would."""
+
+    async def tell() -> None:
+        told = asyncio.Event()
+        looking = asyncio.create_task(look_when_told(worker, told))  # pyright: ignore[reportArgumentType]
+        told.set()
+        await asyncio.sleep(sum(LOOKS) + 0.2)
+        assert not looking.done()
+        looking.cancel()
+
+    asyncio.run(tell())
+
+
+@pytest.mark.parametrize(
+    ("found", "looks"),
+    [
+        ([["run"]], 1),
+        ([[], ["run"]], 2),
+        ([], len(LOOKS)),
+        ([httpx.ConnectError("no server")], 1),
+    ],
+)
+def test_it_looks_until_it_has_found_a_run_or_been_told_too_early(found: list[Any], looks: int):
+    worker = Looking(*found)
+    told_once(worker)
+    assert worker.looks == looks
+
+
+@flow
+def nothing() -> None:
+    """Be scheduled."""
+
+
+async def _schedule() -> UUID:
+    async with get_client() as client:
+        return (await client.create_flow_run(nothing, state=Scheduled())).id
+
+
+def heard(of: Callable[[], Coroutine[Any, Any, object]]) -> bool:
+    """Tell whether something is heard of within 20 s."""
+
+    async def hear() -> bool:
+        told = asyncio.Event()
+        listening = asyncio.create_task(listen(told))
+        try:
+            async with asyncio.timeout(20):
+                while not told.is_set():  # the stream may not be there yet at the first
+                    await of()
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            return False
+        else:
+            return True
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+
+    return asyncio.run(hear())
+
+
+@pytest.mark.timeout(120)
+def test_a_run_that_is_scheduled_on_a_real_server_is_told():
+    with prefect_test_harness(server_startup_timeout=60):
+        assert heard(of=_schedule)
+
+
+def test_while_nobody_can_be_heard_it_is_told_to_look_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+):
+    async def nobody() -> None:
+        """Nothing happens."""
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert heard(of=nobody)
+    assert "Not told of runs" in capsys.readouterr().out
