@@ -3,10 +3,11 @@
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from flows.warm import flow_process, fork_safety
+from flows.warm import flow_process, fork_safety, prefect_settings
 from flows.warm.client import SOCKET_VARIABLE
 from flows.warm.fork_server import listen, serve
 from flows.warm.installation import read_stamp
@@ -22,7 +23,10 @@ def main() -> NoReturn:
         sys.exit(f"{SOCKET_VARIABLE}: expected the path of the socket to make, got none; `just up` sets it")
     began, imported = time.monotonic(), read_stamp()
     inherited = fork_safety.open_descriptors()
+    # Prefect reads settings in the folder where it is imported; the runs' folders have none.
+    os.chdir("/")
     preload()
+    ground = prefect_settings.settle()
     flow_process.load("prefect.engine")
     wrong = [
         *fork_safety.unsafe_to_fork(inherited),
@@ -39,11 +43,12 @@ def main() -> NoReturn:
         os._exit(1)  # DuckDB would list what it has not freed, fifty lines of it
     listener = listen(Path(path))
     print(f"warm after {time.monotonic() - began:.1f} s", flush=True)
-    serve(listener, flow_process.run, imported, _start_again)
+    serve(listener, partial(flow_process.run, ground=ground), imported, _start_again)
 
 
 def _start_again() -> NoReturn:
     print("the installed packages have changed: starting again", flush=True)
+    os.chdir(PROJECT_ROOT)
     os.execv(sys.executable, [sys.executable, "-m", "flows.warm"])  # noqa: S606 # no shell in between
 
 

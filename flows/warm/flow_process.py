@@ -14,14 +14,19 @@ from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import NoReturn, cast
 
+from flows.warm import prefect_settings
+from flows.warm.prefect_settings import Ground
 from flows.warm.request import Request
 
 PACKAGE = __name__.partition(".")[0]
 """The package of the flows: this one's own parts are all that the server knows of it, and have to be forgotten."""
 
 
-def run(request: Request, name: str = "prefect.engine") -> NoReturn:
-    """Run a module in the way of `python -m`, as the process that the request describes."""
+def run(request: Request, name: str = "prefect.engine", ground: Ground | None = None) -> NoReturn:
+    """Run a module in the way of `python -m`, as the process that the request describes.
+
+    `ground` is what the server's own Prefect settings were made from.
+    """
     code, main = load(name)
     _take_streams(request)
     os.environ.clear()
@@ -29,7 +34,7 @@ def run(request: Request, name: str = "prefect.engine") -> NoReturn:
     time.tzset()
     _take_path(request, main)
     gc.enable()
-    _end(lambda: _execute(code, main))
+    _end(lambda: _execute(code, main, ground))
 
 
 def load(name: str) -> tuple[CodeType, ModuleType]:
@@ -66,23 +71,18 @@ def _take_path(request: Request, main: ModuleType) -> None:
     importlib.invalidate_caches()
 
 
-def _execute(code: CodeType, main: ModuleType) -> None:
-    _refresh()
+def _execute(code: CodeType, main: ModuleType, ground: Ground | None) -> None:
+    _refresh(ground)
     exec(code, main.__dict__)  # noqa: S102 # it is what `python -m` does
 
 
-def _refresh() -> None:
+def _refresh(ground: Ground | None) -> None:
     """Make anew what libraries have made of the environment or of chance when they were imported."""
     tempfile.tempdir = None
     if "numpy" in sys.modules:  # `random` and OpenSSL see to themselves
         sys.modules["numpy"].random.seed()
     if "prefect.main" in sys.modules:
-        import prefect.context
-        from prefect.logging.configuration import setup_logging
-
-        # Nothing else in Prefect comes from the environment at import (looked for in 3.8.8).
-        prefect.context.refresh_global_settings_context()
-        setup_logging(incremental=False)
+        prefect_settings.refresh(ground)
 
 
 def _end(work: Callable[[], None]) -> NoReturn:

@@ -53,9 +53,13 @@ class Journey:
         """Edit the flow."""
         (self.folder / "journey.py").write_text(f"{FLOW}\nVERSION = {version!r}\n")
 
-    def start(self, seconds: float = 0, end: str = "") -> str:
-        """Start a run and return its id."""
-        body = {"parameters": {"seconds": seconds, "end": end}, "state": {"type": "SCHEDULED"}}
+    def start(self, seconds: float = 0, end: str = "", **variables: str) -> str:
+        """Start a run, with these variables in its environment, and return its id."""
+        body = {
+            "parameters": {"seconds": seconds, "end": end},
+            "state": {"type": "SCHEDULED"},
+            "job_variables": {"env": variables},
+        }
         return (
             self.stack.api.post(f"/deployments/{self._id}/create_flow_run", json=body).raise_for_status().json()["id"]
         )
@@ -106,6 +110,17 @@ def test_an_edited_flow_is_used_by_the_next_run(journey: Journey):
     assert journey.run()["state"]["message"] == f"first in {journey.folder}"
     journey.write("second, longer")
     assert journey.run()["state"]["message"] == f"second, longer in {journey.folder}"
+    assert cold_starts(journey.stack) == before
+
+
+def test_a_runs_own_settings_of_prefect_are_heeded(journey: Journey):
+    before = cold_starts(journey.stack)
+    end = "from prefect.settings import get_current_settings as now; os._exit(40 + (now().logging.level == 'DEBUG'))"
+    told = [
+        journey.stack.wait_for_end(run)["state"]["message"]
+        for run in (journey.start(end=end), journey.start(end=end, PREFECT_LOGGING_LEVEL="DEBUG"))
+    ]
+    assert ["status code: 40" in told[0], "status code: 41" in told[1]] == [True, True], told
     assert cold_starts(journey.stack) == before
 
 
