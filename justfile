@@ -102,10 +102,11 @@ test-long *ARGS: (_install "requirements-dev.txt")
 crashes *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m pytest tests -m "slow or long" -s "$@"
 
-# Measure the time from a run's failure to its notification, next to Prefect as it comes
+# Measure everything, or the PARTs named: drop burst big stream sensor alert, next to stock Prefect (--help)
 [group('development')]
+[no-exit-message]
 bench *ARGS: (_install "requirements-dev.txt")
-    @exec {{ python }} -m tests.benchmarks.alert_latency "$@"
+    @exec {{ python }} -m tests.benchmarks "$@"
 
 # Check style and types
 [group('development')]

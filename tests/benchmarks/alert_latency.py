@@ -1,4 +1,4 @@
-"""How long from a run's failure to its notification, next to Prefect as it comes: `just bench`.
+"""Part `alert`: how long from a run's failure to its notification, next to Prefect's own block.
 
 Both on one server, in turns: a run of our deployment fails, then a run of another deployment whose automation sends
 straight through one of Prefect's own notification blocks. What is measured is the time from the state's timestamp to
@@ -6,48 +6,47 @@ the moment at which the receiver has the message; all on one machine, with one c
 """
 
 import json
-import os
-import platform
-import statistics
-import sys
-import tempfile
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-from rich.console import Console
+from pydantic import BaseModel
 from rich.progress import track
-from rich.table import Table
 
+from tests.benchmarks.options import Options
+from tests.benchmarks.part import Figure, Grid, Part, console, median, p95
 from tests.journeys.stack import CREDENTIALS, DEPLOYMENT, FLOW, Stack, wait_until
 from tests.receiver import Receiver, receiving
 
-ROUNDS = 20
 STOCK = "stock"
-RESULTS = Path(__file__).with_name("results")
+NAMES = {DEPLOYMENT: "ours: outbox and bell", STOCK: "Prefect's own block"}
+"""What sends, by the deployment whose run fails."""
 
 
-def main() -> None:
-    """Measure, print a table, and write the figures down."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    with tempfile.TemporaryDirectory() as folder, receiving() as receiver:
-        stack = Stack(Path(folder) / "state", NOTIFY_URLS=receiver.url())
+class AlertSamples(BaseModel):
+    """The seconds of all messages, by the deployment whose run has failed."""
+
+    seconds: dict[str, list[float]]
+
+
+def measure(options: Options) -> AlertSamples:
+    """Have runs of the two deployments fail in turns."""
+    with options.folder() as folder, receiving() as receiver:
+        # The journeys' setting of NOTIFY_STORM stays: a failure every second is a storm, which ours would sum up.
+        stack = Stack(folder / "state", NOTIFY_URLS=receiver.url())
         stack.state_dir.mkdir()
         stack.start()
         try:
             add_stock(stack, receiver)
             seconds: dict[str, list[float]] = {DEPLOYMENT: [], STOCK: []}
-            for _ in track(range(rounds), "failing runs", transient=True):
+            for _ in track(range(options.alerts), "failing runs", transient=True, console=console):
                 for deployment, found in seconds.items():
                     found.append(latency(stack, receiver, deployment))
         finally:
             stack.stop()
-    show(seconds)
-    write(seconds)
+    return AlertSamples(seconds=seconds)
 
 
 def add_stock(stack: Stack, receiver: Receiver) -> None:
@@ -93,36 +92,28 @@ def arrival(receiver: Receiver, run: str) -> datetime | None:
     return datetime.now(UTC) if receiver.naming(run) else None
 
 
-def p95(seconds: Sequence[float]) -> float:
-    """Return the time that one in twenty exceeds."""
-    return sorted(seconds)[max(0, round(0.95 * len(seconds)) - 1)]
+def figures(samples: AlertSamples) -> list[Figure]:
+    """Return the seconds of both."""
+    return [
+        Figure(
+            name=f"failed to delivered, {NAMES[deployment]}",
+            unit="s",
+            median=median(seconds),
+            p95=p95(seconds),
+            is_ours=deployment != STOCK,
+        )
+        for deployment, seconds in samples.seconds.items()
+    ]
 
 
-def show(seconds: dict[str, list[float]]) -> None:
-    """Print the figures side by side."""
-    names = {DEPLOYMENT: "ours: outbox and bell", STOCK: "Prefect's own block"}
-    table = Table("Failed to delivered", "p50", "p95", "longest", title=machine())
-    for deployment, found in seconds.items():
-        figures = (statistics.median(found), p95(found), max(found))
-        table.add_row(names[deployment], *(f"{one:.2f} s" for one in figures))
-    Console().print(table)
+def tables(samples: AlertSamples) -> list[Grid]:
+    """Return the figures side by side."""
+    rows = tuple(
+        (NAMES[deployment], *(f"{one:.2f} s" for one in (median(seconds), p95(seconds), max(seconds))))
+        for deployment, seconds in samples.seconds.items()
+    )
+    count = max(map(len, samples.seconds.values()))
+    return [Grid(f"Failed to delivered, {count} runs each", ("message of", "p50", "p95", "longest"), rows)]
 
 
-def write(seconds: dict[str, list[float]]) -> None:
-    """Write the figures into this release's file."""
-    RESULTS.mkdir(exist_ok=True)
-    document = {
-        "measured": f"{datetime.now(UTC):%Y-%m-%d}",
-        "machine": machine(),
-        "failed_to_delivered_seconds": seconds,
-    }
-    (RESULTS / "alert_latency.json").write_text(json.dumps(document, indent=1) + "\n")
-
-
-def machine() -> str:
-    """Describe this machine."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-
-
-if __name__ == "__main__":
-    main()
+PART = Part("alert", AlertSamples, measure, figures, tables)
