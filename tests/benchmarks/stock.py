@@ -31,14 +31,18 @@ NOT_TUNING = ("API", "HOME", "UI", "SERVER_API", "SERVER_UI", "SERVER_ANALYTICS"
 
 
 def tuning() -> dict[str, str]:
-    """Return the settings by which our stack's Prefect is faster, or slower, than one as it comes."""
+    """Return the settings by which our stack's Prefect is faster, or slower, than one as it comes.
+
+    Our worker is told of runs and polls seldom; one that is not told polls every second here.
+    """
     ours = stack_environment(Settings(), {})
     prefixes = tuple(f"PREFECT_{one}_" for one in NOT_TUNING)
-    return {
+    taken = {
         name: value
         for name, value in ours.items()
         if name.startswith("PREFECT_") and not f"{name}_".startswith(prefixes)
     }
+    return {**taken, "PREFECT_WORKER_QUERY_SECONDS": "1"}
 
 
 class StockPrefect:
