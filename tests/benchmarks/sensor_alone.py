@@ -1,0 +1,332 @@
+"""The sensor alone, no Prefect behind it: how fast files are taken, what it costs when idle, how soon it is back.
+
+`python -m tests.benchmarks.sensor_alone` prints the table; `measure()` returns its figures. The real command runs in a
+process of its own with a temporary STATE_DIR; CPU seconds and memory are what the kernel says of that process. Next
+to it stand watchdog, which only counts what was closed, and a walk that lists, stats and renames every file: less
+work than that cannot take a file.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+from rich.console import Console
+from rich.table import Table
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from sensors.identity import Identity
+from sensors.ledger import Ledger, files
+from sensors.ledger.files import Dropped
+from tests.journeys.stack import ROOT, free_ports, wait_until
+from tests.prefect_server import prefect_answering
+
+SIZES = (1_000, 10_000, 100_000)
+DROPS = 20
+LYING = 10_000
+"""Files in each of the ten idle inboxes."""
+IDLE: dict[str, tuple[int, dict[str, Any], str, str]] = {
+    "held": (4, {"max_in_flight": 1, "max_files": 1}, "{}.csv", "a\n1\n"),  # enough arrivals are in flight
+    "refused": (2, {}, "{}.pdf", "%PDF"),
+    "undone": (2, {"done_file": ".done"}, "{}.csv", "a\n1\n"),
+    "empty": (1, {}, "{}.csv", ""),
+    "temporary": (1, {}, "{}.csv.part", "a\n1\n"),
+}
+"""Why files lie: in how many inboxes, their rules, the files' names and what is in them."""
+DROP = "import os, sys\nfor n in range(int(sys.argv[3])): os.rename(f'{sys.argv[1]}/{n}.csv', f'{sys.argv[2]}/{n}.csv')"
+
+
+class Sensor:
+    """A sensor in a process of its own, started when this is made."""
+
+    def __init__(self, folder: Path, inboxes: dict[str, dict[str, Any]], api_port: int | None = None) -> None:
+        self.ledger = folder / "ledger.db"
+        dead, self.port = free_ports(2)
+        (folder / "inboxes.yaml").write_text(yaml.safe_dump({"inboxes": inboxes}))
+        own = ("PREFECT_", "NOTIFY_", "SENSOR_", "API_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+        environment |= {"STATE_DIR": str(folder), "INBOXES_FILE": str(folder / "inboxes.yaml"), "AUTH": "off"}
+        environment |= {"API_PORT": str(api_port or dead), "SENSOR_PORT": str(self.port), "ENV_FILE": os.devnull}
+        self.began = time.monotonic()
+        with (folder / "sensor.log").open("ab") as log:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "sensors", "run"], cwd=ROOT, env=environment, stdout=log, stderr=log
+            )
+        self.process = psutil.Process(self._popen.pid)
+
+    def cpu(self) -> float:
+        times = self.process.cpu_times()
+        return times.user + times.system
+
+    def megabytes(self) -> dict[str, float]:
+        memory = self.process.memory_full_info()
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        return {"rss_mb": memory.rss / 2**20, "pss_mb": memory.pss / 2**20, "peak_mb": peak / 1024}
+
+    def is_watching(self) -> bool:
+        """Say whether it answers and has looked at every inbox since it started."""
+        try:
+            found = httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=30, trust_env=False).json()
+        except httpx.TransportError:
+            return False
+        return all(one.get("watching", True) for one in found["inboxes"].values())
+
+    def count(self, condition: str) -> int:
+        if not self.ledger.exists():
+            return 0
+        with Ledger(self.ledger, read_only=True) as ledger:
+            return ledger.rows(f"SELECT count(*) FROM files WHERE {condition}")[0][0]
+
+    def wait(self, condition: Callable[[], object], what: str) -> float:
+        wait_until(condition, what, 900, pause=0.05)
+        return time.monotonic()
+
+    def stop(self) -> None:
+        self._popen.terminate()
+        self._popen.wait()
+
+
+@contextmanager
+def sensor(inboxes: dict[str, dict[str, Any]], folder: Path, api_port: int | None = None) -> Generator[Sensor]:
+    running = Sensor(folder, inboxes, api_port)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@contextmanager
+def state_dir() -> Generator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "inbox" / "metrics").mkdir(parents=True)
+        (Path(folder) / "outside").mkdir()
+        yield Path(folder)
+
+
+def fill(folder: Path, count: int, name: str = "{}.csv", text: str = "a\n1\n") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for n in range(count):
+        (folder / name.format(n)).write_text(text)
+
+
+def rate(files: int, seconds: float, cpu: float) -> dict[str, float]:
+    return {
+        "files": files,
+        "seconds": seconds,
+        "files_per_second": files / seconds,
+        "cpu_seconds": cpu,
+        "cpu_ms_per_file": 1000 * cpu / files,
+    }
+
+
+ENOUGH = {"metrics": {"max_in_flight": 1000}}
+"""Nobody ends a run here, so that many arrivals have to be allowed in flight."""
+
+
+def taken_after_start(files: int, start_cpu: float) -> dict[str, float]:
+    """Files that lie there before the sensor starts; from the moment at which it watches."""
+    with state_dir() as folder:
+        fill(folder / "inbox" / "metrics", files)
+        with sensor(ENOUGH, folder) as running:
+            began = running.wait(running.is_watching, "the sensor watches")
+            ended = running.wait(lambda: running.count("state = 'staged'") == files, "all is staged")
+            return rate(files, ended - began, running.cpu() - start_cpu)
+
+
+def taken_while_running(files: int) -> dict[str, float]:
+    """Files that are renamed in one after the other while the sensor runs; from the first rename on."""
+    with state_dir() as folder:
+        fill(folder / "outside", files)
+        with sensor(ENOUGH, folder) as running:
+            running.wait(running.is_watching, "the sensor watches")
+            began, cpu = time.monotonic(), running.cpu()
+            dropping = subprocess.Popen(
+                [sys.executable, "-c", DROP, folder / "outside", folder / "inbox" / "metrics", str(files)]
+            )
+            ended = running.wait(lambda: running.count("state = 'staged'") == files, "all is staged")
+            dropping.wait()
+            return rate(files, ended - began, running.cpu() - cpu)
+
+
+def bare_watchdog(files: int) -> dict[str, float]:
+    """watchdog's observer, told of files that are closed after writing, and doing nothing but count them."""
+
+    class Counter(FileSystemEventHandler):
+        closed = 0
+
+        def on_closed(self, event: FileSystemEvent) -> None:
+            self.closed += 1
+
+    with state_dir() as folder:
+        counter, observer = Counter(), Observer()
+        observer.schedule(counter, str(folder / "outside"))
+        observer.start()
+        began, cpu = time.monotonic(), time.process_time()
+        writing = (
+            "import sys\nfor n in range(int(sys.argv[2])):\n with open(f'{sys.argv[1]}/{n}', 'w') as f: f.write('a')"
+        )
+        subprocess.run([sys.executable, "-c", writing, folder / "outside", str(files)], check=True)
+        deadline = time.monotonic() + 5
+        while counter.closed < files and time.monotonic() < deadline:  # some are lost when the kernel's queue is full
+            time.sleep(0.01)
+        found = rate(files, time.monotonic() - began, time.process_time() - cpu)
+        observer.stop()
+        observer.join()
+        return {**found, "lost": files - counter.closed}
+
+
+def bare_walk(files: int) -> dict[str, float]:
+    """os.scandir, one stat and one rename for each file: the physical limit."""
+    with state_dir() as folder:
+        fill(folder / "outside", files)
+        began, cpu = time.monotonic(), time.process_time()
+        with os.scandir(folder / "outside") as entries:
+            for entry in entries:
+                entry.stat(follow_symlinks=False)
+                os.rename(entry.path, folder / "inbox" / entry.name)  # noqa: PTH104 - the bare call
+        return rate(files, time.monotonic() - began, time.process_time() - cpu)
+
+
+def single_drop(*, renamed: bool) -> dict[str, float]:
+    """Medians of the milliseconds from one drop on an idle sensor to each step; the last is: Prefect has the event."""
+    seconds: dict[str, list[float]] = {}
+    with state_dir() as folder, prefect_answering() as prefect, sensor(ENOUGH, folder, prefect.port) as running:
+        running.wait(running.is_watching, "the sensor watches")
+        for n in range(DROPS):
+            time.sleep(0.5)
+            path, written = folder / "inbox" / "metrics" / f"drop-{n}.csv", folder / "outside" / f"{n}"
+            (written if renamed else path).write_text("a\n1\n")
+            dropped = time.time()
+            if renamed:
+                written.rename(path)
+            running.wait(lambda n=n: running.count(f"name = 'drop-{n}.csv' AND state = 'staged'"), "it is staged")
+            time.sleep(0.3)
+            with Ledger(running.ledger, read_only=True) as ledger:
+                (row,) = ledger.rows(
+                    "SELECT f.seen_at, f.settled_at, a.created_at AS begun_at, a.staged_at, a.announced_at,"
+                    " confirmed_at FROM files f JOIN arrivals a ON a.id = f.arrival_id JOIN announcements USING (arrival_id)"
+                    " WHERE f.name = ?",
+                    (path.name,),
+                )
+            for step in row.keys():  # noqa: SIM118 - a row's iterator gives its values
+                at = datetime.fromisoformat(row[step]).timestamp()
+                seconds.setdefault(step.removesuffix("_at"), []).append(at - dropped)
+    return {step: 1000 * statistics.median(found) for step, found in seconds.items()}
+
+
+def idle(seconds: float) -> dict[str, float]:
+    """Ten inboxes in which files lie that are not taken, for each of the reasons, and no server."""
+    inboxes: dict[str, dict[str, Any]] = {}
+    with state_dir() as folder:
+        for kind, (count, rules, name, text) in IDLE.items():
+            for n in range(count):
+                inboxes[f"{kind}-{n}"] = rules
+                fill(folder / "inbox" / f"{kind}-{n}", LYING, name, text)
+        known = LYING * sum(count for kind, (count, *_) in IDLE.items() if kind != "temporary")
+        with sensor(inboxes, folder) as running:
+            running.wait(lambda: running.count("1") == known, "all is seen")
+            held = LYING * IDLE["held"][0]
+            running.wait(lambda: running.count("state IN ('settled', 'staged')") == held, "all has settled")
+            time.sleep(10)  # the last look at everything is over
+            cpu, began = running.cpu(), time.monotonic()
+            time.sleep(seconds)
+            percent = 100 * (running.cpu() - cpu) / (time.monotonic() - began)
+            return {"cpu_percent": percent, "files": LYING * len(inboxes), **running.megabytes()}
+
+
+def start() -> dict[str, float]:
+    """An empty sensor, from its command to its answer."""
+    with state_dir() as folder, sensor(ENOUGH, folder) as running:
+        ended = running.wait(running.is_watching, "the sensor watches")
+        return {"seconds": ended - running.began, "cpu_seconds": running.cpu(), **running.megabytes()}
+
+
+def restart(rows: int, waiting: int) -> dict[str, float]:
+    """A start with a ledger of many rows, and many files that waited when the sensor was killed."""
+    with state_dir() as folder:
+        inbox = folder / "inbox" / "metrics"
+        fill(inbox, waiting)
+        with Ledger(folder / "ledger.db") as ledger, ledger.transaction():
+            write_rows(ledger, rows)
+            now, found = datetime.now(UTC), sorted(inbox.iterdir())
+            files.record_seen(
+                ledger, "metrics", [Dropped(one, one.name, Identity.of(one.stat())) for one in found], now
+            )
+        with sensor(ENOUGH, folder) as running:
+            ready = running.wait(running.is_watching, "the sensor watches")
+            first = running.wait(lambda: running.count("state = 'staged'"), "the first files are staged")
+            ended = running.wait(lambda: running.count("state = 'staged'") == waiting, "all is staged")
+            return {
+                "watching_seconds": ready - running.began,
+                "first_staged_seconds": first - running.began,
+                "all_staged_seconds": ended - running.began,
+                "cpu_seconds": running.cpu(),
+                **running.megabytes(),
+            }
+
+
+def write_rows(ledger: Ledger, rows: int) -> None:
+    """Write rows of loaded files into a ledger, a thousand an arrival."""
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ? - 1)"
+    at = "'2026-11-01T00:00:00.000000+00:00'"
+    ledger.change(
+        f"{numbers} INSERT INTO arrivals (id, inbox, folder, state, attempt, created_at, staged_at, ended_at, run_id)"
+        f" SELECT 'metrics-20261101-' || i, 'metrics', '/old/' || i, 'loaded', 1, {at}, {at}, {at}, 'run-' || i FROM n",
+        (max(1, rows // 1000),),
+    )
+    ledger.change(
+        f"{numbers} INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, arrival_id, rows,"
+        f" seen_at, settled_at, staged_at, ended_at) SELECT 'metrics', '/inbox/old-' || i || '.csv', 'old-' || i"
+        " || '.csv', '1', i, 4, i, 'loaded', 'metrics-20261101-' || i / 1000, 1,"
+        f" {at}, {at}, {at}, {at} FROM n",
+        (rows,),
+    )
+
+
+def measure(sizes: Sequence[int] = SIZES, idle_seconds: float = 60, rows: int = 1_000_000) -> dict[str, Any]:
+    """Measure everything; takes about ten minutes. The keys say the units."""
+    empty = start()
+    return {
+        "start": empty,
+        "taken_after_start": [taken_after_start(size, empty["cpu_seconds"]) for size in sizes],
+        "taken_while_running": [taken_while_running(size) for size in sizes],
+        "bare_watchdog": [bare_watchdog(size) for size in sizes],
+        "bare_walk": [bare_walk(size) for size in sizes],
+        "written_to_each_step_ms": single_drop(renamed=False),
+        "renamed_to_each_step_ms": single_drop(renamed=True),
+        "idle": idle(idle_seconds),
+        "restart": restart(rows, max(sizes)),
+    }
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the figures."""
+    table = Table("Sensor alone", "files", "seconds", "files/s", "CPU seconds", "CPU ms/file")
+    for name in ("taken_after_start", "taken_while_running", "bare_watchdog", "bare_walk"):
+        for one in figures[name]:
+            cells = (f"{one['files']:,}", f"{one['seconds']:.2f}", f"{one['files_per_second']:,.0f}")
+            table.add_row(name, *cells, f"{one['cpu_seconds']:.2f}", f"{one['cpu_ms_per_file']:.3f}")
+    console = Console()
+    console.print(table)
+    for name in ("start", "written_to_each_step_ms", "renamed_to_each_step_ms", "idle", "restart"):
+        other = Table(name, title_justify="left")
+        for key in figures[name]:
+            other.add_column(key)
+        other.add_row("", *(f"{value:,.2f}" for value in figures[name].values()))
+        console.print(other)
+
+
+if __name__ == "__main__":
+    show(measure(idle_seconds=float(sys.argv[1]) if len(sys.argv) > 1 else 60))
