@@ -27,7 +27,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from sensors.identity import Identity
-from sensors.ledger import Ledger, files
+from sensors.ledger import Ledger, LedgerError, files
 from sensors.ledger.files import Dropped
 from tests.journeys.stack import ROOT, free_ports, wait_until
 from tests.prefect_server import prefect_answering
@@ -84,10 +84,11 @@ class Sensor:
         return all(one.get("watching", True) for one in found["inboxes"].values())
 
     def count(self, condition: str) -> int:
-        if not self.ledger.exists():
+        try:
+            with Ledger(self.ledger, read_only=True) as ledger:
+                return ledger.rows(f"SELECT count(*) FROM files WHERE {condition}")[0][0]
+        except LedgerError:  # it is being made
             return 0
-        with Ledger(self.ledger, read_only=True) as ledger:
-            return ledger.rows(f"SELECT count(*) FROM files WHERE {condition}")[0][0]
 
     def wait(self, condition: Callable[[], object], what: str) -> float:
         wait_until(condition, what, 900, pause=0.05)
@@ -216,8 +217,8 @@ def single_drop(*, renamed: bool) -> dict[str, float]:
             with Ledger(running.ledger, read_only=True) as ledger:
                 (row,) = ledger.rows(
                     "SELECT f.seen_at, f.settled_at, a.created_at AS begun_at, a.staged_at, a.announced_at,"
-                    " confirmed_at FROM files f JOIN arrivals a ON a.id = f.arrival_id JOIN announcements USING (arrival_id)"
-                    " WHERE f.name = ?",
+                    " n.confirmed_at FROM files f JOIN arrivals a ON a.id = f.arrival_id"
+                    " JOIN announcements n ON n.arrival_id = a.id WHERE f.name = ?",
                     (path.name,),
                 )
             for step in row.keys():  # noqa: SIM118 - a row's iterator gives its values
@@ -289,7 +290,7 @@ def write_rows(ledger: Ledger, rows: int) -> None:
     ledger.change(
         f"{numbers} INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, arrival_id, rows,"
         f" seen_at, settled_at, staged_at, ended_at) SELECT 'metrics', '/inbox/old-' || i || '.csv', 'old-' || i"
-        " || '.csv', '1', i, 4, i, 'loaded', 'metrics-20261101-' || i / 1000, 1,"
+        " || '.csv', '1', i, 4, i, 'loaded', 'metrics-20261101-' || (i / 1000), 1,"
         f" {at}, {at}, {at}, {at} FROM n",
         (rows,),
     )
