@@ -114,7 +114,7 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...], alarm_settings: Al
 
 
 def _watch(inbox: Inbox) -> Watch:
-    return Watch(inbox.path, polling=inbox.watch is WatchChoice.POLLING)
+    return Watch(inbox.path, polling=inbox.watch is WatchChoice.POLLING, subfolders=inbox.subfolders)
 
 
 def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, prefect: Loop, clock: Clock) -> Loop:

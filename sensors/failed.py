@@ -3,11 +3,13 @@
 import os
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sensors.ledger import Ledger
+from sensors.ledger.files import Refused
 
 REASONS = "REASONS.txt"
 
@@ -56,14 +58,30 @@ class FailedFolder:
             if self.ledger.rows("SELECT 1 FROM arrivals WHERE id = ? AND state = 'loaded'", (shown.name,)):
                 shutil.rmtree(shown)
 
+    def show_more_refused(self, inbox: str, refused: Sequence[Refused]) -> None:
+        """Link what an inbox has refused since all were shown, however many those are. Raises OSError."""
+        shown = self.folder / inbox
+        for file in refused:
+            _make_link(shown / file.name, file.path)
+        with (shown / REASONS).open("a", encoding="utf-8") as reasons:
+            reasons.writelines(_line(file.name, file.reason) for file in refused)
+
     def _link(self, shown: Path, bad: list[sqlite3.Row]) -> None:
         if not bad:
             return
-        shown.mkdir(parents=True, exist_ok=True)
+        linked = set(os.listdir(shown)) if shown.exists() else set[str]()  # noqa: PTH208 - their names
         for row in bad:
-            link = shown / row["name"]
-            link.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                link.symlink_to(os.path.relpath(row["path"], link.parent))
-        reasons = "".join(f"{row['name']}: {row['reason'] or 'no reason was given'}\n" for row in bad)
+            if row["name"] not in linked:
+                _make_link(shown / row["name"], row["path"])
+        reasons = "".join(_line(row["name"], row["reason"]) for row in bad)
         (shown / REASONS).write_text(reasons, "utf-8")
+
+
+def _make_link(link: Path, path: str) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        link.symlink_to(os.path.relpath(path, link.parent))
+
+
+def _line(name: str, reason: str | None) -> str:
+    return f"{name}: {reason or 'no reason was given'}\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Device, inode, size in bytes and time of the last change in nanoseconds; the path belongs to it too."""
 

@@ -64,7 +64,7 @@ def test_a_file_that_was_written_and_closed_is_taken_after_the_grace_period(inta
     assert names_staged(tmp_path) == ["a.csv"]
 
 
-def test_a_file_that_was_renamed_in_is_taken_after_the_grace_period(intake, inbox, wake, hand_clock, tmp_path):
+def test_a_file_that_was_renamed_in_is_taken_at_once(intake, inbox, wake, hand_clock, tmp_path):
     intake.step()
     (tmp_path / "a.csv").write_text("a\n1\n")
     (tmp_path / "a.csv").rename(inbox.path / "a.csv")

@@ -106,10 +106,11 @@ def test_a_file_that_is_mapped_for_writing_after_it_was_closed_is_waited_for(new
 
 
 def test_a_rename_over_a_waiting_file_takes_the_last_one_only(new_sensor, tmp_path):
-    sensor = new_sensor(grace_seconds=0.5)
+    sensor = new_sensor(done_file=".done")
     for n in range(5):
         (tmp_path / "next").write_text(f"version {n}")
         (tmp_path / "next").replace(sensor.path("a.csv"))
+    sensor.path("a.csv.done").touch()
     sensor.wait_for("version 4")
 
 

@@ -97,7 +97,10 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Generator[None]:
-        """Do everything inside, or nothing of it."""
+        """Do everything inside, or nothing of it; inside another one it is a part of that."""
+        if self._connection.in_transaction:
+            yield
+            return
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             with _corruption_told():

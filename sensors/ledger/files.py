@@ -16,7 +16,7 @@ _WAITING = "state IN ('seen', 'settled')"
 files took 15 s instead of 0.2 s)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """A file as it was found in its inbox."""
 
@@ -26,7 +26,7 @@ class Dropped:
     identity: Identity
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WaitingFile:
     """A file that lies in its inbox and is not in an arrival yet."""
 

@@ -1,11 +1,12 @@
 """Admission: which directory entries are files for us, decided by name and kind alone."""
 
 import os
+import re
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cache
 
 from sensors.inbox import Inbox
 
@@ -34,6 +35,9 @@ class Ruling:
     reason: str = ""
 
 
+_ADMITTED = Ruling(Admission.ADMITTED)
+
+
 def admit(name: str, status: os.stat_result, inbox: Inbox) -> Ruling:
     """Decide by an entry's path below the inbox and its stat (of the entry itself, a symlink not followed)."""
     plain = name.rpartition("/")[2]
@@ -41,7 +45,7 @@ def admit(name: str, status: os.stat_result, inbox: Inbox) -> Ruling:
         return Ruling(Admission.LEFT_ALONE, reason)
     if reason := _bad_name(name, plain) or _not_wanted(plain, status.st_size, inbox):
         return Ruling(Admission.REJECTED, reason)
-    return Ruling(Admission.ADMITTED)
+    return _ADMITTED
 
 
 def _not_ours(plain: str, mode: int, inbox: Inbox) -> str:
@@ -66,11 +70,19 @@ def _is_temporary(plain: str, inbox: Inbox) -> bool:
     return plain.startswith(".") or plain.lower().endswith(TEMPORARY_SUFFIXES) or _matches(plain, inbox.temporary)
 
 
-def _matches(plain: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(plain.lower(), pattern.lower()) for pattern in patterns)
+def _matches(plain: str, patterns: tuple[str, ...]) -> bool:
+    return bool(patterns) and _expression(patterns).match(plain.lower()) is not None
+
+
+@cache
+def _expression(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Return one expression for all patterns: a name is looked up once and not once for each."""
+    return re.compile("|".join(translate(pattern.lower()) for pattern in patterns))
 
 
 def _bad_name(name: str, plain: str) -> str:
+    if name.isascii() and name.isprintable() and len(plain) <= LONGEST_NAME and len(name) <= LONGEST_PATH:
+        return ""  # nearly all
     try:
         length, whole = len(plain.encode()), len(name.encode())
     except UnicodeEncodeError:
@@ -86,6 +98,8 @@ def _bad_name(name: str, plain: str) -> str:
 
 def readable(name: str) -> str:
     """Return a file's name as it may be written down and shown: whatever is not plain text is escaped."""
+    if name.isprintable():
+        return name
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode("ascii")
         for letter in name.encode("utf-8", "backslashreplace").decode("utf-8")

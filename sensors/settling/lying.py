@@ -1,8 +1,14 @@
-"""What is remembered of the files that lie in an inbox: one entry a file, kept up to date by each scan."""
+"""What is remembered of the files that lie in an inbox: little of a file that has settled, a sighting of the others.
 
-from collections.abc import Iterable, Mapping
+Each change of what is known makes a file due to be judged; one that waits for a time is due then. So the cost of a
+look is that of the files that changed, however many lie there.
+"""
+
+import heapq
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import chain
 
 from sensors.identity import Identity
 from sensors.settling import settle
@@ -10,88 +16,107 @@ from sensors.settling.settle import Sighting
 
 
 class Look(Enum):
-    """What a scan makes of a file."""
+    """What a look makes of a file."""
 
     NEW = auto()
     CHANGED = auto()  # after it had settled, so that it may be another file as well
     KNOWN = auto()
 
 
-@dataclass(slots=True)
-class _Lying:
-    sighting: Sighting
-    scan: int
-    """The number of the scan that saw it last."""
+_NO_HASH = -1
+"""Python gives it to nothing."""
 
 
 @dataclass
 class LyingFiles:
     """The files of one inbox by their names; those that are `open` have not settled."""
 
-    open: set[str] = field(default_factory=set[str])
-    _files: dict[str, _Lying] = field(default_factory=dict[str, _Lying])
-    _scan: int = 0
+    open: dict[str, Sighting] = field(default_factory=dict[str, Sighting])
+    _settled: dict[str, int] = field(default_factory=dict[str, int])
+    """The hash of the identity with which each settled, 64 bits; whoever takes it compares the identity itself."""
+    _due: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+    """A heap: when which file is to be judged. One that is in it twice, or gone, is judged in vain."""
 
     def __contains__(self, name: str) -> bool:
-        return name in self._files
+        return name in self.open or name in self._settled
 
-    def __getitem__(self, name: str) -> Sighting:
-        return self._files[name].sighting
+    def __len__(self) -> int:
+        return len(self.open) + len(self._settled)
 
     def names(self) -> Iterable[str]:
         """Return the names of all files that are remembered."""
-        return self._files.keys()
+        return chain(self.open, self._settled)
 
-    def begin_scan(self) -> None:
-        """Begin to count who is seen."""
-        self._scan += 1
+    def see(self, name: str, identity: Identity, now: float, *, completed: bool = False, renamed: bool = False) -> Look:
+        """Take note of how a file looks now; `completed` and `renamed` as in `settle.sight`."""
+        known = self.open.get(name)
+        if known is not None:
+            self._note(name, known, settle.sight(known, identity, now, completed=completed, renamed=renamed), now)
+            return Look.KNOWN
+        settled = self._settled.get(name)
+        if settled == hash(identity):
+            return Look.KNOWN
+        self._settled.pop(name, None)
+        self._note(name, None, settle.sight(None, identity, now, completed=completed, renamed=renamed), now)
+        return Look.NEW if settled is None else Look.CHANGED
 
-    def see(self, name: str, identity: Identity, now: float, *, completed: bool) -> Look:
-        """Take note of how a file looks in this scan; `completed` as in `settle.sight`."""
-        known = self._files.get(name)
-        if known is None:
-            self._files[name] = _Lying(settle.sight(None, identity, now, completed=completed), self._scan)
-            self.open.add(name)
-            return Look.NEW
-        known.scan = self._scan
-        if name in self.open:
-            known.sighting = settle.sight(known.sighting, identity, now, completed=completed)
-        elif known.sighting.identity != identity:
-            known.sighting = settle.sight(None, identity, now, completed=completed)
-            self.open.add(name)
-            return Look.CHANGED
-        return Look.KNOWN
+    def mark_done(self, names: Iterable[str], done: Mapping[str, int], now: float) -> None:
+        """Take note of which of these files have a done-file, and of its time in nanoseconds."""
+        for name in names:
+            if (sighting := self.open.get(name)) is not None:
+                is_done = done.get(name, -1) >= sighting.identity.mtime_ns
+                self._note(name, sighting, settle.mark_done(sighting, now, done=is_done), now)
 
-    def see_changed(self, name: str, identity: Identity, now: float) -> None:
-        """Take note that a file has just been found changed."""
-        lying = self._files[name]
-        lying.sighting = settle.sight(lying.sighting, identity, now, completed=False)
+    def _note(self, name: str, before: Sighting | None, sighting: Sighting, now: float) -> None:
+        if sighting is not before:
+            self.open[name] = sighting
+            self.judge_at(name, now)
 
-    def mark_done(self, done: Mapping[str, int], now: float) -> None:
-        """Take note of the done-files in this scan: the time of each, in nanoseconds, by the name it is about."""
-        for name in self.open:
-            lying = self._files[name]
-            is_done = done.get(name, -1) >= lying.sighting.identity.mtime_ns
-            lying.sighting = settle.mark_done(lying.sighting, now, done=is_done)
+    # -- who is to be judged
 
-    def gone(self) -> list[str]:
-        """Return the names that this scan has not seen."""
-        return [name for name, lying in self._files.items() if lying.scan != self._scan]
+    def judge_at(self, name: str, at: float) -> None:
+        """Have a file judged at a time."""
+        heapq.heappush(self._due, (at, name))
+
+    def take_due(self, now: float) -> list[str]:
+        """Return the open files that are to be judged, each once, in the order of their times."""
+        found: dict[str, None] = {}
+        while self._due and self._due[0][0] <= now:
+            name = heapq.heappop(self._due)[1]
+            if name in self.open:
+                found[name] = None
+        return list(found)
+
+    @property
+    def next_due(self) -> float:
+        """When the next file is to be judged."""
+        return self._due[0][0] if self._due else float("inf")
+
+    # -- what becomes of them
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Take note that files have settled."""
+        for name in names:
+            self._settled[name] = hash(self.open.pop(name).identity)
+
+    def reopen(self, names: Iterable[str]) -> None:
+        """Take note that files have to settle again, however they look when they are seen next."""
+        for name in names:
+            self.open.pop(name, None)
+            self._settled[name] = _NO_HASH
+
+    def gone(self, seen: Container[str]) -> list[str]:
+        """Return the names that are not among those that were seen."""
+        return [name for name in self.names() if name not in seen]
 
     def forget(self, names: Iterable[str]) -> None:
         """Forget files that do not lie there any more, or that are not ours."""
         for name in names:
-            self._files.pop(name, None)
-            self.open.discard(name)
-
-    def reopen(self, names: Iterable[str], now: float) -> None:
-        """Have settled files settle again."""
-        for name in names:
-            if lying := self._files.get(name):
-                lying.sighting = settle.sight(None, lying.sighting.identity, now, completed=False)
-                self.open.add(name)
+            self.open.pop(name, None)
+            self._settled.pop(name, None)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._files.clear()
         self.open.clear()
+        self._settled.clear()
+        self._due.clear()

@@ -30,24 +30,29 @@ class Refusals:
     failed: FailedFolder
     clock: Clock
     _known: dict[str, Identity] = field(init=False)
+    """By their names as they can be written down."""
     _new: list[Refused] = field(default_factory=list[Refused], init=False)
     _is_shown: bool = field(default=False, init=False)
     """Whether `failed/` has them all: not after a start, which may follow a crash."""
 
     def __post_init__(self) -> None:
-        self._known = ledger_files.refused_in_place(self.ledger, self.inbox.name)
+        self._folder = f"{self.inbox.path}/"
+        prefix = readable(self._folder)
+        known = ledger_files.refused_in_place(self.ledger, self.inbox.name)
+        self._known = {
+            path.removeprefix(prefix): identity for path, identity in known.items() if path.startswith(prefix)
+        }
 
     def covers(self, name: str, identity: Identity) -> bool:
         """Tell whether just this file has been refused, so that it is not looked at again before it changes."""
-        return bool(self._known) and self._known.get(readable(str(self.inbox.path / name))) == identity
+        return bool(self._known) and self._known.get(readable(name)) == identity
 
     def note(self, name: str, identity: Identity, reason: str) -> None:
         """Take note that a file is refused, unless that is known."""
-        path = readable(str(self.inbox.path / name))
-        known = self._known.get(path)
+        known = self._known.get(readable(name))
         if known is not None and (known.device, known.inode) == (identity.device, identity.inode):
             return  # also while it still grows
-        self._new.append(Refused(path, readable(name), identity, reason))
+        self._new.append(Refused(readable(self._folder + name), readable(name), identity, reason))
 
     def tell(self) -> None:
         """Write the new refusals down and show them. Raises sqlite3.Error, OSError; the next call goes on then."""
@@ -55,11 +60,14 @@ class Refusals:
             refused, self._new = self._new, []
             notice = _notice(self.inbox, refused)
             ledger_files.record_refused(self.ledger, self.inbox.name, refused, notice, self.clock.utc())
-            self._is_shown = False
+            were_shown, self._is_shown = self._is_shown, False
             kill_point("refused")
             for file in refused:
-                self._known[file.path] = file.identity
+                self._known[file.name] = file.identity
                 logger.warning("inbox %s: %s is rejected: %s", self.inbox.name, file.name, file.reason)
+            if were_shown:
+                self.failed.show_more_refused(self.inbox.name, refused)
+                self._is_shown = True
         if not self._is_shown:
             self.failed.show_refused(self.inbox.name)
             self._is_shown = True

@@ -2,8 +2,8 @@
 
 1. A file that changed is not complete; only what stays as it is can be.
 2. A writer that has it open means it is not complete, however long it is quiet.
-3. Closed after writing, or renamed in, and unchanged for the grace period: complete. The grace is for writers
-   that open, append and close again and again.
+3. Renamed in: complete at once, who renames a file has written it elsewhere. Closed after writing and unchanged for
+   the grace period: complete. The grace is for writers that open, append and close again and again.
 4. Neither was noticed (the sensor was not running, the hint was lost): the quiet period decides.
 5. Where the kernel cannot tell who writes (a network mount, another owner's file), hints prove nothing, and a
    longer quiet period decides alone.
@@ -39,7 +39,7 @@ class SettlingRules(Protocol):
     def done_file(self) -> str | None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sighting:
     """What was seen of one file so far; times are monotonic seconds."""
 
@@ -49,17 +49,21 @@ class Sighting:
     """When it was last closed after writing, or renamed to its name."""
     done_at: float | None = None
     """Since when it has a done-file."""
+    is_renamed: bool = False
+    """Whether being renamed is the last that happened to it."""
 
 
-def sight(before: Sighting | None, identity: Identity, now: float, *, completed: bool) -> Sighting:
+def sight(
+    before: Sighting | None, identity: Identity, now: float, *, completed: bool, renamed: bool = False
+) -> Sighting:
     """Return the sighting that follows `before` when the file is now seen with `identity`.
 
-    `completed` says that since then it was closed after writing, or renamed in.
+    `completed` says that since then it was closed after writing, or renamed in; `renamed` that it was nothing else.
     """
     if before is None or before.identity != identity:
         # Without a hint of its own the change came after the last close: somebody is at it again.
-        return Sighting(identity, unchanged_since=now, completed_at=now if completed else None)
-    return replace(before, completed_at=now) if completed else before
+        return Sighting(identity, now, now if completed else None, is_renamed=completed and renamed)
+    return replace(before, completed_at=now, is_renamed=renamed) if completed else before
 
 
 def mark_done(sighting: Sighting, now: float, *, done: bool) -> Sighting:
@@ -79,4 +83,5 @@ def complete_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> flo
         return sighting.unchanged_since + rules.unproven_quiet_seconds
     if sighting.completed_at is None:
         return sighting.unchanged_since + rules.quiet_seconds
-    return max(sighting.completed_at, sighting.unchanged_since) + rules.grace_seconds
+    grace = 0.0 if sighting.is_renamed else rules.grace_seconds
+    return max(sighting.completed_at, sighting.unchanged_since) + grace

@@ -15,12 +15,13 @@ from sensors.watching.folder_events import Listener
 _MASK = (
     InotifyConstants.IN_CLOSE_WRITE
     | InotifyConstants.IN_MOVED_TO
-    | InotifyConstants.IN_CREATE
     | InotifyConstants.IN_DELETE_SELF
     | InotifyConstants.IN_MOVE_SELF
     | InotifyConstants.IN_ONLYDIR
 )
 """Writes are no hints: a file that is being written has nothing to say until it is closed."""
+_MASK_WITH_FOLDERS = _MASK | InotifyConstants.IN_CREATE
+"""Files are told of when they are created as well then: twice as many events, so only where folders matter."""
 
 
 @dataclass
@@ -28,13 +29,16 @@ class Inotify:
     """The covered folders of one inbox."""
 
     listener: Listener
+    subfolders: bool = False
+    """Whether folders that are made in a covered one are told of."""
     _covered: dict[str, WatchDescriptor] = field(default_factory=dict[str, WatchDescriptor])
 
     def cover(self, folder: str, path: str) -> None:
         """Begin to tell the listener of a folder's events; raises OSError when the kernel refuses."""
         self.uncover(folder)
         callback = _FolderEvents(self.listener, folder)
-        found = InotifyFD.get_instance().add_callback(os.fsencode(path), Mask(_MASK), callback, _id(self))
+        mask = Mask(_MASK_WITH_FOLDERS if self.subfolders else _MASK)
+        found = InotifyFD.get_instance().add_callback(os.fsencode(path), mask, callback, _id(self))
         if found < 0:
             raise PermissionError(f"{path}: the kernel does not let us watch it")
         self._covered[folder] = found
@@ -65,7 +69,7 @@ class _FolderEvents:
     def on_event(self, event: InotifyEvent) -> None:
         if event.is_close_write or (event.is_moved_to and not event.is_directory):
             name = os.fsdecode(event.name)
-            self.listener.completed(f"{self.folder}/{name}" if self.folder else name)
+            self.listener.completed(f"{self.folder}/{name}" if self.folder else name, renamed=event.is_moved_to)
         elif event.is_directory:
             self.listener.changed()
 

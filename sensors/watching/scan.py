@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,43 @@ def scan(inbox: Path, cover: Cover, *, subfolders: bool = False) -> Iterator[Ent
         raise troubles[0]
 
 
+def look(inbox: Path, names: Iterable[str]) -> Iterator[Entry]:
+    """Yield what lies under these names, paths below the inbox: one stat a name, whatever else lies there.
+
+    No symlink is followed, as in a scan. Raises OSError for the inbox itself, and for a folder that cannot be read.
+    """
+    by_folder: dict[str, list[str]] = {"": []}
+    for name in names:
+        by_folder.setdefault(name.rpartition("/")[0], []).append(name)
+    for folder, its in by_folder.items():
+        descriptor = _open(inbox, folder)
+        if descriptor is None:
+            continue
+        try:
+            for name in its:
+                with suppress(FileNotFoundError):
+                    yield Entry(name, os.stat(name.rpartition("/")[2], dir_fd=descriptor, follow_symlinks=False))
+        finally:
+            os.close(descriptor)
+
+
+def _open(inbox: Path, folder: str) -> int | None:
+    """Return a descriptor of a folder below the inbox, or None if it is no folder of ours any more."""
+    descriptor = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in folder.split("/") if folder else ():
+        try:
+            below = os.open(part, _BELOW, dir_fd=descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        finally:
+            os.close(descriptor)
+        descriptor = below
+    return descriptor
+
+
+_BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 def _folder(descriptor: int, prefix: str, cover: Cover, subfolders: bool, troubles: list[OSError]) -> Iterator[Entry]:
     """Yield the entries of an open folder and of those below it; closes it."""
     try:
@@ -49,8 +87,7 @@ def _folder(descriptor: int, prefix: str, cover: Cover, subfolders: bool, troubl
                     yield Entry(prefix + entry.name, status)
         for name in below:
             try:
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                opened = os.open(name, flags, dir_fd=descriptor)
+                opened = os.open(name, _BELOW, dir_fd=descriptor)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sensors.watching import mounts
 from sensors.watching.folder_events import FolderEvents, Listener
+from sensors.watching.folder_times import FolderTimes
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ class Hints:
 
     completed: Set[str] = frozenset()
     """Files, by their path below the inbox, that were closed after writing or renamed to that name."""
+    renamed: Set[str] = frozenset()
+    """Those among them to which nothing else happened than being renamed."""
     changed: bool = False
     """Whether something else happened that only a scan can tell."""
 
@@ -38,17 +41,24 @@ class Hints:
 class Watch:
     """The hints about one inbox: collected by the thread of the events, fetched by the inbox's own."""
 
-    def __init__(self, inbox: Path, wake: threading.Event | None = None, *, polling: bool = False) -> None:
-        """Each hint sets `wake`. With `polling` no events are asked for; a network mount decides that by itself."""
+    def __init__(
+        self, inbox: Path, wake: threading.Event | None = None, *, polling: bool = False, subfolders: bool = True
+    ) -> None:
+        """Each hint sets `wake`. With `polling` no events are asked for; a network mount decides that by itself.
+
+        Without `subfolders` it is no hint that a folder was made.
+        """
         self.wake = wake or threading.Event()
         self._inbox = inbox
         self._lock = threading.Lock()
-        self._completed: set[str] = set()
+        self._completed: dict[str, bool] = {}
+        """Whether each was only renamed."""
         self._changed = False
         self._uncovered: set[str] = set()
         self._identities: dict[str, tuple[int, int]] = {}
+        self._listed = FolderTimes(inbox)
         self._told: set[str] = set()
-        self._events: FolderEvents | None = None if polling else _events(self)
+        self._events: FolderEvents | None = None if polling else _events(self, subfolders=subfolders)
         self.why_polling = "the inbox's configuration says so" if polling else ""
 
     @property
@@ -63,6 +73,7 @@ class Watch:
     def cover(self, folder: str, status: os.stat_result) -> None:
         """See to it that a folder's events come in; cheap when they do already. To be called before it is listed."""
         identity = (status.st_dev, status.st_ino)
+        self._listed.note(folder, status)
         with self._lock:
             if folder in self._uncovered:  # a folder that was made again may have the old one's inode
                 self._uncovered.discard(folder)
@@ -83,6 +94,7 @@ class Watch:
 
     def uncover_all_but(self, folders: Set[str]) -> None:
         """Stop listening to folders that a scan did not find any more; back to events if all are covered."""
+        self._listed.forget_all_but(folders)
         for folder in self._identities.keys() - folders:
             del self._identities[folder]
             if self._events is not None:
@@ -94,9 +106,18 @@ class Watch:
     def fetch(self) -> Hints:
         """Return what was noticed since the last call."""
         with self._lock:
-            hints = Hints(self._completed, self._changed)
-            self._completed, self._changed = set(), False
-        return hints
+            completed, changed = self._completed, self._changed
+            self._completed, self._changed = {}, False
+        if not completed:
+            return Hints(changed=changed)
+        return Hints(completed.keys(), {name for name, renamed in completed.items() if renamed}, changed)
+
+    def has_news(self) -> bool:
+        """Tell whether names have come or gone since the last scan, or may have: one stat a folder.
+
+        A file that was changed in place is no news: that is what hints are for, and a scan now and then.
+        """
+        return self.mode is WatchMode.POLLING or self._listed.have_changed()
 
     def close(self) -> None:
         """Stop listening."""
@@ -111,10 +132,10 @@ class Watch:
 
     # -- called by the thread of the events
 
-    def completed(self, name: str) -> None:
-        """Take the hint that a file was closed after writing, or renamed to this name."""
+    def completed(self, name: str, *, renamed: bool = False) -> None:
+        """Take the hint that a file was closed after writing, or `renamed` to this name."""
         with self._lock:
-            self._completed.add(name)
+            self._completed[name] = renamed and self._completed.get(name, True)
         self.wake.set()
 
     def changed(self) -> None:
@@ -137,11 +158,11 @@ class Watch:
         self.changed()
 
 
-def _events(listener: Listener) -> FolderEvents:
+def _events(listener: Listener, *, subfolders: bool) -> FolderEvents:
     if sys.platform == "linux":
         from sensors.watching.inotify import Inotify
 
-        return Inotify(listener)
+        return Inotify(listener, subfolders)
     from sensors.watching.observer import SystemObserver
 
     return SystemObserver(listener)

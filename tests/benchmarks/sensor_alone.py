@@ -259,12 +259,11 @@ def restart(rows: int, waiting: int) -> dict[str, float]:
     with state_dir() as folder:
         inbox = folder / "inbox" / "metrics"
         fill(inbox, waiting)
-        with Ledger(folder / "ledger.db") as ledger, ledger.transaction():
+        with Ledger(folder / "ledger.db") as ledger:
             write_rows(ledger, rows)
-            now, found = datetime.now(UTC), sorted(inbox.iterdir())
-            files.record_seen(
-                ledger, "metrics", [Dropped(one, one.name, Identity.of(one.stat())) for one in found], now
-            )
+            found = sorted(inbox.iterdir())
+            dropped = [Dropped(one, one.name, Identity.of(one.stat())) for one in found]
+            files.record_seen(ledger, "metrics", dropped, datetime.now(UTC))
         with sensor(ENOUGH, folder) as running:
             ready = running.wait(running.is_watching, "the sensor watches")
             first = running.wait(lambda: running.count("state = 'staged'"), "the first files are staged")
