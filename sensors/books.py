@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sensors.inbox import read_inboxes
 from sensors.ledger import Ledger
+from sensors.ledger.files import EVERY_INBOX
 from sensors.ledger.states import FileState
 from sensors.settings import Settings
 
@@ -61,5 +62,8 @@ def read_skipped(settings: Settings) -> dict[str, int]:
     if not settings.ledger_path.exists():
         return {}
     with Ledger(settings.ledger_path, read_only=True) as ledger:
-        rows = ledger.rows("SELECT inbox, count(*) AS files FROM files WHERE state = 'skipped' GROUP BY inbox")
+        rows = ledger.rows(
+            f"WITH {EVERY_INBOX} SELECT inbox, count(*) AS files FROM files"
+            " WHERE inbox IN (SELECT one FROM every_inbox) AND state = 'skipped' GROUP BY inbox"
+        )
     return {row["inbox"]: row["files"] for row in rows}

@@ -21,9 +21,9 @@ class Identity:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def identity_at(path: Path) -> Identity | None:
+def identity_at(path: Path | str) -> Identity | None:
     """Return the identity of what lies at `path`, a symlink itself included, or None if nothing does."""
     try:
-        return Identity.of(path.lstat())
+        return Identity.of(os.lstat(path))
     except FileNotFoundError:
         return None

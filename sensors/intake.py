@@ -5,7 +5,6 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sensors.clock import Clock
 from sensors.identity import identity_at
@@ -51,10 +50,12 @@ class Intake:
         self._stager = stager
         self._refusals = refusals
         self._clock = clock
+        self._at = f"{inbox.path}/"
         self._lying = LyingFiles()
         self._lookout = Lookout(inbox, watch, refusals, self._lying, clock)
-        self._before: set[Path] = set()
-        """What waited according to the ledger when the memory was empty, until a scan has told what is there."""
+        self._before: dict[str, str] = {}
+        """The names of what waited, by its path, according to the ledger when the memory was empty; until a scan has
+        told what is there."""
         self._has_begun = False
         self._is_interrupted = True
         """Whether an arrival may be staged half: after a start, or after an error."""
@@ -73,9 +74,9 @@ class Intake:
     def _begin(self) -> None:
         """Forget everything and begin with what the ledger knows."""
         self._lying.clear()
-        self._before = {file.path for file in ledger_files.waiting(self._ledger, self.inbox.name)}
+        self._before = ledger_files.waiting_names(self._ledger, self.inbox.name)
         # What had settled has to settle again: nobody watched it since.
-        ledger_files.record_unsettled(self._ledger, self._before)
+        ledger_files.record_all_unsettled(self._ledger, self.inbox.name)
         self._lookout.scan_due = 0.0
         self._is_interrupted = True
         self._has_begun = True
@@ -116,9 +117,6 @@ class Intake:
             return 0.0  # more may have settled than one arrival takes
         return max(0.0, min(self._lookout.scan_due, self._lying.next_due) - self._clock.monotonic())
 
-    def _path(self, name: str) -> Path:
-        return self.inbox.path / name
-
     def _return(self, names: Sequence[str]) -> None:
         """Have files that could not be taken settle again."""
         self._lying.reopen(names)
@@ -129,17 +127,18 @@ class Intake:
 
         Nothing is done with a file before that: who is killed until then finds all of it in the inbox again.
         """
-        before: set[Path] = set()
+        before: list[str] = []
         if found.is_whole and found.trouble is None and self._before:
             # Once, after the start: what waited when the sensor stopped and is not there any more.
-            before, self._before = self._before.difference(map(self._path, found.seen)), set()
+            before = [path for path, name in self._before.items() if path != self._at + name or name not in found.seen]
+            self._before = {}
         if not (found.new or found.changed or found.gone or before or complete):
             return
         now = self._clock.utc()
         # In the order of their last change, which is the order of arrival as far as anybody can tell.
         seen = sorted(found.new + found.changed, key=lambda file: (file.identity.mtime_ns, file.name))
         with self._ledger.transaction():
-            ledger_files.record_withdrawn(self._ledger, [*before, *map(self._path, found.gone)], now)
+            ledger_files.record_withdrawn(self._ledger, [*before, *(self._at + name for name in found.gone)], now)
             ledger_files.record_unsettled(self._ledger, [file.path for file in found.changed])
             ledger_files.record_seen(self._ledger, self.inbox.name, seen, now)
             ledger_files.record_settled(self._ledger, complete, now)
@@ -170,16 +169,16 @@ class Intake:
                 self._refusals.note(name, sighting.identity, EMPTY)
                 self._lying.forget([name])
             else:
-                complete.append(Dropped(self._path(name), name, sighting.identity))
+                complete.append(Dropped(self._at + name, name, sighting.identity))
         return complete
 
     def _prove(self, name: str, now: float) -> float | None:
         """Ask the kernel; return when the file counts as complete as it was seen, or None: not before another look."""
-        path = self._path(name)
+        path = self._at + name
         try:
             writer = writer_of(path)
             identity = identity_at(path)
-            is_done = not self.inbox.done_file or os.path.lexists(f"{path}{self.inbox.done_file}")
+            is_done = not self.inbox.done_file or os.path.lexists(path + self.inbox.done_file)
         except OSError as error:
             # A symlink has taken its place, or the kernel has no descriptor left: whatever it is, not now.
             logger.debug("inbox %s: %s cannot be looked at: %s", self.inbox.name, name, error)

@@ -52,6 +52,7 @@ class Lookout:
     def __init__(self, inbox: Inbox, watch: Watch, refusals: Refusals, lying: LyingFiles, clock: Clock) -> None:
         """Files go into `lying`, and those that the inbox does not take into `refusals`."""
         self._inbox = inbox
+        self._at = f"{inbox.path}/"
         self._watch = watch
         self._refusals = refusals
         self._lying = lying
@@ -149,5 +150,5 @@ class Lookout:
             completed, renamed = name in hints.completed, name in hints.renamed
             known = self._lying.see(name, identity, now, completed=completed, renamed=renamed)
             if known is not Look.KNOWN:
-                file = Dropped(self._inbox.path / name, name, identity)
+                file = Dropped(self._at + name, name, identity)
                 (found.new if known is Look.NEW else found.changed).append(file)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sensors.ledger import Ledger
+from sensors.ledger.files import EVERY_INBOX
 from sensors.ledger.states import FileState
 from sensors.settings import Settings
 
@@ -45,7 +46,8 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
         return Trouble()
     with Ledger(settings.ledger_path, read_only=True) as ledger:
         files = ledger.rows(
-            "SELECT * FROM files WHERE state IN ('rejected', 'failed') ORDER BY ended_at DESC, id DESC LIMIT ?",
+            f"WITH {EVERY_INBOX} SELECT * FROM files WHERE inbox IN (SELECT one FROM every_inbox)"
+            " AND state IN ('rejected', 'failed') ORDER BY ended_at DESC, id DESC LIMIT ?",
             (limit,),
         )
         arrivals = ledger.rows(

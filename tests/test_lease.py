@@ -56,8 +56,8 @@ def test_a_symlink_is_not_followed(tmp_path):
 def test_a_lease_that_a_writer_breaks_does_not_end_the_process(tmp_path):
     path = tmp_path / "broken.csv"
     path.write_text("a\n")
-    with read_lease(path) as writer:
-        assert writer is Writer.NONE
+    with read_lease(path) as lease:
+        assert lease.writer is Writer.NONE
         late = subprocess.Popen([sys.executable, "-c", f"open({os.fspath(path)!r}, 'a').write('late')"])
         # The writer waits in open() for the lease; the kernel tells us by SIGURG, which is ignored.
         with pytest.raises(subprocess.TimeoutExpired):

@@ -114,8 +114,10 @@ def awaiting_receipt(ledger: Ledger) -> list[Announcement]:
     return [
         Announcement(row["event_id"], row["arrival_id"], row["attempt"], datetime.fromisoformat(row["intended_at"]))
         for row in ledger.rows(
-            "SELECT n.* FROM announcements n JOIN arrivals a ON a.id = n.arrival_id"
-            " WHERE a.state IN ('announced', 'staged') AND n.run_id IS NULL AND n.failure IS NULL"
+            # First the arrivals, by their index of unfinished ones: there are as many announcements as ever were.
+            "SELECT n.* FROM arrivals a CROSS JOIN announcements n ON n.arrival_id = a.id"
+            " WHERE a.state IN ('announced', 'staged') AND a.state NOT IN ('loaded', 'failed', 'skipped')"
+            " AND n.run_id IS NULL AND n.failure IS NULL"
             " ORDER BY n.intended_at"
         )
     ]

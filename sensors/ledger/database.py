@@ -1,7 +1,7 @@
 """The ledger's SQLite file: opened, checked, and changed one transaction at a time."""
 
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -115,7 +115,7 @@ class Ledger:
         """Run one statement and return how many rows it changed."""
         return self._connection.execute(statement, parameters).rowcount
 
-    def change_many(self, statement: str, parameters: Sequence[Sequence[Any]]) -> int:
+    def change_many(self, statement: str, parameters: Iterable[Sequence[Any]]) -> int:
         """Run one statement for each of the parameters and return how many rows they changed."""
         return self._connection.executemany(statement, parameters).rowcount
 

@@ -16,11 +16,19 @@ _WAITING = "state IN ('seen', 'settled')"
 files took 15 s instead of 0.2 s)."""
 
 
+EVERY_INBOX = (
+    "RECURSIVE every_inbox (one) AS (SELECT min(inbox) FROM files UNION ALL"
+    " SELECT (SELECT min(inbox) FROM files WHERE inbox > one) FROM every_inbox WHERE one IS NOT NULL)"
+)
+"""A table of all inboxes that have files, read off the index by one step an inbox: with it a query for files in some
+state reads these alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """A file as it was found in its inbox."""
 
-    path: Path
+    path: Path | str
     name: str
     """Its path below the inbox, with `/`; without subfolders its plain name."""
     identity: Identity
@@ -39,30 +47,40 @@ class WaitingFile:
 
 def record_seen(ledger: Ledger, inbox: str, dropped: Iterable[Dropped], now: datetime) -> int:
     """Write down files that were not known to lie in their inbox; return how many were new."""
+    at = stamp(now)
     with ledger.transaction():
         return ledger.change_many(
             "INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, seen_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, 'seen', ?) ON CONFLICT DO NOTHING",
-            [(inbox, str(file.path), file.name, *_columns(file.identity), stamp(now)) for file in dropped],
+            ((inbox, str(file.path), file.name, *_columns(file.identity), at) for file in dropped),
         )
 
 
 def record_settled(ledger: Ledger, settled: Iterable[Dropped], now: datetime) -> int:
     """Write down that files are complete as they are now; return how many were waiting for it."""
+    at = stamp(now)
     with ledger.transaction():
         return ledger.change_many(
             "UPDATE files SET state = 'settled', settled_at = ?, device = ?, inode = ?, size = ?, mtime_ns = ?,"
             f" sha256 = NULL WHERE path = ? AND {_WAITING} AND state = 'seen'",
-            [(stamp(now), *_columns(file.identity), str(file.path)) for file in settled],
+            ((at, *_columns(file.identity), str(file.path)) for file in settled),
         )
 
 
-def record_unsettled(ledger: Ledger, paths: Iterable[Path]) -> int:
+def record_unsettled(ledger: Ledger, paths: Iterable[Path | str]) -> int:
     """Write down that settled files changed again before they were taken; return how many had settled."""
     with ledger.transaction():
         return ledger.change_many(
             f"UPDATE files SET state = 'seen', settled_at = NULL WHERE path = ? AND {_WAITING} AND state = 'settled'",
-            [(str(path),) for path in paths],
+            ((str(path),) for path in paths),
+        )
+
+
+def record_all_unsettled(ledger: Ledger, inbox: str) -> int:
+    """Write down that no file of an inbox counts as complete any more; return how many did."""
+    with ledger.transaction():
+        return ledger.change(
+            "UPDATE files SET state = 'seen', settled_at = NULL WHERE inbox = ? AND state = 'settled'", (inbox,)
         )
 
 
@@ -85,12 +103,13 @@ def first_with_content(ledger: Ledger, inbox: str, sha256: str) -> str | None:
     return f"{found[0]['name']} of arrival {found[0]['arrival_id']}" if found else None
 
 
-def record_withdrawn(ledger: Ledger, paths: Iterable[Path], now: datetime) -> int:
+def record_withdrawn(ledger: Ledger, paths: Iterable[Path | str], now: datetime) -> int:
     """Write down that waiting files were taken away by their owner; they were never ours."""
+    at = stamp(now)
     with ledger.transaction():
         return ledger.change_many(
             f"UPDATE files SET state = 'withdrawn', ended_at = ? WHERE path = ? AND {_WAITING}",
-            [(stamp(now), str(path)) for path in paths],
+            ((at, str(path)) for path in paths),
         )
 
 
@@ -133,6 +152,12 @@ def refused_in_place(ledger: Ledger, inbox: str) -> dict[str, Identity]:
     }
 
 
+def waiting_names(ledger: Ledger, inbox: str) -> dict[str, str]:
+    """Return the name of each file of an inbox that is seen or settled, by its path."""
+    rows = ledger.rows("SELECT path, name FROM files WHERE inbox = ? AND state IN ('seen', 'settled')", (inbox,))
+    return {row["path"]: row["name"] for row in rows}
+
+
 def waiting(ledger: Ledger, inbox: str) -> list[WaitingFile]:
     """Return the files of an inbox that are seen or settled."""
     return [
@@ -144,11 +169,14 @@ def waiting(ledger: Ledger, inbox: str) -> list[WaitingFile]:
 
 
 def settled(ledger: Ledger, inbox: str, limit: int) -> list[WaitingFile]:
-    """Return at most `limit` settled files of an inbox, in the order in which they settled."""
+    """Return at most `limit` settled files of an inbox, in the order in which they were seen.
+
+    That is the order of the index, so that `limit` rows are read, however many have settled.
+    """
     return [
         _waiting_file(row)
         for row in ledger.rows(
-            "SELECT * FROM files WHERE inbox = ? AND state = 'settled' ORDER BY settled_at, id LIMIT ?",
+            "SELECT * FROM files WHERE inbox = ? AND state = 'settled' ORDER BY id LIMIT ?",
             (inbox, limit),
         )
     ]

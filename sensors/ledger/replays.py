@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sensors.ledger.database import Ledger, stamp
-from sensors.ledger.states import ArrivalState
+from sensors.ledger.states import ENDED, ArrivalState
 
-ENDED = (ArrivalState.LOADED, ArrivalState.FAILED, ArrivalState.SKIPPED)
+__all__ = ["ENDED", "Replayable", "by_id", "holding", "record_replayed", "since"]
 
 
 @dataclass(frozen=True)

@@ -27,3 +27,6 @@ class ArrivalState(StrEnum):
     LOADED = "loaded"
     FAILED = "failed"
     SKIPPED = "skipped"  # of duplicates, so that it is never announced
+
+
+ENDED = (ArrivalState.LOADED, ArrivalState.FAILED, ArrivalState.SKIPPED)

@@ -5,15 +5,37 @@ import os
 import signal
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from sensors.settling.settle import Writer
 
+if sys.platform == "linux":
+    import fcntl
+else:
+    fcntl = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A read lease that is held, or why there is none."""
+
+    writer: Writer
+    """Whether somebody had the file open for writing when the lease was asked for."""
+    _descriptor: int | None = None
+
+    def ask_again(self) -> Writer:
+        """Return whether somebody has the file open for writing now.
+
+        Who has begun to open it counts as soon as it waits for the lease, so that none can be missed (measured).
+        """
+        return Writer.UNKNOWN if self._descriptor is None else _ask(self._descriptor)
+
 
 @contextmanager
-def read_lease(path: Path) -> Generator[Writer]:
-    """Hold a read lease on a regular file and say whether somebody has it open for writing.
+def read_lease(path: Path | str) -> Generator[Lease]:
+    """Hold a read lease on a regular file, which says whether somebody has it open for writing.
 
     Linux refuses the lease (EAGAIN) while the file is open for writing, or mapped so, by any process, even after
     the descriptor is closed (fcntl(2), "Leases"). While it is held, whoever opens the file for writing waits
@@ -24,28 +46,34 @@ def read_lease(path: Path) -> Generator[Writer]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError:
-        yield Writer.UNKNOWN
+        yield Lease(Writer.UNKNOWN)
         return
     try:
-        yield _take(descriptor)
+        yield Lease(_take(descriptor), descriptor)
     finally:
         os.close(descriptor)  # releases the lease
 
 
-def writer_of(path: Path) -> Writer:
+def writer_of(path: Path | str) -> Writer:
     """Return whether somebody has the file at `path` open for writing, at this moment."""
-    with read_lease(path) as writer:
-        return writer
+    with read_lease(path) as lease:
+        return lease.writer
 
 
 def _take(descriptor: int) -> Writer:
-    if sys.platform != "linux":
+    if fcntl is None:
         return Writer.UNKNOWN
-    import fcntl
-
-    try:
+    with suppress(OSError):
         # A broken lease sends a signal, SIGIO by default, which would end the process; SIGURG is ignored.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # pyright: ignore[reportAttributeAccessIssue]
+        return _ask(descriptor)
+    return Writer.UNKNOWN
+
+
+def _ask(descriptor: int) -> Writer:
+    if fcntl is None:
+        return Writer.UNKNOWN
+    try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
         return Writer.PRESENT if error.errno == errno.EAGAIN else Writer.UNKNOWN

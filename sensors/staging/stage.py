@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +51,7 @@ class Stager:
     ledger: Ledger
     arrivals_dir: Path
     clock: Clock
+    _synced: set[Path] = field(default_factory=set[Path])
     _told: set[tuple[Path, int | None]] = field(default_factory=set[tuple[Path, int | None]])
 
     def step(self, inbox: Inbox) -> Taken | None:
@@ -89,9 +91,9 @@ class Stager:
         arrival = new_arrival(inbox.name, self.arrivals_dir, now, is_duplicate=bool(repeats))
         if arrivals.begin(self.ledger, arrival, files, now, repeats):
             kill_point("begun")
-            self._stage(inbox, arrival, taken)
+            self._stage(inbox, arrival, taken, first=True)
 
-    def _stage(self, inbox: Inbox, arrival: Arrival, taken: Taken) -> None:
+    def _stage(self, inbox: Inbox, arrival: Arrival, taken: Taken, *, first: bool = False) -> None:
         files = arrivals.files_to_stage(self.ledger, arrival.id)
         arrival.folder.mkdir(parents=True, exist_ok=True)
         if arrival.is_duplicate:
@@ -99,8 +101,11 @@ class Stager:
             sync_folder(arrival.folder)
         moves: dict[Move, list[ArrivalFile]] = {move: [] for move in Move}
         for file in files:
-            moves[self._move(inbox, arrival, file)].append(file)
+            moves[self._move(inbox, arrival, file, first=first)].append(file)
         _sync(arrival.folder, files)
+        if arrival.folder.parent not in self._synced:
+            sync_folder(self.arrivals_dir)  # the day's folder may be new
+            self._synced.add(arrival.folder.parent)
         kill_point("all-taken")
         ids = {move: [file.id for file in moved] for move, moved in moves.items()}
         arrivals.finish_staging(
@@ -125,9 +130,9 @@ class Stager:
             len(ids[Move.GONE]),
         )
 
-    def _move(self, inbox: Inbox, arrival: Arrival, file: ArrivalFile) -> Move:
+    def _move(self, inbox: Inbox, arrival: Arrival, file: ArrivalFile, *, first: bool) -> Move:
         try:
-            return take(file, arrival.folder, inbox.done_file)
+            return take(file, arrival.folder, inbox.done_file, first=first)
         except OSError as error:
             if error.errno in _NOT_THE_FILES_FAULT or not os.access(file.path.parent, os.W_OK):
                 raise
@@ -149,9 +154,12 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _sync(folder: Path, files: Sequence[ArrivalFile]) -> None:
     """Make the moves survive a power cut, in every folder that lost or got a file."""
-    parents = {(folder / file.name).parent for file in files} | {file.path.parent for file in files}
-    for touched in {folder, folder.parent, *parents}:
-        if touched.exists():
+    parents = {os.path.dirname(file.path) for file in files}  # noqa: PTH120 - a Path for each costs more than the move
+    for file in files:
+        if "/" in file.name:
+            parents |= {str(folder / above) for above in Path(file.name).parents}
+    for touched in {str(folder), str(folder.parent), *parents}:
+        with suppress(FileNotFoundError):  # the owner has taken the folder away
             sync_folder(touched)
 
 

@@ -37,27 +37,38 @@ class Move(StrEnum):
     GONE = "gone"  # its owner took it away, or another sensor did
 
 
-def take(file: ArrivalFile, folder: Path, done_file: str | None = None) -> Move:
+def take(file: ArrivalFile, folder: Path, done_file: str | None = None, *, first: bool = False) -> Move:
     """Move one file into the arrival's folder, unless it is not the file any more that had settled.
 
-    `done_file` is the suffix of the file that said it is complete; that one is deleted. Safe to repeat. Raises
-    OSError when the file system refuses; the file is then where it was, or claimed.
+    `done_file` is the suffix of the file that said it is complete; that one is deleted. Safe to repeat; `first` says
+    that it is not repeated, so that it need not be looked for where a crash may have left it. Raises OSError when the
+    file system refuses; the file is then where it was, or claimed.
     """
     target = folder / file.name
-    claim = file.path.with_name(claim_name(file, folder.name))
     if "/" in file.name:
         target.parent.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(target):
-        move = _confirm(file, target)  # it was moved before a crash
-        if move is Move.STAGED:
-            claim.unlink(missing_ok=True)
-    elif os.path.lexists(claim):
-        move = _copy(file, claim, target)
-    else:
-        move = _begin(file, claim, target)
+    move = _begin(file, target) if first else _go_on(file, target)
     if move is Move.STAGED and done_file:
         file.path.with_name(file.path.name + done_file).unlink(missing_ok=True)
     return move
+
+
+def _go_on(file: ArrivalFile, target: Path) -> Move:
+    """Take a file that may have been taken half before a crash."""
+    claim = _claim_of(file, target)
+    if os.path.lexists(target):
+        is_whole = is_untouched(file.identity, target)
+        if is_whole:
+            claim.unlink(missing_ok=True)
+        return _confirm(file, target, is_untouched=is_whole)
+    if os.path.lexists(claim):
+        return _copy(file, claim, target)
+    return _begin(file, target)
+
+
+def _claim_of(file: ArrivalFile, target: Path) -> Path:
+    folder = target.parents[file.name.count("/")]
+    return file.path.with_name(claim_name(file, folder.name))
 
 
 def claim_name(file: ArrivalFile, arrival_id: str) -> str:
@@ -78,14 +89,17 @@ def claimed_name(claim: str) -> tuple[str, str] | None:
     return (match["when"], match["name"]) if match else None
 
 
-def _begin(file: ArrivalFile, claim: Path, target: Path) -> Move:
+def _begin(file: ArrivalFile, target: Path) -> Move:
     try:
         # Whoever opens the file for writing waits until the lease is released, after the rename.
-        with read_lease(file.path) as writer:
-            status = file.path.lstat()
-            if writer is Writer.PRESENT or Identity.of(status) != file.identity:
+        with read_lease(file.path) as lease:
+            status = os.lstat(file.path)
+            if lease.writer is Writer.PRESENT or Identity.of(status) != file.identity:
                 return Move.CHANGED
-            taken = _rename(file.path, claim if status.st_nlink > 1 else target, claim)
+            taken = _claim(file, target) if status.st_nlink > 1 else _rename(file, target)
+            kill_point("taken")
+            # Somebody may have begun to open it just before, or have put another one in its place.
+            is_untouched = identity_at(taken) == file.identity and lease.ask_again() is not Writer.PRESENT
     except FileNotFoundError:
         return Move.GONE
     except FileExistsError:
@@ -94,28 +108,29 @@ def _begin(file: ArrivalFile, claim: Path, target: Path) -> Move:
         if error.errno == errno.ELOOP:  # a symlink lies there now
             return Move.CHANGED
         raise
-    kill_point("taken")
-    return _confirm(file, taken) if taken == target else _copy(file, claim, target)
+    return _confirm(file, target, is_untouched=is_untouched) if taken == target else _copy(file, taken, target)
 
 
-def _rename(source: Path, destination: Path, claim: Path) -> Path:
-    """Rename a file, to the claim if the destination is on another device; return where it is."""
+def _rename(file: ArrivalFile, target: Path) -> Path:
+    """Rename a file to its address, or to the claim if that is on another device; return where it is."""
     try:
-        rename_without_replacing(source, destination)
+        rename_without_replacing(file.path, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        rename_without_replacing(source, claim)
-        return claim
-    return destination
+        return _claim(file, target)
+    return target
 
 
-def _confirm(file: ArrivalFile, target: Path) -> Move:
-    """Look again at a file that was moved: somebody may have begun to open it just before.
+def _claim(file: ArrivalFile, target: Path) -> Path:
+    claim = _claim_of(file, target)
+    rename_without_replacing(file.path, claim)
+    return claim
 
-    Such an opener counts as a writer as soon as it waits for the lease, so that none can be missed (measured).
-    """
-    if is_untouched(file.identity, target):
+
+def _confirm(file: ArrivalFile, target: Path, *, is_untouched: bool) -> Move:
+    """Leave a file that was moved where it is, or put it back."""
+    if is_untouched:
         return Move.STAGED
     put_back(target, file.path)
     return Move.CHANGED
@@ -166,7 +181,7 @@ def put_back(moved: Path, dropped: Path) -> Path:
     return dropped
 
 
-def _sync(path: Path, flags: int = os.O_RDONLY) -> None:
+def _sync(path: Path | str, flags: int = os.O_RDONLY) -> None:
     descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -174,6 +189,6 @@ def _sync(path: Path, flags: int = os.O_RDONLY) -> None:
         os.close(descriptor)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """Make the renames in a folder survive a power cut."""
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
