@@ -1,7 +1,7 @@
 """The sensor as a daemon: one loop takes files in, one deals with Prefect, and a port says how they are."""
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -9,13 +9,6 @@ from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from automations.bell import AlarmSettings, read_alarm_settings
-from sensors.announcing import pace
-from sensors.announcing.announce import Announcer
-from sensors.announcing.lost_runs import LostRuns
-from sensors.announcing.notices import Messenger
-from sensors.announcing.outcome import Follower
-from sensors.announcing.prefect_api import PrefectApi
-from sensors.announcing.receipts import ReceiptClerk
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.health import health_page
@@ -23,9 +16,10 @@ from sensors.housekeeping import Housekeeping
 from sensors.inbox import Inbox, WatchChoice, read_inboxes
 from sensors.inbox_folder import make_folders
 from sensors.intake import Intake
-from sensors.ledger import Ledger, LedgerError, arrivals
-from sensors.ledger.states import ArrivalState
+from sensors.ledger import Ledger, LedgerError
+from sensors.ledger_check import LedgerCheck, is_large
 from sensors.loop import Loop
+from sensors.prefect_side import PrefectSide
 from sensors.ringing.alarm import Alarm
 from sensors.settings import Settings
 from sensors.settling.refusal import Refusals
@@ -69,8 +63,9 @@ def _check_ledger(settings: Settings) -> None:
         raise LedgerError(
             f"there are arrivals in {settings.arrivals_dir}, but there is no ledger; `just rebuild` makes one from them"
         )
-    with Ledger(settings.ledger_path) as ledger:
-        ledger.check()
+    if not is_large(settings.ledger_path):
+        with Ledger(settings.ledger_path) as ledger:
+            ledger.check()
 
 
 def _log_to_standard_error() -> None:
@@ -86,13 +81,17 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...], alarm_settings: Al
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         clock = Clock()
-        prefect = Loop("prefect", PrefectSide(settings, inboxes, clock).step, clock)
+        prefect = PrefectSide(settings, inboxes, clock)
         watches = {inbox.name: _watch(inbox) for inbox in inboxes}
         alarm = Alarm(settings, alarm_settings, clock)
         # A loop for each inbox: a folder that cannot be read holds up no other.
+        intakes = [_intake_loop(settings, inbox, watches[inbox.name], prefect.announcing, clock) for inbox in inboxes]
+        prefect.wake_when_runs_end(intakes)
         loops = [
-            prefect,
-            *(_intake_loop(settings, inbox, watches[inbox.name], prefect, clock) for inbox in inboxes),
+            prefect.announcing,
+            prefect.following,
+            *intakes,
+            Loop("ledger check", LedgerCheck(settings.ledger_path).step, clock),
             Loop("housekeeping", Housekeeping(settings, inboxes, clock).step, clock),
             Loop("bell", alarm.deliver, clock),
             Loop("watchman", alarm.watch, clock),
@@ -114,10 +113,15 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...], alarm_settings: Al
 
 
 def _watch(inbox: Inbox) -> Watch:
-    return Watch(inbox.path, polling=inbox.watch is WatchChoice.POLLING, subfolders=inbox.subfolders)
+    return Watch(
+        inbox.path,
+        polling=inbox.watch is WatchChoice.POLLING,
+        subfolders=inbox.subfolders,
+        touches=inbox.done_file is not None,  # an old done-file may be used again
+    )
 
 
-def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, prefect: Loop, clock: Clock) -> Loop:
+def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, announcing: Loop, clock: Clock) -> Loop:
     ledger = Ledger(settings.ledger_path)
     stager = Stager(ledger, settings.arrivals_dir, clock)
     refusals = Refusals(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
@@ -126,40 +130,9 @@ def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, prefect: Loop, 
     def step() -> float:
         done = intake.step()
         if done.found_work:
-            prefect.wake.set()
+            announcing.wake.set()
         return done.look_again_in
 
     loop = Loop(f"inbox {inbox.name}", step, clock)
     watch.wake = loop.wake
     return loop
-
-
-class PrefectSide:
-    """The loop's step that announces, looks up receipts and follows runs."""
-
-    def __init__(self, settings: Settings, inboxes: Sequence[Inbox], clock: Clock) -> None:
-        self._ledger = Ledger(settings.ledger_path)
-        api = PrefectApi(settings.prefect_url, settings.auth_string)
-        self._announcer = Announcer(self._ledger, api, clock, {inbox.name: inbox.max_in_flight for inbox in inboxes})
-        failed = FailedFolder(self._ledger, settings.failed_dir)
-        self._failed = failed
-        self._is_shown = False
-        self._clerk = ReceiptClerk(self._ledger, api, failed, clock)
-        self._messenger = Messenger(self._ledger, api, clock)
-        self._follower = Follower(self._ledger, api, failed, LostRuns(api, clock), clock)
-        self._clock = clock
-
-    def step(self) -> float:
-        """Take one step of each kind; return the seconds until Prefect should be asked again."""
-        if not self._is_shown:
-            self._failed.show_all()
-            self._is_shown = True
-        if any([self._announcer.step(), self._clerk.step(), self._follower.step(), self._messenger.step()]):
-            return 0.0
-        now = self._clock.utc()
-        waiting_since = [
-            one.receipt_at or one.announced_at or now
-            for state in (ArrivalState.STAGED, ArrivalState.ANNOUNCED, ArrivalState.RUNNING)
-            for one in arrivals.in_state(self._ledger, state)
-        ]
-        return pace.pause(waiting_since, now)

@@ -96,10 +96,10 @@ class Inbox(BaseModel):
     done_file: Annotated[str, StringConstraints(pattern=r"^\.[^/]+$")] | None = None
     """With `.done`, `orders.csv` is complete when there is an `orders.csv.done` that is not older than it."""
     duplicates: Duplicates = Duplicates.LOAD
-    grace_seconds: float = Field(default=0.1, ge=0, le=3600)
-    """How long a file that was closed or renamed in must stay unchanged; a writer may open it again."""
+    grace_seconds: float = Field(default=0.05, ge=0, le=3600)
+    """How long a file that was closed must stay unchanged; a writer may open it again. One renamed in is whole."""
     quiet_seconds: float = Field(default=1.0, ge=0, le=86400)
-    """The same for a file of which neither was noticed, where the kernel proves that nobody writes it."""
+    """The same for a file of which neither of both was noticed, where the kernel proves that nobody writes it."""
     unproven_quiet_seconds: float = Field(default=5.0, ge=0.5, le=86400)
     """The same where nothing proves it: a network mount, somebody else's file."""
     rescan_seconds: float = Field(default=5.0, ge=0.1, le=3600)

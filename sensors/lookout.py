@@ -23,9 +23,11 @@ POLLING_SECONDS = 1.0
 SCAN_SHARE = 0.02
 """A scan, where one is needed, may take this share of the time: a folder that takes a second to list is listed once a
 minute at most."""
+SWEEP_SECONDS = 60.0
 SWEEP_SHARE = 0.0003
-"""The same where nothing says that one is needed: no hint came and no name came or went. It finds what was changed in
-place without a hint. Ten inboxes of 10,000 files take 0.3 % of the time for it."""
+"""How often at most, and for which share of the time, everything is listed where nothing says that it is needed: no
+hint came and no name came or went. It finds what was changed in place without a hint. Ten inboxes of 10,000 files take
+0.3 % of the time for it."""
 
 
 @dataclass
@@ -71,8 +73,8 @@ class Lookout:
             found = self._scan(hints, now)
             lasted = self._clock.monotonic() - now
             self.scan_due = now + max(self._rescan_seconds, lasted / SCAN_SHARE)
-            self._sweep_due = now + max(self._rescan_seconds, lasted / SWEEP_SHARE)
-        elif names := hints.completed | again:
+            self._sweep_due = now + max(SWEEP_SECONDS, lasted / SWEEP_SHARE)
+        elif names := hints.completed | hints.touched | again:
             found = self._look_at(names, hints, now)
         else:
             return Found()

@@ -59,6 +59,15 @@ def test_closing_after_writing_and_renaming_in_are_hints(watch, folder, tmp_path
     assert watch.mode is WatchMode.EVENTS
 
 
+def test_a_file_that_got_another_time_is_a_hint_that_proves_nothing(watch, folder):
+    (folder / "a.csv.done").write_text("")
+    look(watch, folder)
+    watch.fetch()
+    os.utime(folder / "a.csv.done")
+    hints = wait_until(watch.fetch, "a hint came", 5, pause=0.01)
+    assert (set(hints.completed), set(hints.touched)) == (set(), {"a.csv.done"})
+
+
 def test_a_file_that_is_being_written_gives_no_hint(watch, folder):
     look(watch, folder)
     with (folder / "slow.csv").open("w") as slow:

@@ -40,11 +40,15 @@ class Announcer:
 
         Raises NotReachedError while there is no server to announce to.
         """
+        due = arrivals.to_announce(self.ledger, self.clock.utc())
+        if not due:
+            return False
         in_flight = arrivals.count_with_prefect(self.ledger)
         announced = False
-        for arrival in arrivals.to_announce(self.ledger, self.clock.utc()):
+        for arrival in due:
             if in_flight[arrival.inbox] < self.limits.get(arrival.inbox, UNKNOWN_INBOX_LIMIT):
                 in_flight[arrival.inbox] += 1
+                self.api.knock()
                 self._announce(arrival)
                 announced = True
         return announced

@@ -20,8 +20,10 @@ _MASK = (
     | InotifyConstants.IN_ONLYDIR
 )
 """Writes are no hints: a file that is being written has nothing to say until it is closed."""
-_MASK_WITH_FOLDERS = _MASK | InotifyConstants.IN_CREATE
+_FOLDERS = InotifyConstants.IN_CREATE
 """Files are told of when they are created as well then: twice as many events, so only where folders matter."""
+_TOUCHES = InotifyConstants.IN_ATTRIB
+"""A file that is touched without being opened, as some programs do."""
 
 
 @dataclass
@@ -31,13 +33,15 @@ class Inotify:
     listener: Listener
     subfolders: bool = False
     """Whether folders that are made in a covered one are told of."""
+    touches: bool = False
+    """Whether files are told of that got another time and nothing else."""
     _covered: dict[str, WatchDescriptor] = field(default_factory=dict[str, WatchDescriptor])
 
     def cover(self, folder: str, path: str) -> None:
         """Begin to tell the listener of a folder's events; raises OSError when the kernel refuses."""
         self.uncover(folder)
         callback = _FolderEvents(self.listener, folder)
-        mask = Mask(_MASK_WITH_FOLDERS if self.subfolders else _MASK)
+        mask = Mask(_MASK | (_FOLDERS if self.subfolders else 0) | (_TOUCHES if self.touches else 0))
         found = InotifyFD.get_instance().add_callback(os.fsencode(path), mask, callback, _id(self))
         if found < 0:
             raise PermissionError(f"{path}: the kernel does not let us watch it")
@@ -67,11 +71,17 @@ class _FolderEvents:
     folder: str
 
     def on_event(self, event: InotifyEvent) -> None:
-        if event.is_close_write or (event.is_moved_to and not event.is_directory):
-            name = os.fsdecode(event.name)
-            self.listener.completed(f"{self.folder}/{name}" if self.folder else name, renamed=event.is_moved_to)
+        if event.is_attrib:
+            if not event.is_directory:
+                self.listener.touched(self._path(event))
         elif event.is_directory:
             self.listener.changed()
+        elif event.is_close_write or event.is_moved_to:
+            self.listener.completed(self._path(event), renamed=event.is_moved_to)
+
+    def _path(self, event: InotifyEvent) -> str:
+        name = os.fsdecode(event.name)
+        return f"{self.folder}/{name}" if self.folder else name
 
     def on_watch_deleted(self, wd: WatchDescriptor) -> None:
         self.listener.uncovered(self.folder)

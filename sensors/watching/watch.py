@@ -31,26 +31,35 @@ class Hints:
     """Files, by their path below the inbox, that were closed after writing or renamed to that name."""
     renamed: Set[str] = frozenset()
     """Those among them to which nothing else happened than being renamed."""
+    touched: Set[str] = frozenset()
+    """Files that got another time, which proves nothing."""
     changed: bool = False
     """Whether something else happened that only a scan can tell."""
 
     def __bool__(self) -> bool:
-        return bool(self.completed) or self.changed
+        return bool(self.completed or self.touched or self.changed)
 
 
 class Watch:
     """The hints about one inbox: collected by the thread of the events, fetched by the inbox's own."""
 
     def __init__(
-        self, inbox: Path, wake: threading.Event | None = None, *, polling: bool = False, subfolders: bool = True
+        self,
+        inbox: Path,
+        wake: threading.Event | None = None,
+        *,
+        polling: bool = False,
+        subfolders: bool = True,
+        touches: bool = True,
     ) -> None:
         """Each hint sets `wake`. With `polling` no events are asked for; a network mount decides that by itself.
 
-        Without `subfolders` it is no hint that a folder was made.
+        Without `subfolders` it is no hint that a folder was made, without `touches` none that a file has another time.
         """
         self.wake = wake or threading.Event()
         self._inbox = inbox
         self._lock = threading.Lock()
+        self._touched: set[str] = set()
         self._completed: dict[str, bool] = {}
         """Whether each was only renamed."""
         self._changed = False
@@ -58,7 +67,7 @@ class Watch:
         self._identities: dict[str, tuple[int, int]] = {}
         self._listed = FolderTimes(inbox)
         self._told: set[str] = set()
-        self._events: FolderEvents | None = None if polling else _events(self, subfolders=subfolders)
+        self._events: FolderEvents | None = None if polling else _events(self, subfolders=subfolders, touches=touches)
         self.why_polling = "the inbox's configuration says so" if polling else ""
 
     @property
@@ -106,11 +115,10 @@ class Watch:
     def fetch(self) -> Hints:
         """Return what was noticed since the last call."""
         with self._lock:
-            completed, changed = self._completed, self._changed
-            self._completed, self._changed = {}, False
-        if not completed:
-            return Hints(changed=changed)
-        return Hints(completed.keys(), {name for name, renamed in completed.items() if renamed}, changed)
+            completed, touched, changed = self._completed, self._touched, self._changed
+            self._completed, self._touched, self._changed = {}, set(), False
+        renamed = {name for name, is_renamed in completed.items() if is_renamed}
+        return Hints(completed.keys(), renamed, touched, changed)
 
     def has_news(self) -> bool:
         """Tell whether names have come or gone since the last scan, or may have: one stat a folder.
@@ -138,6 +146,12 @@ class Watch:
             self._completed[name] = renamed and self._completed.get(name, True)
         self.wake.set()
 
+    def touched(self, name: str) -> None:
+        """Take the hint that a file got another time."""
+        with self._lock:
+            self._touched.add(name)
+        self.wake.set()
+
     def changed(self) -> None:
         """Take the hint that a folder came or went, or that something happened to the inbox itself."""
         with self._lock:
@@ -158,11 +172,11 @@ class Watch:
         self.changed()
 
 
-def _events(listener: Listener, *, subfolders: bool) -> FolderEvents:
+def _events(listener: Listener, *, subfolders: bool, touches: bool) -> FolderEvents:
     if sys.platform == "linux":
         from sensors.watching.inotify import Inotify
 
-        return Inotify(listener, subfolders)
+        return Inotify(listener, subfolders, touches)
     from sensors.watching.observer import SystemObserver
 
     return SystemObserver(listener)
