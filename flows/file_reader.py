@@ -8,7 +8,7 @@ from flows.csv_reading import csv_reading
 from flows.json_reading import json_reading
 from flows.parquet_reading import parquet_reading
 from flows.reading import Reading
-from flows.rejection_reason import UNREADABLE, reason_of
+from flows.rejection_reason import is_reading_fault, reason_of
 from flows.source_file import FileFormat, Rejected, SourceFile
 
 
@@ -16,7 +16,9 @@ def read_plan(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, whole:
     """Return how a file is read, from a sample of its rows or from all of them, or why it is rejected."""
     try:
         return _reading(connection, file, whole=whole)
-    except (*UNREADABLE, duckdb.IOException) as error:
+    except Exception as error:
+        if not is_reading_fault(error):
+            raise
         return Rejected(file.name, file.size, reason_of(error, file))
 
 

@@ -68,7 +68,11 @@ class Insertion:
 
 def planned(connection: duckdb.DuckDBPyConnection, reading: Reading, table: TargetTable) -> Insertion:
     """Match the columns of a file with those that the table has; the others are new."""
-    existing = existing_columns(connection, table)
+    return matched(reading, table, existing_columns(connection, table))
+
+
+def matched(reading: Reading, table: TargetTable, existing: Mapping[str, TableColumn]) -> Insertion:
+    """Match the columns of a file with those that the table is known to have; the others are new."""
     conversions: list[Conversion] = []
     for column in reading.columns:
         there = existing.get(column.name.lower())

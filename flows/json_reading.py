@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -10,8 +10,9 @@ import duckdb
 from flows.column_names import check_names
 from flows.column_types import JSON, MOMENT_TYPES, NUMBER_TYPES, TEXT
 from flows.failures import RejectionError
-from flows.quoting import identifier, literal, path_literal
-from flows.reading import SAMPLE_ROWS, FileColumn, file_column, raw
+from flows.quoting import identifier, literal
+from flows.reading import SAMPLE_ROWS, FileColumn, file_column, paths, raw, selection
+from flows.rejection_reason import is_reading_fault
 from flows.source_file import FileFormat, SourceFile
 from flows.text_types import types_of_texts
 
@@ -37,13 +38,18 @@ class JsonReading:
         """Return JSON for a JSON column, which keeps a text's quotes, and VARCHAR for all others."""
         return JSON if target_type == JSON else TEXT
 
-    def scan(self, read_types: Sequence[str]) -> str:
+    @property
+    def shape(self) -> Hashable:
+        """Return what files have in common that one query can read together."""
+        return (_layout(self.file), tuple(column.name for column in self.columns), self.file.is_gzipped)
+
+    def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return the query of the rows; see `Reading`."""
         names = [column.name for column in self.columns]
         typed = zip(names, read_types, strict=True)
         columns = ", ".join(f"{literal(name)}: {literal(type_)}" for name, type_ in typed)
-        selected = ", ".join(f"{identifier(name)} AS {raw(at)}" for at, name in enumerate(names))
-        return f"SELECT {selected} FROM {_read_json(self.file, columns, 'true')}"
+        selected = selection(map(identifier, names), together)
+        return f"SELECT {selected} FROM {_read_json(self.file, columns, 'true', together)}"
 
 
 def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, whole: bool) -> JsonReading:
@@ -53,12 +59,11 @@ def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, who
     types come from a sample of the records or from all of them. Raises RejectionError, and duckdb.Error for a file
     that cannot be read.
     """
-    names = _keys(connection, file)
+    plain = json_outline(file, _keys(connection, [file])[0])
+    names = [column.name for column in plain.columns]
     if not names:
-        return JsonReading(file)
-    check_names(names)
+        return plain
     limit = None if whole else SAMPLE_ROWS
-    plain = JsonReading(file, tuple(FileColumn(name, JSON) for name in names))
     candidates = [_candidates(kinds) for kinds in _kinds(connection, plain, limit)]
     texts = plain.scan([TEXT] * len(names))
     rows, types = types_of_texts(connection, texts, [types or () for types in candidates], limit)
@@ -69,18 +74,48 @@ def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, who
     return JsonReading(file, columns, is_sampled=rows == limit)
 
 
-def _keys(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> list[str]:
-    """Return the keys of all records, in the order in which records have them."""
-    table = _read_json(file, "'record': 'JSON'", "false")
-    found = connection.execute(
-        "SELECT key, min(position) AS first FROM (SELECT unnest(keys) AS key, generate_subscripts(keys, 1) AS position"
-        f" FROM (SELECT if(json_type(record) = 'OBJECT', json_keys(record), [NULL]) AS keys FROM {table}))"
-        " GROUP BY key ORDER BY first, key"
-    ).fetchall()
-    names = [key for key, _ in found]
-    if not all(names):
+def json_outline(file: SourceFile, keys: Sequence[str | None]) -> JsonReading:
+    """Return how a file of these keys is read when the types do not matter. Raises RejectionError."""
+    names = [key for key in keys if key]
+    if len(names) < len(keys):
         raise RejectionError("expected JSON objects with named fields, one for each row")
-    return names
+    check_names(names)
+    return JsonReading(file, tuple(FileColumn(name, JSON) for name in names))
+
+
+def keys_of(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile]
+) -> Iterator[tuple[SourceFile, list[str | None] | None]]:
+    """Yield files of one layout, each with its keys; None if it cannot be read.
+
+    They are asked together; when that fails, each half by itself, so that one that is broken costs little.
+    """
+    try:
+        yield from zip(files, _keys(connection, files), strict=True)
+    except Exception as error:
+        if not is_reading_fault(error):
+            raise
+        if len(files) == 1:
+            yield files[0], None
+            return
+        half = len(files) // 2
+        yield from keys_of(connection, files[:half])
+        yield from keys_of(connection, files[half:])
+
+
+def _keys(connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile]) -> list[list[str | None]]:
+    """Return for each file the keys of all its records, in the order in which records have them."""
+    table = _read_json(files[0], "'record': 'JSON'", "false", files)
+    found = connection.execute(
+        "SELECT file, key, min(position) AS first FROM (SELECT file, unnest(keys) AS key,"
+        " generate_subscripts(keys, 1) AS position FROM (SELECT file_index AS file,"
+        f" if(json_type(record) = 'OBJECT', json_keys(record), [NULL]) AS keys FROM {table}))"
+        " GROUP BY file, key ORDER BY first, key"
+    ).fetchall()
+    keys: list[list[str | None]] = [list[str | None]() for _ in files]
+    for file, key, _ in found:
+        keys[int(file)].append(key)
+    return keys
 
 
 def _kinds(connection: duckdb.DuckDBPyConnection, reading: JsonReading, limit: int | None) -> list[list[str]]:
@@ -99,10 +134,13 @@ def _candidates(kinds: Sequence[str]) -> tuple[str, ...] | None:
     return possible.pop() if len(possible) == 1 else (() if not possible else None)
 
 
-def _read_json(file: SourceFile, columns: str, records: str) -> str:
-    layout = "newline_delimited" if file.format is FileFormat.NDJSON else "auto"
+def _layout(file: SourceFile) -> str:
+    return "newline_delimited" if file.format is FileFormat.NDJSON else "auto"
+
+
+def _read_json(file: SourceFile, columns: str, records: str, together: Sequence[SourceFile] = ()) -> str:
     compression = "gzip" if file.is_gzipped else "none"
     return (
-        f"read_json({path_literal(file.path)}, format = '{layout}', records = '{records}',"
+        f"read_json({paths(file, together)}, format = '{_layout(file)}', records = '{records}',"
         f" compression = '{compression}', hive_partitioning = false, columns = {{{columns}}})"
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
 
 from flows.quoting import identifier
+from flows.source_file import SourceFile
 from flows.target_table import TargetTable
 
 
@@ -39,6 +41,15 @@ def loaded_rows(connection: duckdb.DuckDBPyConnection, table: TargetTable, key: 
     return None if found is None else found[0]
 
 
+def loads_of_arrival(connection: duckdb.DuckDBPyConnection, table: TargetTable, arrival_id: str) -> dict[str, int]:
+    """Return which files of an arrival have been loaded, by name, and how many rows each has."""
+    found = connection.execute(
+        f"SELECT file_name, rows FROM {table.loads_sql} WHERE arrival_id = ? AND target_table = ?",
+        [arrival_id, str(table)],
+    ).fetchall()
+    return dict(found)
+
+
 def remove_load(connection: duckdb.DuckDBPyConnection, table: TargetTable, key: LoadKey) -> int | None:
     """Delete a key and its file's rows and return how many rows; None, and nothing deleted, if it was not loaded.
 
@@ -63,4 +74,19 @@ def record_load(
     connection.execute(
         f"INSERT INTO {table.loads_sql} VALUES (?, ?, ?, ?, ?, ?)",
         [key.arrival_id, key.file_name, key.target_table, rows, size, at],
+    )
+
+
+def record_loads(
+    connection: duckdb.DuckDBPyConnection,
+    table: TargetTable,
+    arrival_id: str,
+    files: Sequence[SourceFile],
+    rows: Sequence[int],
+    at: datetime,
+) -> None:
+    """Write the keys of several files, `rows` of each."""
+    connection.execute(
+        f"INSERT INTO {table.loads_sql} SELECT ?, unnest(?), ?, unnest(?), unnest(?), ?",
+        [arrival_id, [file.name for file in files], str(table), rows, [file.size for file in files], at],
     )

@@ -7,10 +7,15 @@ from typing import Any
 from prefect.artifacts import create_table_artifact
 from tenacity import Retrying, stop_after_attempt, wait_fixed
 
-from flows.verdict import Verdict
+from flows.verdict import Outcome, Verdict, counts
 
 ARTIFACT_KEY = "arrival-{}"
 """The artifact's key: of the arrival, or of the run when it loads for itself."""
+
+
+FEW = 100
+"""So many files are found by their place among the others."""
+_URGENCY = (Outcome.REJECTED, Outcome.SKIPPED, Outcome.LOADED)
 
 
 def report_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
@@ -28,15 +33,22 @@ def report_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     ]
 
 
+def report_order(verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+    """Return the verdicts as the report shows them: of many files first those that somebody may have to see to."""
+    if len(verdicts) <= FEW:
+        return verdicts
+    return sorted(verdicts, key=lambda verdict: _URGENCY.index(verdict.outcome))
+
+
 def publish(load_id: str, verdicts: Sequence[Verdict], logger: "logging.Logger | logging.LoggerAdapter[Any]") -> None:
     """Write the artifact; when that fails it is logged and no more: the rows are in the warehouse all the same."""
     retrying = Retrying(stop=stop_after_attempt(3), wait=wait_fixed(1), reraise=True)
     try:
         retrying(
             create_table_artifact,
-            table=report_rows(verdicts),
+            table=report_rows(report_order(verdicts)),
             key=ARTIFACT_KEY.format(load_id),
-            description="What became of each file.",
+            description=f"What became of each file: {counts(verdicts)}.",
         )
     except Exception as error:  # noqa: BLE001 - nothing that can go wrong here may undo a load
         logger.warning("the report of the files could not be written to Prefect: %s", error)

@@ -1,4 +1,7 @@
-"""Loading one file: its rows, the columns they need and its load key in one transaction, or nothing."""
+"""Loading one file: its rows, the columns they need and its load key in one transaction, or nothing.
+
+Many small files are loaded together (`bulk_loading`), with the same outcome.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from flows.file_reader import read_plan
 from flows.insertion import Insertion, planned
 from flows.load_keys import LoadKey, create_loads, loaded_rows, record_load, remove_load
 from flows.misfit import MISFIT, describe_misfit
+from flows.outline import Outline, Plan
 from flows.quoting import pattern
 from flows.reading import Reading
-from flows.rejection_reason import UNREADABLE, one_line, reason_of
+from flows.rejection_reason import is_files_fault, one_line, reason_of
 from flows.reload import Reload
 from flows.source_file import Rejected
 from flows.target_table import TargetTable
@@ -35,14 +39,20 @@ class Loader:
     reload: Reload = field(default_factory=Reload)
     """Which files are loaded again, in place of their rows."""
 
-    def load(self, plans: Sequence[Reading | Rejected]) -> Iterator[Verdict]:
+    def load(self, plans: Sequence[Plan]) -> Iterator[Verdict]:
         """Load one file after the other and yield what became of each.
 
         Raises duckdb.Error for what is no file's fault, such as a full disk; the files before are loaded then.
         """
         create_loads(self.connection, self.table)
         for plan in plans:
-            yield self._rejected(plan) if isinstance(plan, Rejected) else self._loaded_once(plan)
+            yield self.load_one(plan)
+
+    def load_one(self, plan: Plan) -> Verdict:
+        """Load a file, after a look at its values if there was but a glance, and return what became of it."""
+        if isinstance(plan, Outline):
+            plan = read_plan(self.connection, plan.file)
+        return self._rejected(plan) if isinstance(plan, Rejected) else self._loaded_once(plan)
 
     def _rejected(self, plan: Rejected) -> Verdict:
         return Verdict(plan.name, Outcome.REJECTED, 0, plan.size, 0.0, plan.reason)
@@ -92,7 +102,7 @@ class Loader:
             self.connection.rollback()
             if MISFIT in str(error):
                 raise _MisfitError(insertion) from None
-            if isinstance(error, UNREADABLE) or _is_about(error, reading):
+            if is_files_fault(error) or _is_about(error, reading):
                 raise RejectionError(reason_of(error, reading.file)) from None
             raise
         return rows, replaced

@@ -25,6 +25,16 @@ def converted(scan: str, conversions: Sequence[Conversion]) -> str:
     return f"SELECT {values} FROM ({_with_casts(scan, conversions)})"
 
 
+def marked(scan: str, conversions: Sequence[Conversion]) -> str:
+    """Return the query of a scan's rows as `converted` gives them, with `file` and whether the row `fits`.
+
+    It does not stop at a misfit; the scan is one of several files together.
+    """
+    values = ", ".join(f"{raw(at) if one.is_free else _cast(at)} AS value{at}" for at, one in enumerate(conversions))
+    fits = " AND ".join(_fits(one, at) for at, one in enumerate(conversions) if not one.is_free) or "true"
+    return f"SELECT file, {fits} AS fits, {values} FROM ({_with_casts(scan, conversions)})"
+
+
 def describe_misfit(
     connection: duckdb.DuckDBPyConnection, reading: Reading, scan: str, conversions: Sequence[Conversion]
 ) -> str | None:
@@ -71,8 +81,11 @@ def _with_casts(scan: str, conversions: Sequence[Conversion]) -> str:
 def _checked(conversion: Conversion, position: int) -> str:
     if conversion.is_free:
         return raw(position)
-    value, cast = raw(position), _cast(position)
-    return f"CASE WHEN {value} IS NULL OR {conversion.holds(value, cast)} THEN {cast} ELSE error('{MISFIT}') END"
+    return f"CASE WHEN {_fits(conversion, position)} THEN {_cast(position)} ELSE error('{MISFIT}') END"
+
+
+def _fits(conversion: Conversion, position: int) -> str:
+    return f"({raw(position)} IS NULL OR {conversion.holds(raw(position), _cast(position))})"
 
 
 def _place(reading: Reading, row: int) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
 from flows.column_names import check_names
 from flows.column_types import JSON, TEXT, is_nested
-from flows.quoting import identifier, path_literal
-from flows.reading import FileColumn, raw
+from flows.quoting import identifier
+from flows.reading import FileColumn, paths, selection
 from flows.source_file import SourceFile
 
 
@@ -20,23 +20,30 @@ class ParquetReading:
 
     file: SourceFile
     columns: tuple[FileColumn, ...]
+    schema: tuple[tuple[str, str], ...]
+    """Names and types as the file says them, which is more than the columns tell: all that is nested becomes JSON."""
     is_sampled: bool = False
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
         """Return the type that the file itself says."""
         return column.new_type
 
-    def scan(self, read_types: Sequence[str]) -> str:
+    @property
+    def shape(self) -> Hashable:
+        """Return what files have in common that one query can read together."""
+        return ("parquet", self.schema)
+
+    def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return the query of the rows; see `Reading`."""
-        selected = ", ".join(_value(column, at) for at, column in enumerate(self.columns))
-        return f"SELECT {selected} FROM {_read_parquet(self.file)}"
+        return f"SELECT {selection(map(_value, self.columns), together)} FROM {_read_parquet(self.file, together)}"
 
 
 def parquet_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> ParquetReading:
     """Find out how to read a Parquet file. Raises RejectionError, and duckdb.Error for a file that cannot be read."""
     described = connection.execute(f"DESCRIBE SELECT * FROM {_read_parquet(file)}").fetchall()
-    check_names(row[0] for row in described)
-    return ParquetReading(file, tuple(FileColumn(row[0], _column_type(row[1])) for row in described))
+    schema = tuple((row[0], row[1]) for row in described)
+    check_names(name for name, _ in schema)
+    return ParquetReading(file, tuple(FileColumn(name, _column_type(type_)) for name, type_ in schema), schema)
 
 
 def _column_type(type_: str) -> str:
@@ -45,12 +52,11 @@ def _column_type(type_: str) -> str:
     return TEXT if type_.startswith("ENUM") or type_ == '"NULL"' else type_
 
 
-def _value(column: FileColumn, position: int) -> str:
+def _value(column: FileColumn) -> str:
     name = identifier(column.name)
     convert = "to_json" if column.new_type == JSON else ""
-    cast = f"CAST({name} AS VARCHAR)" if column.new_type == TEXT else f"{convert}({name})"
-    return f"{cast} AS {raw(position)}"
+    return f"CAST({name} AS VARCHAR)" if column.new_type == TEXT else f"{convert}({name})"
 
 
-def _read_parquet(file: SourceFile) -> str:
-    return f"read_parquet({path_literal(file.path)}, hive_partitioning = false)"
+def _read_parquet(file: SourceFile, together: Sequence[SourceFile] = ()) -> str:
+    return f"read_parquet({paths(file, together)}, hive_partitioning = false)"

@@ -1,6 +1,7 @@
 """Names and texts as SQL: nothing that comes out of a file or its name is ever trusted."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -25,6 +26,11 @@ def literal(text: str) -> str:
 def path_literal(path: Path) -> str:
     """Return a path as the SQL string literal under which DuckDB reads that very file."""
     return literal(pattern(str(path)))
+
+
+def path_list(paths: Iterable[Path]) -> str:
+    """Return paths as the SQL list under which DuckDB reads those very files, in that order."""
+    return f"[{', '.join(path_literal(path) for path in paths)}]"
 
 
 def pattern(path: str) -> str:

@@ -1,10 +1,11 @@
 """How a file is read: what every format must be able to tell."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from flows.column_types import TEXT
+from flows.quoting import path_list, path_literal
 from flows.source_file import SourceFile
 
 SAMPLE_ROWS = 20_480
@@ -48,9 +49,32 @@ class Reading(Protocol):
         """Return the type that the reader gives a column which goes into a column of the target's type."""
         ...
 
-    def scan(self, read_types: Sequence[str]) -> str:
-        """Return a query of the file's rows in their order; its columns are named raw0, raw1 and so on."""
+    @property
+    def shape(self) -> Hashable:
+        """What files have in common that one query can read together."""
         ...
+
+    def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
+        """Return a query of the file's rows in their order; its columns are named raw0, raw1 and so on.
+
+        With `together`, of the rows of these files, all of this one's shape; the column `file` tells which of them.
+        """
+        ...
+
+
+FILE_INDEX = "file_index"
+"""What DuckDB calls the place of a row's file among those that are read; a column of a file may bear the name too."""
+
+
+def selection(values: Iterable[str], together: Sequence[SourceFile]) -> str:
+    """Return what a scan selects: the values as raw0, raw1 and so on, and which file they are from."""
+    columns = [f"{value} AS {raw(at)}" for at, value in enumerate(values)]
+    return ", ".join([*columns, f"CAST({FILE_INDEX} AS BIGINT) AS file"] if together else columns)
+
+
+def paths(file: SourceFile, together: Sequence[SourceFile]) -> str:
+    """Return the SQL of the path of a file, or of those of several."""
+    return path_list(one.path for one in together) if together else path_literal(file.path)
 
 
 def raw(position: int) -> str:

@@ -25,9 +25,10 @@ UNREADABLE = (
     duckdb.NotSupportedError,
     duckdb.DependencyException,
 )
-"""The errors that are a file's own fault; all others are the machine's, and trying again may help."""
+"""The kinds of errors that are a file's own fault; nearly all others are the machine's: trying again may help."""
 
 _LONGEST = 300
+_BROKEN_PARQUET = re.compile(r"\bT(Protocol|Transport)Exception\b")
 _CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _CSV_PROBLEMS = (
     (re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)"), r"expected \1 columns, got \2"),
@@ -39,6 +40,18 @@ _INVALID_STATE = re.compile("CSV Parser state machine reached an invalid state")
 _JSON = re.compile(
     r"Malformed JSON in file .*?, at byte (\d+) in (line|record/value) (\d+): ([^\n]*?)\.? *$", re.MULTILINE
 )
+
+
+def is_files_fault(error: BaseException) -> bool:
+    """Tell whether an error is a file's own fault, by its kind; duckdb.IOException may be either's."""
+    # What a damaged Parquet file does to Thrift comes as an error without a kind (DuckDB 2.0).
+    is_broken_parquet = type(error) is duckdb.Error and _BROKEN_PARQUET.search(str(error)) is not None
+    return isinstance(error, UNREADABLE) or is_broken_parquet
+
+
+def is_reading_fault(error: BaseException) -> bool:
+    """Tell whether an error of reading a file, and of nothing else, is the file's own fault."""
+    return is_files_fault(error) or isinstance(error, duckdb.IOException)
 
 
 def reason_of(error: BaseException, file: SourceFile) -> str:

@@ -29,6 +29,18 @@ def existing_columns(connection: duckdb.DuckDBPyConnection, table: TargetTable) 
     return {name.lower(): TableColumn(name, type_) for name, type_ in found}
 
 
+def has_unique_rows(connection: duckdb.DuckDBPyConnection, table: TargetTable) -> bool:
+    """Tell whether what the table has already decides about what else it takes: a key that somebody gave it."""
+    (found,) = connection.execute(
+        "SELECT count(*) FROM (SELECT database_name, schema_name, table_name FROM duckdb_constraints()"
+        " WHERE constraint_type NOT IN ('CHECK', 'NOT NULL')"
+        " UNION ALL SELECT database_name, schema_name, table_name FROM duckdb_indexes() WHERE is_unique)"
+        " WHERE database_name = ? AND lower(schema_name) = ? AND lower(table_name) = ?",
+        [table.catalog, table.schema, table.table],
+    ).fetchall()[0]
+    return found > 0
+
+
 def add_columns(
     connection: duckdb.DuckDBPyConnection,
     table: TargetTable,

@@ -1,7 +1,8 @@
 """What became of each file of a run."""
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -55,6 +56,21 @@ class Verdict:
 def has_rejected(verdicts: Sequence[Verdict]) -> bool:
     """Tell whether any file was rejected."""
     return any(verdict.outcome is Outcome.REJECTED for verdict in verdicts)
+
+
+def counts(verdicts: Iterable[Verdict]) -> str:
+    """Return how many files came to what.
+
+    >>> counts([Verdict("a.csv", Outcome.LOADED, 1234, 9000, 0.1)])
+    '1 loaded with 1,234 rows, 0 skipped, 0 rejected'
+    """
+    files = Counter[Outcome]()
+    rows = 0
+    for verdict in verdicts:
+        files[verdict.outcome] += 1
+        rows += verdict.rows if verdict.outcome is Outcome.LOADED else 0
+    loaded, skipped, rejected = (files[outcome] for outcome in Outcome)
+    return f"{loaded:,} loaded with {rows:,} rows, {skipped:,} skipped, {rejected:,} rejected"
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

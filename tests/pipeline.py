@@ -7,9 +7,11 @@ from typing import Any
 
 import duckdb
 
+from flows.bulk_loading import BulkLoader
 from flows.file_reader import read_plan
 from flows.file_source import files_of
 from flows.loading import Loader
+from flows.outline import plans_of
 from flows.reading import Reading
 from flows.reload import Reload
 from flows.source_file import Rejected
@@ -48,6 +50,17 @@ class Pipeline:
     def load_arrival(self, arrival: str, batch_size: int | None = None, reload: Sequence[str] = ()) -> list[Verdict]:
         """Load all files of an arrival, those that `reload` names again."""
         return self.load_plans(arrival, self.plans(arrival), batch_size, reload)
+
+    def load_in_bulk(self, arrival: str, reload: Sequence[str] = ()) -> list[Verdict]:
+        """Load all files of an arrival as a run does; the verdicts come in the order of their files' names."""
+        files = files_of((self.folder / arrival).as_uri())
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            plans = list(plans_of(connection, files))
+        with open_warehouse(self.warehouse, 10, lambda _: None) as connection:
+            loader = Loader(connection, TABLE, arrival, None, Reload(frozenset(reload)))
+            verdicts = [one for known in BulkLoader(loader).load(plans) for one in known]
+        return sorted(verdicts, key=lambda verdict: verdict.file)
 
     def plans(self, arrival: str) -> list[Reading | Rejected]:
         """Work out how the files of an arrival are read."""

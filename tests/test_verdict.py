@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from flows.load_report import report_rows
+from flows.load_report import report_order, report_rows
 from flows.verdict import Outcome, Verdict, has_rejected, summary
 
 LOADED = Verdict("a.csv", Outcome.LOADED, 1234, 5000, 0.123)
@@ -44,6 +44,13 @@ def test_the_report_has_a_row_per_file_with_the_keys_that_the_sensor_reads():
             "reason": "line 3: expected 2 columns, got 3",
         },
     ]
+
+
+def test_the_report_of_many_files_shows_first_what_was_not_loaded():
+    loaded = [replace(LOADED, file=f"{number}.csv") for number in range(200)]
+    shown = report_order([*loaded[:50], SKIPPED, REJECTED, *loaded[50:]])
+    assert shown == [REJECTED, SKIPPED, *loaded]
+    assert report_order([LOADED, REJECTED]) == [LOADED, REJECTED]
 
 
 def test_a_log_line_says_all_about_a_file():

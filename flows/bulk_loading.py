@@ -1,0 +1,149 @@
+"""Loading an arrival: its small files together, hundreds in one transaction, all else one by one.
+
+That gives the outcome of loading them one by one in their order, because no column of a table ever changes its type:
+what becomes of a file whose columns are all there depends neither on the other files nor on when it is loaded. Only a
+file that brings a new column decides about others, so each of those is loaded alone, in its turn. And where rows of one
+file can forbid those of another, in a table with a key, nothing is loaded together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import duckdb
+
+from flows.incoming import Incoming, read_together
+from flows.insertion import matched
+from flows.load_keys import create_loads, loads_of_arrival
+from flows.loading import Loader
+from flows.outline import Outline, Plan, weight
+from flows.quoting import pattern
+from flows.rejection_reason import is_files_fault
+from flows.source_file import Rejected
+from flows.table_columns import TableColumn, existing_columns, has_unique_rows
+from flows.target_table import RESERVED_COLUMNS
+from flows.verdict import Outcome, Verdict
+
+FILES_AT_ONCE = 500
+BYTES_AT_ONCE = 32_000_000
+"""How many files, and how many bytes of text, one transaction takes at most: some tenths of a second's work."""
+
+_Item = TypeVar("_Item")
+Verdicts = tuple[Verdict, ...]
+"""What became of the files that were loaded together."""
+
+
+@dataclass
+class BulkLoader:
+    """Loads the files of one arrival into one table."""
+
+    loader: Loader
+    """Loads one by one, and is asked about every file that cannot be loaded with others."""
+    _columns: Mapping[str, TableColumn] = field(default_factory=dict[str, TableColumn], init=False)
+
+    def load(self, plans: Sequence[Plan]) -> Iterator[Verdicts]:
+        """Load all files and yield what became of them, in the order in which that is known.
+
+        Raises duckdb.Error for what is no file's fault, such as a full disk; what was yielded is loaded then.
+        """
+        connection, table = self.loader.connection, self.loader.table
+        create_loads(connection, table)
+        if self.loader.batch_size is not None or has_unique_rows(connection, table):
+            for plan in plans:
+                yield (self.loader.load_one(plan),)
+            return
+        loaded = loads_of_arrival(connection, table, self.loader.arrival_id)
+        self._columns = existing_columns(connection, table)
+        groups: defaultdict[Hashable, _Group] = defaultdict(_Group)
+        for plan in plans:
+            if not isinstance(plan, Outline) or self.loader.reload.covers(plan.file.name):
+                yield self._alone(plan)
+            elif plan.file.name in loaded:
+                yield (Verdict(plan.file.name, Outcome.SKIPPED, loaded[plan.file.name], plan.file.size, 0.0),)
+            elif not (plan.names | RESERVED_COLUMNS.keys()) <= self._columns.keys():
+                yield self._alone(plan)
+            elif groups[plan.shape].fills_up(plan):
+                yield from self._together(groups.pop(plan.shape).files)
+        for group in groups.values():
+            yield from self._together(group.files)
+
+    def _alone(self, plan: Plan) -> Verdicts:
+        verdict = self.loader.load_one(plan)
+        if not isinstance(plan, Rejected):
+            self._columns = existing_columns(self.loader.connection, self.loader.table)
+        return (verdict,)
+
+    def _together(self, files: Sequence[Outline]) -> Iterator[Verdicts]:
+        """Load files of one shape whose columns are all there."""
+        if len(files) < 2:
+            yield from map(self._alone, files)
+            return
+        began = time.monotonic()
+        insertion = matched(files[0].reading, self.loader.table, self._columns)
+        try:
+            incoming = read_together(self.loader.connection, insertion, [one.file for one in files])
+        except Exception as error:
+            bad = _named_in(error, files)
+            if not is_files_fault(error) and not (isinstance(error, duckdb.IOException) and bad):
+                raise
+            rest = [one for one in files if one is not bad]
+            for half in _halves(rest):
+                yield from self._together(half)
+            if bad:
+                yield self._alone(bad)
+            return
+        yield from self._written(incoming, files, [at for at, fits in enumerate(incoming.fits) if fits], began)
+        for one, fits in zip(files, incoming.fits, strict=True):
+            if not fits:
+                yield self._alone(one)
+
+    def _written(
+        self, incoming: Incoming, files: Sequence[Outline], places: Sequence[int], began: float
+    ) -> Iterator[Verdicts]:
+        """Write the rows of the files at these places; if the table refuses any, those of each half by themselves."""
+        try:
+            if places:
+                incoming.write(self.loader.arrival_id, places, datetime.now(UTC))
+        except Exception as error:
+            if not is_files_fault(error):
+                raise
+            if len(places) == 1:
+                yield self._alone(files[places[0]])
+                return
+            for half in _halves(places):
+                yield from self._written(incoming, files, half, began)
+            return
+        seconds = round((time.monotonic() - began) / max(1, len(places)), 6)
+        loaded = ((incoming.files[place], incoming.rows[place]) for place in places)
+        yield tuple(Verdict(file.name, Outcome.LOADED, rows, file.size, seconds) for file, rows in loaded)
+
+
+@dataclass
+class _Group:
+    """Files of one shape that wait to be loaded."""
+
+    files: list[Outline] = field(default_factory=list[Outline])
+    bytes: int = 0
+
+    def fills_up(self, outline: Outline) -> bool:
+        """Add a file; tell whether that is enough for a transaction."""
+        self.files.append(outline)
+        self.bytes += weight(outline.file)
+        return len(self.files) >= FILES_AT_ONCE or self.bytes >= BYTES_AT_ONCE
+
+
+def _halves(items: Sequence[_Item]) -> tuple[Sequence[_Item], Sequence[_Item]]:
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
+
+
+def _named_in(error: BaseException, files: Sequence[Outline]) -> Outline | None:
+    """Return the file that an error is about, if it says so."""
+    message = str(error).partition("\nLINE 1:")[0]  # after that it quotes the query, which names all of them
+    named = [one for one in files if (path := str(one.file.path)) in message or pattern(path) in message]
+    return max(named, key=lambda one: len(str(one.file.path)), default=None)
