@@ -23,7 +23,7 @@ from flows.load_keys import create_loads, loads_of_arrival
 from flows.loading import Loader
 from flows.outline import Outline, Plan, weight
 from flows.quoting import pattern
-from flows.rejection_reason import is_files_fault
+from flows.rejection_reason import UNREADABLE, is_files_fault
 from flows.source_file import Rejected
 from flows.table_columns import TableColumn, existing_columns, has_unique_rows
 from flows.target_table import RESERVED_COLUMNS
@@ -89,7 +89,7 @@ class BulkLoader:
             incoming = read_together(self.loader.connection, insertion, [one.file for one in files])
         except Exception as error:
             bad = _named_in(error, files)
-            if not is_files_fault(error) and not (isinstance(error, duckdb.IOException) and bad):
+            if not is_files_fault(error, files[0].file) and not (isinstance(error, duckdb.IOException) and bad):
                 raise
             rest = [one for one in files if one is not bad]
             for half in _halves(rest):
@@ -109,9 +109,7 @@ class BulkLoader:
         try:
             if places:
                 incoming.write(self.loader.arrival_id, places, datetime.now(UTC))
-        except Exception as error:
-            if not is_files_fault(error):
-                raise
+        except UNREADABLE:
             if len(places) == 1:
                 yield self._alone(files[places[0]])
                 return

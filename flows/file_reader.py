@@ -17,7 +17,7 @@ def read_plan(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, whole:
     try:
         return _reading(connection, file, whole=whole)
     except Exception as error:
-        if not is_reading_fault(error):
+        if not is_reading_fault(error, file):
             raise
         return Rejected(file.name, file.size, reason_of(error, file))
 

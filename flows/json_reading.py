@@ -93,7 +93,7 @@ def keys_of(
     try:
         yield from zip(files, _keys(connection, files), strict=True)
     except Exception as error:
-        if not is_reading_fault(error):
+        if not is_reading_fault(error, files[0]):
             raise
         if len(files) == 1:
             yield files[0], None

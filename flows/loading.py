@@ -102,7 +102,7 @@ class Loader:
             self.connection.rollback()
             if MISFIT in str(error):
                 raise _MisfitError(insertion) from None
-            if is_files_fault(error) or _is_about(error, reading):
+            if is_files_fault(error, reading.file) or _is_about(error, reading):
                 raise RejectionError(reason_of(error, reading.file)) from None
             raise
         return rows, replaced

@@ -122,7 +122,7 @@ def _glance(file: SourceFile, read: Callable[[], Reading | None]) -> Iterator[tu
     try:
         reading = read()
     except Exception as error:
-        if not is_reading_fault(error):
+        if not is_reading_fault(error, file):
             raise
         yield file.name, Rejected(file.name, file.size, reason_of(error, file))
         return

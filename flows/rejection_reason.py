@@ -12,7 +12,7 @@ import duckdb
 
 from flows.failures import RejectionError
 from flows.quoting import pattern
-from flows.source_file import SourceFile
+from flows.source_file import FileFormat, SourceFile
 
 UNREADABLE = (
     RejectionError,
@@ -28,7 +28,6 @@ UNREADABLE = (
 """The kinds of errors that are a file's own fault; nearly all others are the machine's: trying again may help."""
 
 _LONGEST = 300
-_BROKEN_PARQUET = re.compile(r"\bT(Protocol|Transport)Exception\b")
 _CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _CSV_PROBLEMS = (
     (re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)"), r"expected \1 columns, got \2"),
@@ -42,16 +41,16 @@ _JSON = re.compile(
 )
 
 
-def is_files_fault(error: BaseException) -> bool:
+def is_files_fault(error: BaseException, file: SourceFile) -> bool:
     """Tell whether an error is a file's own fault, by its kind; duckdb.IOException may be either's."""
-    # What a damaged Parquet file does to Thrift comes as an error without a kind (DuckDB 2.0).
-    is_broken_parquet = type(error) is duckdb.Error and _BROKEN_PARQUET.search(str(error)) is not None
+    # What a damaged Parquet file does to its reader may come as an error without a kind (DuckDB 2.0).
+    is_broken_parquet = type(error) is duckdb.Error and file.format is FileFormat.PARQUET
     return isinstance(error, UNREADABLE) or is_broken_parquet
 
 
-def is_reading_fault(error: BaseException) -> bool:
+def is_reading_fault(error: BaseException, file: SourceFile) -> bool:
     """Tell whether an error of reading a file, and of nothing else, is the file's own fault."""
-    return is_files_fault(error) or isinstance(error, duckdb.IOException)
+    return is_files_fault(error, file) or isinstance(error, duckdb.IOException)
 
 
 def reason_of(error: BaseException, file: SourceFile) -> str:

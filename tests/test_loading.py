@@ -81,8 +81,10 @@ def test_bad_files_among_good_ones_are_rejected_and_the_good_ones_loaded(pipelin
 def test_a_damaged_parquet_file_does_not_keep_the_others_from_being_loaded(pipeline: Pipeline):
     content = parquet(pipeline, "SELECT 1 AS a")
     pipeline.write("1.parquet", b"xyz" + content, "x")  # its footer is fine, and points beside the rows
-    pipeline.write("2.parquet", content, "x")
-    assert [verdict.outcome for verdict in pipeline.load_arrival("x")] == [Outcome.REJECTED, Outcome.LOADED]
+    pipeline.write("2.parquet", content.replace(b"\x15", b"\x1e"), "x")
+    pipeline.write("3.parquet", content, "x")
+    outcomes = [verdict.outcome for verdict in pipeline.load_arrival("x")]
+    assert outcomes == [Outcome.REJECTED, Outcome.REJECTED, Outcome.LOADED]
 
 
 # -- columns come and go
