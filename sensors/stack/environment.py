@@ -84,6 +84,9 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         "PREFECT_SERVER_UI_API_URL": settings.api_url,
         # How long a run waits that nobody has told the worker of: flows/warm/worker.py.
         "PREFECT_WORKER_QUERY_SECONDS": "5",
+        # A receipt is an event, and can be looked up as soon as it is stored; with Prefect's 5 s the next arrival of a
+        # full inbox would have to wait for that.
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5",
         # What sensors/announcing/lost_runs.py goes by; the least that Prefect takes.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
