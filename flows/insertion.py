@@ -43,7 +43,8 @@ class Insertion:
     ) -> int:
         """Insert the rows into the table, which has all columns by now, and return how many.
 
-        Bulk, or `batch_size` rows at a time by way of a temporary table. Raises duckdb.Error.
+        Bulk, in the order of the connection's choice, or `batch_size` rows at a time by way of a temporary table, in
+        the file's own. Raises duckdb.Error.
         """
         if not self.conversions:
             return 0

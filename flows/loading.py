@@ -22,6 +22,7 @@ from flows.quoting import pattern
 from flows.reading import Reading
 from flows.rejection_reason import is_files_fault, one_line, reason_of
 from flows.reload import Reload
+from flows.row_order import any_order
 from flows.source_file import Rejected
 from flows.target_table import TargetTable
 from flows.verdict import Outcome, Verdict
@@ -76,7 +77,9 @@ class Loader:
         Raises RejectionError, and then has changed nothing.
         """
         try:
-            return self._transaction(reading, key)
+            # In batches the order matters: they are windows of numbered rows.
+            with any_order(self.connection, reading.file.size if self.batch_size is None else 0):
+                return self._transaction(reading, key)
         except _MisfitError as misfit:
             if not reading.is_sampled:
                 raise RejectionError(self._described(misfit.insertion)) from None

@@ -25,6 +25,21 @@ def test_a_files_rows_come_in_their_order_with_types_from_the_data(pipeline: Pip
     assert pipeline.rows() == [(date(2026, 1, 5), "north", 1, 1.5), (date(2026, 1, 6), None, 2, 2.0)]
 
 
+def test_the_rows_of_a_big_file_may_come_in_any_order_and_are_all_there_once(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("flows.row_order.BIG", 1_000_000)
+    rows = 3_000_000
+    assert pipeline.load("a.csv", "n\n" + "\n".join(map(str, range(rows)))).rows == rows
+    assert pipeline.execute("SELECT count(*), count(DISTINCT n), min(n), max(n) FROM public.metrics") == [
+        (rows, rows, 0, rows - 1)
+    ]
+    bad = pipeline.load("b.csv", "n\n" + "1\n" * 1_500_000 + "x\n" + "y\n" * 1_500_000)
+    assert bad.reason == 'line 1500002, column "n": "x" is not a BIGINT'
+    pipeline.load("c.csv", "n\n" + "\n".join(map(str, range(rows, rows + 100_000))))
+    assert pipeline.rows("n")[-100_000:] == [(number,) for number in range(rows, rows + 100_000)]
+
+
 def test_every_row_tells_its_arrival_its_file_and_when_it_was_loaded(pipeline: Pipeline):
     pipeline.load("a.csv", "a\n1\n2\n")
     rows = pipeline.rows("_arrival_id, _file_name, _loaded_at")
