@@ -19,6 +19,7 @@ from sensors.intake import Intake
 from sensors.ledger import Ledger, LedgerError
 from sensors.ledger_check import LedgerCheck, is_large
 from sensors.loop import Loop
+from sensors.memory import share_memory
 from sensors.prefect_side import PrefectSide
 from sensors.ringing.alarm import Alarm
 from sensors.settings import Settings
@@ -38,6 +39,7 @@ def run(settings: Settings) -> None:
 
     Raises InboxesError, LedgerError, SensorRunningError, ConfigurationError before anything is started.
     """
+    share_memory()
     _log_to_standard_error()
     alarm_settings = read_alarm_settings()
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)

@@ -6,6 +6,7 @@ from sensors.clock import Clock
 from sensors.expectation import Punctuality
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
+from sensors.memory import give_back_memory
 from sensors.retention import Pruner
 from sensors.settings import Settings
 
@@ -13,6 +14,7 @@ AFTER_START_SECONDS = 5.0
 """What came while the sensor was down has to be seen before anything is called overdue."""
 PAUSE_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
+TRIM_SECONDS = 60.0
 
 
 class Housekeeping:
@@ -24,13 +26,16 @@ class Housekeeping:
         self._pruner = Pruner(ledger, inboxes, clock)
         self._clock = clock
         self._not_before = clock.monotonic() + AFTER_START_SECONDS
-        self._prune_due = self._not_before
+        self._prune_due = self._trim_due = self._not_before
 
     def step(self) -> float:
         """Take one step of each kind that is due; return the seconds until the next."""
         now = self._clock.monotonic()
         if now < self._not_before:
             return self._not_before - now
+        if now >= self._trim_due:
+            give_back_memory()
+            self._trim_due = now + TRIM_SECONDS
         told = self._punctuality.step()
         more = False
         if now >= self._prune_due:

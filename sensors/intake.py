@@ -3,7 +3,7 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sensors.clock import Clock
@@ -12,7 +12,7 @@ from sensors.inbox import EmptyFiles, Inbox
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
-from sensors.ledger.files import Dropped
+from sensors.ledger.files import Before, Dropped
 from sensors.lookout import Found, Lookout
 from sensors.settling import settle
 from sensors.settling.lease import writer_of
@@ -53,9 +53,8 @@ class Intake:
         self._at = f"{inbox.path}/"
         self._lying = LyingFiles()
         self._lookout = Lookout(inbox, watch, refusals, self._lying, clock)
-        self._before: dict[str, str] = {}
-        """The names of what waited, by its path, according to the ledger when the memory was empty; until a scan has
-        told what is there."""
+        self._before = Before(set(), [])
+        """What waited according to the ledger when the memory was empty, until a scan has told what is there."""
         self._has_begun = False
         self._is_interrupted = True
         """Whether an arrival may be staged half: after a start, or after an error."""
@@ -74,7 +73,7 @@ class Intake:
     def _begin(self) -> None:
         """Forget everything and begin with what the ledger knows."""
         self._lying.clear()
-        self._before = ledger_files.waiting_names(self._ledger, self.inbox.name)
+        self._before = ledger_files.waiting_before(self._ledger, self.inbox.name, self._at)
         # What had settled has to settle again: nobody watched it since.
         ledger_files.record_all_unsettled(self._ledger, self.inbox.name)
         self._lookout.scan_due = 0.0
@@ -90,7 +89,7 @@ class Intake:
         now = self._clock.monotonic()
         found = self._lookout.look(now)
         kill_point("scanned")
-        complete = self._complete(now)
+        complete = self._complete(now, found)
         self._record(found, complete)
         self._refusals.tell()
         taken = self._take()
@@ -122,38 +121,44 @@ class Intake:
         self._lying.reopen(names)
         self._lookout.again.update(names)
 
-    def _record(self, found: Found, complete: list[Dropped]) -> None:
+    def _record(self, found: Found, complete: list[str]) -> None:
         """Write down, all at once, what a look has found and what is complete.
 
         Nothing is done with a file before that: who is killed until then finds all of it in the inbox again.
         """
-        before: list[str] = []
-        if found.is_whole and found.trouble is None and self._before:
+        gone = [self._at + name for name in found.gone]
+        if found.is_whole and found.trouble is None and (self._before.names or self._before.elsewhere):
             # Once, after the start: what waited when the sensor stopped and is not there any more.
-            before = [path for path, name in self._before.items() if path != self._at + name or name not in found.seen]
-            self._before = {}
-        if not (found.new or found.changed or found.gone or before or complete):
-            return
-        now = self._clock.utc()
-        # In the order of their last change, which is the order of arrival as far as anybody can tell.
-        seen = sorted(found.new + found.changed, key=lambda file: (file.identity.mtime_ns, file.name))
-        with self._ledger.transaction():
-            ledger_files.record_withdrawn(self._ledger, [*before, *(self._at + name for name in found.gone)], now)
-            ledger_files.record_unsettled(self._ledger, [file.path for file in found.changed])
-            ledger_files.record_seen(self._ledger, self.inbox.name, seen, now)
-            ledger_files.record_settled(self._ledger, complete, now)
-        self._lying.settle(file.name for file in complete)
-        self._lying.forget(found.gone)
-        if seen:
+            gone += [*self._before.elsewhere, *(self._at + name for name in self._before.names - found.seen)]
+            self._before = Before(set(), [])
+        if found.new or found.changed or gone or complete:
+            self._write(found, gone, complete)
+        self._lying.settle(complete)
+        self._lying.forget([*found.gone, *found.rejected])
+        if found.new or found.changed:
             kill_point("seen")
         if complete:
             kill_point("settled")
 
+    def _write(self, found: Found, gone: Sequence[str], complete: Sequence[str]) -> None:
+        now, sightings = self._clock.utc(), self._lying.open
+        # In the order of their last change, which is the order of arrival as far as anybody can tell.
+        seen = sorted(found.new + found.changed, key=lambda name: (sightings[name].identity.mtime_ns, name))
+        with self._ledger.transaction():
+            ledger_files.record_withdrawn(self._ledger, gone, now)
+            ledger_files.record_unsettled(self._ledger, (self._at + name for name in found.changed))
+            ledger_files.record_seen(self._ledger, self.inbox.name, self._dropped(seen), now)
+            ledger_files.record_settled(self._ledger, self._dropped(complete), now)
+
+    def _dropped(self, names: Iterable[str]) -> Iterator[Dropped]:
+        """Yield open files one by one: of 100,000 there is never a second list."""
+        return (Dropped(self._at + name, name, self._lying.open[name].identity) for name in names)
+
     # -- what is complete
 
-    def _complete(self, now: float) -> list[Dropped]:
+    def _complete(self, now: float, found: Found) -> list[str]:
         """Return the files that are complete, of those that are to be judged."""
-        complete: list[Dropped] = []
+        complete: list[str] = []
         for name in self._lying.take_due(now):
             sighting = self._lying.open[name]
             if sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.WAIT:
@@ -167,9 +172,9 @@ class Intake:
                 self._lying.judge_at(name, earliest)
             elif sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.REJECT:
                 self._refusals.note(name, sighting.identity, EMPTY)
-                self._lying.forget([name])
+                found.rejected.append(name)
             else:
-                complete.append(Dropped(self._at + name, name, sighting.identity))
+                complete.append(name)
         return complete
 
     def _prove(self, name: str, now: float) -> float | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from sensors.clock import Clock
 from sensors.identity import Identity
 from sensors.inbox import Inbox
-from sensors.ledger.files import Dropped
 from sensors.settling.admission import Admission, admit
 from sensors.settling.lying import Look, LyingFiles
 from sensors.settling.refusal import Refusals
@@ -38,9 +37,11 @@ class Found:
     """Whether everything was listed."""
     seen: set[str] = field(default_factory=set[str])
     """The names of all files that are ours, refused ones included."""
-    new: list[Dropped] = field(default_factory=list[Dropped])
-    changed: list[Dropped] = field(default_factory=list[Dropped])
+    new: list[str] = field(default_factory=list[str])
+    changed: list[str] = field(default_factory=list[str])
     """They had settled, and may be other files as well."""
+    rejected: list[str] = field(default_factory=list[str])
+    """They were ours until it turned out that nothing is in them."""
     gone: list[str] = field(default_factory=list[str])
     done: dict[str, int] = field(default_factory=dict[str, int])
     """When which file's done-file was written, in nanoseconds."""
@@ -54,7 +55,6 @@ class Lookout:
     def __init__(self, inbox: Inbox, watch: Watch, refusals: Refusals, lying: LyingFiles, clock: Clock) -> None:
         """Files go into `lying`, and those that the inbox does not take into `refusals`."""
         self._inbox = inbox
-        self._at = f"{inbox.path}/"
         self._watch = watch
         self._refusals = refusals
         self._lying = lying
@@ -152,5 +152,4 @@ class Lookout:
             completed, renamed = name in hints.completed, name in hints.renamed
             known = self._lying.see(name, identity, now, completed=completed, renamed=renamed)
             if known is not Look.KNOWN:
-                file = Dropped(self._at + name, name, identity)
-                (found.new if known is Look.NEW else found.changed).append(file)
+                (found.new if known is Look.NEW else found.changed).append(name)

@@ -42,6 +42,8 @@ class Ledger:
                 check_same_thread=False,
             )
             self._connection.row_factory = sqlite3.Row
+            # Each inbox has a connection: with SQLite's 2 MB each they would hold more than all else together.
+            self._connection.execute("PRAGMA cache_size = -512")
             try:
                 self._prepare(path, read_only=read_only)
             except BaseException:

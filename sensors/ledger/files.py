@@ -113,7 +113,7 @@ def record_withdrawn(ledger: Ledger, paths: Iterable[Path | str], now: datetime)
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A file that is refused where it lies; path and name are as they can be written down."""
 
@@ -152,10 +152,22 @@ def refused_in_place(ledger: Ledger, inbox: str) -> dict[str, Identity]:
     }
 
 
-def waiting_names(ledger: Ledger, inbox: str) -> dict[str, str]:
-    """Return the name of each file of an inbox that is seen or settled, by its path."""
-    rows = ledger.rows("SELECT path, name FROM files WHERE inbox = ? AND state IN ('seen', 'settled')", (inbox,))
-    return {row["path"]: row["name"] for row in rows}
+@dataclass(frozen=True)
+class Before:
+    """The files of an inbox that wait according to the ledger."""
+
+    names: set[str]
+    elsewhere: list[str]
+    """The paths of those that lay in another folder, where the inbox was before."""
+
+
+def waiting_before(ledger: Ledger, inbox: str, folder: str) -> Before:
+    """Return the files of an inbox that are seen or settled; `folder` is where it is now, with a `/` at the end."""
+    query = "FROM files WHERE inbox = ? AND state IN ('seen', 'settled') AND path"
+    return Before(
+        {name for (name,) in ledger.rows(f"SELECT name {query} = ? || name", (inbox, folder))},
+        [path for (path,) in ledger.rows(f"SELECT path {query} <> ? || name", (inbox, folder))],
+    )
 
 
 def waiting(ledger: Ledger, inbox: str) -> list[WaitingFile]:

@@ -60,10 +60,15 @@ def _not_ours(plain: str, mode: int, inbox: Inbox) -> str:
 
 def _not_wanted(plain: str, size: int, inbox: Inbox) -> str:
     if not _matches(plain, inbox.patterns):
-        return f"inbox {inbox.name!r} takes {' '.join(inbox.patterns)}, not this kind of file"
+        return _wrong_kind(inbox.name, inbox.patterns)
     if size > inbox.max_file_bytes:
         return f"the file has {size:,} bytes, inbox {inbox.name!r} takes at most {inbox.max_file_bytes:,}"
     return ""
+
+
+@cache
+def _wrong_kind(inbox: str, patterns: tuple[str, ...]) -> str:
+    return f"inbox {inbox!r} takes {' '.join(patterns)}, not this kind of file"
 
 
 def _is_temporary(plain: str, inbox: Inbox) -> bool:
