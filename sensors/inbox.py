@@ -96,7 +96,7 @@ class Inbox(BaseModel):
     done_file: Annotated[str, StringConstraints(pattern=r"^\.[^/]+$")] | None = None
     """With `.done`, `orders.csv` is complete when there is an `orders.csv.done` that is not older than it."""
     duplicates: Duplicates = Duplicates.LOAD
-    grace_seconds: float = Field(default=0.05, ge=0, le=3600)
+    grace_seconds: float = Field(default=0.1, ge=0, le=3600)
     """How long a file that was closed must stay unchanged; a writer may open it again. One renamed in is whole."""
     quiet_seconds: float = Field(default=1.0, ge=0, le=86400)
     """The same for a file of which neither of both was noticed, where the kernel proves that nobody writes it."""

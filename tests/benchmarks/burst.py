@@ -20,7 +20,7 @@ from tests.benchmarks.single_drop import system_of
 from tests.benchmarks.small_files import ROWS, Batch, drop, write_batch
 from tests.benchmarks.system import Kind, Progress, System, running
 
-STOCK_DEADLINE_SECONDS = 300
+STOCK_DEADLINE_SECONDS = 240
 
 
 class Burst(BaseModel):
