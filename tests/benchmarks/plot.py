@@ -103,7 +103,7 @@ def _steps(axes: Axes, samples: DropSamples) -> None:
 
 
 def _system(kind: Kind) -> str:
-    return {Kind.OURS: "ours", Kind.TUNED: "stock Prefect,\nour poll", Kind.STOCK: "stock Prefect"}[kind]
+    return {Kind.OURS: "ours", Kind.TUNED: "stock Prefect,\npolling each second", Kind.STOCK: "stock Prefect"}[kind]
 
 
 def _pace(axes: Axes, samples: BurstSamples) -> None:
