@@ -1,4 +1,4 @@
-"""What several test modules need: a clock that is turned by hand, a ledger, an inbox."""
+"""What several test modules need: a clock that is turned by hand, a ledger, an inbox, a server, somebody to ring."""
 
 import atexit
 import os
@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from automations.bell import Bell, Ringer
 from sensors.clock import Clock
 from sensors.identity import Identity
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from tests.bare_prefect import bare_prefect
+from tests.postings import policy
+from tests.prefect_server import PrefectServer, prefect_answering
 
 
 @atexit.register
@@ -51,6 +54,21 @@ class HandClock:
     def turn(self, seconds: float) -> None:
         self.seconds += seconds
         self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def server() -> Generator[PrefectServer, None, None]:
+    with prefect_answering() as server:
+        yield server
+
+
+@pytest.fixture
+def ringer(tmp_path: Path) -> Generator[Ringer, None, None]:
+    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
+    ringer = Ringer(bell)
+    yield ringer
+    ringer.close()
+    bell.close()
 
 
 @pytest.fixture

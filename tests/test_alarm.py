@@ -11,13 +11,7 @@ from sensors.loop import Loop
 from sensors.ringing.alarm import Alarm
 from sensors.settings import Auth, Settings
 from tests.conftest import HandClock
-from tests.prefect_server import PrefectServer, prefect_answering
-
-
-@pytest.fixture
-def server() -> Generator[PrefectServer, None, None]:
-    with prefect_answering() as server:
-        yield server
+from tests.prefect_server import PrefectServer
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Failed runs as the server remembers them: each is the event that Prefect emits of it."""
 
 import asyncio
-from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -14,19 +13,13 @@ from prefect.server.schemas.states import State, StateType
 
 from sensors.announcing.prefect_api import RUNS_PAGE, PrefectApi
 from sensors.ringing.failed_runs import happening_of, read_failed_runs
-from tests.prefect_server import PrefectServer, prefect_answering
+from tests.prefect_server import PrefectServer
 
 ENDED = datetime(2026, 11, 24, 9, 0, 12, 345678, tzinfo=UTC)
 FLOW = Flow(id=UUID(int=1), name="Enterprise Data Pipeline", tags=["etl"])
 DEPLOYMENT = Deployment(id=UUID(int=2), name="production-etl", flow_id=FLOW.id, tags=["env:prod", "etl"])
 POOL = WorkPool(id=UUID(int=3), name="local", type="process", default_queue_id=UUID(int=4))
 QUEUE = WorkQueue(id=UUID(int=4), name="default", work_pool_id=POOL.id)
-
-
-@pytest.fixture
-def server() -> Generator[PrefectServer, None, None]:
-    with prefect_answering() as server:
-        yield server
 
 
 def emitted(run: FlowRun, state: State, *, deployment: Deployment | None, queue: WorkQueue | None) -> dict[str, Any]:

@@ -1,31 +1,14 @@
 """The sensor's heartbeat, and the word that it is back."""
 
-from collections.abc import Generator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from automations.bell import Bell, Ringer
+from automations.bell import Ringer
 from sensors.announcing.prefect_api import ApiError, PrefectApi
 from sensors.ringing.heartbeat import BACK, EVERY, HEARTBEAT, SILENT_FOR, Heartbeat, sensor_name
-from tests.postings import NOW, policy, posting
-from tests.prefect_server import PrefectServer, prefect_answering
-
-
-@pytest.fixture
-def server() -> Generator[PrefectServer, None, None]:
-    with prefect_answering() as server:
-        yield server
-
-
-@pytest.fixture
-def ringer(tmp_path: Path) -> Generator[Ringer, None, None]:
-    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
-    ringer = Ringer(bell)
-    yield ringer
-    ringer.close()
-    bell.close()
+from tests.postings import NOW, posting
+from tests.prefect_server import PrefectServer
 
 
 def heartbeat(server: PrefectServer, ringer: Ringer) -> Heartbeat:

@@ -14,16 +14,10 @@ from sensors.ledger import Ledger, notices
 from sensors.ledger.notices import Notice
 from sensors.ringing.missed_alerts import EVERY, GRACE, OVERLAP, UNSENT_FOR, MissedAlerts
 from tests.postings import NOW, at, policy, posting
-from tests.prefect_server import PrefectServer, prefect_answering
+from tests.prefect_server import PrefectServer
 
 MINUTE = timedelta(minutes=1)
 LATER = GRACE + timedelta(seconds=1)
-
-
-@pytest.fixture
-def server() -> Generator[PrefectServer, None, None]:
-    with prefect_answering() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What the server says about alerts: its blocks and its automations."""
 
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -8,13 +7,7 @@ import pytest
 from sensors.announcing.prefect_api import ApiError, PrefectApi
 from sensors.ringing.server_alarm import ServerAlarm, read_server_alarm
 from tests.postings import LOCAL, policy
-from tests.prefect_server import PrefectServer, prefect_answering
-
-
-@pytest.fixture
-def server() -> Generator[PrefectServer, None, None]:
-    with prefect_answering() as server:
-        yield server
+from tests.prefect_server import PrefectServer
 
 
 def read(server: PrefectServer) -> ServerAlarm:

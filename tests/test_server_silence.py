@@ -1,23 +1,10 @@
 """The server's silence, of which nobody but the sensor can tell."""
 
-from collections.abc import Generator
 from datetime import timedelta
-from pathlib import Path
 
-import pytest
-
-from automations.bell import Bell, Ringer
+from automations.bell import Ringer
 from sensors.ringing.server_silence import ServerSilence
-from tests.postings import at, policy
-
-
-@pytest.fixture
-def ringer(tmp_path: Path) -> Generator[Ringer, None, None]:
-    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
-    ringer = Ringer(bell)
-    yield ringer
-    ringer.close()
-    bell.close()
+from tests.postings import at
 
 
 def watched(ringer: Ringer) -> ServerSilence:

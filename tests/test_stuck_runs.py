@@ -1,37 +1,20 @@
 """Stuck runs: which running flows are told of, and how often."""
 
-from collections.abc import Generator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from automations.bell import Bell, Ringer, automations_in_files
+from automations.bell import Ringer, automations_in_files
 from sensors.announcing.lost_runs import HEARTBEAT
 from sensors.announcing.prefect_api import PrefectApi
 from sensors.ledger import Ledger
 from sensors.ringing.missed_alerts import GRACE, MissedAlerts
 from sensors.ringing.stuck_runs import STUCK, StuckRuns
-from tests.postings import NOW, at, policy
-from tests.prefect_server import PrefectServer, prefect_answering
+from tests.postings import NOW, at
+from tests.prefect_server import PrefectServer
 
 PATIENCE = timedelta(seconds=120)
-
-
-@pytest.fixture
-def server() -> Generator[PrefectServer, None, None]:
-    with prefect_answering() as server:
-        yield server
-
-
-@pytest.fixture
-def ringer(tmp_path: Path) -> Generator[Ringer, None, None]:
-    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
-    ringer = Ringer(bell)
-    yield ringer
-    ringer.close()
-    bell.close()
 
 
 @pytest.fixture

@@ -15,15 +15,9 @@ from sensors.ringing.watchman import Watchman
 from sensors.settings import Auth, Settings
 from tests.conftest import HandClock
 from tests.postings import LOCAL, policy, posting
-from tests.prefect_server import PrefectServer, prefect_answering
+from tests.prefect_server import PrefectServer
 
 OTHER = "json://127.0.0.1/other"
-
-
-@pytest.fixture
-def server() -> Generator[PrefectServer, None, None]:
-    with prefect_answering() as server:
-        yield server
 
 
 @pytest.fixture
