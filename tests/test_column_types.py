@@ -5,10 +5,10 @@ from decimal import Decimal, InvalidOperation
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flows.column_types import TEXT, TEXT_TYPES, Conversion, is_nested
+from flows.column_types import TEXT, TEXT_TYPES, Conversion, is_nested, looks_like
 from flows.text_types import types_of_texts
 
 
@@ -168,6 +168,21 @@ def test_every_text_goes_into_the_type_that_all_of_them_look_like(
     for text in texts:
         query = f"SELECT {conversion.holds('raw', conversion.cast('raw'))} FROM (SELECT CAST(? AS VARCHAR) AS raw)"
         assert connection.execute(query, [text]).fetchall() == [(True,)]
+
+
+@given(text=TEXTS | NUMBERS | st.from_regex(r"(0\.|[1-9])[\d._eE/ -]{0,9}", fullmatch=True))
+@pytest.mark.parametrize("type_", ["BIGINT", "DOUBLE", "DATE"])
+@example(text="infinity").via("no plain date")
+@example(text="0044-03-15 (BC)").via("no plain date")
+@example(text="1_000").via("DuckDB casts it")
+def test_a_new_column_takes_no_text_that_looks_like_another_type(
+    connection: duckdb.DuckDBPyConnection, type_: str, text: str
+):
+    conversion = Conversion("c", TEXT, type_, is_new=True)
+    cast = conversion.cast("raw")
+    query = f"SELECT {conversion.holds('raw', cast)}, {looks_like(type_, 'raw', cast)} FROM (SELECT ?::VARCHAR AS raw)"
+    takes, looks = connection.execute(query, [text]).fetchall()[0]
+    assert takes == bool(looks)
 
 
 @given(text=TEXTS)
