@@ -18,6 +18,8 @@ from prefect.settings import get_current_settings
 from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessWorker
 
+from flows.warm.settings_text import keep
+
 SCHEDULED = ("prefect.flow-run.Scheduled", "prefect.flow-run.Resuming")
 """The events of runs that may be started now."""
 
@@ -72,6 +74,7 @@ def main() -> None:
     parser.add_argument("--pool", required=True, help="the work pool; it has to exist and to be of the type process")
     parser.add_argument("--name", required=True, help="the worker's name")
     asked = parser.parse_args()
+    keep()
     settings = get_current_settings().worker
     worker = ProcessWorker(
         asked.pool,

@@ -39,7 +39,7 @@ class Program:
 
 def programs(settings: Settings) -> tuple[Program, ...]:
     """Return the programs of a stack in the order of starting."""
-    server = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(settings.api_port))
+    server = ("flows.warm.prefect_command", "server", "start", "--host", "127.0.0.1", "--port", str(settings.api_port))
     worker = ("flows.warm.worker", "--pool", WORK_POOL, "--name", worker_name())
     return (
         # Away from the project's root: Prefect would read its `.env` there, behind AUTH=off's back.

@@ -184,7 +184,7 @@ def test_a_silent_worker_sensor_and_server_are_told_and_so_is_that_they_are_back
             process.send_signal(signal.SIGCONT)
     assert alarm.told("The sensor is back")["type"] == "success"
     assert alarm.told("A worker is back")["type"] == "success"
-    server = stack.service("prefect", "server", "start")
+    server = stack.service("server", "start")
     server.send_signal(signal.SIGSTOP)
     try:
         assert "timed out" in alarm.told("The Prefect server is silent")["message"]
