@@ -41,6 +41,16 @@ PARTS = (
 well do without."""
 
 
+MODELS = (
+    "prefect.client.schemas.objects:DeploymentSchedule",
+    "prefect.client.schemas.objects:WorkPool",
+    "prefect.client.schemas.objects:WorkQueue",
+    "prefect.client.schemas.responses:DeploymentResponse",
+    "prefect.events:Event",
+)
+"""What Prefect reads at every run, and builds when it first does: 10 ms in all (measured)."""
+
+
 def preload(names: tuple[str, ...] = LIBRARIES, parts: tuple[str, ...] = PARTS) -> None:
     """Import the libraries and set them apart from the garbage collector, so that forks share their memory."""
     gc.disable()
@@ -49,8 +59,21 @@ def preload(names: tuple[str, ...] = LIBRARIES, parts: tuple[str, ...] = PARTS) 
     for name in parts:
         with suppress(ImportError):
             importlib.import_module(name)
+    if "prefect" in names:
+        rehearse()
     gc.collect()
     gc.freeze()
+
+
+def rehearse() -> None:
+    """Have Prefect do what it puts off until a run needs it; what another version does not have is left out."""
+    for model in MODELS:
+        module, _, name = model.partition(":")
+        with suppress(ImportError, AttributeError):
+            getattr(importlib.import_module(module), name).model_rebuild()
+    with suppress(ImportError, AttributeError):
+        # Reads the names of all time zones, 15 ms, for the deployment's schedule.
+        importlib.import_module("prefect.client.schemas.schedules").is_valid_timezone("UTC")
 
 
 def project_modules(root: Path, own: str) -> list[str]:
