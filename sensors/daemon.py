@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from fastapi import FastAPI
 from filelock import FileLock, Timeout
+from starlette.applications import Starlette
 
 from automations.bell import AlarmSettings, read_alarm_settings
 from sensors.clock import Clock
@@ -49,7 +49,8 @@ def run(settings: Settings) -> None:
     try:
         with lock:
             _check_ledger(settings)
-            app = FastAPI(title="sensor", lifespan=_lifespan(settings, inboxes, alarm_settings), openapi_url=None)
+            # Not FastAPI, which takes 10 MB more.
+            app = Starlette(lifespan=_lifespan(settings, inboxes, alarm_settings))
             uvicorn.run(app, host="127.0.0.1", port=settings.sensor_port, log_config=None, access_log=False)
     except Timeout as error:
         raise SensorRunningError(
@@ -81,7 +82,7 @@ def _log_to_standard_error() -> None:
 
 def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...], alarm_settings: AlarmSettings):
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         clock = Clock()
         prefect = PrefectSide(settings, inboxes, clock)
         watches = {inbox.name: _watch(inbox) for inbox in inboxes}
@@ -98,7 +99,7 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...], alarm_settings: Al
             Loop("bell", alarm.deliver, clock),
             Loop("watchman", alarm.watch, clock),
         ]
-        app.include_router(health_page(loops, watches))
+        app.router.routes.append(health_page(loops, watches))
         for loop in loops:
             loop.start()
         logger.info("watching %s", ", ".join(str(inbox.path) for inbox in inboxes))

@@ -1,28 +1,26 @@
 """What the sensor says of its own health, on SENSOR_PORT."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from fastapi import APIRouter, Response, status
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from sensors.loop import Loop
 from sensors.watching.watch import Watch
 
 
-def health_page(loops: Sequence[Loop], watches: Mapping[str, Watch]) -> APIRouter:
+def health_page(loops: Sequence[Loop], watches: Mapping[str, Watch]) -> Route:
     """Return the route `/healthz`: 200 while every loop steps and has no trouble, else 503 and `detail`."""
-    router = APIRouter()
 
-    @router.get("/healthz")
-    def healthz(response: Response) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+    def healthz(_: Request) -> JSONResponse:
         wrong = [f"{loop.name}: {loop.trouble or 'stuck'}" for loop in loops if loop.trouble or not loop.alive]
-        if wrong:
-            response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-        return {
+        document = {
             "healthy": not wrong,
             "detail": "; ".join(wrong),
             "loops": {loop.name: {"alive": loop.alive, "trouble": loop.trouble} for loop in loops},
             "inboxes": {name: {"mode": watch.mode, "why": watch.why_polling} for name, watch in watches.items()},
         }
+        return JSONResponse(document, status_code=503 if wrong else 200)
 
-    return router
+    return Route("/healthz", healthz)

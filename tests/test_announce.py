@@ -1,10 +1,11 @@
 """Announcing while there is no server to announce to."""
 
+import json
 import socket
 
 import pytest
 
-from sensors.announcing.announce import Announcer
+from sensors.announcing.announce import NAMED_FILES, Announcer
 from sensors.announcing.prefect_api import NotReachedError, PrefectApi
 from sensors.ledger import announcements, arrivals
 from sensors.ledger.states import ArrivalState
@@ -54,3 +55,22 @@ def test_prefect_never_has_more_arrivals_of_an_inbox_than_it_may_have_in_flight(
         announcements.record_outcome(ledger, "a-1", ArrivalState.LOADED, (), None, hand_clock.now)
         assert announcer.step()
         assert [body[0]["payload"]["arrival_id"] for _, body in server.posts][-1] == "a-3"
+
+
+def test_an_event_names_some_of_many_files_and_says_how_many_there_are(ledger, hand_clock):
+    ledger.change(
+        "INSERT INTO arrivals (id, inbox, folder, state, created_at) VALUES ('m-1', 'm', '/arrivals/1', 'staged', '1')"
+    )
+    long = "\N{GRINNING FACE}" * 49
+    for n in range(4000):
+        ledger.change(
+            "INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, arrival_id, seen_at)"
+            " VALUES ('m', ?, ?, '1', '1', 2, 1, 'staged', 'm-1', '2026')",
+            (f"/m/{long}{n}", f"{long}{n}"),
+        )
+    with receiving() as server, PrefectApi(server.page("/api"), None) as api:
+        assert Announcer(ledger, api, hand_clock.clock).step()
+    (body,) = [body for _, body in server.posts]
+    assert (len(body[0]["payload"]["files"]), body[0]["payload"]["file_count"]) == (NAMED_FILES, 4000)
+    assert body[0]["payload"]["bytes"] == 8000
+    assert len(json.dumps(body)) < 1_000_000

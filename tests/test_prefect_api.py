@@ -1,5 +1,6 @@
 """The calls of Prefect's API, and what the sensor makes of an answer that is none."""
 
+import socket
 from datetime import UTC, datetime
 
 import pytest
@@ -48,3 +49,30 @@ def test_an_answer_that_is_an_error_may_have_come_after_the_event_was_taken(serv
     with PrefectApi(server.page("/api"), None) as api, pytest.raises(ApiError, match=told) as raised:
         api.emit([EVENT])
     assert not isinstance(raised.value, NotReachedError)
+
+
+def test_a_server_that_was_not_there_is_knocked_at_before_it_is_asked_again():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{held.getsockname()[1]}/api"
+        with PrefectApi(nobody, None) as api:
+            api.knock()
+            assert api.unreached_at is None, "it was never asked"
+            with pytest.raises(NotReachedError):
+                api.emit([EVENT])
+            asked_at = api.unreached_at
+            with pytest.raises(NotReachedError, match="nobody listens at"):
+                api.knock()
+            assert asked_at is not None
+            assert api.unreached_at is not None
+            assert api.unreached_at > asked_at
+
+
+def test_a_server_that_is_back_is_asked_again():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        with PrefectApi(f"http://127.0.0.1:{listener.getsockname()[1]}/api", None) as api:
+            with pytest.raises(NotReachedError):
+                api.emit([EVENT])
+            listener.listen()
+            api.knock()

@@ -3,7 +3,7 @@
 import asyncio
 
 import httpx
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from sensors.clock import Clock
 from sensors.health import health_page
@@ -12,8 +12,7 @@ from sensors.watching.watch import Watch
 
 
 def asked(tmp_path, *loops: Loop):
-    app = FastAPI()
-    app.include_router(health_page(loops, {"metrics": Watch(tmp_path)}))
+    app = Starlette(routes=[health_page(loops, {"metrics": Watch(tmp_path)})])
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://sensor") as client:

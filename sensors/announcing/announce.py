@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 EVENT = "inbox.arrival.ready"
 NO_ANSWER_PAUSE = timedelta(seconds=2)
 """How long to wait after the server did not confirm an event."""
+NAMED_FILES = 100
+"""How many names an event has: Prefect refuses one of more than 1.5 MB, and handles each several times."""
 UNKNOWN_INBOX_LIMIT = 4
 """How many arrivals Prefect may have at once of an inbox that is configured no more."""
 
@@ -72,7 +74,8 @@ class Announcer:
                 "inbox": arrival.inbox,
                 "attempt": announcement.attempt,
                 "source_url": arrival.folder.as_uri(),
-                "files": names,
+                "files": names[:NAMED_FILES],
+                "file_count": len(names),
                 "bytes": size,
                 "reload": list(arrival.reload) or None,
             },

@@ -1,6 +1,5 @@
 """Part `sensor`: what sensor_alone.py measures, among the others."""
 
-import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,8 +7,10 @@ from pydantic import BaseModel
 
 from tests.benchmarks.options import Options
 from tests.benchmarks.part import Figure, Grid, Part
+from tests.benchmarks.sensor_alone import measure as measure_alone
 
-MODULE = "tests.benchmarks.sensor_alone"
+RATES = ("taken_while_running", "taken_after_start", "bare_watchdog", "bare_walk")
+STEPS = ("written_to_each_step_ms", "renamed_to_each_step_ms")
 
 
 class SensorSamples(BaseModel):
@@ -19,8 +20,8 @@ class SensorSamples(BaseModel):
 
 
 def measure(_options: Options) -> SensorSamples:
-    """Measure the sensor alone; raises ModuleNotFoundError while there is no such script."""
-    return SensorSamples(measured=importlib.import_module(MODULE).measure())
+    """Measure the sensor alone."""
+    return SensorSamples(measured=measure_alone())
 
 
 def numbers(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
@@ -56,9 +57,30 @@ def figures(samples: SensorSamples) -> list[Figure]:
 
 
 def tables(samples: SensorSamples) -> list[Grid]:
-    """Return a line for each number."""
-    rows = tuple((name, f"{value:,.4g}") for name, value in numbers(samples.measured))
-    return [Grid("Sensor alone", ("what", "measured"), rows)]
+    """Return how fast files are taken, when which step of a single one was reached, and what rest and restart cost."""
+    found = samples.measured
+    rates = tuple(
+        (
+            name.replace("_", " "),
+            f"{one['files']:,}",
+            f"{one['seconds']:.2f} s",
+            f"{one['files_per_second']:,.0f}",
+            f"{one['cpu_ms_per_file']:.3f}",
+        )
+        for name in RATES
+        for one in found[name]
+    )
+    steps = tuple((name.split("_")[0], *(f"{value:.1f}" for value in found[name].values())) for name in STEPS)
+    alone = tuple(
+        (name, key.replace("_", " "), f"{value:,.2f}")
+        for name in ("start", "idle", "restart")
+        for key, value in found[name].items()
+    )
+    return [
+        Grid("Files taken by the sensor alone", ("how", "files", "time", "files/s", "CPU ms a file"), rates),
+        Grid("One drop, ms to each step", ("file", *found[STEPS[0]]), steps),
+        Grid("Rest and restart of the sensor", ("when", "what", "measured"), alone),
+    ]
 
 
 PART = Part("sensor", SensorSamples, measure, figures, tables)

@@ -1,35 +1,25 @@
 """The sensor alone, no Prefect behind it: how fast files are taken, what it costs when idle, how soon it is back.
 
-`python -m tests.benchmarks.sensor_alone` prints the table; `measure()` returns its figures. The real command runs in a
-process of its own with a temporary STATE_DIR; CPU seconds and memory are what the kernel says of that process. Next
-to it stand watchdog, which only counts what was closed, and a walk that lists, stats and renames every file: less
-work than that cannot take a file.
+CPU seconds and memory are what the kernel says of the sensor's process. Next to it stand watchdog, which only counts
+what was closed, and a walk that lists, stats and renames every file: less work than that cannot take a file.
 """
 
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
-import yaml
-from rich.console import Console
-from rich.table import Table
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from sensors.identity import Identity
-from sensors.ledger import Ledger, LedgerError, files
+from sensors.ledger import Ledger, files
 from sensors.ledger.files import Dropped
-from tests.journeys.stack import ROOT, free_ports, wait_until
+from tests.benchmarks.sensor_process import fill, sensor, state_dir, write_rows
 from tests.prefect_server import prefect_answering
 
 SIZES = (1_000, 10_000, 100_000)
@@ -45,81 +35,6 @@ IDLE: dict[str, tuple[int, dict[str, Any], str, str]] = {
 }
 """Why files lie: in how many inboxes, their rules, the files' names and what is in them."""
 DROP = "import os, sys\nfor n in range(int(sys.argv[3])): os.rename(f'{sys.argv[1]}/{n}.csv', f'{sys.argv[2]}/{n}.csv')"
-
-
-class Sensor:
-    """A sensor in a process of its own, started when this is made."""
-
-    def __init__(self, folder: Path, inboxes: dict[str, dict[str, Any]], api_port: int | None = None) -> None:
-        self.ledger = folder / "ledger.db"
-        dead, self.port = free_ports(2)
-        (folder / "inboxes.yaml").write_text(yaml.safe_dump({"inboxes": inboxes}))
-        own = ("PREFECT_", "NOTIFY_", "SENSOR_", "API_")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-        environment |= {"STATE_DIR": str(folder), "INBOXES_FILE": str(folder / "inboxes.yaml"), "AUTH": "off"}
-        environment |= {"API_PORT": str(api_port or dead), "SENSOR_PORT": str(self.port), "ENV_FILE": os.devnull}
-        self.began = time.monotonic()
-        with (folder / "sensor.log").open("ab") as log:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "sensors", "run"], cwd=ROOT, env=environment, stdout=log, stderr=log
-            )
-        self.process = psutil.Process(self._popen.pid)
-
-    def cpu(self) -> float:
-        times = self.process.cpu_times()
-        return times.user + times.system
-
-    def megabytes(self) -> dict[str, float]:
-        memory = self.process.memory_full_info()
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-        return {"rss_mb": memory.rss / 2**20, "pss_mb": memory.pss / 2**20, "peak_mb": peak / 1024}
-
-    def is_watching(self) -> bool:
-        """Say whether it answers: its inboxes are looked at from then on."""
-        try:
-            found = httpx.get(f"http://127.0.0.1:{self.port}/healthz", timeout=30, trust_env=False).json()
-        except httpx.TransportError:
-            return False
-        return all(loop["alive"] for name, loop in found["loops"].items() if name.startswith("inbox "))
-
-    def count(self, condition: str) -> int:
-        try:
-            with Ledger(self.ledger, read_only=True) as ledger:
-                return ledger.rows(f"SELECT count(*) FROM files WHERE {condition}")[0][0]
-        except LedgerError:  # it is being made
-            return 0
-
-    def wait(self, condition: Callable[[], object], what: str) -> float:
-        wait_until(condition, what, 900, pause=0.05)
-        return time.monotonic()
-
-    def stop(self) -> None:
-        self._popen.terminate()
-        self._popen.wait()
-
-
-@contextmanager
-def sensor(inboxes: dict[str, dict[str, Any]], folder: Path, api_port: int | None = None) -> Generator[Sensor]:
-    running = Sensor(folder, inboxes, api_port)
-    try:
-        yield running
-    finally:
-        running.stop()
-
-
-@contextmanager
-def state_dir() -> Generator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "inbox" / "metrics").mkdir(parents=True)
-        (Path(folder) / "outside").mkdir()
-        yield Path(folder)
-
-
-def fill(folder: Path, count: int, name: str = "{}.csv", text: str = "a\n1\n") -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for n in range(count):
-        (folder / name.format(n)).write_text(text)
 
 
 def rate(files: int, seconds: float, cpu: float) -> dict[str, float]:
@@ -277,24 +192,6 @@ def restart(rows: int, waiting: int) -> dict[str, float]:
             }
 
 
-def write_rows(ledger: Ledger, rows: int) -> None:
-    """Write rows of loaded files into a ledger, a thousand an arrival."""
-    numbers = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ? - 1)"
-    at = "'2026-11-01T00:00:00.000000+00:00'"
-    ledger.change(
-        f"{numbers} INSERT INTO arrivals (id, inbox, folder, state, attempt, created_at, staged_at, ended_at, run_id)"
-        f" SELECT 'metrics-20261101-' || i, 'metrics', '/old/' || i, 'loaded', 1, {at}, {at}, {at}, 'run-' || i FROM n",
-        (max(1, rows // 1000),),
-    )
-    ledger.change(
-        f"{numbers} INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, arrival_id, rows,"
-        f" seen_at, settled_at, staged_at, ended_at) SELECT 'metrics', '/inbox/old-' || i || '.csv', 'old-' || i"
-        " || '.csv', '1', i, 4, i, 'loaded', 'metrics-20261101-' || (i / 1000), 1,"
-        f" {at}, {at}, {at}, {at} FROM n",
-        (rows,),
-    )
-
-
 def measure(sizes: Sequence[int] = SIZES, idle_seconds: float = 60, rows: int = 1_000_000) -> dict[str, Any]:
     """Measure everything; takes about ten minutes. The keys say the units."""
     empty = start()
@@ -309,24 +206,3 @@ def measure(sizes: Sequence[int] = SIZES, idle_seconds: float = 60, rows: int = 
         "idle": idle(idle_seconds),
         "restart": restart(rows, max(sizes)),
     }
-
-
-def show(figures: dict[str, Any]) -> None:
-    """Print the figures."""
-    table = Table("Sensor alone", "files", "seconds", "files/s", "CPU seconds", "CPU ms/file")
-    for name in ("taken_after_start", "taken_while_running", "bare_watchdog", "bare_walk"):
-        for one in figures[name]:
-            cells = (f"{one['files']:,}", f"{one['seconds']:.2f}", f"{one['files_per_second']:,.0f}")
-            table.add_row(name, *cells, f"{one['cpu_seconds']:.2f}", f"{one['cpu_ms_per_file']:.3f}")
-    console = Console()
-    console.print(table)
-    for name in ("start", "written_to_each_step_ms", "renamed_to_each_step_ms", "idle", "restart"):
-        other = Table(name, title_justify="left")
-        for key in figures[name]:
-            other.add_column(key)
-        other.add_row("", *(f"{value:,.2f}" for value in figures[name].values()))
-        console.print(other)
-
-
-if __name__ == "__main__":
-    show(measure(idle_seconds=float(sys.argv[1]) if len(sys.argv) > 1 else 60))
