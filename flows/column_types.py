@@ -81,8 +81,10 @@ class Conversion:
         if self._is_between_relatives:
             return f"coalesce(TRY_CAST({cast} AS {self.read_type}) = {raw}, false)"
         text = raw if self.read_type == TEXT else f"CAST({raw} AS VARCHAR)"
-        fits = _text_fits(self.target_type, text, cast)
-        rule = looks_like(self.target_type, text, cast) if self.is_new else f"coalesce({fits}, false)"
+        if self.is_new:
+            rule = looks_like(self.target_type, text, cast)
+        else:
+            rule = f"coalesce({_text_fits(self.target_type, text, cast)}, false)"
         plain = _is_plain(self.target_type, text, cast, is_new=self.is_new)
         return f"CASE WHEN {plain} THEN true ELSE {rule} END" if plain else rule
 

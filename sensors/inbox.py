@@ -107,7 +107,7 @@ class Inbox(BaseModel):
     max_in_flight: int = Field(default=4, ge=1, le=1000)
     """How many arrivals may be unfinished before settled files gather for the next one."""
     max_files: int = Field(default=4000, ge=1, le=10_000)
-    """How many files an arrival takes at most; a run costs the server 0.7 s of CPU, however many it has (measured)."""
+    """How many files an arrival takes at most; few large arrivals load faster than many small ones."""
     max_bytes: int = Field(default=10 * 2**30, ge=1)
     expect: Expectation | None = None
     keep_days: float | None = Field(default=None, gt=0)

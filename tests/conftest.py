@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import socket
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -60,6 +61,14 @@ class HandClock:
 def server() -> Generator[PrefectServer, None, None]:
     with prefect_answering() as server:
         yield server
+
+
+@pytest.fixture
+def nobody() -> Generator[str, None, None]:
+    """Give the address of an API where nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}/api"
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Announcing while there is no server to announce to."""
 
 import json
-import socket
 
 import pytest
 
@@ -10,14 +9,6 @@ from sensors.announcing.prefect_api import NotReachedError, PrefectApi
 from sensors.ledger import announcements, arrivals
 from sensors.ledger.states import ArrivalState
 from tests.receiver import receiving
-
-
-@pytest.fixture
-def nobody():
-    """The address of an API where nobody listens."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{held.getsockname()[1]}/api"
 
 
 def test_without_a_server_an_arrival_stays_staged_and_no_attempt_is_counted(ledger, hand_clock, nobody):

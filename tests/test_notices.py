@@ -1,7 +1,5 @@
 """What a person is to be told goes to Prefect once, and again as long as Prefect does not have it."""
 
-import socket
-
 import pytest
 
 from sensors.announcing.notices import Messenger
@@ -33,13 +31,10 @@ def test_notices_are_sent_in_their_order_and_once(ledger, hand_clock):
     assert sent[0]["related"] == [{"prefect.resource.id": "inbox.metrics", "prefect.resource.role": "inbox"}]
 
 
-def test_without_a_server_they_are_kept_and_have_the_same_event_id_later(ledger, hand_clock):
+def test_without_a_server_they_are_kept_and_have_the_same_event_id_later(ledger, hand_clock, nobody):
     note(ledger, hand_clock, "one")
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{held.getsockname()[1]}/api"
-        with PrefectApi(address, None) as nobody, pytest.raises(NotReachedError):
-            Messenger(ledger, nobody, hand_clock.clock).step()
+    with PrefectApi(nobody, None) as api, pytest.raises(NotReachedError):
+        Messenger(ledger, api, hand_clock.clock).step()
     (kept,) = notices.unsent(ledger, 10)
     with receiving() as server, PrefectApi(server.page("/api"), None) as api:
         Messenger(ledger, api, hand_clock.clock).step()

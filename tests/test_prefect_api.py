@@ -51,21 +51,18 @@ def test_an_answer_that_is_an_error_may_have_come_after_the_event_was_taken(serv
     assert not isinstance(raised.value, NotReachedError)
 
 
-def test_a_server_that_was_not_there_is_knocked_at_before_it_is_asked_again():
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{held.getsockname()[1]}/api"
-        with PrefectApi(nobody, None) as api:
+def test_a_server_that_was_not_there_is_knocked_at_before_it_is_asked_again(nobody):
+    with PrefectApi(nobody, None) as api:
+        api.knock()
+        assert api.unreached_at is None, "it was never asked"
+        with pytest.raises(NotReachedError):
+            api.emit([EVENT])
+        asked_at = api.unreached_at
+        with pytest.raises(NotReachedError, match="nobody listens at"):
             api.knock()
-            assert api.unreached_at is None, "it was never asked"
-            with pytest.raises(NotReachedError):
-                api.emit([EVENT])
-            asked_at = api.unreached_at
-            with pytest.raises(NotReachedError, match="nobody listens at"):
-                api.knock()
-            assert asked_at is not None
-            assert api.unreached_at is not None
-            assert api.unreached_at > asked_at
+        assert asked_at is not None
+        assert api.unreached_at is not None
+        assert api.unreached_at > asked_at
 
 
 def test_a_server_that_is_back_is_asked_again():

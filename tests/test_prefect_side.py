@@ -90,9 +90,13 @@ def test_what_is_young_is_asked_about_often_and_what_takes_long_seldom(
 
 
 def test_without_a_server_a_step_says_so_and_the_arrival_waits(
-    ledger: Ledger, inbox: Inbox, tmp_path: Path, hand_clock: HandClock, arrive: Callable[[str, str], None]
+    ledger: Ledger,
+    nobody: str,
+    inbox: Inbox,
+    tmp_path: Path,
+    hand_clock: HandClock,
+    arrive: Callable[[str, str], None],
 ):
-    nobody = "http://127.0.0.1:9/api"
     settings = Settings(_env_file=None, state_dir=tmp_path, prefect_api_url=nobody, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     side = PrefectSide(settings, [inbox], hand_clock.clock)
     arrive("m-1", "staged")

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from tests.benchmarks.options import Options
 from tests.benchmarks.part import Figure, Grid, Part, console, median, p95
+from tests.benchmarks.processes import peak_mb
 from tests.journeys.stack import ROOT
 
 BYTES_PER_ROW = 120
@@ -128,12 +129,6 @@ def load_bare(file: Path, folder: Path) -> int:
         return warehouse.sql("SELECT count(*) FROM daily_metrics").fetchall()[0][0]
 
 
-def peak_mb() -> float:
-    """Return the peak memory of this process; the kernel's `ru_maxrss` would begin with that of who started it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
 def main() -> None:
     """Load one file in this process and print what it took."""
     how, file, folder = How(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
@@ -143,7 +138,7 @@ def main() -> None:
     began, cpu = time.monotonic(), time.process_time()
     loaded = load_ours(file) if how is How.OURS else load_bare(file, folder)
     seconds, cpu = time.monotonic() - began, time.process_time() - cpu
-    print(json.dumps({"loaded": loaded, "seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak_mb()}))
+    print(json.dumps({"loaded": loaded, "seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak_mb(os.getpid())}))
     sys.stdout.flush()
     os._exit(0)  # DuckDB 2.0's bindings would list what they did not free
 

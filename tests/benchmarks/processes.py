@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ConfigDict
@@ -57,6 +58,12 @@ def memory(processes: Iterable[psutil.Process]) -> dict[str, float]:
         with suppress(psutil.Error):
             found[role(process)] += process.memory_full_info().pss / 2**20
     return {name: round(size, 1) for name, size in sorted(found.items())}
+
+
+def peak_mb(pid: int) -> float:
+    """Return the peak memory of a process in MB; its `ru_maxrss` would begin with that of who started it."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def role(process: psutil.Process) -> str:

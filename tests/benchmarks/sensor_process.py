@@ -15,6 +15,7 @@ import psutil
 import yaml
 
 from sensors.ledger import Ledger, LedgerError
+from tests.benchmarks.processes import peak_mb
 from tests.journeys.stack import ROOT, free_ports, wait_until
 
 
@@ -42,9 +43,8 @@ class Sensor:
 
     def megabytes(self) -> dict[str, float]:
         memory = self.process.memory_full_info()
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-        return {"rss_mb": memory.rss / 2**20, "pss_mb": memory.pss / 2**20, "peak_mb": peak / 1024}
+        peak = peak_mb(self.process.pid)
+        return {"rss_mb": memory.rss / 2**20, "pss_mb": memory.pss / 2**20, "peak_mb": peak}
 
     def is_watching(self) -> bool:
         """Say whether it answers: its inboxes are looked at from then on."""
