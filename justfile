@@ -9,6 +9,8 @@ python := quote(justfile_directory() / ".venv/bin/python")
 uv := ".venv/bin/uv pip install --python .venv"
 pip := ".venv/bin/python -m pip install --quiet --disable-pip-version-check"
 
+pin := ".venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links"
+
 _list:
     @{{ just }} --list --unsorted
 
@@ -114,6 +116,12 @@ lint: (_install "requirements-dev.txt")
     .venv/bin/ruff check
     .venv/bin/ruff format --check
     .venv/bin/pyright
+
+# Pin every package, direct and indirect, with its hashes; what is pinned stays (--upgrade, -P NAME)
+[group('development')]
+pin *OPTIONS: (_install "requirements-dev.txt")
+    {{ pin }} pyproject.toml --group tools --group dev -o requirements-dev.txt "$@" >/dev/null
+    {{ pin }} pyproject.toml --group tools -c requirements-dev.txt -o requirements.txt >/dev/null
 
 # Install what the project needs into .venv, anew if it is there; the other commands do that by themselves
 [group('development')]

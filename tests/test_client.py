@@ -8,7 +8,7 @@ import pytest
 
 from sensors.settings import PROJECT_ROOT
 from sensors.stack.client import needs_server
-from tests.journeys.stack import free_ports
+from tests.free_ports import free_ports
 
 
 def client(tmp_path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from sensors.settings import Settings
 from sensors.stack.demo import alert_about, demo, steps, was_delivered
 from sensors.stack.errors import StackError
 from sensors.stack.state_folder import hold_state_folder
-from tests.journeys.stack import free_ports
+from tests.free_ports import free_ports
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import pytest
 
 from sensors.stack.drop import drop, place
 from sensors.stack.errors import StackError
-from tests.journeys.stack import free_ports
+from tests.free_ports import free_ports
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sensors.inbox_folder import make_folders
 from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.errors import StackError
 from sensors.stack.preflight import preflight
-from tests.journeys.stack import free_ports
+from tests.free_ports import free_ports
 
 FILE = Path("inboxes.yaml")
 EXPECTED = "expected a folder that can be read and written, "

@@ -8,7 +8,7 @@ import pytest
 from sensors.settings import Settings
 from sensors.stack.errors import StackError
 from sensors.stack.preflight import preflight
-from tests.journeys.stack import free_ports
+from tests.free_ports import free_ports
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from sensors.stack.services import Service
 from sensors.stack.state_folder import hold_state_folder
 from sensors.stack.status import Status, read_status, show
 from sensors.trouble import BadFile, StalledArrival, Trouble
-from tests.journeys.stack import free_ports
+from tests.free_ports import free_ports
 
 WELL = {service: Health(healthy=True) for service in Service}
 SICK = {**WELL, Service.SENSOR: Health(healthy=False, detail="not running")}

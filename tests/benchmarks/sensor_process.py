@@ -16,7 +16,8 @@ import yaml
 
 from sensors.ledger import Ledger, LedgerError
 from tests.benchmarks.processes import peak_mb
-from tests.journeys.stack import ROOT, free_ports, wait_until
+from tests.free_ports import free_ports
+from tests.journeys.stack import ROOT, wait_until
 
 
 class Sensor:

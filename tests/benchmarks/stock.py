@@ -23,7 +23,8 @@ from sensors.stack.environment import stack_environment
 from sensors.stack.supervision import TETHERED
 from tests.benchmarks.prefect_record import TERMINAL
 from tests.benchmarks.system import Kind, Progress, Rows, Trace
-from tests.journeys.stack import ROOT, PatientTransport, free_ports, wait_until
+from tests.free_ports import free_ports
+from tests.journeys.stack import ROOT, PatientTransport, wait_until
 
 PROGRAM = Path(__file__).with_name("stock_prefect")
 NOT_TUNING = ("API", "HOME", "UI", "SERVER_API", "SERVER_UI", "SERVER_ANALYTICS", "LOGGING", "CLI")

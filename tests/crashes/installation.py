@@ -24,7 +24,8 @@ from sensors.stack import marking
 from sensors.stack.environment import stack_environment
 from sensors.stack.preparation import make_work_pool
 from sensors.stack.services import Service, programs
-from tests.journeys.stack import CREDENTIALS, ROOT, Stack, free_ports, wait_until
+from tests.free_ports import free_ports
+from tests.journeys.stack import CREDENTIALS, ROOT, Stack, wait_until
 
 
 class Installation:

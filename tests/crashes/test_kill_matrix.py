@@ -13,7 +13,8 @@ from sensors import killpoint
 from sensors.ledger import Ledger
 from sensors.stack.services import Service
 from tests.crashes.installation import Installation, sensor_alone, until
-from tests.journeys.stack import ROOT, free_ports, wait_until
+from tests.free_ports import free_ports
+from tests.journeys.stack import ROOT, wait_until
 
 SHORT = ["taken:2", "emitted", "ended"]
 LONG = [

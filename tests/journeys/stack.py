@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import httpx
 import psutil
 
 from sensors.stack.marking import environment_of
+from tests.free_ports import free_ports
 
 T = TypeVar("T")
 
@@ -24,15 +24,6 @@ FLOW = "Enterprise Data Pipeline"
 DEPLOYMENT = "production-etl"
 CREDENTIALS = "admin:journeys"
 UP_SECONDS = 150.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback that nobody listens on."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 def wait_until(look: Callable[[], T], what: str, seconds: float = 60.0, pause: float = 0.1) -> T:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.stack import Stack, flow_process_of, free_ports, process_of, wait_until
+from tests.free_ports import free_ports
+from tests.journeys.stack import Stack, flow_process_of, process_of, wait_until
 from tests.receiver import Receiver, receiving
 
 pytestmark = pytest.mark.long
