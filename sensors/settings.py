@@ -4,8 +4,10 @@ import os
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from sensors.profile import Profile, ProfileSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,7 +19,7 @@ class Auth(StrEnum):
     OFF = "off"
 
 
-class Settings(BaseSettings):
+class Settings(ProfileSettings):
     """One stack's settings: where its state is and which ports it has.
 
     Every field is an environment variable of the same name in capitals; the environment wins over the
@@ -25,26 +27,51 @@ class Settings(BaseSettings):
     means the same folder wherever it is typed.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True)
-
     state_dir: Path = Path("data")
     api_port: int = Field(default=4200, ge=1, le=65535)
     sensor_port: int = Field(default=4201, ge=1, le=65535)
     auth: Auth = Auth.ON
     inboxes_file: Path = Path("sensors/inboxes.yaml")
     notify_urls: str = Field(default="", repr=False)
-    prefect_api_url: str = ""
+    prefect_api_url: str = Field(default="", validate_default=True)
     prefect_api_auth_string: SecretStr = SecretStr("")
+    warehouse_url: SecretStr = SecretStr("")
+    """Where the rows are; the flows check it, here it is only shown."""
 
     @field_validator("state_dir", "inboxes_file")
     @classmethod
     def _from_project_root(cls, path: Path) -> Path:
         return (PROJECT_ROOT / path.expanduser()).resolve()
 
+    @field_validator("prefect_api_url")
+    @classmethod
+    def _is_known_where_no_server_is(cls, url: str, info: ValidationInfo) -> str:
+        if info.data.get("profile") is Profile.SCALE and info.data.get("api_servers") == 0 and not url:
+            raise PydanticCustomError(
+                "elsewhere", "expected the API's address such as http://10.0.0.5:4200/api, as API_SERVERS is 0"
+            )
+        return url.rstrip("/")
+
     @property
     def api_url(self) -> str:
-        """The address of this stack's Prefect API."""
-        return f"http://127.0.0.1:{self.api_port}/api"
+        """The address of this stack's Prefect API; with API_SERVERS=0 that of the installation it belongs to."""
+        return f"http://127.0.0.1:{self.api_port}/api" if self.has_server else self.prefect_api_url
+
+    @property
+    def page_url(self) -> str:
+        """The address of Prefect's page, as other machines know it where they can reach it."""
+        if not self.is_scale or not self.has_server or self.api_host in {"127.0.0.1", "localhost", "::1"}:
+            return self.api_url.removesuffix("/api")
+        host = self.node if self.api_host in {"0.0.0.0", "::"} else self.api_host  # noqa: S104 # not bound here
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}"
+
+    @property
+    def api_server_ports(self) -> tuple[int, ...]:
+        """The ports that the API servers of this machine listen on: API_PORT, unless they share that."""
+        if not self.has_balancer:
+            return (self.api_port,) if self.has_server else ()
+        first = self.api_server_port or self.api_port + 100
+        return tuple(range(first, first + self.api_servers))
 
     @property
     def prefect_url(self) -> str:

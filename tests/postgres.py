@@ -65,7 +65,6 @@ class PostgresServer:
         """Start it and wait until it answers."""
         programs = _programs()
         assert programs
-        log = (self.folder / "server.log").open("ab")
         settings = {
             "port": self.port,
             "listen_addresses": "127.0.0.1",
@@ -76,7 +75,8 @@ class PostgresServer:
         }
         options = [f"-c{name}={value}" for name, value in settings.items()]
         command = [str(programs / "postgres"), "-D", str(self.folder / "data"), *options]
-        self._process = subprocess.Popen([*_as_user(), *command], stdout=log, stderr=log, cwd="/", env=_english())
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen([*_as_user(), *command], stdout=log, stderr=log, cwd="/", env=_english())
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:

@@ -47,8 +47,8 @@ class RedisServer:
             "save": "",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        log = (self.folder / "server.log").open("ab")
-        self._process = subprocess.Popen(["redis-server", *arguments], stdout=log, stderr=log)
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(["redis-server", *arguments], stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:

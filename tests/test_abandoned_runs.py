@@ -99,3 +99,16 @@ def test_a_server_that_does_not_answer_is_asked_again(api, living, tmp_path, han
 def test_it_is_done_long_before_the_sensor_calls_a_run_lost():
     # Then the run is Scheduled, or in a state that it came into anew: neither is a lost run's.
     assert 10 * (GRACE + BETWEEN_LOOKS) < SILENT_FOR
+
+
+def test_runs_of_other_workers_are_left_alone(api, living, tmp_path, hand_clock):
+    given = {"profile": "scale", "database_url": "postgresql://db/prefect", "redis_url": "redis://cache"}
+    settings = Settings(state_dir=tmp_path, api_port=api.port, api_servers=1, node_name="here", **given)
+    abandoned = AbandonedRuns(settings, lambda: hand_clock.now)
+    for worker in ("here-1", "here-2", "there-2"):
+        api.run(worker, "RUNNING", since=at(hand_clock, -60))
+        api.runs[-1]["labels"] = {"prefect.worker.name": worker}
+    abandoned.notice(Incident(Service.WORKER, "worker-2 stopped; restarted", number=2))
+    hand_clock.turn(GRACE.seconds)
+    assert abandoned.look() == 1
+    assert started_again(api, "here-2") == ["AwaitingRetry"]

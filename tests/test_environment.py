@@ -74,3 +74,17 @@ def test_the_users_own_certificates_and_database_stay(tmp_path):
 def test_only_the_stacks_own_processes_carry_its_mark(tmp_path):
     assert stack_environment(settings(tmp_path), {})[MARK] == str(tmp_path)
     assert MARK not in client_environment(settings(tmp_path), {})
+
+
+def test_the_page_is_reached_by_the_name_that_other_machines_know(tmp_path):
+    given = {"profile": "scale", "database_url": "postgresql://db/prefect", "redis_url": "redis://cache"}
+    shared = settings(tmp_path, api_host="10.0.0.5", **given)
+    assert stack_environment(shared, {})["PREFECT_SERVER_UI_API_URL"] == "http://10.0.0.5:4799/api"
+    assert stack_environment(shared, {})["PREFECT_API_URL"] == "http://127.0.0.1:4799/api"
+
+
+def test_a_machine_without_servers_talks_to_those_of_another(tmp_path):
+    joined = settings(
+        tmp_path, profile="scale", api_servers=0, service_processes=0, prefect_api_url="http://10.0.0.5:4200/api/"
+    )
+    assert stack_environment(joined, {})["PREFECT_API_URL"] == "http://10.0.0.5:4200/api"

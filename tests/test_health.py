@@ -1,7 +1,11 @@
 """What healthy means, asked of a real HTTP server that answers like the services."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,7 +13,8 @@ import pytest
 
 from sensors.settings import Settings
 from sensors.stack.health import Health, check
-from sensors.stack.services import Service, worker_name
+from sensors.stack.marking import MARK
+from sensors.stack.services import Service, worker_names
 
 
 @pytest.fixture
@@ -44,12 +49,13 @@ def settings(answers, tmp_path):
     server.server_close()
 
 
+(ONLY,) = worker_names(Settings())
 WORKERS = "/api/work_pools/local-process-pool/workers/filter"
 
 
-def worker(seconds_ago):
+def worker(seconds_ago, name=ONLY):
     heard = datetime.now(UTC) - timedelta(seconds=seconds_ago)
-    return {"name": worker_name(), "status": "ONLINE", "last_heartbeat_time": heard.isoformat()}
+    return {"name": name, "status": "ONLINE", "last_heartbeat_time": heard.isoformat()}
 
 
 def test_a_server_that_answers_is_healthy(settings, answers):
@@ -95,5 +101,52 @@ def test_a_sensor_in_trouble_tells_which_loop_has_it(settings, answers):
 
 
 def test_an_answer_that_makes_no_sense_is_unhealthy_and_not_an_error(settings, answers):
-    answers[WORKERS] = 200, [{"name": worker_name()}]
+    answers[WORKERS] = 200, [{"name": ONLY}]
     assert not check(settings, Service.WORKER).healthy
+
+
+@pytest.fixture
+def scale(settings):
+    given = {"profile": "scale", "database_url": "postgresql://db/prefect", "redis_url": "redis://cache"}
+    names = {"node_name": "here", "workers": 2, "api_servers": 1, "service_processes": 2}
+    ports = {"api_port": settings.api_port, "sensor_port": settings.sensor_port}
+    return Settings(state_dir=settings.state_dir, **given, **names, **ports)
+
+
+def test_of_several_workers_the_one_that_is_silent_is_named(scale, answers):
+    answers[WORKERS] = 200, [worker(1, "here-1"), worker(40, "here-2"), worker(90, "there-1")]
+    assert check(scale, Service.WORKER) == Health(healthy=False, detail="here-2 last heard of 40 s ago")
+
+
+def test_several_workers_are_healthy_when_all_are(scale, answers):
+    answers[WORKERS] = 200, [worker(1, "here-1"), worker(1, "here-2")]
+    assert check(scale, Service.WORKER) == Health(healthy=True)
+
+
+def test_an_api_server_that_does_not_answer_is_named(scale, answers):
+    answers["/api/health"] = 200, True
+    two = scale.model_copy(update={"api_servers": 2, "api_server_port": scale.api_port})
+    found = check(two, Service.SERVER)
+    assert not found.healthy
+    assert found.detail.startswith("server-2 not running")
+
+
+def test_service_processes_are_counted(scale):
+    assert check(scale, Service.SERVICES) == Health(healthy=False, detail="not running")
+    with running_as_services(scale, 1):
+        assert check(scale, Service.SERVICES) == Health(healthy=False, detail="1 of 2 processes are running")
+    with running_as_services(scale, 2):
+        assert check(scale, Service.SERVICES) == Health(healthy=True)
+
+
+@contextmanager
+def running_as_services(settings, count):
+    """Run processes that bear the mark of the stack and end as the command of Prefect's service processes does."""
+    command = [sys.executable, "-c", "input()", "services", "start"]
+    environment = {**os.environ, MARK: str(settings.state_dir)}
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.communicate(b"\n", timeout=20)

@@ -57,3 +57,12 @@ def test_giving_a_service_up_is_told_with_the_reason():
 
 def test_lines_about_anything_else_tell_nothing():
     assert told("INFO supervisord started with pid 1", "WARN exited: stranger (exit status 1; expected)", "") == []
+
+
+def test_of_several_processes_of_a_service_each_has_its_own_past():
+    incidents = Incidents()
+    for name in ("services-1", "services-2"):
+        incidents.read(f"WARN exited: {name} (terminated by SIGKILL; not expected)")
+    assert incidents.read("INFO spawned: 'services-2' with pid 7") == Incident(
+        Service.SERVICES, "services-2 stopped (killed by SIGKILL); restarted, 1 of 5", number=2
+    )

@@ -10,7 +10,7 @@ from sensors.books import Books
 from sensors.ledger.states import FileState
 from sensors.settings import Settings
 from sensors.stack.health import Health
-from sensors.stack.services import Service
+from sensors.stack.services import Service, services_of
 from sensors.stack.state_folder import hold_state_folder
 from sensors.stack.status import Status, read_status, show
 from sensors.trouble import BadFile, StalledArrival, Trouble
@@ -51,8 +51,9 @@ def test_a_stack_is_healthy_without_its_warm_server_and_says_what_is_missing(tmp
 
 
 def test_services_that_run_but_do_not_answer_are_not_taken_for_a_stack_that_is_down(tmp_path):
-    full = {service: Health(healthy=False, detail="no usable answer (ReadTimeout)") for service in Service}
-    lines = Status(Settings(state_dir=tmp_path), full, {}).needs_a_person()
+    settings = Settings(state_dir=tmp_path)
+    busy = Health(healthy=False, detail="no usable answer (ReadTimeout)")
+    lines = Status(settings, dict.fromkeys(services_of(settings), busy), {}).needs_a_person()
     assert [line.split(":")[0] for line in lines] == ["server", "worker", "sensor", "warm"]
 
 

@@ -105,11 +105,17 @@ def test_a_service_ends_when_supervisord_is_killed(supervisor, settings):
 
 
 def test_the_configuration_stops_the_services_in_the_reverse_order_of_starting():
-    programs = [Program(service, ("x",), Path("/")) for service in Service]
-    written = configuration(programs)
+    services = (Service.SERVER, Service.WORKER, Service.SENSOR)
+    written = configuration([Program(service, ("x",), Path("/")) for service in services])
     assert written.index("priority=0") < written.index("[program:worker]") < written.index("priority=1")
 
 
 def test_no_secret_of_the_environment_is_written_to_the_configuration(monkeypatch):
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:mine")
     assert "mine" not in configuration([Program(Service.SENSOR, ("x",), Path("/"))])
+
+
+def test_each_program_of_a_service_has_its_own_name_and_log():
+    written = configuration([Program(Service.WORKER, ("x",), Path("/"), number) for number in (1, 2)])
+    assert "[program:worker-1]" in written
+    assert "stdout_logfile=worker-2.log" in written

@@ -38,8 +38,8 @@ class Web:
 
 
 @contextmanager
-def serving() -> Generator[Web, None, None]:
-    """Serve for the length of a block."""
+def serving(port: int = 0) -> Generator[Web, None, None]:
+    """Serve for the length of a block, on a port of its own choice if none is given."""
     web = Web()
 
     class Handler(BaseHTTPRequestHandler):
@@ -58,7 +58,7 @@ def serving() -> Generator[Web, None, None]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     web.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -6,7 +6,7 @@ stack. A run whose process lives on, an orphan, is left alone until that has end
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import Any
@@ -17,7 +17,7 @@ from sensors.settings import Settings
 from sensors.stack import marking
 from sensors.stack.api import open_api
 from sensors.stack.incidents import Incident
-from sensors.stack.interrupted_runs import at_work, start_again
+from sensors.stack.interrupted_runs import at_work, start_again, worker_of
 from sensors.stack.services import Service
 
 GRACE = timedelta(seconds=2)
@@ -36,6 +36,8 @@ class Restart:
 
     at: datetime
     orphans: frozenset[str]
+    worker: str | None = None
+    """Its name; None where it is the only one."""
 
 
 @dataclass
@@ -45,33 +47,40 @@ class AbandonedRuns:
     settings: Settings
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _noticed: SimpleQueue[Restart] = field(default_factory=SimpleQueue[Restart], init=False)
-    _restart: Restart | None = field(default=None, init=False)
+    _restarts: dict[str | None, Restart] = field(default_factory=dict[str | None, Restart], init=False)
     _next_look: datetime = field(default=datetime.max.replace(tzinfo=UTC), init=False)
 
     def notice(self, incident: Incident) -> None:
         """Take note of a worker that was started again."""
         if incident.service is Service.WORKER and not incident.gave_up:
-            self._noticed.put(Restart(self.now(), frozenset(marking.flow_runs(self.settings.state_dir))))
+            orphans = frozenset(marking.flow_runs(self.settings.state_dir))
+            self._noticed.put(Restart(self.now(), orphans, self._worker(incident)))
+
+    def _worker(self, incident: Incident) -> str | None:
+        return f"{self.settings.node}-{incident.number}" if incident.number else None
 
     def look(self) -> int:
         """Start again what is abandoned by now and return how many runs; costs nothing while no worker has died."""
         while not self._noticed.empty():
-            self._restart = self._noticed.get()
-            self._next_look = self._restart.at + GRACE
+            restart = self._noticed.get()
+            self._restarts[restart.worker] = restart
+            self._next_look = restart.at + GRACE
         now = self.now()
-        if self._restart is None or now < self._next_look:
+        if not self._restarts or now < self._next_look:
             return 0
         self._next_look = now + BETWEEN_LOOKS
         # The processes first: one that is gone by now has told the server of its run's end, if it came to one.
         living = marking.flow_runs(self.settings.state_dir)
+        restarts = tuple(self._restarts.values())
         try:
             with open_api(self.settings, TIMEOUT_SECONDS) as api:
-                runs = [run for run in at_work(api) if is_abandoned(run, self._restart, living)]
+                found = at_work(api, self.settings)
+                runs = [run for run in found if any(is_abandoned(run, one, living) for one in restarts)]
                 start_again(api, runs, now, CAUSE)
         except httpx.HTTPError:
             return 0  # the server is busy, or is being started again as well
-        orphans = self._restart.orphans & living
-        self._restart = Restart(self._restart.at, orphans) if orphans else None
+        orphaned = [replace(one, orphans=one.orphans & living) for one in restarts]
+        self._restarts = {one.worker: one for one in orphaned if one.orphans}
         return len(runs)
 
 
@@ -80,7 +89,7 @@ def is_abandoned(run: dict[str, Any], restart: Restart, living: Collection[str])
 
     A run without a process that is Pending since the restart is the new worker's, which has yet to start one.
     """
-    if run["id"] in living:
+    if run["id"] in living or (restart.worker and worker_of(run) not in {None, restart.worker}):
         return False
     is_orphan = run["state_type"] == "RUNNING" and run["id"] in restart.orphans
     return is_orphan or datetime.fromisoformat(run["state"]["timestamp"]) < restart.at

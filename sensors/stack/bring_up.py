@@ -1,6 +1,7 @@
 """Bringing the stack up, in order, and watching over it until somebody stops it."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -12,22 +13,31 @@ from sensors.stack import marking
 from sensors.stack.abandoned_runs import AbandonedRuns
 from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import ensure_credentials
+from sensors.stack.database import migrate
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
-from sensors.stack.health import check
+from sensors.stack.health import Health, check, check_api
 from sensors.stack.incidents import Incident
 from sensors.stack.interrupted_runs import restart_interrupted_runs
 from sensors.stack.preflight import preflight
 from sensors.stack.preparation import Commands, Deploying, apply_automations, make_work_pool
-from sensors.stack.services import Service, log_file, programs
+from sensors.stack.services import Service, log_file, newest_log, programs, services_of
 from sensors.stack.state_folder import hold_state_folder
 from sensors.stack.stopping import StopRequest, StopRequestedError, take_down
 from sensors.stack.summary import summary
 from sensors.stack.supervision import Supervisor
 from sensors.stack.terminal import Terminal, tail
 
-HEALTHY_SECONDS = {Service.SERVER: 180, Service.WORKER: 90, Service.SENSOR: 90}
+HEALTHY_SECONDS = {
+    Service.SERVER: 180,
+    Service.BALANCER: 30,
+    Service.SERVICES: 90,
+    Service.WORKER: 90,
+    Service.SENSOR: 90,
+}
 """How long a service has to become healthy; the server's first start makes its database."""
+
+_SERVER_SIDE = (Service.SERVER, Service.BALANCER, Service.SERVICES)
 
 
 def up() -> int:
@@ -62,7 +72,7 @@ def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
 
     def tell(incident: Incident) -> None:
         abandoned.notice(incident)
-        terminal.show_incident(incident, log_file(settings, incident.service))
+        terminal.show_incident(incident, log_file(settings, incident.program))
 
     with Supervisor(settings, programs(settings), environment, tell) as supervisor:
         try:
@@ -99,22 +109,27 @@ class _BringUp:
         try:
             self._run()
         except httpx.HTTPError as error:
-            log = log_file(self.settings, Service.SERVER)
+            log = newest_log(self.settings, Service.SERVER)
             raise StackError(f"the server does not answer any more ({error}); see {log}") from error
 
     def _run(self) -> None:
         deploying = Deploying(self.settings)
         warm = deploying.done_before
         self.supervisor.wait_until_it_answers()
-        self._start(Service.SERVER)
+        self._start_server_side()
         if warm:
             # Its work pool exists; it waits for the server by itself.
             self._start(Service.WORKER)
-        self._wait(Service.SERVER)
-        make_work_pool(self.settings)
+        for service in _SERVER_SIDE:
+            self._wait(service)
+        if self.settings.is_main:
+            make_work_pool(self.settings)
         if restarted := restart_interrupted_runs(self.settings, self._began):
             self.terminal.step(f"{restarted} interrupted {_start(restarted)} again")
-        self._prepare(deploying)
+        if self.settings.is_main:
+            self._prepare(deploying)
+        else:
+            self._start(Service.SENSOR)
         if not warm:
             # Not next to the first deploy: a worker's first polls have been seen to lock Prefect's SQLite
             # against it, and both waited for 60 s.
@@ -124,6 +139,15 @@ class _BringUp:
         if sys.platform == "linux":
             # Last, and nobody waits for it: it takes two seconds of a core, and runs work without it.
             self._start(Service.WARM)
+
+    def _start_server_side(self) -> None:
+        if self.settings.is_main and self.settings.is_scale:
+            with self.terminal.waiting("bringing the database up to date"):
+                migrate(self.settings, self.commands)
+        if self.settings.has_balancer:
+            self._start_first_server()
+        for service in _SERVER_SIDE:
+            self._start(service)
 
     def _prepare(self, deploying: Deploying) -> None:
         known = deploying.is_up_to_date()
@@ -144,17 +168,27 @@ class _BringUp:
         self._started[service] = datetime.now(UTC)
         self.supervisor.start(service)
 
+    def _start_first_server(self) -> None:
+        """Have one server by itself first: each writes into an empty database what they all need, and one can."""
+        self.supervisor.start(Service.SERVER, only_first=True)
+        port = self.settings.api_server_ports[0]
+        self._wait_for(Service.SERVER, lambda: check_api(port), "the first server")
+
     def _wait(self, service: Service) -> None:
-        allowed = HEALTHY_SECONDS[service]
-        deadline = self.terminal.seconds + allowed
-        with self.terminal.waiting(f"waiting for the {service}"):
-            while not (health := check(self.settings, service, self._started[service])).healthy:
+        if service not in services_of(self.settings):
+            return
+        self._wait_for(service, lambda: check(self.settings, service, self._started[service]), f"the {service}")
+        self.terminal.step(f"{service} {'are' if service is Service.SERVICES else 'is'} healthy")
+
+    def _wait_for(self, service: Service, look: Callable[[], Health], what: str) -> None:
+        deadline = self.terminal.seconds + HEALTHY_SECONDS[service]
+        with self.terminal.waiting(f"waiting for {what}"):
+            while not (health := look()).healthy:
                 self._give_up_on(service, health.detail, late=self.terminal.seconds > deadline)
                 self.stop.pause(0.2)
-        self.terminal.step(f"{service} is healthy")
 
     def _give_up_on(self, service: Service, detail: str, *, late: bool) -> None:
-        log = log_file(self.settings, service)
+        log = newest_log(self.settings, service)
         if not self.supervisor.alive:
             raise StackError(f"supervisord ended ({self.supervisor.death}); run `just up` again")
         if incident := self.supervisor.given_up(service):

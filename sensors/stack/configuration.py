@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dotenv.parser import Binding, parse_stream
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from sensors.settings import Settings, env_file, read_settings
 from sensors.stack.errors import StackError
@@ -46,5 +46,8 @@ def _line_mistake(file: Path, binding: Binding) -> str:
 
 
 def _setting_mistake(mistake: Any) -> str:
-    name = str(mistake["loc"][0]).upper() if mistake["loc"] else "the settings"
-    return f"{name}: {mistake['msg']}, got {mistake['input']!r:.80}; correct it in .env or in the environment"
+    field = str(mistake["loc"][0]) if mistake["loc"] else ""
+    known = Settings.model_fields.get(field)
+    is_secret = known is not None and known.annotation is SecretStr
+    got = "" if is_secret or not mistake["input"] else f", got {mistake['input']!r:.80}"
+    return f"{field.upper() or 'the settings'}: {mistake['msg']}{got}; correct it in .env or in the environment"

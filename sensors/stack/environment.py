@@ -9,6 +9,7 @@ from dotenv import dotenv_values
 
 from sensors.settings import Auth, Settings, env_file
 from sensors.stack.marking import MARK
+from sensors.stack.scale_environment import scale_environment
 from sensors.stack.services import warm_socket
 from sensors.stack.write_lock import database_url
 
@@ -77,11 +78,12 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
     return {
         **client_environment(settings, around),
         **_database(settings, around),
+        **scale_environment(settings),
         MARK: str(settings.state_dir),
         # The warm server makes it, and the runs that the worker starts look for it.
         "WARM_SOCKET": str(warm_socket(settings)),
-        "PREFECT_UI_URL": settings.api_url.removesuffix("/api"),
-        "PREFECT_SERVER_UI_API_URL": settings.api_url,
+        "PREFECT_UI_URL": settings.page_url,
+        "PREFECT_SERVER_UI_API_URL": f"{settings.page_url}/api",
         # How long a run waits that nobody has told the worker of: flows/warm/worker.py.
         "PREFECT_WORKER_QUERY_SECONDS": "5",
         # A receipt is an event, and can be looked up as soon as it is stored; with Prefect's 5 s the next arrival of a
@@ -109,7 +111,7 @@ def _credentials(settings: Settings) -> dict[str, str]:
 
 def _database(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
     """Return where the server has its database, unless the user has set that."""
-    if any(around.get(name) for name in _DATABASE):
+    if settings.is_scale or any(around.get(name) for name in _DATABASE):
         return {}
     return {_DATABASE[0]: database_url(settings.prefect_home)}
 

@@ -2,16 +2,19 @@
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import psutil
 
 from sensors.settings import Settings
+from sensors.stack import marking
 from sensors.stack.api import open_api
 from sensors.stack.environment import HEARTBEAT_SECONDS
-from sensors.stack.services import WORK_POOL, Service, warm_socket, worker_name
+from sensors.stack.services import WORK_POOL, Service, warm_socket, worker_names
 
 NOT_RUNNING = "not running"
 MISSED_HEARTBEATS = 3
@@ -29,25 +32,51 @@ class Health:
 def check(settings: Settings, service: Service, since: datetime | None = None) -> Health:
     """Look at one service now; `since` (UTC) disregards what a worker reported before."""
     try:
-        match service:
-            case Service.SERVER:
-                return _check_server(settings)
-            case Service.WARM:
-                return _check_warm(settings)
-            case Service.WORKER:
-                return _check_worker(settings, since)
-            case Service.SENSOR:
-                return _check_sensor(settings)
+        return _check_workers(settings, since) if service is Service.WORKER else _CHECKS[service](settings)
     except httpx.ConnectError:
         return Health(healthy=False, detail=NOT_RUNNING)
     except (httpx.HTTPError, ValueError, LookupError) as error:
         return Health(healthy=False, detail=f"no usable answer ({type(error).__name__})")
 
 
-def _check_server(settings: Settings) -> Health:
-    with open_api(settings) as api:
-        answer = api.get("/health")
+def _check_servers(settings: Settings) -> Health:
+    found = {f"server-{n}": check_api(port) for n, port in enumerate(settings.api_server_ports, start=1)}
+    return _all_of(found) if settings.has_balancer else next(iter(found.values()))
+
+
+def check_api(port: int) -> Health:
+    """Look whether an API answers on a port of this machine."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=5.0, trust_env=False)
+    except httpx.ConnectError:
+        return Health(healthy=False, detail=NOT_RUNNING)
+    except httpx.HTTPError as error:
+        return Health(healthy=False, detail=f"no usable answer ({type(error).__name__})")
     return Health(answer.is_success, "" if answer.is_success else f"/api/health says {answer.status_code}")
+
+
+def _all_of(found: dict[str, Health]) -> Health:
+    """Return the health of a service that has several processes: that of all of them."""
+    sick = {name: health.detail for name, health in found.items() if not health.healthy}
+    if len(sick) == len(found) and len({*sick.values()}) == 1:
+        return Health(healthy=False, detail=next(iter(sick.values())))
+    return Health(healthy=not sick, detail=", ".join(f"{name} {detail}" for name, detail in sick.items()))
+
+
+def _check_services(settings: Settings) -> Health:
+    """Count the processes: they listen nowhere, and what they do is known by its effects only."""
+    running = sum(map(_runs_services, marking.marked_processes(settings.state_dir)))
+    if not running:
+        return Health(healthy=False, detail=NOT_RUNNING)
+    wanted = settings.service_processes
+    return Health(running >= wanted, "" if running >= wanted else f"{running} of {wanted} processes are running")
+
+
+def _runs_services(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[-2:] == ["services", "start"]
+    except psutil.Error:
+        return False
 
 
 def _check_warm(settings: Settings) -> Health:
@@ -71,18 +100,22 @@ def _check_warm(settings: Settings) -> Health:
     return Health(greeted, "" if greeted else "it hangs up; it may be starting again")
 
 
-def _check_worker(settings: Settings, since: datetime | None) -> Health:
+def _check_workers(settings: Settings, since: datetime | None) -> Health:
     with open_api(settings) as api:
         answer = api.post(f"/work_pools/{WORK_POOL}/workers/filter", json={})
     if answer.status_code == 401:
         return Health(healthy=False, detail="refused; check PREFECT_API_AUTH_STRING in .env")
     if answer.status_code == 404:
         return Health(healthy=False, detail=f"there is no work pool {WORK_POOL}")
-    workers = {worker["name"]: worker for worker in answer.raise_for_status().json()}
-    if worker_name() not in workers:
+    heard = {worker["name"]: worker["last_heartbeat_time"] for worker in answer.raise_for_status().json()}
+    found = {name: _worker_health(heard.get(name), since) for name in worker_names(settings)}
+    return _all_of(found)
+
+
+def _worker_health(heard: str | None, since: datetime | None) -> Health:
+    if heard is None:
         return Health(healthy=False, detail="it has not reported to the server yet")
-    heard = datetime.fromisoformat(workers[worker_name()]["last_heartbeat_time"])
-    return _heartbeat_health(heard, datetime.now(UTC), since)
+    return _heartbeat_health(datetime.fromisoformat(heard), datetime.now(UTC), since)
 
 
 def _heartbeat_health(heard: datetime, now: datetime, since: datetime | None) -> Health:
@@ -99,6 +132,15 @@ def _check_sensor(settings: Settings) -> Health:
         return Health(healthy=True)
     document: dict[str, Any] = answer.json()
     return Health(healthy=False, detail=str(document.get("detail") or f"/healthz says {answer.status_code}"))
+
+
+_CHECKS: dict[Service, Callable[[Settings], Health]] = {
+    Service.SERVER: _check_servers,
+    Service.BALANCER: lambda settings: check_api(settings.api_port),
+    Service.SERVICES: _check_services,
+    Service.SENSOR: _check_sensor,
+    Service.WARM: _check_warm,
+}
 
 
 def read_watching(settings: Settings) -> dict[str, str]:

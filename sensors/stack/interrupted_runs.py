@@ -17,6 +17,8 @@ from sensors.stack.errors import StackError
 from sensors.stack.services import WORK_POOL
 
 PAGE = 200
+WORKER_LABEL = "prefect.worker.name"
+"""Which worker has a run: it writes that on the run before it starts the process."""
 CAUSE = "The stack was stopped while"
 AGAIN = "{} this run was at work; the run starts again."
 CANCELLED = "{} this run was being cancelled."
@@ -31,7 +33,7 @@ def restart_interrupted_runs(settings: Settings, down_until: datetime) -> int:
     now = datetime.now(UTC)
     with open_api(settings, timeout_seconds=20) as api:
         try:
-            runs = [run for run in at_work(api) if is_interrupted(run, down_until)]
+            runs = [run for run in at_work(api, settings) if is_interrupted(run, down_until)]
             start_again(api, runs, now, CAUSE)
         except httpx.HTTPError as error:
             raise StackError(f"the interrupted runs cannot be started again: {error}") from error
@@ -59,8 +61,29 @@ def next_state(run: dict[str, Any], now: datetime, cause: str = CAUSE) -> dict[s
     return {**again, "state_details": {"scheduled_time": now.isoformat()}}
 
 
-def at_work(api: httpx.Client) -> list[dict[str, Any]]:
-    """Return the runs that the server believes to be at work. Raises httpx.HTTPError."""
+def at_work(api: httpx.Client, settings: Settings) -> list[dict[str, Any]]:
+    """Return the runs that the server believes to be at work on this machine. Raises httpx.HTTPError."""
+    return [run for run in _at_work(api) if is_of(settings, worker_of(run))]
+
+
+def worker_of(run: dict[str, Any]) -> str | None:
+    """Return the name of the worker that has a run; None for the moment before it has said so."""
+    labels: dict[str, str] = run.get("labels") or {}
+    return labels.get(WORKER_LABEL)
+
+
+def is_of(settings: Settings, worker: str | None) -> bool:
+    """Tell whether a worker is one of this machine's, also one of a former start that had more of them.
+
+    Nobody else sees to a run of which no worker has said that it has it: that one may be anybody's.
+    """
+    if worker is None or not settings.is_scale:
+        return True
+    name, _, number = worker.rpartition("-")
+    return name == settings.node and number.isdecimal()
+
+
+def _at_work(api: httpx.Client) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while True:
         answer = api.post(

@@ -10,6 +10,7 @@ from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.errors import StackError
 from sensors.stack.ports import taken_by
 from sensors.stack.settings_checks import AUTOMATIONS, FLOWS, wrong_settings
+from sensors.stack.shared_servers import wrong_servers
 
 _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 
@@ -17,6 +18,7 @@ _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 def preflight(settings: Settings) -> None:
     """Check what bringing the stack up relies on; raises StackError with a line for each thing that is wrong."""
     wrong = [*_missing_packages(_NEEDED), *_wrong_inboxes(settings), *_wrong_project(), *_ports(settings)]
+    wrong += wrong_servers(settings)
     # Only where there is something to check: Apprise takes a second.
     wrong += wrong_settings([FLOWS, AUTOMATIONS] if settings.notify_urls else [FLOWS])
     if wrong:
@@ -48,10 +50,17 @@ def _wrong_project(root: Path = PROJECT_ROOT) -> list[str]:
 
 
 def _ports(settings: Settings) -> list[str]:
-    if settings.api_port == settings.sensor_port:
-        return [f"API_PORT and SENSOR_PORT are both {settings.api_port}; set one of them to another port"]
+    needed = {"API_PORT": settings.api_port} if settings.has_server else {}
+    needed |= {"SENSOR_PORT": settings.sensor_port}
+    if settings.has_balancer:
+        needed |= {f"API_SERVER_PORT for server-{n}": port for n, port in enumerate(settings.api_server_ports, start=1)}
+    names: dict[int, str] = {}
+    for name, port in needed.items():
+        if port in names:
+            return [f"{names[port]} and {name} are both {port}; set one of them to another port"]
+        names[port] = name
     return [
         f"{name} {port} is taken by {listener}; stop it or set {name} to another port"
-        for name, port in (("API_PORT", settings.api_port), ("SENSOR_PORT", settings.sensor_port))
+        for name, port in needed.items()
         if (listener := taken_by(port))
     ]

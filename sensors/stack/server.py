@@ -11,7 +11,7 @@ from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
 from sensors.stack.health import check
 from sensors.stack.ports import taken_by
-from sensors.stack.services import Service, log_file, programs
+from sensors.stack.services import Service, newest_log, programs
 from sensors.stack.state_folder import hold_state_folder
 from sensors.stack.stopping import take_down
 from sensors.stack.supervision import Supervisor
@@ -26,7 +26,7 @@ def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings
 
     Gives the settings with the server's credentials. Raises StackError when it cannot be started.
     """
-    if settings.prefect_api_url or check(settings, Service.SERVER).healthy:
+    if settings.prefect_api_url or not settings.has_server or check(settings, Service.SERVER).healthy:
         yield settings
         return
     try:
@@ -47,13 +47,14 @@ def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings
 
 @contextmanager
 def _started(settings: Settings, terminal: Terminal) -> Generator[None]:
-    server = [program for program in programs(settings) if program.service is Service.SERVER]
+    server = [program for program in programs(settings) if program.service in {Service.SERVER, Service.BALANCER}]
     environment = stack_environment(settings, surrounding())
     with Supervisor(settings, server, environment, lambda incident: terminal.say(incident.message)) as supervisor:
         try:
             terminal.say("the stack is down; its server is started for as long as it is needed")
             supervisor.wait_until_it_answers()
-            supervisor.start(Service.SERVER)
+            for service in (Service.SERVER, Service.BALANCER):
+                supervisor.start(service)
             _wait(settings, terminal, supervisor)
             yield
         finally:
@@ -61,7 +62,7 @@ def _started(settings: Settings, terminal: Terminal) -> Generator[None]:
 
 
 def _wait(settings: Settings, terminal: Terminal, supervisor: Supervisor) -> None:
-    log = log_file(settings, Service.SERVER)
+    log = newest_log(settings, Service.SERVER)
     deadline = terminal.seconds + HEALTHY_SECONDS
     with terminal.waiting("waiting for the server"):
         while not (health := check(settings, Service.SERVER)).healthy:

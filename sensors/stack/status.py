@@ -19,7 +19,7 @@ from sensors.stack.configuration import checked_settings
 from sensors.stack.drifted import read_drift
 from sensors.stack.errors import StackError
 from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
-from sensors.stack.services import OPTIONAL, Service, log_file
+from sensors.stack.services import OPTIONAL, Service, newest_log, services_of
 from sensors.stack.state_folder import other_ports
 from sensors.trouble import Trouble, read_trouble
 
@@ -58,7 +58,7 @@ class Status:
             "alerts": {"undelivered": self.alerts.undelivered},
             "drift": sorted(self.drift),
             "services": {name.value: dataclasses.asdict(health) for name, health in self.services.items()},
-            "page": self.settings.api_url.removesuffix("/api"),
+            "page": self.settings.page_url,
             "state_dir": str(self.settings.state_dir),
         }
 
@@ -85,7 +85,7 @@ class Status:
                 return [f"the stack of {self.settings.state_dir} {self.other_ports}; set that in .env"]
             return ["the stack is not running; start it with `just up`"]
         return [
-            "; ".join([f"{service}: {health.detail}", *_missing(service), f"see {log_file(self.settings, service)}"])
+            "; ".join([f"{service}: {health.detail}", *_missing(service), f"see {newest_log(self.settings, service)}"])
             for service, health in self.services.items()
             if not health.healthy
         ]
@@ -129,7 +129,7 @@ def show_status(*, as_json: bool) -> int:
 def read_status(settings: Settings) -> Status:
     """Look at a stack now, also at one that is down; raises StackError."""
     with ThreadPoolExecutor() as threads:
-        looking = {service: threads.submit(check, settings, service) for service in Service}
+        looking = {service: threads.submit(check, settings, service) for service in services_of(settings)}
         watching = threads.submit(read_watching, settings)
         drift = threads.submit(read_drift, settings)
         services = {service: health.result() for service, health in looking.items()}

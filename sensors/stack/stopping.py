@@ -56,7 +56,7 @@ def take_down(settings: Settings, supervisor: Supervisor) -> None:
     _stop(supervisor, Service.SENSOR, Service.WORKER)
     runs = [process for process in marking.marked_processes(settings.state_dir) if marking.is_flow_run(process)]
     marking.end(runs, RUN_SECONDS)
-    _stop(supervisor, Service.WARM, Service.SERVER)
+    _stop(supervisor, Service.WARM, Service.SERVICES, Service.BALANCER, Service.SERVER)
     supervisor.close()
     marking.sweep(settings.state_dir, grace_seconds=1)
 

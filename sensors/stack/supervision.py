@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
@@ -58,9 +59,9 @@ def configuration(programs: Sequence[Program]) -> str:
 
 def _program(program: Program, place: int) -> str:
     return f"""\
-[program:{program.service}]
+[program:{program.name}]
 command=python -m sensors.stack.tether {" ".join(program.arguments)}
-directory=%(ENV_{_folder_variable(program.service)})s
+directory=%(ENV_{_folder_variable(program)})s
 priority={place}
 autostart=false
 autorestart=true
@@ -69,14 +70,14 @@ startretries={RESTART_LIMIT}
 stopwaitsecs={STOP_SECONDS}
 killasgroup=true
 redirect_stderr=true
-stdout_logfile={program.service}.log
+stdout_logfile={program.name}.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=3
 """
 
 
-def _folder_variable(service: Service) -> str:
-    return f"BLUEPRINT_{service.upper()}_FOLDER"
+def _folder_variable(program: Program) -> str:
+    return f"BLUEPRINT_{program.service.upper()}_FOLDER"
 
 
 class Supervisor:
@@ -94,12 +95,13 @@ class Supervisor:
         tell: Callable[[Incident], None],
     ) -> None:
         self._tell = tell
+        self._programs = tuple(programs)
         self._given_up: dict[Service, Incident] = {}
         self._said: deque[str] = deque(maxlen=10)
         self._private = tempfile.TemporaryDirectory(prefix="blueprint-", ignore_cleanup_errors=True)
         here = Path(self._private.name)
         (here / "supervisord.conf").write_text(configuration(programs), "utf-8")
-        folders = {_folder_variable(program.service): str(program.folder) for program in programs}
+        folders = {_folder_variable(program): str(program.folder) for program in programs}
         self._process = subprocess.Popen(
             [*TETHERED, "supervisor.supervisord", "-c", str(here / "supervisord.conf")],
             env={**environment, **folders},
@@ -154,28 +156,35 @@ class Supervisor:
                 return
         raise StackError("supervisord did not start; it said:", *(f"    {line}" for line in self._said))
 
-    def start(self, service: Service) -> None:
-        """Start a service; one that dies at once is started again like any other."""
-        try:
-            self._call("startProcess", service.value, False)
-        except Fault as fault:
-            if fault.faultCode not in {Faults.SPAWN_ERROR, Faults.ALREADY_STARTED}:
-                raise StackError(f"{service} cannot be started: {fault.faultString}") from fault
+    def start(self, service: Service, *, only_first: bool = False) -> None:
+        """Start a service's programs; one that dies at once is started again like any other."""
+        for name in self._names(service)[: 1 if only_first else None]:
+            try:
+                self._call("startProcess", name, False)
+            except Fault as fault:
+                if fault.faultCode not in {Faults.SPAWN_ERROR, Faults.ALREADY_STARTED}:
+                    raise StackError(f"{name} cannot be started: {fault.faultString}") from fault
 
     def ask_to_stop(self, service: Service) -> None:
         """Have a service stopped, and killed if it takes longer than its time; does not wait."""
-        try:
-            self._call("stopProcess", service.value, False)
-        except (Fault, OSError, HTTPException):
-            return  # it is not running, or supervisord is not
+        for name in self._names(service):
+            # It may not be running, and supervisord neither.
+            with suppress(Fault, OSError, HTTPException):
+                self._call("stopProcess", name, False)
 
     def is_running(self, service: Service) -> bool:
         """Tell whether a service has a process, starting or stopping ones included."""
+        return any(map(self._runs, self._names(service)))
+
+    def _runs(self, name: str) -> bool:
         try:
-            info = self._call("getProcessInfo", service.value)
+            info = self._call("getProcessInfo", name)
         except (Fault, OSError, HTTPException):
             return False
         return bool(info["pid"]) or info["state"] in RUNNING_STATES
+
+    def _names(self, service: Service) -> list[str]:
+        return [program.name for program in self._programs if program.service is service]
 
     def close(self) -> None:
         """End supervisord, and with it the services that still run, and clean up behind it."""

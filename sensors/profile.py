@@ -1,0 +1,133 @@
+"""The profile: whether everything is on this machine, or shared by several with PostgreSQL and Redis between them."""
+
+import platform
+import re
+from enum import StrEnum
+from typing import Annotated
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+POSTGRESQL = ("postgresql", "postgres", "postgresql+asyncpg")
+REDIS = ("redis", "rediss")
+
+
+class Profile(StrEnum):
+    """What Prefect keeps its state in, and how many processes it has."""
+
+    EMBEDDED = "embedded"
+    """SQLite and a broker in the memory of the one server; nothing else has to be installed."""
+    SCALE = "scale"
+    """PostgreSQL and Redis; as many servers, service processes and workers as are asked for, on any machines."""
+
+
+def _host(host: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.:-]+", host):
+        raise PydanticCustomError("host", "expected an address or a host's name such as 10.0.0.5")
+    return host
+
+
+class ProfileSettings(BaseSettings):
+    """The settings that say which profile this is, and what of it runs on this machine.
+
+    With `embedded` all but the profile itself is left aside.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
+
+    profile: Profile = Profile.EMBEDDED
+    api_host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
+    """Where the API is listened for. Nobody but this machine reaches the loopback."""
+    api_servers: int = Field(default=2, ge=0, le=32)
+    """How many API servers run here, behind API_PORT; 0: the API is elsewhere, at PREFECT_API_URL."""
+    api_server_port: int | None = Field(default=None, ge=1, le=65503)
+    """The port of the first API server, the next ones follow; None: 100 above API_PORT."""
+    service_processes: int = Field(default=2, ge=0, le=32)
+    """How many processes with Prefect's background services run here."""
+    workers: int = Field(default=2, ge=0, le=64)
+    """How many workers run here."""
+    sensors: int = Field(default=1, ge=0, le=1)
+    """Whether a sensor runs here. More of them have state folders of their own."""
+    node_name: str = Field(default="", pattern=r"^[A-Za-z0-9.-]{0,60}$")
+    """What tells this machine's workers from others'; empty: the machine's name."""
+
+    database_url: SecretStr = Field(default=SecretStr(""), validate_default=True)
+    """Prefect's database: postgresql://user:password@host:5432/prefect; for servers and service processes."""
+    redis_url: SecretStr = Field(default=SecretStr(""), validate_default=True)
+    """Prefect's broker, cache, ordering and leases: redis://:password@host:6379/0; for the same."""
+
+    @field_validator("database_url", "redis_url")
+    @classmethod
+    def _is_an_address(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        is_needed = info.data.get("api_servers") or info.data.get("service_processes")
+        if info.data.get("profile") is not Profile.SCALE or not (is_needed or url.get_secret_value()):
+            return url
+        schemes = POSTGRESQL if info.field_name == "database_url" else REDIS
+        if problem := wrong_address(url.get_secret_value(), schemes):
+            raise PydanticCustomError("address", "{problem}", {"problem": problem})
+        return url
+
+    @property
+    def is_scale(self) -> bool:
+        """Whether this is one of the machines of the scale profile."""
+        return self.profile is Profile.SCALE
+
+    @property
+    def has_server(self) -> bool:
+        """Whether the API is served on this machine."""
+        return not self.is_scale or self.api_servers > 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this machine deploys, applies the automations and has the alerts' outbox: where the services are."""
+        return not self.is_scale or self.service_processes > 0
+
+    @property
+    def has_balancer(self) -> bool:
+        """Whether several API servers of this machine share one address."""
+        return self.is_scale and self.api_servers > 1
+
+    @property
+    def node(self) -> str:
+        """The name of this machine among those of the installation, the same after every restart."""
+        return self.node_name or re.sub(r"[^A-Za-z0-9.-]", "-", platform.node()) or "localhost"
+
+
+def wrong_address(url: str, schemes: tuple[str, ...]) -> str | None:
+    """Return what is wrong with an address, its password left out; None if it can be used.
+
+    >>> wrong_address("mysql://me:secret@db/prefect", ("postgresql",))
+    'expected postgresql://user:password@host/..., got mysql://me:***@db/prefect'
+    """
+    wanted = f"expected {schemes[0]}://user:password@host/..."
+    if not url:
+        return f"{wanted}, got nothing; PROFILE=scale needs it"
+    parts = _parts(url)
+    if parts is None or parts.scheme not in schemes or not parts.hostname:
+        return f"{wanted}, got {masked(url)}"
+    return None
+
+
+def masked(url: str) -> str:
+    """Return an address with its password, and whatever else it has that may be a secret, masked.
+
+    >>> masked("redis://:secret@cache:6379/0")
+    'redis://:***@cache:6379/0'
+    """
+    parts = _parts(url)
+    if parts is None or not parts.scheme or not parts.hostname:
+        return "something else"
+    account, _, place = parts.netloc.rpartition("@")
+    user, colon, _ = account.partition(":")
+    shown = f"{user}{':***' if colon else ''}@{place}" if account else place
+    query = urlencode([(name, "***") for name, _ in parse_qsl(parts.query)], safe="*")
+    return parts._replace(netloc=shown, query=query, fragment="").geturl()
+
+
+def _parts(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:  # such as a bracket that is left open
+        return None

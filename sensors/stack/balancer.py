@@ -1,0 +1,65 @@
+"""The balancer: HAProxy, which gives several API servers of this machine one address.
+
+`python -m sensors.stack.balancer` becomes it. A server that does not answer gets no new connections; one that a request
+could not be handed to is passed over for another, so that the death of a server costs only what it was at work on.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from sensors.settings import Settings, read_settings
+
+PROGRAM = "haproxy"
+
+# Prefect's clients and its page keep websockets open for as long as they run, often without a word: `timeout tunnel`.
+# What was sent to a server that died is not sent again, as it may have been done: clients know what may be repeated.
+_RULES = """\
+global
+    maxconn 8000
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 5m
+    timeout server 5m
+    timeout tunnel 24h
+    retries 3
+    option redispatch 1
+    retry-on conn-failure
+frontend api
+    bind {host}:{port}
+    default_backend servers
+backend servers
+    balance leastconn
+    option httpchk GET /api/health
+    default-server check inter 1s fastinter 250ms fall 2 rise 1 on-marked-down shutdown-sessions
+{servers}
+"""
+
+
+def program() -> str | None:
+    """Return the path of HAProxy; None if it is not installed."""
+    # Debian puts it where only root looks.
+    return shutil.which(PROGRAM) or shutil.which(PROGRAM, path="/usr/sbin:/usr/local/sbin")
+
+
+def configuration(settings: Settings) -> str:
+    """Return HAProxy's configuration for the API servers of this machine."""
+    servers = [f"    server server-{n} 127.0.0.1:{port}" for n, port in enumerate(settings.api_server_ports, start=1)]
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    return _RULES.format(host=host, port=settings.api_port, servers="\n".join(servers))
+
+
+def main() -> None:
+    """Write the configuration and become HAProxy."""
+    settings = read_settings()
+    file: Path = settings.prefect_home / "haproxy.cfg"
+    file.write_text(configuration(settings), "utf-8")
+    found = program()
+    if found is None:
+        raise SystemExit(f"{PROGRAM} is not installed; install it, on Debian with `apt install {PROGRAM}`")
+    os.execv(found, [PROGRAM, "-db", "-f", str(file)])  # noqa: S606 # no shell between
+
+
+if __name__ == "__main__":
+    main()
