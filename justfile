@@ -57,6 +57,12 @@ replay *OPTIONS: _ready
 rebuild *OPTIONS: setup
     @exec {{ python }} -m sensors rebuild "$@"
 
+# Tell which profile this is, what runs on this machine and what Prefect is told, secrets masked
+[group('server')]
+[no-exit-message]
+profile: _ready
+    @exec {{ python }} -m sensors profile
+
 # Put the deployments of prefect.yaml on the running server
 [group('server')]
 [no-exit-message]

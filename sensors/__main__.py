@@ -80,6 +80,17 @@ def status(
 
 
 @app.command()
+def profile() -> None:
+    """Tell which profile this is, what runs on this machine, and what Prefect is told; secrets are masked."""
+    from rich.console import Console
+
+    from sensors.stack.profile_table import show_profile
+
+    with _told():
+        show_profile(Console(highlight=False))
+
+
+@app.command()
 def preview() -> None:
     """Tell what would be made of the files that lie in the inboxes now; nothing is changed."""
     from sensors.preview import lines
