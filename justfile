@@ -110,11 +110,17 @@ test-long *ARGS: (_install "requirements-dev.txt")
 crashes *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m pytest tests -m "slow or long" -s "$@"
 
-# Measure everything, or the PARTs named: drop burst big stream sensor alert, next to stock Prefect (--help)
+# Measure everything, or the PARTs named: drop burst big stream sensor alert arrivals, next to stock Prefect (--help)
 [group('development')]
 [no-exit-message]
 bench *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m tests.benchmarks "$@"
+
+# Simulate a fleet of many inboxes and sensors: what each part would need, by the measured figures (--help)
+[group('development')]
+[no-exit-message]
+simulate *OPTIONS: (_install "requirements-dev.txt")
+    @exec {{ python }} -m tests.benchmarks.fleet_report "$@"
 
 # Check style and types
 [group('development')]

@@ -88,6 +88,12 @@ class PostgresServer:
             else:
                 return
 
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        assert self._process
+        return self._process.pid
+
     def kill(self) -> None:
         """End it as a crash would."""
         self._end(signal.SIGKILL)

@@ -61,6 +61,12 @@ class RedisServer:
             else:
                 return
 
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        assert self._process
+        return self._process.pid
+
     def kill(self) -> None:
         """End it as a crash would."""
         if self._process and self._process.poll() is None:

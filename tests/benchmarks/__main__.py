@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
-from tests.benchmarks import alert_latency, big_file, burst, plot, results, sensor, single_drop, stream
+from tests.benchmarks import alert_latency, arrivals, big_file, burst, plot, results, sensor, single_drop, stream
 from tests.benchmarks.machine import Machine, describe_machine
 from tests.benchmarks.options import Options
 from tests.benchmarks.part import Part, console
@@ -20,7 +20,15 @@ from tests.benchmarks.table import show, show_comparison
 
 PARTS: dict[str, Part[Any]] = {
     part.name: part
-    for part in (single_drop.PART, burst.PART, big_file.PART, stream.PART, sensor.PART, alert_latency.PART)
+    for part in (
+        single_drop.PART,
+        burst.PART,
+        big_file.PART,
+        stream.PART,
+        sensor.PART,
+        alert_latency.PART,
+        arrivals.PART,
+    )
 }
 PartName = StrEnum("PartName", {name: name for name in PARTS})
 
@@ -53,6 +61,8 @@ def bench(
     pairs: Annotated[int | None, typer.Option(help="big: loads by each side (5, 3 from 10,000,000 on)")] = None,
     minutes: Annotated[float | None, typer.Option(help="stream: how long (10)")] = None,
     alerts: Annotated[int | None, typer.Option(help="alert: failing runs of each kind (20)")] = None,
+    floods: Annotated[int | None, typer.Option(help="arrivals: floods of each system (3)")] = None,
+    flood: Annotated[int | None, typer.Option(help="arrivals: how many are announced at once (300)")] = None,
     work_dir: Annotated[Path | None, typer.Option(help="where the systems keep their state meanwhile")] = None,
     folder: Annotated[Path | None, typer.Option("--results", help="where figures and plots go")] = None,
     redraw: Annotated[bool, typer.Option("--redraw", help="measure nothing; show and draw what is there")] = False,
@@ -70,6 +80,8 @@ def bench(
         "pairs": pairs,
         "minutes": minutes,
         "alerts": alerts,
+        "floods": floods,
+        "arrivals": flood,
         "work_dir": work_dir,
     }
     options = Options.model_validate({name: value for name, value in given.items() if value is not None})

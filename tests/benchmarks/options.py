@@ -37,6 +37,10 @@ class Options(BaseModel):
     """How long the stream lasts."""
     alerts: int = 20
     """Failing runs of each kind."""
+    arrivals: int = 300
+    """Arrivals that are announced at once."""
+    floods: int = 3
+    """How often that is done on each system."""
 
     @contextmanager
     def folder(self) -> Generator[Path, None, None]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,7 +122,7 @@ class Stack:
 
     # -- the front door
 
-    def start(self) -> "Stack":
+    def start(self, seconds: float = UP_SECONDS) -> "Stack":
         """Run `up` and return when it says that everything is healthy."""
         with self.terminal.open("wb") as output:
             self._process = subprocess.Popen(
@@ -133,7 +134,7 @@ class Stack:
                 stderr=subprocess.STDOUT,
             )
         try:
-            wait_until(self._is_up, "the stack is healthy", UP_SECONDS)
+            wait_until(self._is_up, "the stack is healthy", seconds)
         except BaseException:
             self.stop()
             print(self.terminal.read_text())
@@ -155,6 +156,11 @@ class Stack:
         finally:
             self._process.kill()
 
+    def end(self) -> None:
+        """Stop `up` if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
     @property
     def pid(self) -> int:
         """The process id of `up`."""
@@ -166,6 +172,11 @@ class Stack:
         children = psutil.Process(self.pid).children(recursive=True)
         (found,) = [process for process in children if " ".join(words) in " ".join(process.cmdline())]
         return found
+
+    def program(self, name: str) -> psutil.Process:
+        """Return the process that supervisord has started under this name last."""
+        said = (self.state_dir / "logs" / "supervisor.log").read_text()
+        return psutil.Process(int(re.findall(rf"spawned: '{name}' with pid (\d+)", said)[-1]))
 
     def command(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run `python -m ARGUMENTS` in the project's folder with this stack's environment."""

@@ -1,0 +1,108 @@
+"""The systems of the part `arrivals`: ours on either profile, with the work pool paused until it is opened."""
+
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from sensors.stack import marking
+from tests.benchmarks.processes import wait_until_calm
+from tests.free_ports import free_ports
+from tests.journeys.stack import Stack
+from tests.postgres import postgres_server
+from tests.redis_server import redis_server
+
+API_SERVERS = 2
+ROLES = {
+    "services start": "services",
+    "server start": "API servers",
+    "haproxy": "balancer",
+    "postgres": "PostgreSQL",
+    "redis-server": "Redis",
+    "flows.warm.worker": "workers",
+    "flows/warm/client.py": "workers",
+    "flows.warm": "runs",
+    "prefect.engine": "runs",
+}
+"""What a process is whose command line has this in it; the first that fits."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A system that is up, with its pool paused; the servers that are not of its stack are `shared`."""
+
+    stack: Stack
+    services: int
+    shared: tuple[psutil.Process, ...]
+    database: Callable[[], int]
+    """Gives the size of Prefect's database in bytes."""
+
+    def cpu(self) -> Counter[str]:
+        """Return the CPU seconds of all processes so far, by role."""
+        found: Counter[str] = Counter()
+        children = [child for process in self.shared for child in [process, *process.children()]]
+        for process in [*marking.marked_processes(self.stack.state_dir), *children]:
+            try:
+                line, times = " ".join(process.cmdline()), process.cpu_times()
+            except psutil.Error:
+                continue
+            role = next((name for part, name in ROLES.items() if part in line), "other")
+            found[role] += times.user + times.system + times.children_user + times.children_system
+        return found
+
+    def runs(self, **state: list[str]) -> int:
+        """Count the runs that the server has, or those in a state."""
+        wanted = {"flow_runs": {"state": {"type": state}}} if state else {}
+        return self.stack.api.post("/flow_runs/count", json=wanted).raise_for_status().json()
+
+    def pause_pool(self, *, is_paused: bool) -> None:
+        """Have no run started, or those that wait."""
+        answer = self.stack.api.patch("/work_pools/local-process-pool", json={"is_paused": is_paused})
+        answer.raise_for_status()
+
+    def calm(self) -> None:
+        """Wait until it does little."""
+        wait_until_calm(lambda: marking.marked_processes(self.stack.state_dir))
+
+
+@contextmanager
+def system(folder: Path, services: int) -> Generator[Running]:
+    """Run a system with its pool paused."""
+    with ExitStack() as exits:
+        given, shared, database = {}, (), None
+        if services:
+            postgres, redis = exits.enter_context(postgres_server()), exits.enter_context(redis_server())
+            given = {
+                "PROFILE": "scale",
+                "DATABASE_URL": postgres.create("prefect"),
+                "WAREHOUSE_URL": postgres.create("warehouse"),
+                "REDIS_URL": redis.url,
+                "API_SERVERS": str(API_SERVERS),
+                "API_SERVER_PORT": str(free_ports(1)[0]),
+                "SERVICE_PROCESSES": str(services),
+                "WORKERS": "1",
+            }
+            shared = (psutil.Process(postgres.pid), psutil.Process(redis.pid))
+            database = partial(size_of, postgres.url("prefect"))
+        stack = Stack(folder / "state", **given)
+        stack.state_dir.mkdir(parents=True)
+        stack.start(300)
+        exits.callback(lambda: marking.sweep(stack.state_dir, grace_seconds=3))
+        exits.callback(stack.stop)
+        file = stack.state_dir / "prefect" / "prefect.db"
+        running = Running(stack, services, shared, database or (lambda: file.stat().st_size))
+        running.pause_pool(is_paused=True)
+        running.calm()
+        yield running
+
+
+def size_of(url: str) -> int:
+    """Return the size of a PostgreSQL database in bytes."""
+    with psycopg.connect(url) as connection:
+        (size,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
+    return size
