@@ -19,13 +19,12 @@ import duckdb
 
 from flows.incoming import Incoming, read_together
 from flows.insertion import matched
-from flows.load_keys import create_loads, loads_of_arrival
 from flows.loading import Loader
 from flows.outline import Outline, Plan, weight
 from flows.quoting import pattern
 from flows.rejection_reason import UNREADABLE, is_files_fault
 from flows.source_file import Rejected
-from flows.table_columns import TableColumn, existing_columns, has_unique_rows
+from flows.table_columns import TableColumn
 from flows.target_table import RESERVED_COLUMNS
 from flows.verdict import Outcome, Verdict
 
@@ -49,16 +48,16 @@ class BulkLoader:
     def load(self, plans: Sequence[Plan]) -> Iterator[Verdicts]:
         """Load all files and yield what became of them, in the order in which that is known.
 
-        Raises duckdb.Error for what is no file's fault, such as a full disk; what was yielded is loaded then.
+        Raises what a warehouse raises for what is no file's fault; what was yielded is loaded then.
         """
-        connection, table = self.loader.connection, self.loader.table
-        create_loads(connection, table)
-        if self.loader.batch_size is not None or has_unique_rows(connection, table):
+        warehouse, table = self.loader.warehouse, self.loader.table
+        warehouse.create_loads(table)
+        if self.loader.batch_size is not None or warehouse.has_unique_rows(table):
             for plan in plans:
                 yield (self.loader.load_one(plan),)
             return
-        loaded = loads_of_arrival(connection, table, self.loader.arrival_id)
-        self._columns = existing_columns(connection, table)
+        loaded = warehouse.loads_of_arrival(table, self.loader.arrival_id)
+        self._columns = warehouse.columns(table)
         groups: defaultdict[Hashable, _Group] = defaultdict(_Group)
         for plan in plans:
             if not isinstance(plan, Outline) or self.loader.reload.covers(plan.file.name):
@@ -75,7 +74,7 @@ class BulkLoader:
     def _alone(self, plan: Plan) -> Verdicts:
         verdict = self.loader.load_one(plan)
         if not isinstance(plan, Rejected):
-            self._columns = existing_columns(self.loader.connection, self.loader.table)
+            self._columns = self.loader.warehouse.columns(self.loader.table)
         return (verdict,)
 
     def _together(self, files: Sequence[Outline]) -> Iterator[Verdicts]:
@@ -84,9 +83,9 @@ class BulkLoader:
             yield from map(self._alone, files)
             return
         began = time.monotonic()
-        insertion = matched(files[0].reading, self.loader.table, self._columns)
+        insertion = matched(self.loader.warehouse, files[0].reading, self.loader.table, self._columns)
         try:
-            incoming = read_together(self.loader.connection, insertion, [one.file for one in files])
+            incoming = read_together(self.loader.warehouse, insertion, [one.file for one in files])
         except Exception as error:
             bad = _named_in(error, files)
             if not is_files_fault(error, files[0].file) and not (isinstance(error, duckdb.IOException) and bad):
@@ -106,9 +105,10 @@ class BulkLoader:
         self, incoming: Incoming, files: Sequence[Outline], places: Sequence[int], began: float
     ) -> Iterator[Verdicts]:
         """Write the rows of the files at these places; if the table refuses any, those of each half by themselves."""
+        there: Mapping[str, int] = {}
         try:
             if places:
-                incoming.write(self.loader.arrival_id, places, datetime.now(UTC))
+                there = incoming.write(self.loader.arrival_id, places, datetime.now(UTC))
         except UNREADABLE:
             if len(places) == 1:
                 yield self._alone(files[places[0]])
@@ -117,8 +117,13 @@ class BulkLoader:
                 yield from self._written(incoming, files, half, began)
             return
         seconds = round((time.monotonic() - began) / max(1, len(places)), 6)
-        loaded = ((incoming.files[place], incoming.rows[place]) for place in places)
-        yield tuple(Verdict(file.name, Outcome.LOADED, rows, file.size, seconds) for file, rows in loaded)
+        written = ((incoming.files[place], incoming.rows[place]) for place in places)
+        yield tuple(
+            Verdict(file.name, Outcome.SKIPPED, there[file.name], file.size, 0.0)
+            if file.name in there
+            else Verdict(file.name, Outcome.LOADED, rows, file.size, seconds)
+            for file, rows in written
+        )
 
 
 @dataclass

@@ -44,6 +44,8 @@ _WITNESSES = {**dict.fromkeys(_INTEGERS, "DOUBLE"), "DATE": "TIMESTAMP"}
 """Types that see the part of a text which these drop: a fraction, a time of day."""
 _EXACT_DIGITS = {"FLOAT": 7, "DOUBLE": 15}
 """A whole number of that many digits always has a value of its own in these types."""
+_LIMITED_TEXT = re.compile(r"VARCHAR\((\d+)\)")
+"""A text of so many characters at most, which DuckDB reads as any other text; PostgreSQL has such columns."""
 _NESTED = re.compile(r"\]$|^(STRUCT|MAP|UNION|VARIANT)\b")
 
 
@@ -81,6 +83,8 @@ class Conversion:
         if self._is_between_relatives:
             return f"coalesce(TRY_CAST({cast} AS {self.read_type}) = {raw}, false)"
         text = raw if self.read_type == TEXT else f"CAST({raw} AS VARCHAR)"
+        if limited := _LIMITED_TEXT.fullmatch(self.target_type):
+            return f"length({text}) <= {limited[1]}"
         if self.is_new:
             rule = looks_like(self.target_type, text, cast)
         else:

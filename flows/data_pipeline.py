@@ -29,7 +29,8 @@ from flows.public_address import public_address
 from flows.source_file import Rejected, SourceFile
 from flows.spool import spool_folder
 from flows.verdict import Outcome, Verdict, has_rejected, summary
-from flows.warehouse import open_warehouse, warehouse_path
+from flows.warehouse_address import table_in
+from flows.warehouse_opening import open_warehouse
 
 _Value = TypeVar("_Value")
 
@@ -56,6 +57,7 @@ def extract_data(
     logger = get_run_logger()
     logger.info("Initiating extraction...")
     config = extract_config(source_url, target_table, batch_size, arrival_id, reload)
+    table_in(read_settings().warehouse(config.table.catalog), config.table)
     files = (download(config.source_url, spool),) if config.is_http else files_of(config.source_url)
     size = sum(file.size for file in files)
     logger.info("Extracted %d files, %s bytes, from %s", len(files), f"{size:,}", public_address(source_url))
@@ -84,12 +86,12 @@ def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tup
     """Load the files, each with its load key in one transaction, and return what became of each."""
     logger = get_run_logger()
     settings = read_settings()
-    path = warehouse_path(settings.state_dir, config.table.catalog)
+    address = settings.warehouse(config.table.catalog)
+    table = table_in(address, config.table)
     log = LoadLog(len(plans), time.monotonic())
-    limit = settings.warehouse_memory_limit
-    with open_warehouse(path, settings.warehouse_wait_seconds, logger.info, limit) as connection:
+    with open_warehouse(address, settings, logger.info) as warehouse:
         batch_size = config.batch_size if config.is_http else None
-        loader = Loader(connection, config.table, load_id, batch_size, config.reloaded)
+        loader = Loader(warehouse, table, load_id, batch_size, config.reloaded)
         for known in BulkLoader(loader).load(plans):
             for level, line in log.lines(known, time.monotonic()):
                 logger.log(level, "%s", line)
@@ -118,7 +120,7 @@ def data_pipeline(
     """Load the files of a source into a table, each exactly once per arrival.
 
     `source_url` is http(s)://... or file:///... of a file or of an arrival's folder, `target_table` is
-    catalog.schema.table, `batch_size` is how many rows of an http source are inserted at a time. Without
+    warehouse.schema.table, `batch_size` is how many rows of an http source are inserted at a time. Without
     `arrival_id` the run loads for itself. `reload` names files of the arrival (["*"]: all) whose rows are replaced
     though they were loaded before. The run ends Failed when a file is rejected; the others are loaded then.
     """

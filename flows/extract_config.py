@@ -11,6 +11,7 @@ from flows.failures import PermanentError, TemporaryError
 from flows.public_address import public_address
 from flows.reload import Reload
 from flows.target_table import LOADS_TABLE, TargetTable
+from flows.warehouse_address import DUCKDB_CATALOGS
 
 HTTP_SCHEMES = frozenset({"http", "https"})
 SCHEMES = HTTP_SCHEMES | {"file"}
@@ -19,7 +20,6 @@ _UNKNOWN_SCHEME = "unknown_scheme"
 _IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 _TARGET_TABLE = re.compile(rf"{_IDENTIFIER}\.{_IDENTIFIER}\.{_IDENTIFIER}")
 _ARRIVAL_ID = re.compile("[a-z0-9-]{1,100}")
-_DUCKDB_CATALOGS = frozenset({"main", "memory", "system", "temp"})
 
 
 def _known_source(url: str) -> str:
@@ -57,7 +57,7 @@ def _three_identifiers(name: str) -> str:
             {"name": repr(name)},
         )
     catalog, _, table = name.lower().split(".")
-    if catalog in _DUCKDB_CATALOGS:
+    if catalog in DUCKDB_CATALOGS:
         raise PydanticCustomError("bad_table", "DuckDB keeps the catalog name {name} for itself", {"name": catalog})
     if table == LOADS_TABLE:
         raise PydanticCustomError("bad_table", "the table {name} is where load keys are kept", {"name": LOADS_TABLE})

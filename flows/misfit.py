@@ -60,8 +60,14 @@ def describe_misfit(
     if not found:
         return None
     row, value, conversion = min(found, key=lambda one: one[0])
-    shown = value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}..."
-    return f'{_place(reading, row)}, column "{conversion.column}": "{shown}" is not a {conversion.target_type}'
+    return (
+        f'{place(reading, row)}, column "{conversion.column}": "{shortened(value)}" is not a {conversion.target_type}'
+    )
+
+
+def shortened(value: str) -> str:
+    """Return a value as it is shown: of a long one the beginning."""
+    return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}..."
 
 
 def _cast(position: int) -> str:
@@ -88,7 +94,8 @@ def _fits(conversion: Conversion, position: int) -> str:
     return f"({raw(position)} IS NULL OR {conversion.holds(raw(position), _cast(position))})"
 
 
-def _place(reading: Reading, row: int) -> str:
+def place(reading: Reading, row: int) -> str:
+    """Return where a row of a file is, counted from 1: its line if the file is a CSV file."""
     return f"line {line_of(reading, row)}" if isinstance(reading, CsvReading) else f"row {row:,}"
 
 

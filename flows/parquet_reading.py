@@ -35,7 +35,7 @@ class ParquetReading:
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return the query of the rows; see `Reading`."""
-        return f"SELECT {selection(map(_value, self.columns), together)} FROM {_read_parquet(self.file, together)}"
+        return f"SELECT {selection(map(value_read, self.columns), together)} FROM {_read_parquet(self.file, together)}"
 
 
 def parquet_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> ParquetReading:
@@ -43,16 +43,18 @@ def parquet_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> 
     described = connection.execute(f"DESCRIBE SELECT * FROM {_read_parquet(file)}").fetchall()
     schema = tuple((row[0], row[1]) for row in described)
     check_names(name for name, _ in schema)
-    return ParquetReading(file, tuple(FileColumn(name, _column_type(type_)) for name, type_ in schema), schema)
+    return ParquetReading(file, tuple(FileColumn(name, type_read(type_)) for name, type_ in schema), schema)
 
 
-def _column_type(type_: str) -> str:
+def type_read(type_: str) -> str:
+    """Return the type that a column is read as which has this one in a Parquet file, or in a table of DuckDB's."""
     if is_nested(type_):
         return JSON
     return TEXT if type_.startswith("ENUM") or type_ == '"NULL"' else type_
 
 
-def _value(column: FileColumn) -> str:
+def value_read(column: FileColumn) -> str:
+    """Return the expression of a column's value as it is read."""
     name = identifier(column.name)
     convert = "to_json" if column.new_type == JSON else ""
     return f"CAST({name} AS VARCHAR)" if column.new_type == TEXT else f"{convert}({name})"

@@ -5,14 +5,17 @@ import re
 import sys
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.failures import PermanentError
 from flows.memory import DEFAULT_LIMIT
+from flows.warehouse_address import CATALOG, DuckDbFile, WarehouseAddress, warehouse_address
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+_SECRET = frozenset({"warehouse_url"})
+"""Settings that may hold a password: never shown, however wrong."""
 
 
 class PipelineSettings(BaseSettings):
@@ -22,6 +25,9 @@ class PipelineSettings(BaseSettings):
 
     state_dir: Path = Path("data")
     """Where everything is kept; a relative path is taken from the project's root."""
+    warehouse_url: SecretStr | None = None
+    """Where the warehouse is: the path of a DuckDB file, from the project's root, or postgresql://...; None: see
+    `warehouse`."""
     warehouse_wait_seconds: float = Field(default=600.0, ge=0)
     """How long a run waits for another that has the warehouse open."""
     warehouse_memory_limit: str = DEFAULT_LIMIT
@@ -31,6 +37,16 @@ class PipelineSettings(BaseSettings):
     @classmethod
     def _from_project_root(cls, path: Path) -> Path:
         return (PROJECT_ROOT / path.expanduser()).resolve()
+
+    @field_validator("warehouse_url")
+    @classmethod
+    def _is_address(cls, url: SecretStr | None) -> SecretStr | None:
+        try:
+            if url is not None:
+                warehouse_address(url.get_secret_value().strip(), PROJECT_ROOT)
+        except ValueError as error:
+            raise PydanticCustomError("warehouse_url", "{problem}", {"problem": str(error)}) from None
+        return url
 
     @field_validator("warehouse_memory_limit")
     @classmethod
@@ -44,6 +60,17 @@ class PipelineSettings(BaseSettings):
         """The folder below which downloads are kept while they are loaded."""
         return self.state_dir / "spool"
 
+    def warehouse(self, catalog: str = CATALOG) -> WarehouseAddress:
+        """Return where the warehouse of a target table of this catalog is.
+
+        Without WAREHOUSE_URL it is `warehouse.duckdb` in the state folder; a file of another catalog's name that an
+        earlier version has made there goes on being used.
+        """
+        if self.warehouse_url is not None:
+            return warehouse_address(self.warehouse_url.get_secret_value().strip(), PROJECT_ROOT)
+        own = self.state_dir / f"{catalog}.duckdb"
+        return DuckDbFile(own if own.is_file() else self.state_dir / f"{CATALOG}.duckdb")
+
 
 def read_settings() -> PipelineSettings:
     """Read the settings; raises PermanentError with every bad value at once."""
@@ -51,7 +78,11 @@ def read_settings() -> PipelineSettings:
     try:
         return PipelineSettings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
-        problems = [f"{str(one['loc'][0]).upper()}: {one['msg']}, got {one['input']!r:.80}" for one in error.errors()]
+        problems = [
+            f"{str(name).upper()}: {one['msg']}" + ("" if name in _SECRET else f", got {one['input']!r:.80}")
+            for one in error.errors()
+            for name in one["loc"][:1]
+        ]
         raise PermanentError("check the environment and .env: " + "; ".join(problems)) from None
 
 

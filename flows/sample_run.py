@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import duckdb
 from prefect import Flow
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
@@ -19,12 +18,17 @@ from prefect.settings import (
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
 )
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from flows.pipeline_settings import PROJECT_ROOT, read_settings
-from flows.warehouse import warehouse_path
+from flows.target_table import TargetTable
+from flows.warehouse_address import CATALOG, table_in
+from flows.warehouse_opening import open_warehouse
 
 SAMPLE = PROJECT_ROOT / "flows" / "sample" / "daily_metrics.csv"
-TABLE = "public.sample_metrics"
+TABLE = TargetTable(CATALOG, "public", "sample_metrics")
 
 
 def run_sample(flow: Flow[..., Any]) -> None:
@@ -49,12 +53,22 @@ def run_sample(flow: Flow[..., Any]) -> None:
             },
         ),
     ):
-        flow(SAMPLE.as_uri(), f"warehouse.{TABLE}", arrival_id="sample")
-    warehouse = warehouse_path(read_settings().state_dir, "warehouse")
-    with duckdb.connect(warehouse, read_only=True) as connection:
-        print(f"\nThe rows are in {warehouse}, table {TABLE}; a few of them:\n")
-        connection.sql(f"FROM {TABLE} LIMIT 5").show()
+        flow(SAMPLE.as_uri(), str(TABLE), arrival_id="sample")
+    settings = read_settings()
+    address = settings.warehouse()
+    table = table_in(address, TABLE)
+    with open_warehouse(address, settings, print) as warehouse:
+        names, rows = warehouse.first_rows(table, 5)
+    print(f"\nThe rows are in {address}, table {table.schema}.{table.table}; a few of them:\n")
+    _show(names, rows)
     atexit.register(_hush)
+
+
+def _show(names: list[str], rows: list[tuple[Any, ...]]) -> None:
+    shown = Table(*(escape(name) for name in names))
+    for row in rows:
+        shown.add_row(*("" if value is None else escape(str(value)) for value in row))
+    Console().print(shown)
 
 
 def _hush() -> None:

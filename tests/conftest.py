@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from sensors.identity import Identity
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from tests.bare_prefect import bare_prefect
+from tests.pipeline import Pipeline
+from tests.postgres import PostgresServer, postgres_server
+from tests.postgres_pipeline import PostgresPipeline
 from tests.postings import policy
 from tests.prefect_server import PrefectServer, prefect_answering
 
@@ -78,6 +82,40 @@ def ringer(tmp_path: Path) -> Generator[Ringer, None, None]:
     yield ringer
     ringer.close()
     bell.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[PostgresServer, None, None]:
+    """Give a real PostgreSQL; one server for all modules of a process that ask for it, and none of them ends it."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def two_databases(postgres: PostgresServer) -> list[str]:
+    """Give the addresses of two databases, which are emptied for every test: to make one takes a second."""
+    return [postgres.create(name) for name in ("one", "two")]
+
+
+@pytest.fixture(params=["DuckDB", "PostgreSQL"])
+def make_pipeline(request: pytest.FixtureRequest) -> Callable[[Path], Pipeline]:
+    """Make a pipeline in a folder, with a warehouse of its own: of either kind, held to the same sentences."""
+    if request.param == "DuckDB":
+        return Pipeline
+    databases = cycle(request.getfixturevalue("two_databases"))
+
+    def make(folder: Path) -> Pipeline:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = PostgresPipeline(folder, url=next(databases))
+        made.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        return made
+
+    return make
+
+
+@pytest.fixture
+def pipeline(make_pipeline: Callable[[Path], Pipeline], tmp_path: Path) -> Pipeline:
+    return make_pipeline(tmp_path)
 
 
 @pytest.fixture

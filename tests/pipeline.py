@@ -1,6 +1,7 @@
 """A small pipeline for tests: files written into a folder and loaded into a real DuckDB file, without Prefect."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import duckdb
 
 from flows.bulk_loading import BulkLoader
+from flows.duckdb_warehouse import DuckDbWarehouse, open_duckdb
 from flows.file_reader import read_plan
 from flows.file_source import files_of
 from flows.loading import Loader
@@ -17,7 +19,7 @@ from flows.reload import Reload
 from flows.source_file import Rejected
 from flows.target_table import TargetTable
 from flows.verdict import Verdict
-from flows.warehouse import open_warehouse
+from flows.warehouse import Warehouse
 
 TABLE = TargetTable("warehouse", "public", "metrics")
 
@@ -28,10 +30,24 @@ class Pipeline:
 
     folder: Path
     arrivals: int = 0
+    folds_names = False
+    """Whether the names of new columns come out in lower case."""
+    many_rows = 3_000_000
+    """How many do not come in their order by mere chance."""
+    warehouse_class = DuckDbWarehouse
 
     @property
     def warehouse(self) -> Path:
         return self.folder / "warehouse.duckdb"
+
+    @contextmanager
+    def opened(self) -> Generator[Warehouse, None, None]:
+        with open_duckdb(self.warehouse, 10, lambda _: None) as warehouse:
+            yield warehouse
+
+    def name(self, column: str) -> str:
+        """Return how the table has the name of a new column."""
+        return column.lower() if self.folds_names else column
 
     def write(self, name: str, content: str | bytes, arrival: str) -> Path:
         path = self.folder / arrival / name
@@ -57,8 +73,8 @@ class Pipeline:
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             plans = list(plans_of(connection, files))
-        with open_warehouse(self.warehouse, 10, lambda _: None) as connection:
-            loader = Loader(connection, TABLE, arrival, None, Reload(frozenset(reload)))
+        with self.opened() as warehouse:
+            loader = Loader(warehouse, TABLE, arrival, None, Reload(frozenset(reload)))
             verdicts = [one for known in BulkLoader(loader).load(plans) for one in known]
         return sorted(verdicts, key=lambda verdict: verdict.file)
 
@@ -76,11 +92,15 @@ class Pipeline:
         batch_size: int | None = None,
         reload: Sequence[str] = (),
     ) -> list[Verdict]:
-        with open_warehouse(self.warehouse, 10, lambda _: None) as connection:
-            return list(Loader(connection, TABLE, arrival, batch_size, Reload(frozenset(reload))).load(plans))
+        with self.opened() as warehouse:
+            return list(Loader(warehouse, TABLE, arrival, batch_size, Reload(frozenset(reload))).load(plans))
+
+    def drop(self) -> None:
+        """Drop the table, as somebody else might."""
+        self.execute("DROP TABLE public.metrics")
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement in the warehouse."""
+        """Run a query in the warehouse."""
         with duckdb.connect(self.warehouse) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             return connection.execute(statement).fetchall()

@@ -94,6 +94,10 @@ class PostgresServer:
         assert self._process
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """End it as a crash would."""
         self._end(signal.SIGKILL)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -25,8 +26,9 @@ from prefect.client.schemas.objects import State
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import data_pipeline as pipeline_module
-from flows import warehouse
+from flows import duckdb_warehouse
 from flows.data_pipeline import data_pipeline
+from tests.postgres import PostgresServer
 from tests.web import Answer, serving
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -204,7 +206,7 @@ def test_no_connection_takes_more_memory_than_is_allowed_or_spills_outside_the_s
 ):
     bound = {}
     monkeypatch.setenv("WAREHOUSE_MEMORY_LIMIT", "700MB")
-    for module in (pipeline_module, warehouse):
+    for module in (pipeline_module, duckdb_warehouse):
         monkeypatch.setattr(module, "bound", lambda _, limit, folder: bound.update({folder.name: (limit, folder)}))
     (arrival / "a.csv").write_text("n\n1\n")
     assert run(arrival.as_uri()).is_completed()
@@ -245,6 +247,57 @@ def test_an_http_source_is_loaded_page_by_page_and_leaves_nothing_in_the_spool(
     assert list((state_dir / "spool").iterdir()) == []
     assert not any("s3cret" in line for line in log(client, state))
     assert "s3cret" not in json.dumps(report(client, state))
+
+
+def test_a_table_of_another_catalog_is_refused_before_anything_is_fetched(
+    client: SyncPrefectClient, state_dir: Path, arrival: Path
+):
+    (arrival / "a.csv").write_text("a\n1\n")
+    state = run(arrival.as_uri(), "sales.public.metrics")
+    assert state.is_failed()
+    assert "expected warehouse.public.metrics, as the warehouse is" in str(state.message)
+    assert "got sales.public.metrics; change that, or WAREHOUSE_URL" in str(state.message)
+    assert len(attempts(client, state)["extract_data"]) == 1
+    assert not list(state_dir.glob("*.duckdb"))
+
+
+def test_with_a_postgres_url_the_rows_are_there_and_the_password_is_nowhere(
+    client: SyncPrefectClient,
+    state_dir: Path,
+    arrival: Path,
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    url = postgres.create("flow")
+    monkeypatch.setenv("WAREHOUSE_URL", url)
+    (arrival / "1.csv").write_text("a\n1\n2\n")
+    (arrival / "2.csv").write_text("a\nfoo\n")
+    states = [run(arrival.as_uri(), arrival_id="x"), run(arrival.as_uri(), "flow.public.metrics", arrival_id="x")]
+    problem = '1 of 2 files rejected: 2.csv: line 2, column "a": "foo" is not a BIGINT'
+    assert [state.message for state in states] == [problem, problem]
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT a, _file_name FROM public.metrics ORDER BY a").fetchall() == [
+            (1, "1.csv"),
+            (2, "1.csv"),
+        ]
+        assert connection.execute("SELECT target_table FROM public._loads").fetchall() == [(TABLE,)]
+    assert not any(postgres.password in line for state in states for line in log(client, state))
+    assert not list(state_dir.glob("*.duckdb"))
+
+
+def test_a_postgres_that_lets_nobody_in_is_not_tried_again(
+    client: SyncPrefectClient,
+    state_dir: Path,
+    arrival: Path,
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("WAREHOUSE_URL", postgres.url().replace(postgres.password, "s3cret"))
+    (arrival / "a.csv").write_text("a\n1\n")
+    state = run(arrival.as_uri())
+    assert "does not let us in: FATAL: password authentication failed" in str(state.message)
+    assert len(attempts(client, state)["load_data"]) == 1
+    assert not any("s3cret" in line for line in log(client, state))
 
 
 def run_as_a_script(state_dir: Path, loaded: int) -> None:

@@ -3,7 +3,6 @@
 import gzip
 import json
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -11,11 +10,6 @@ import pytest
 from flows.reading import SAMPLE_ROWS
 from flows.verdict import Outcome
 from tests.pipeline import Pipeline
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
-    return Pipeline(tmp_path)
 
 
 def test_a_files_rows_come_in_their_order_with_types_from_the_data(pipeline: Pipeline):
@@ -29,13 +23,13 @@ def test_the_rows_of_a_big_file_may_come_in_any_order_and_are_all_there_once(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("flows.row_order.BIG", 1_000_000)
-    rows = 3_000_000
+    rows = pipeline.many_rows
     assert pipeline.load("a.csv", "n\n" + "\n".join(map(str, range(rows)))).rows == rows
     assert pipeline.execute("SELECT count(*), count(DISTINCT n), min(n), max(n) FROM public.metrics") == [
         (rows, rows, 0, rows - 1)
     ]
-    bad = pipeline.load("b.csv", "n\n" + "1\n" * 1_500_000 + "x\n" + "y\n" * 1_500_000)
-    assert bad.reason == 'line 1500002, column "n": "x" is not a BIGINT'
+    bad = pipeline.load("b.csv", "n\n" + "1\n" * (rows // 2) + "x\n" + "y\n" * (rows // 2))
+    assert bad.reason == f'line {rows // 2 + 2}, column "n": "x" is not a BIGINT'
     pipeline.load("c.csv", "n\n" + "\n".join(map(str, range(rows, rows + 100_000))))
     assert pipeline.rows("n")[-100_000:] == [(number,) for number in range(rows, rows + 100_000)]
 
@@ -108,7 +102,7 @@ def test_a_damaged_parquet_file_does_not_keep_the_others_from_being_loaded(pipel
 def test_a_new_column_is_added_and_null_before_a_missing_one_is_null(pipeline: Pipeline):
     pipeline.load("1.csv", "a,b\n1,x\n")
     pipeline.load("2.csv", "C,A\n2.5,2\n")
-    assert pipeline.types() == {"a": "BIGINT", "b": "VARCHAR", "C": "DOUBLE"}
+    assert pipeline.types() == {"a": "BIGINT", "b": "VARCHAR", pipeline.name("C"): "DOUBLE"}
     assert pipeline.rows('a, b, "C"') == [(1, "x", None), (2, None, 2.5)]
 
 
@@ -144,7 +138,7 @@ def test_a_constraint_of_the_table_that_a_file_breaks_rejects_the_file(pipeline:
     pipeline.create("a BIGINT CHECK (a < 10)")
     verdict = pipeline.load("1.csv", "a\n5\n50\n")
     assert verdict.outcome is Outcome.REJECTED
-    assert "CHECK constraint" in (verdict.reason or "")
+    assert "check constraint" in (verdict.reason or "").lower()
     assert pipeline.rows() == []
 
 
@@ -167,7 +161,7 @@ def test_a_hostile_column_name_is_a_name_and_no_more(pipeline: Pipeline, name: s
     quoted = name.replace('"', '""')
     pipeline.load("1.csv", f'"{quoted}",n\nx,1\n')
     pipeline.load("2.json", json.dumps([{name: "y", "n": 2}]))
-    assert list(pipeline.types()) == [name, "n"]
+    assert list(pipeline.types()) == [pipeline.name(name), "n"]
     assert pipeline.rows() == [("x", 1), ("y", 2)]
 
 
@@ -223,7 +217,7 @@ def test_a_value_that_loses_nothing_is_cast(pipeline: Pipeline, column: str, val
         ("BIGINT", "1.5"),
         ("BIGINT", "foo"),
         ("DATE", "2024-01-01 05:00"),
-        ("TINYINT", "300"),
+        ("SMALLINT", "70000"),
         ("DOUBLE", "9007199254740993"),
     ],
 )

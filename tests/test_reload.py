@@ -1,5 +1,6 @@
 """A file that is loaded again replaces its rows, in one transaction, or leaves them as they are."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ KEYS = "SELECT arrival_id, file_name, rows, bytes FROM public._loads ORDER BY AL
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Pipeline:
+def pipeline(make_pipeline: Callable[[Path], Pipeline], tmp_path: Path) -> Pipeline:
     """Arrival x with one file of two rows, loaded."""
-    made = Pipeline(tmp_path)
+    made = make_pipeline(tmp_path)
     made.write("a.csv", "a\n1\n2\n", "x")
     made.load_arrival("x")
     return made
@@ -106,7 +107,7 @@ def test_what_was_loaded_stays_when_the_loading_fails_for_another_reason(
 
     before = everything(pipeline)
     with monkeypatch.context() as patched:
-        patched.setattr("flows.loading.record_load", full)
+        patched.setattr(pipeline.warehouse_class, "record_loads", full)
         with pytest.raises(MemoryError):
             reloaded(pipeline, "a,b\n3,4\n")
     assert everything(pipeline) == before
@@ -128,15 +129,19 @@ def test_a_file_without_rows_leaves_none_of_those_before(pipeline: Pipeline):
 
 
 def test_a_table_that_somebody_dropped_or_made_anew_is_filled_again(pipeline: Pipeline):
-    for made in ("", "CREATE TABLE public.metrics (a BIGINT)"):
-        pipeline.execute(f"DROP TABLE public.metrics; {made}")
+    for made in (None, "a BIGINT"):
+        pipeline.drop()
+        if made:
+            pipeline.create(made)
         verdict = reloaded(pipeline, "a\n3\n")
         assert (verdict.outcome, verdict.replaced) == (Outcome.LOADED, 0), verdict
         assert pipeline.rows("a, _file_name") == [(3, "a.csv")]
 
 
-def test_values_that_the_table_wants_to_be_unique_may_come_again(tmp_path: Path):
-    pipeline = Pipeline(tmp_path)
+def test_values_that_the_table_wants_to_be_unique_may_come_again(
+    make_pipeline: Callable[[Path], Pipeline], tmp_path: Path
+):
+    pipeline = make_pipeline(tmp_path)
     pipeline.create("a BIGINT PRIMARY KEY")
     pipeline.write("a.csv", "a\n1\n2\n", "x")
     pipeline.load_arrival("x")

@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from flows.duckdb_warehouse import open_duckdb
 from flows.failures import TemporaryError
-from flows.warehouse import open_warehouse, warehouse_path
 from tests.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,19 +51,20 @@ def wait_until(look: Callable[[], bool], what: str, seconds: float = 30) -> None
 
 
 def test_the_catalog_is_a_file_and_is_made_on_first_use(tmp_path: Path):
-    path = warehouse_path(tmp_path / "state", "sales")
-    with open_warehouse(path, 0, pytest.fail) as connection:
-        assert connection.execute("SELECT current_database(), current_setting('TimeZone')").fetchall() == [
+    path = tmp_path / "state" / "sales.duckdb"
+    with open_duckdb(path, 0, pytest.fail) as warehouse:
+        assert warehouse.reader.execute("SELECT current_database(), current_setting('TimeZone')").fetchall() == [
             ("sales", "UTC")
         ]
     assert path.is_file()
 
 
 def test_what_does_not_fit_into_the_memory_limit_goes_into_a_folder_next_to_the_file_while_it_is_open(tmp_path: Path):
-    path = warehouse_path(tmp_path / "state", "warehouse")
-    with open_warehouse(path, 0, pytest.fail, "64MB") as connection:
-        limit = connection.execute("SELECT current_setting('memory_limit')").fetchall()
-        connection.execute("CREATE TEMP TABLE t AS SELECT md5(i::VARCHAR) AS a, md5(a) AS b FROM range(2000000) r(i)")
+    path = tmp_path / "state" / "warehouse.duckdb"
+    with open_duckdb(path, 0, pytest.fail, "64MB") as warehouse:
+        reader = warehouse.reader
+        limit = reader.execute("SELECT current_setting('memory_limit')").fetchall()
+        reader.execute("CREATE TEMP TABLE t AS SELECT md5(i::VARCHAR) AS a, md5(a) AS b FROM range(2000000) r(i)")
         assert any((tmp_path / "state" / "warehouse.duckdb.tmp").iterdir())
     assert limit == [("61.0 MiB",)]
     assert [one.name for one in path.parent.iterdir()] == [path.name]
@@ -75,8 +76,8 @@ def test_who_finds_it_in_use_waits_says_so_once_and_gets_in(tmp_path: Path):
     with python(HOLD, path) as other:
         let_go = threading.Timer(0.8, other.communicate)
         let_go.start()
-        with open_warehouse(path, 20, said.append) as connection:
-            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+        with open_duckdb(path, 20, said.append) as warehouse:
+            assert warehouse.reader.execute("SELECT 1").fetchall() == [(1,)]
         let_go.join()
     assert said == [f"the warehouse w.duckdb is in use by another process (PID {other.pid}); waiting for up to 20 s"]
 
@@ -85,7 +86,7 @@ def test_who_has_waited_long_enough_is_told_by_whom_it_is_held(tmp_path: Path):
     with python(HOLD, tmp_path / "w.duckdb") as other:
         with (
             pytest.raises(TemporaryError, match=rf"still in use by another process \(PID {other.pid}\) after 0.3 s"),
-            open_warehouse(tmp_path / "w.duckdb", 0.3, lambda _: None),
+            open_duckdb(tmp_path / "w.duckdb", 0.3, lambda _: None),
         ):
             pytest.fail("it is not ours")
         other.communicate()
@@ -98,10 +99,10 @@ def test_threads_of_one_process_wait_for_one_another_too(tmp_path: Path):
     said: list[str] = []
 
     def use() -> None:
-        with open_warehouse(path, 20, said.append) as connection:
+        with open_duckdb(path, 20, said.append) as warehouse:
             inside.append(1)
             most.append(len(inside))
-            connection.execute("SELECT sum(x) FROM range(1000000) t(x)").fetchall()
+            warehouse.reader.execute("SELECT sum(x) FROM range(1000000) t(x)").fetchall()
             inside.pop()
 
     threads = [threading.Thread(target=use) for _ in range(4)]
@@ -115,9 +116,9 @@ def test_threads_of_one_process_wait_for_one_another_too(tmp_path: Path):
 
 def test_a_thread_that_has_waited_long_enough_is_told_so(tmp_path: Path):
     with (
-        open_warehouse(tmp_path / "w.duckdb", 0, pytest.fail),
+        open_duckdb(tmp_path / "w.duckdb", 0, pytest.fail),
         pytest.raises(TemporaryError, match="still in use by another run of this process"),
-        open_warehouse(tmp_path / "w.duckdb", 0.05, lambda _: None),
+        open_duckdb(tmp_path / "w.duckdb", 0.05, lambda _: None),
     ):
         pytest.fail("it is not ours")
 
@@ -126,7 +127,7 @@ def test_what_is_not_a_warehouse_is_not_waited_for(tmp_path: Path):
     (tmp_path / "w.duckdb").write_text("this is something else entirely " * 1000)
     with (
         pytest.raises(TemporaryError, match="cannot be opened"),
-        open_warehouse(tmp_path / "w.duckdb", 20, pytest.fail),
+        open_duckdb(tmp_path / "w.duckdb", 20, pytest.fail),
     ):
         pytest.fail("it is no warehouse")
 
@@ -173,11 +174,11 @@ def test_a_disk_that_was_full_when_the_warehouse_was_made_leaves_nothing_broken_
         Path(path).touch()
         raise duckdb.IOException("IO Error: Could not write file: No space left on device")
 
-    path = warehouse_path(tmp_path, "warehouse")
+    path = tmp_path / "warehouse.duckdb"
     with monkeypatch.context() as patched:
         patched.setattr(duckdb, "connect", on_a_full_disk)
-        with pytest.raises(TemporaryError, match="No space left"), open_warehouse(path, 0, pytest.fail):
+        with pytest.raises(TemporaryError, match="No space left"), open_duckdb(path, 0, pytest.fail):
             pass
     assert list(tmp_path.iterdir()) == []
-    with open_warehouse(path, 0, pytest.fail) as connection:
-        connection.execute("CREATE TABLE t (i INTEGER)")
+    with open_duckdb(path, 0, pytest.fail) as warehouse:
+        warehouse.reader.execute("CREATE TABLE t (i INTEGER)")

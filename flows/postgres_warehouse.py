@@ -1,0 +1,243 @@
+"""The warehouse that is a PostgreSQL database, which several runs may load into at once.
+
+DuckDB reads and converts the rows as for its own warehouse and writes them into a file of texts; COPY takes them from
+there, in the transaction of their load keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+from psycopg.sql import SQL, Identifier, Literal
+
+from flows.failures import PermanentError, RejectionError, TemporaryError
+from flows.load_keys import LoadKey
+from flows.postgres_errors import explained
+from flows.postgres_rows import copied
+from flows.postgres_types import column_type, duckdb_type
+from flows.source_file import SourceFile
+from flows.table_columns import TableColumn, missing_columns
+from flows.target_table import LOADS_TABLE, TargetTable
+
+_LONGEST_NAME = 63
+"""In bytes; PostgreSQL cuts off what is longer, and says so to nobody."""
+_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+
+
+@dataclass(frozen=True)
+class PostgresWarehouse:
+    """An open connection to a database: what the `Warehouse` protocol says."""
+
+    connection: psycopg.Connection[tuple[Any, ...]]
+    """In autocommit mode; whatever belongs together is in a `transaction`."""
+    reader: duckdb.DuckDBPyConnection
+    spool: Path
+    """A folder of our own, for rows on their way."""
+    shown: str
+    """The database's address without credentials."""
+    wait_seconds: float
+    """How long to wait for what another session has locked."""
+
+    def stored_type(self, new_type: str) -> str:
+        """Return the type, in DuckDB's words, that a new column has when this one is wanted for it."""
+        return duckdb_type(column_type(new_type))
+
+    def create_loads(self, table: TargetTable) -> None:
+        """Create the target's schema and the table of its load keys, if they are not there."""
+        too_long = [name for name in (table.schema, table.table) if len(name.encode()) > _LONGEST_NAME]
+        if too_long:
+            raise PermanentError(f"target_table: {too_long[0]:.100} is longer than PostgreSQL's {_LONGEST_NAME} bytes")
+        with self._explained():
+            # Asked first, as to create what is there needs the right to create it, too.
+            if self._value("SELECT to_regclass(%s) IS NULL", _name(table.schema, LOADS_TABLE)):
+                with self.connection.transaction():
+                    self._settle()
+                    self._lock(f"{table.schema}.{LOADS_TABLE}")
+                    if self._value("SELECT to_regnamespace(%s) IS NULL", _name(table.schema)):
+                        self._run(SQL("CREATE SCHEMA {}").format(Identifier(table.schema)))
+                    self._run(
+                        SQL(
+                            "CREATE TABLE IF NOT EXISTS {} (arrival_id text, file_name text, target_table text,"
+                            " rows bigint NOT NULL, bytes bigint NOT NULL, loaded_at timestamptz NOT NULL,"
+                            " PRIMARY KEY (arrival_id, file_name, target_table))"
+                        ).format(_loads(table))
+                    )
+
+    def columns(self, table: TargetTable) -> dict[str, TableColumn]:
+        """Return the table's columns by their lower-case names; empty when there is no such table."""
+        with self._explained():
+            found = self._run(
+                # Of a domain the type that it stands on; of names that differ in case only the lower one comes last.
+                "SELECT a.attname, CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod)"
+                " ELSE format_type(a.atttypid, a.atttypmod) END"
+                " FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
+                " WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped"
+                " ORDER BY a.attname = lower(a.attname), a.attnum",
+                [_name(table.schema, table.table)],
+            ).fetchall()
+        return {name.lower(): TableColumn(name, duckdb_type(type_)) for name, type_ in found}
+
+    def has_unique_rows(self, table: TargetTable) -> bool:
+        """Tell whether somebody gave the table a key, or one of another table's to keep to."""
+        name = _name(table.schema, table.table)
+        with self._explained():
+            return self._value(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = to_regclass(%s)"
+                " AND (indisunique OR indisexclusion))"
+                " OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass(%s) AND contype = 'f')",
+                name,
+                name,
+            )
+
+    def loads_of_arrival(self, table: TargetTable, arrival_id: str) -> dict[str, int]:
+        """Return which files of an arrival have been loaded, by name, and how many rows each has."""
+        query = SQL("SELECT file_name, rows FROM {} WHERE arrival_id = %s AND target_table = %s").format(_loads(table))
+        with self._explained():
+            return dict(self._run(query, [arrival_id, str(table)]).fetchall())
+
+    def loaded_rows(self, table: TargetTable, key: LoadKey) -> int | None:
+        """Return how many rows were loaded under a key; None if it has not been loaded."""
+        return self.loaded_meanwhile(table, key.arrival_id, [key.file_name]).get(key.file_name)
+
+    @contextmanager
+    def transaction(self, table: TargetTable, arrival_id: str) -> Generator[None, None, None]:
+        """Commit what is done inside, all of it or nothing; one at a time for an arrival and table.
+
+        Who has lost the connection, and does not know whether the commit was done, waits here in the next run until
+        the server has ended the session, and then finds the load keys or does not.
+        """
+        with self._explained(), self.connection.transaction():
+            self._settle()
+            self._lock(f"{table} {arrival_id}")
+            yield
+
+    def loaded_meanwhile(self, table: TargetTable, arrival_id: str, names: Sequence[str]) -> dict[str, int]:
+        """Return which of these files have been loaded, and how many rows each has."""
+        query = SQL(
+            "SELECT file_name, rows FROM {} WHERE arrival_id = %s AND target_table = %s AND file_name = ANY(%s)"
+        ).format(_loads(table))
+        with self._explained():
+            return dict(self._run(query, [arrival_id, str(table), list(names)]).fetchall())
+
+    def lock_columns(self, table: TargetTable) -> bool:
+        """Let no other run add columns until the transaction ends; tell that one may have."""
+        with self._explained():
+            self._lock(f"columns of {table}")
+        return True
+
+    def add_columns(self, table: TargetTable, existing: Mapping[str, TableColumn], wanted: Mapping[str, str]) -> None:
+        """Add the wanted columns (name to DuckDB's type) in lower case; create the table when there are none.
+
+        Raises RejectionError for names that PostgreSQL cannot have.
+        """
+        missing = missing_columns(existing, wanted)
+        for name in missing:
+            _check_name(name)
+        columns = [
+            SQL("{} {}").format(Identifier(name.lower()), SQL(column_type(type_)))  # pyright: ignore[reportArgumentType]
+            for name, type_ in missing.items()
+        ]
+        if not columns:
+            return
+        if existing:
+            added = SQL(", ").join(SQL("ADD COLUMN {}").format(one) for one in columns)
+            query = SQL("ALTER TABLE {} {}").format(_table(table), added)
+        else:
+            query = SQL("CREATE TABLE {} ({})").format(_table(table), SQL(", ").join(columns))
+        with self._explained():
+            self._run(query)
+
+    def insert(self, table: TargetTable, columns: Sequence[str], query: str, parameters: Sequence[Any]) -> int:
+        """Insert what a query of the reader gives and return how many rows.
+
+        Raises duckdb.Error when it cannot be read, TemporaryError when there is no room for it in the spool.
+        """
+        there = self.columns(table)
+        into = [there.get(name.lower()) for name in columns]
+        if None in into:
+            raise TemporaryError(f"somebody has changed the columns of {table} while a file was being loaded")
+        known = [one for one in into if one]
+        with self._explained():
+            return copied(self.connection, self.reader, _table(table), known, (query, parameters), self.spool)
+
+    def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
+        """Delete a key and its file's rows and return how many rows; None, and nothing deleted, if it is not there."""
+        keys = SQL("DELETE FROM {} WHERE arrival_id = %s AND file_name = %s AND target_table = %s")
+        rows = SQL("DELETE FROM {} WHERE _arrival_id = %s AND _file_name = %s").format(_table(table))
+        with self._explained():
+            if not self._run(keys.format(_loads(table)), [key.arrival_id, key.file_name, key.target_table]).rowcount:
+                return None
+            return self._run(rows, [key.arrival_id, key.file_name]).rowcount
+
+    def record_loads(
+        self, table: TargetTable, arrival_id: str, files: Sequence[SourceFile], rows: Sequence[int], at: datetime
+    ) -> None:
+        """Write the keys of files, `rows` of each."""
+        query = SQL(
+            "INSERT INTO {} (arrival_id, file_name, target_table, rows, bytes, loaded_at)"
+            " SELECT %s, file_name, %s, rows, bytes, %s"
+            " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS files (file_name, rows, bytes)"
+        ).format(_loads(table))
+        names, sizes = [file.name for file in files], [file.size for file in files]
+        with self._explained():
+            self._run(query, [arrival_id, str(table), at, names, list(rows), sizes])
+
+    def first_rows(self, table: TargetTable, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return the table's columns and some of its rows."""
+        with self._explained():
+            found = self._run(SQL("SELECT * FROM {} LIMIT {}").format(_table(table), Literal(count)))
+            return [column.name for column in found.description or ()], found.fetchall()
+
+    def _settle(self) -> None:
+        """Have this transaction wait no longer than it may, be killed by no clock, and last once it is committed."""
+        self._run(
+            "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),"
+            " set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', '0', true),"
+            # Else a server that crashes forgets rows of which the sensor has been told that they are loaded.
+            " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
+            " ELSE current_setting('synchronous_commit') END, true)",
+            [str(max(1, int(self.wait_seconds * 1000)))],
+        )
+
+    def _lock(self, what: str) -> None:
+        number = int.from_bytes(sha256(f"prefect-blueprint {what}".encode()).digest()[:8], signed=True)
+        self._run("SELECT pg_advisory_xact_lock(%s)", [number])
+
+    def _run(self, query: Any, parameters: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
+        return self.connection.execute(query, parameters)
+
+    def _value(self, query: str, *parameters: str) -> Any:
+        return self._run(query, parameters).fetchall()[0][0]
+
+    def _explained(self) -> Any:
+        return explained(self.shown, self.wait_seconds)
+
+
+def _table(table: TargetTable) -> Identifier:
+    return Identifier(table.schema, table.table)
+
+
+def _loads(table: TargetTable) -> Identifier:
+    return Identifier(table.schema, LOADS_TABLE)
+
+
+def _name(*parts: str) -> str:
+    """Return a name as `to_regclass` takes it; parts of a target table are letters, digits and _ only."""
+    return ".".join(f'"{part}"' for part in parts)
+
+
+def _check_name(name: str) -> None:
+    if name.lower() in _SYSTEM_COLUMNS:
+        raise RejectionError(f'column "{name}": PostgreSQL keeps that name for itself; rename it in the file')
+    if len(name.lower().encode()) > _LONGEST_NAME:
+        raise RejectionError(f'column "{name:.40}...": longer than PostgreSQL\'s {_LONGEST_NAME} bytes; rename it')
+    if "\0" in name:
+        raise RejectionError("a column's name holds a NUL character, which PostgreSQL cannot store")
