@@ -88,6 +88,13 @@ apply *OPTIONS: _ready
 alert-test: _ready
     @exec {{ python }} -m sensors client automations alert-test
 
+# Copy what a DuckDB warehouse holds, load keys included, into the PostgreSQL of WAREHOUSE_URL; once, however often
+[group('server')]
+[no-exit-message]
+[no-cd]
+move-warehouse *FILE: _ready
+    @exec {{ python }} -m flows.moving "$@"
+
 # Run any `prefect` command against this stack's server
 [group('server')]
 [no-exit-message]

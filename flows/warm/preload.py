@@ -21,6 +21,7 @@ LIBRARIES = (
     "duckdb",
     "httpx",
     "ijson",
+    "psycopg",
     "pydantic",
     "pydantic_settings",
     "tenacity",
