@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import uvicorn
 from filelock import FileLock, Timeout
@@ -13,7 +14,7 @@ from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.health import health_page
 from sensors.housekeeping import Housekeeping
-from sensors.inbox import Inbox, WatchChoice, read_inboxes
+from sensors.inbox import Inbox, InboxesError, WatchChoice, read_inboxes
 from sensors.inbox_folder import make_folders
 from sensors.intake import Intake
 from sensors.ledger import Ledger, LedgerError
@@ -24,8 +25,13 @@ from sensors.prefect_side import PrefectSide
 from sensors.ringing.alarm import Alarm
 from sensors.settings import Settings
 from sensors.settling.refusal import Refusals
+from sensors.staging.origin import LocalOrigin
 from sensors.staging.stage import Stager
 from sensors.watching.watch import Watch
+
+if TYPE_CHECKING:
+    from sensors.remote.store import Store
+    from sensors.remote.watch import RemoteWatch
 
 logger = logging.getLogger(__name__)
 
@@ -44,19 +50,37 @@ def run(settings: Settings) -> None:
     alarm_settings = read_alarm_settings()
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
     make_folders(settings.inboxes_file, inboxes, for_now=True)
+    stores = _open_stores(settings, inboxes)
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{settings.ledger_path}.lock", blocking=False)
     try:
         with lock:
             _check_ledger(settings)
             # Not FastAPI, which takes 10 MB more.
-            app = Starlette(lifespan=_lifespan(settings, inboxes, alarm_settings))
+            app = Starlette(lifespan=_lifespan(settings, inboxes, stores, alarm_settings))
             uvicorn.run(app, host="127.0.0.1", port=settings.sensor_port, log_config=None, access_log=False)
     except Timeout as error:
         raise SensorRunningError(
             f"another sensor, or `just rebuild`, works on {settings.state_dir}; "
             "wait for it or stop it, or give this one another STATE_DIR"
         ) from error
+
+
+def _open_stores(settings: Settings, inboxes: tuple[Inbox, ...]) -> "dict[str, Store]":
+    """Open the stores of the remote inboxes. Raises InboxesError."""
+    remote = [inbox for inbox in inboxes if inbox.url]
+    if not remote:
+        return {}  # and nothing of it is imported
+    from sensors.remote.opening import open_store
+    from sensors.remote.store import StoreError
+
+    stores: dict[str, Store] = {}
+    for inbox in remote:
+        try:
+            stores[inbox.name] = open_store(inbox)
+        except StoreError as error:
+            raise InboxesError(f"{settings.inboxes_file}: inboxes.{inbox.name}.options: {error}") from error
+    return stores
 
 
 def _check_ledger(settings: Settings) -> None:
@@ -80,12 +104,16 @@ def _log_to_standard_error() -> None:
     logging.getLogger("watchdog").setLevel(logging.ERROR)  # of a queue that overflows we tell ourselves, and once
 
 
-def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...], alarm_settings: AlarmSettings):
+def _lifespan(
+    settings: Settings, inboxes: tuple[Inbox, ...], stores: "dict[str, Store]", alarm_settings: AlarmSettings
+):
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         clock = Clock()
         prefect = PrefectSide(settings, inboxes, clock)
-        watches = {inbox.name: _watch(inbox) for inbox in inboxes}
+        watches: dict[str, Watch | RemoteWatch] = {
+            inbox.name: _remote_watch(inbox, stores[inbox.name]) if inbox.url else _watch(inbox) for inbox in inboxes
+        }
         alarm = Alarm(settings, alarm_settings, clock)
         # A loop for each inbox: a folder that cannot be read holds up no other.
         intakes = [_intake_loop(settings, inbox, watches[inbox.name], prefect.announcing, clock) for inbox in inboxes]
@@ -102,10 +130,13 @@ def _lifespan(settings: Settings, inboxes: tuple[Inbox, ...], alarm_settings: Al
         app.router.routes.append(health_page(loops, watches))
         for loop in loops:
             loop.start()
-        logger.info("watching %s", ", ".join(str(inbox.path) for inbox in inboxes))
+        logger.info("watching %s", ", ".join(inbox.where for inbox in inboxes))
         yield
         for loop in loops:
             loop.stop()
+        for watch in watches.values():
+            if not isinstance(watch, Watch):
+                watch.close()  # a copy that is under way would take longer than anybody waits
         for loop in loops:
             loop.join(timeout=3)
         for watch in watches.values():
@@ -124,18 +155,31 @@ def _watch(inbox: Inbox) -> Watch:
     )
 
 
-def _intake_loop(settings: Settings, inbox: Inbox, watch: Watch, announcing: Loop, clock: Clock) -> Loop:
+def _remote_watch(inbox: Inbox, store: "Store") -> "RemoteWatch":
+    from sensors.remote.origin import RemoteOrigin
+    from sensors.remote.watch import RemoteWatch
+
+    return RemoteWatch(inbox, RemoteOrigin(inbox, store))
+
+
+def _intake_loop(
+    settings: Settings, inbox: Inbox, watch: "Watch | RemoteWatch", announcing: Loop, clock: Clock
+) -> Loop:
     ledger = Ledger(settings.ledger_path)
-    stager = Stager(ledger, settings.arrivals_dir, clock)
+    origin = LocalOrigin() if isinstance(watch, Watch) else watch.origin
+    stager = Stager(ledger, settings.arrivals_dir, clock, origin)
     refusals = Refusals(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
     intake = Intake(inbox, watch, ledger, stager, refusals, clock)
+    take_step = intake.step if isinstance(watch, Watch) else watch.patient(intake.step, announcing.wake.set)
 
     def step() -> float:
-        done = intake.step()
+        done = take_step()
         if done.found_work:
             announcing.wake.set()
         return done.look_again_in
 
     loop = Loop(f"inbox {inbox.name}", step, clock)
     watch.wake = loop.wake
+    if not isinstance(watch, Watch):
+        watch.origin.beat = loop.beat
     return loop

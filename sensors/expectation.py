@@ -87,7 +87,7 @@ def _notice(inbox: Inbox, expect: Expectation, event: str, due: datetime | None)
     subject, text = {
         OVERDUE: (
             f"Inbox {inbox.name} is overdue",
-            f"Expected: {files} by {at}\nWhere: {inbox.path}\nNext: ask whoever delivers; you are told when it comes",
+            f"Expected: {files} by {at}\nWhere: {inbox.where}\nNext: ask whoever delivers; you are told when it comes",
         ),
         RECOVERED: (f"Inbox {inbox.name} has its files", f"Expected: {files} by {at}\nThey have come now."),
     }[event]

@@ -1,5 +1,6 @@
 """The folder `failed/`: links to what needs a person, with the reasons; the data stays where it is."""
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -12,6 +13,8 @@ from sensors.ledger import Ledger
 from sensors.ledger.files import Refused
 
 REASONS = "REASONS.txt"
+LONGEST = 240
+"""Bytes of a shortcut's name; most file systems take 255."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class FailedFolder:
         """Link what an inbox has refused since all were shown, however many those are. Raises OSError."""
         shown = self.folder / inbox
         for file in refused:
-            _make_link(shown / file.name, file.path)
+            _make_link(shown / _shown_as(file.name, file.path), file.path)
         with (shown / REASONS).open("a", encoding="utf-8") as reasons:
             reasons.writelines(_line(file.name, file.reason) for file in refused)
 
@@ -71,14 +74,27 @@ class FailedFolder:
             return
         linked = set(os.listdir(shown)) if shown.exists() else set[str]()  # noqa: PTH208 - their names
         for row in bad:
-            if row["name"] not in linked:
-                _make_link(shown / row["name"], row["path"])
+            if (name := _shown_as(row["name"], row["path"])) not in linked:
+                _make_link(shown / name, row["path"])
         reasons = "".join(_line(row["name"], row["reason"]) for row in bad)
         (shown / REASONS).write_text(reasons, "utf-8")
 
 
+def _shown_as(name: str, path: str) -> str:
+    """Return the name under which a file is shown: a remote one as a shortcut, no link leads there."""
+    if "://" not in path:
+        return name
+    plain = name.replace("/", "_")  # a key may have `..` in it
+    if len(plain.encode()) > LONGEST:
+        plain = f"{plain[:50]}-{hashlib.sha256(plain.encode()).hexdigest()[:16]}"
+    return f"{plain}.url"
+
+
 def _make_link(link: Path, path: str) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
+    if "://" in path:
+        link.write_text(f"[InternetShortcut]\nURL={path}\n", "utf-8")
+        return
     with suppress(FileExistsError):
         link.symlink_to(os.path.relpath(path, link.parent))
 

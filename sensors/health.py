@@ -1,16 +1,26 @@
 """What the sensor says of its own health, on SENSOR_PORT."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from sensors.loop import Loop
-from sensors.watching.watch import Watch
+from sensors.watching.watch import WatchMode
 
 
-def health_page(loops: Sequence[Loop], watches: Mapping[str, Watch]) -> Route:
+class Watched(Protocol):
+    """How an inbox is watched, and why not better."""
+
+    @property
+    def mode(self) -> WatchMode: ...
+    @property
+    def why_polling(self) -> str: ...
+
+
+def health_page(loops: Sequence[Loop], watches: Mapping[str, Watched]) -> Route:
     """Return the route `/healthz`: 200 while every loop steps and has no trouble, else 503 and `detail`."""
 
     def healthz(_: Request) -> JSONResponse:

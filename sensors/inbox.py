@@ -1,9 +1,10 @@
 """An inbox: a watched folder and its rules, as the configuration file gives them."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
@@ -12,6 +13,8 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from sensors.remote.address import Address, mistake_in, without_slash
+from sensors.remote.options import mistakes_in, surroundings
 from sensors.yaml_lines import YamlLines
 
 _TEXT = ("csv", "tsv", "json", "ndjson")
@@ -63,6 +66,12 @@ def _known_zone(timezone: str) -> str:
     return timezone
 
 
+def _known_url(url: str) -> str:
+    if mistake := mistake_in(url):
+        raise PydanticCustomError("url", "{mistake}", {"mistake": mistake})
+    return without_slash(url)
+
+
 class Expectation(BaseModel):
     """Files that have to be there by certain times; a person is told when they are not."""
 
@@ -82,6 +91,11 @@ class Inbox(BaseModel):
 
     name: InboxName
     path: Path
+    """The folder; none is made for an inbox that has a URL."""
+    url: Annotated[str, AfterValidator(_known_url)] | None = None
+    """A folder of an object store or SFTP server instead: `s3://bucket/prefix`, `gs://...`, `sftp://user@host/path`."""
+    options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """What the filesystem of the URL is told; `${NAME}` stands for a variable of the environment or of `.env`."""
     subfolders: bool = False
     """Whether files in subfolders are taken too; a file's name is then its path below the inbox."""
     watch: WatchChoice = WatchChoice.AUTO
@@ -112,6 +126,15 @@ class Inbox(BaseModel):
     expect: Expectation | None = None
     keep_days: float | None = Field(default=None, gt=0)
     """How long arrivals are kept that were loaded or skipped; None: for ever."""
+
+    @property
+    def where(self) -> str:
+        """The URL, or the folder's path."""
+        return self.url or str(self.path)
+
+    def at(self, name: str) -> str:
+        """Return where a file lies, by its path below the inbox."""
+        return f"{self.where.rstrip('/')}/{name}"
 
 
 class InboxesError(Exception):
@@ -146,6 +169,7 @@ def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
             rules = _RULES.validate_python(written_rules)
             path = inbox_dir / str(rules.get("path", name))
             inboxes.append(Inbox.model_validate({**rules, "name": name, "path": path}))
+            mistakes += _remote_mistakes(place, inboxes[-1], rules)
         except ValidationError as error:
             mistakes += _mistakes(place, error, ("inboxes", name))
     mistakes += _shared_folders(place, inboxes)
@@ -187,17 +211,36 @@ def _read(file: Path) -> tuple[Any, _Places]:
 
 def _shared_folders(place: _Places, inboxes: list[Inbox]) -> list[str]:
     """Return a mistake for each inbox that lies in another one: both would take the same file."""
-    folders = {inbox.name: Path(inbox.path).resolve() for inbox in inboxes}
-    return [
-        f"{place('inboxes', name, 'path')}: {folder} lies in inbox {other!r}; each inbox needs a folder of its own"
-        for name, folder in folders.items()
-        for other, outer in folders.items()
-        if name != other and (folder.is_relative_to(outer) and (folder != outer or name > other))
-    ]
+    local = {inbox.name: Path(inbox.path).resolve() for inbox in inboxes if not inbox.url}
+    remote = {inbox.name: PurePosixPath(inbox.url) for inbox in inboxes if inbox.url}
+    return [*_shared(place, "path", local), *_shared(place, "url", remote)]
+
+
+def _shared(place: _Places, field: str, folders: Mapping[str, PurePath]) -> Iterator[str]:
+    for name, folder in folders.items():
+        for other, outer in folders.items():
+            if name != other and folder.is_relative_to(outer) and (folder != outer or name > other):
+                what = folder if field == "path" else "its folder"
+                where = place("inboxes", name, field)
+                yield f"{where}: {what} lies in inbox {other!r}; each inbox needs a folder of its own"
+
+
+def _remote_mistakes(place: _Places, inbox: Inbox, rules: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what does not go together in an inbox that has a URL, and what only such a one has."""
+    if inbox.url is None:
+        if inbox.options:
+            yield f"{place('inboxes', inbox.name, 'options')}: only an inbox with a `url` has options; leave them out"
+        return
+    for local, why in {"path": "an inbox has either", "watch": "it is listed, nothing tells of changes there"}.items():
+        if local in rules:
+            yield f"{place('inboxes', inbox.name, local)}: does not go together with `url`: {why}; leave one out"
+    for path, mistake in mistakes_in(Address.of(inbox.url).scheme, inbox.options, surroundings()):
+        yield f"{place('inboxes', inbox.name, 'options', *path)}: {mistake}"
 
 
 def _mistakes(place: _Places, error: ValidationError, prefix: tuple[str, ...]) -> list[str]:
     return [
-        f"{place(*prefix, *mistake['loc'])}: {mistake['msg']} (got {mistake['input']!r:.80})"
+        f"{place(*prefix, *mistake['loc'])}: {mistake['msg']}"
+        + ("" if mistake["type"] == "url" else f" (got {mistake['input']!r:.80})")  # which may hold credentials
         for mistake in error.errors()
     ]

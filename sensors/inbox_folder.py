@@ -8,7 +8,7 @@ from sensors.inbox import Inbox, InboxesError
 
 
 def make_folders(file: Path, inboxes: Iterable[Inbox], *, for_now: bool = False) -> None:
-    """Make the folders that do not exist; raises InboxesError with a line for each that cannot be used.
+    """Make the local folders that do not exist; raises InboxesError with a line for each that cannot be used.
 
     `file` is where the inboxes are configured. With `for_now` only a path that cannot be a folder is a mistake: what
     the machine refuses just now, as on a read-only mount, it may allow later.
@@ -17,7 +17,7 @@ def make_folders(file: Path, inboxes: Iterable[Inbox], *, for_now: bool = False)
         f"{file}: inboxes.{inbox.name}.path: expected a folder that can be read and written, {inbox.path} {problem};"
         " set another path or mend this one"
         for inbox in inboxes
-        if (problem := _problem(inbox.path, for_now=for_now))
+        if inbox.url is None and (problem := _problem(inbox.path, for_now=for_now))
     ]
     if mistakes:
         raise InboxesError("\n".join(mistakes))

@@ -1,21 +1,19 @@
 """The intake of one inbox: what lies there is seen, settles, and becomes an arrival."""
 
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from sensors.clock import Clock
-from sensors.identity import identity_at
 from sensors.inbox import EmptyFiles, Inbox
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Before, Dropped
-from sensors.lookout import Found, Lookout
+from sensors.lookout import Found, Lookout, Outlook
 from sensors.settling import settle
-from sensors.settling.lease import writer_of
 from sensors.settling.lying import LyingFiles
 from sensors.settling.refusal import Refusals
 from sensors.settling.settle import Writer
@@ -24,9 +22,13 @@ from sensors.watching.watch import Watch
 
 logger = logging.getLogger(__name__)
 
-WRITER_SECONDS = 0.5
-"""How often a file that somebody has open is looked at again; its closing is a hint, this is the net."""
 EMPTY = "the file is empty"
+
+
+class Watched(Protocol):
+    """What is watched in another way than a folder; it brings its own lookout."""
+
+    def outlook(self, inbox: Inbox, refusals: Refusals, lying: LyingFiles, clock: Clock) -> Outlook: ...
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Intake:
     """The intake of one inbox; it remembers what it saw, and the ledger remembers what it did."""
 
     def __init__(
-        self, inbox: Inbox, watch: Watch, ledger: Ledger, stager: Stager, refusals: Refusals, clock: Clock
+        self, inbox: Inbox, watch: Watch | Watched, ledger: Ledger, stager: Stager, refusals: Refusals, clock: Clock
     ) -> None:
         self.inbox = inbox
         self.watch = watch
@@ -50,9 +52,13 @@ class Intake:
         self._stager = stager
         self._refusals = refusals
         self._clock = clock
-        self._at = f"{inbox.path}/"
+        self._at = inbox.at("")
         self._lying = LyingFiles()
-        self._lookout = Lookout(inbox, watch, refusals, self._lying, clock)
+        self._lookout: Outlook = (
+            Lookout(inbox, watch, refusals, self._lying, clock)
+            if isinstance(watch, Watch)
+            else watch.outlook(inbox, refusals, self._lying, clock)
+        )
         self._before = Before(set(), [])
         """What waited according to the ledger when the memory was empty, until a scan has told what is there."""
         self._has_begun = False
@@ -165,7 +171,7 @@ class Intake:
                 continue  # waits for its content: many writers create a file long before they fill it
             earliest = settle.complete_at(sighting, self.inbox, Writer.NONE)
             if earliest is not None and now >= earliest:
-                earliest = self._prove(name, now)
+                earliest = self._lookout.prove(name, now)
             if earliest is None:
                 continue
             if now < earliest:
@@ -176,24 +182,3 @@ class Intake:
             else:
                 complete.append(name)
         return complete
-
-    def _prove(self, name: str, now: float) -> float | None:
-        """Ask the kernel; return when the file counts as complete as it was seen, or None: not before another look."""
-        path = self._at + name
-        try:
-            writer = writer_of(path)
-            identity = identity_at(path)
-            is_done = not self.inbox.done_file or os.path.lexists(path + self.inbox.done_file)
-        except OSError as error:
-            # A symlink has taken its place, or the kernel has no descriptor left: whatever it is, not now.
-            logger.debug("inbox %s: %s cannot be looked at: %s", self.inbox.name, name, error)
-            return now + WRITER_SECONDS
-        if identity is None or not is_done:
-            self._lookout.again.add(name)
-            return None
-        if identity != self._lying.open[name].identity:
-            self._lying.see(name, identity, now)
-            if self.inbox.done_file:
-                self._lookout.again.add(name)
-            return None  # it is judged again with the next step
-        return settle.complete_at(self._lying.open[name], self.inbox, writer) or now + WRITER_SECONDS

@@ -4,21 +4,29 @@ A hint names a file, and that file alone is looked at. Everything is listed afte
 than that something happened, where names have come or gone without a hint, and now and then all the same.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sensors.clock import Clock
-from sensors.identity import Identity
+from sensors.identity import Identity, identity_at
 from sensors.inbox import Inbox
+from sensors.settling import settle
 from sensors.settling.admission import Admission, admit
+from sensors.settling.lease import writer_of
 from sensors.settling.lying import Look, LyingFiles
 from sensors.settling.refusal import Refusals
 from sensors.watching.scan import Entry, look, scan
 from sensors.watching.watch import Hints, Watch, WatchMode
 
+logger = logging.getLogger(__name__)
+
 POLLING_SECONDS = 1.0
 """How often a folder without events is listed."""
+WRITER_SECONDS = 0.5
+"""How often a file that somebody has open is looked at again; its closing is a hint, this is the net."""
 SCAN_SHARE = 0.02
 """A scan, where one is needed, may take this share of the time: a folder that takes a second to list is listed once a
 minute at most."""
@@ -49,6 +57,16 @@ class Found:
     """Why not all could be looked at."""
 
 
+class Outlook(Protocol):
+    """Who looks at what lies in an inbox: `Lookout` at a folder, sensors/remote/lookout.py at a listing."""
+
+    scan_due: float
+    again: set[str]
+
+    def look(self, now: float) -> Found: ...
+    def prove(self, name: str, now: float) -> float | None: ...
+
+
 class Lookout:
     """What lies in one inbox, as far as it was looked at."""
 
@@ -59,6 +77,7 @@ class Lookout:
         self._refusals = refusals
         self._lying = lying
         self._clock = clock
+        self._at = inbox.at("")
         self._sweep_due = 0.0
         self.scan_due = 0.0
         """When it has to be known again whether names have come or gone; 0 has everything listed."""
@@ -81,6 +100,27 @@ class Lookout:
         if found.trouble is not None:
             self.scan_due = 0.0  # the hints are spent, so that the next look has to be at everything
         return found
+
+    def prove(self, name: str, now: float) -> float | None:
+        """Ask the kernel; return when the file counts as complete as it was seen, or None: not before another look."""
+        path = self._at + name
+        try:
+            writer = writer_of(path)
+            identity = identity_at(path)
+            is_done = not self._inbox.done_file or os.path.lexists(path + self._inbox.done_file)
+        except OSError as error:
+            # A symlink has taken its place, or the kernel has no descriptor left: whatever it is, not now.
+            logger.debug("inbox %s: %s cannot be looked at: %s", self._inbox.name, name, error)
+            return now + WRITER_SECONDS
+        if identity is None or not is_done:
+            self.again.add(name)
+            return None
+        if identity != self._lying.open[name].identity:
+            self._lying.see(name, identity, now)
+            if self._inbox.done_file:
+                self.again.add(name)
+            return None  # it is judged again with the next step
+        return settle.complete_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
 
     @property
     def _rescan_seconds(self) -> float:

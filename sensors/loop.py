@@ -14,6 +14,12 @@ STUCK_SECONDS = 120.0
 """A step that takes longer than this is taken for stuck."""
 
 
+class PausingError(OSError):
+    """A trouble that knows how long to wait before the next step; a store that is down is not asked every second."""
+
+    pause_seconds = AFTER_ERROR_SECONDS
+
+
 class Loop(threading.Thread):
     """Calls a step again and again; between two steps it sleeps as long as the first one said, or until woken.
 
@@ -41,13 +47,17 @@ class Loop(threading.Thread):
             pause = self._step()
         except Exception as error:  # noqa: BLE001 - whatever it is, the files are safe and the next step may do
             self._tell(f"{type(error).__name__}: {error}", error)
-            pause = AFTER_ERROR_SECONDS
+            pause = error.pause_seconds if isinstance(error, PausingError) else AFTER_ERROR_SECONDS
         else:
             if self.trouble is not None:
                 logger.info("%s: works again", self.name)
             self.trouble = None
-        self._last_step = self._clock.monotonic()
+        self.beat()
         return pause
+
+    def beat(self) -> None:
+        """Say, in the middle of a long step, that it goes on."""
+        self._last_step = self._clock.monotonic()
 
     def _tell(self, trouble: str, error: Exception) -> None:
         """Log a trouble once, however often it comes again; with its origin if it is none that we expect."""

@@ -16,11 +16,11 @@ from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import FileState
 from sensors.settings import Settings
 from sensors.settling import settle
-from sensors.settling.admission import Admission, admit, readable
+from sensors.settling.admission import Admission, Ruling, admit, readable
 from sensors.settling.lease import writer_of
 from sensors.settling.settle import Sighting, Writer
 from sensors.staging.stage import next_batch
-from sensors.watching.scan import scan
+from sensors.watching.scan import Entry, scan
 
 
 @dataclass(frozen=True)
@@ -80,23 +80,43 @@ def look(inbox: Inbox, known: Known, arrivals_dir: Path) -> InboxPreview:
     done: dict[str, int] = {}
     admitted: dict[str, Identity] = {}
     try:
-        for entry in scan(inbox.path, _pass_by, subfolders=inbox.subfolders):
-            ruling = admit(entry.name, entry.status, inbox)
+        for entry, identity, ruling in _entries(inbox):
             if ruling.admission is Admission.REJECTED:
                 found.refused.append((entry.name, ruling.reason))
             elif ruling.admission is Admission.ADMITTED:
-                admitted[entry.name] = Identity.of(entry.status)
+                admitted[entry.name] = identity
             elif inbox.done_file and entry.name.endswith(inbox.done_file):
-                done[entry.name.removesuffix(inbox.done_file)] = entry.status.st_mtime_ns
+                done[entry.name.removesuffix(inbox.done_file)] = identity.mtime_ns
             else:
                 found.left_alone.append((entry.name, ruling.reason))
     except OSError as error:
-        found.trouble = f"{error.filename or inbox.path}: {error.strerror or error}"
+        found.trouble = f"{error.filename or inbox.where}: {error.strerror or error}" if error.errno else str(error)
     for name, identity in admitted.items():
         _judge(found, name, identity, known, done.get(name))
     found.ready.sort(key=lambda file: (file.identity.mtime_ns, file.name))
     found.arrivals = list(_arrivals(inbox, found.ready, known.unfinished, arrivals_dir))
     return found
+
+
+def _entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
+    """Yield what lies in an inbox. Raises OSError."""
+    if inbox.url:
+        yield from _remote_entries(inbox)
+        return
+    for entry in scan(inbox.path, _pass_by, subfolders=inbox.subfolders):
+        yield entry, Identity.of(entry.status), admit(entry.name, entry.status, inbox)
+
+
+def _remote_entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
+    from sensors.remote.opening import open_store
+    from sensors.remote.ruling import rule
+
+    store = open_store(inbox)
+    try:
+        for file in store.listing(subfolders=inbox.subfolders):
+            yield Entry(file.name, file.status), file.identity, rule(file, inbox)
+    finally:
+        store.close()
 
 
 def _pass_by(folder: str, status: os.stat_result) -> None:
@@ -105,8 +125,8 @@ def _pass_by(folder: str, status: os.stat_result) -> None:
 
 def _judge(found: InboxPreview, name: str, identity: Identity, known: Known, done: int | None) -> None:
     """Put an admitted file where it belongs: ready, waiting or refused."""
-    inbox, path = found.inbox, found.inbox.path / name
-    if known.refused.get(readable(str(path))) == identity:
+    inbox, path = found.inbox, Path(found.inbox.at(name))
+    if known.refused.get(readable(inbox.at(name))) == identity:
         found.refused.append((name, "it was refused as it is, and has not changed since"))
     elif identity.size == 0 and inbox.empty is EmptyFiles.REJECT:
         found.refused.append((name, EMPTY))
@@ -122,7 +142,8 @@ def _why_it_waits(inbox: Inbox, path: Path, identity: Identity, done: int | None
         return "it is empty, and its content is waited for"
     is_done = done is not None and done >= identity.mtime_ns
     try:
-        writer = writer_of(path)
+        # Of a remote file only the time of quiet tells.
+        writer = Writer.UNKNOWN if inbox.url else writer_of(path)
     except OSError as error:
         return f"it cannot be opened: {error.strerror or error}"
     sighting = Sighting(identity, unchanged_since=0.0, done_at=0.0 if is_done else None)
@@ -155,7 +176,7 @@ def lines(previews: Sequence[InboxPreview]) -> Iterator[str]:
     """Yield the previews for a person."""
     for one in previews:
         inbox = one.inbox
-        yield f"inbox {inbox.name} ({inbox.path}): {_counted(one)}"
+        yield f"inbox {inbox.name} ({inbox.where}): {_counted(one)}"
         if one.trouble:
             yield f"  ! {one.trouble}"
         for number, arrival in enumerate(one.arrivals, start=1):

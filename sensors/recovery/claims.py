@@ -17,7 +17,13 @@ def give_back_claims(inboxes: Sequence[Inbox], arrivals_dir: Path) -> list[Path]
     A claim whose copy is in its arrival's folder already is removed, as whoever had claimed it would have done next.
     Those of another sensor, whose arrivals are not ours, are left alone. Safe to repeat. Raises OSError.
     """
-    return [path for inbox in inboxes for claim in _claims(inbox) if (path := _give_back(inbox, claim, arrivals_dir))]
+    return [
+        path
+        for inbox in inboxes
+        if not inbox.url
+        for claim in _claims(inbox)
+        if (path := _give_back(inbox, claim, arrivals_dir))
+    ]
 
 
 def _claims(inbox: Inbox) -> list[str]:

@@ -18,6 +18,7 @@ from sensors.ledger.files import Dropped
 from sensors.ledger.states import ArrivalState
 from sensors.recovery.claims import give_back_claims
 from sensors.recovery.fate import Fate, read_fates
+from sensors.recovery.remote_claims import give_back_remote_claims
 from sensors.recovery.stored import Stored, stored_arrivals
 from sensors.settings import Settings
 from sensors.staging.duplicates import digest_of, is_marked_as_duplicates
@@ -41,6 +42,8 @@ class Rebuilt:
     files: Mapping[str, int]
     aside: Path | None
     given_back: Sequence[Path]
+    remote: Sequence[str] = ()
+    """What was done with claims in remote inboxes, in lines."""
 
     def lines(self) -> list[str]:
         """Return it for a person, with what comes next."""
@@ -50,6 +53,7 @@ class Rebuilt:
             f"  arrivals: {_counted(self.arrivals)}",
             f"  files:    {_counted(self.files)}",
             *(f"  {path} was being taken; it is back and is taken again" for path in self.given_back),
+            *(f"  {line}" for line in self.remote),
             *([f"  {again} of the arrivals will be announced again; what is loaded is skipped"] if again else []),
             f"the old ledger is {self.aside}; nothing needs it any more" if self.aside else "there was no old ledger",
             "next: `just up`; if that runs already and has given the sensor up, stop it (Ctrl-C) first",
@@ -88,6 +92,7 @@ def _rebuild(settings: Settings, inboxes: Sequence[Inbox], *, offline: bool) -> 
     found = stored_arrivals(settings.arrivals_dir)
     fates = {} if offline else _ask(settings, [stored.id for stored in found])
     given_back = give_back_claims(inboxes, settings.arrivals_dir)
+    remote = give_back_remote_claims(inboxes, settings.arrivals_dir)
     new = settings.ledger_path.with_name(f"{settings.ledger_path.name}.rebuilding")
     for leftover in rebuilding.files_of_ledger(new):
         leftover.unlink(missing_ok=True)
@@ -103,7 +108,7 @@ def _rebuild(settings: Settings, inboxes: Sequence[Inbox], *, offline: bool) -> 
     aside = put_aside(settings.ledger_path, datetime.now(UTC))
     rename_without_replacing(new, settings.ledger_path)
     sync_folder(settings.state_dir)
-    return Rebuilt(settings.ledger_path, arrivals, files, aside, given_back)
+    return Rebuilt(settings.ledger_path, arrivals, files, aside, given_back, remote)
 
 
 def _ask(settings: Settings, arrival_ids: Sequence[str]) -> dict[str, Fate]:
@@ -127,8 +132,8 @@ class _Writer:
 
     def write(self, stored: Stored, fate: Fate | None) -> None:
         inbox = self.inboxes.get(stored.inbox)
-        folder = inbox.path if inbox else self.inbox_dir / stored.inbox
-        files = [Dropped(folder / file.name, file.name, file.identity) for file in stored.files]
+        at = inbox.at("") if inbox else f"{self.inbox_dir / stored.inbox}/"
+        files = [Dropped(at + file.name, file.name, file.identity) for file in stored.files]
         arrival = _arrival(stored, fate)
         rebuilding.record_found(self.ledger, arrival, fate.run.name if fate else None, files, stored.taken_at)
         if inbox and inbox.duplicates is not Duplicates.LOAD:

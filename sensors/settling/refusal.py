@@ -1,6 +1,7 @@
 """Refusals: files that an inbox does not take stay where they lie, are shown in `failed/`, and somebody is told."""
 
 import logging
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from sensors.clock import Clock
@@ -36,7 +37,7 @@ class Refusals:
     """Whether `failed/` has them all: not after a start, which may follow a crash."""
 
     def __post_init__(self) -> None:
-        self._folder = f"{self.inbox.path}/"
+        self._folder = self.inbox.at("")
         prefix = readable(self._folder)
         known = ledger_files.refused_in_place(self.ledger, self.inbox.name)
         self._known = {
@@ -53,6 +54,12 @@ class Refusals:
         if known is not None and (known.device, known.inode) == (identity.device, identity.inode):
             return  # also while it still grows
         self._new.append(Refused(readable(self._folder + name), readable(name), identity, reason))
+
+    def forget_all_but(self, names: Set[str]) -> None:
+        """Forget files that do not lie there any more, where the next one of the name would look like the same."""
+        if self._known:
+            there = set(map(readable, names))
+            self._known = {name: identity for name, identity in self._known.items() if name in there}
 
     def tell(self) -> None:
         """Write the new refusals down and show them. Raises sqlite3.Error, OSError; the next call goes on then."""
@@ -84,6 +91,6 @@ def _notice(inbox: Inbox, refused: list[Refused]) -> Notice:
         payload={
             "count": count,
             "subject": f"{count} {'file' if count == 1 else 'files'} rejected in inbox {inbox.name}",
-            "text": "\n".join([*named, *more, f"Where: {readable(str(inbox.path))}"]),
+            "text": "\n".join([*named, *more, f"Where: {readable(inbox.where)}"]),
         },
     )

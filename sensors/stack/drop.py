@@ -18,8 +18,28 @@ def drop(file: Path, inbox_name: str) -> list[str]:
     settings = checked_settings()
     inbox = _inbox(settings, inbox_name)
     _check(file, inbox)
+    if inbox.url:
+        upload(file, inbox)
+        return [f"uploaded {readable(file.name)} to {inbox.name}: {inbox.at(file.name)}", _what_next(settings, inbox)]
     target = place(file, inbox.path)
-    return [f"dropped {readable(file.name)} into {inbox.name}: {target}", _what_next(settings)]
+    return [f"dropped {readable(file.name)} into {inbox.name}: {target}", _what_next(settings, inbox)]
+
+
+def upload(file: Path, inbox: Inbox) -> None:
+    """Upload a file into a remote inbox, where it appears whole and replaces nothing. Raises StackError."""
+    from sensors.remote.opening import open_store
+    from sensors.remote.store import StoreError
+
+    try:
+        store = open_store(inbox)
+        try:
+            store.put(str(file), file.name)
+        finally:
+            store.close()
+    except FileExistsError as error:
+        raise _taken(file.name, inbox.where) from error
+    except (StoreError, OSError) as error:
+        raise StackError(f"{readable(file.name)} cannot be uploaded: {error}") from error
 
 
 def place(file: Path, folder: Path) -> Path:
@@ -32,7 +52,7 @@ def place(file: Path, folder: Path) -> Path:
     target = folder / file.name
     partial = folder / f".{file.name}.{os.getpid()}.part"
     if os.path.lexists(target):
-        raise _taken(target)
+        raise _taken(target.name, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with file.open("rb") as source, partial.open("wb") as copy:
@@ -41,7 +61,7 @@ def place(file: Path, folder: Path) -> Path:
             os.fsync(copy.fileno())
         rename_without_replacing(partial, target)
     except FileExistsError as error:
-        raise _taken(target) from error
+        raise _taken(target.name, folder) from error
     except OSError as error:
         raise StackError(f"{readable(file.name)} cannot be copied to {folder}: {error.strerror}") from error
     finally:
@@ -49,9 +69,9 @@ def place(file: Path, folder: Path) -> Path:
     return target
 
 
-def _taken(target: Path) -> StackError:
+def _taken(name: str, where: Path | str) -> StackError:
     return StackError(
-        f"{readable(target.name)} is in {target.parent} already and has not been taken yet: wait until "
+        f"{readable(name)} is in {where} already and has not been taken yet: wait until "
         "`just status` shows nothing waiting, or drop a copy under another name"
     )
 
@@ -76,9 +96,10 @@ def _check(file: Path, inbox: Inbox) -> None:
         raise StackError(f"{readable(str(file))} is not taken: {ruling.reason}")
 
 
-def _what_next(settings: Settings) -> str:
+def _what_next(settings: Settings, inbox: Inbox) -> str:
     if _answers(settings.sensor_port):
-        return "the sensor takes it within a second; `just status` shows what becomes of it"
+        soon = f"when it lists the inbox, every {inbox.rescan_seconds:g} s" if inbox.url else "within a second"
+        return f"the sensor takes it {soon}; `just status` shows what becomes of it"
     return "the sensor is not running; it takes the file when it is started with `just up`"
 
 

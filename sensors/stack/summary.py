@@ -9,7 +9,7 @@ from sensors.settings import Auth, Settings
 
 def summary(settings: Settings, inboxes: tuple[Inbox, ...], env_file: Path) -> list[tuple[str, str]]:
     """Return the summary as pairs of a name and what belongs to it."""
-    folders = [("inbox", f"{inbox.path}  (drop files here: `just drop FILE {inbox.name}`)") for inbox in inboxes]
+    folders = [("inbox", f"{inbox.where}  (drop files here: `just drop FILE {inbox.name}`)") for inbox in inboxes]
     return [
         ("page", settings.page_url),
         ("log in", _log_in(settings, env_file)),

@@ -1,7 +1,7 @@
 """Duplicates: files whose content has come before, told by its SHA-256."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sensors.identity import Identity, identity_at
@@ -14,7 +14,9 @@ _MARK = ".duplicates"
 """Lies in the folder of an arrival of duplicates, hidden from the flow, for when the ledger is rebuilt from there."""
 
 
-def duplicates_among(ledger: Ledger, inbox: Inbox, batch: Sequence[WaitingFile]) -> dict[int, str]:
+def duplicates_among(
+    ledger: Ledger, inbox: Inbox, batch: Sequence[WaitingFile], digest_file: Callable[[WaitingFile], str | None]
+) -> dict[int, str]:
     """Return which of the files, by their ids, repeat one that is loaded or on its way, and which that is.
 
     Reads every file whole, unless the inbox loads duplicates anyway. A file that changes meanwhile or cannot be read
@@ -26,7 +28,7 @@ def duplicates_among(ledger: Ledger, inbox: Inbox, batch: Sequence[WaitingFile])
     first: dict[str, str] = {}
     digests: list[tuple[int, str]] = []
     for file in batch:
-        digest = digest_of(file.path, file.identity)
+        digest = digest_file(file)
         if digest is None:
             continue
         digests.append((file.id, digest))

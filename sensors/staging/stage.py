@@ -4,9 +4,7 @@ The ledger records the intent, then each file is taken, then the ledger records 
 by doing it again.
 """
 
-import errno
 import logging
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,13 +22,10 @@ from sensors.ledger.arrivals import Arrival, ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ArrivalState
 from sensors.staging.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
-from sensors.staging.take import Move, sync_folder, take
+from sensors.staging.origin import LocalOrigin, Origin
+from sensors.staging.take import Move, sync_folder
 
 logger = logging.getLogger(__name__)
-
-_NOT_THE_FILES_FAULT = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.ESTALE}
-)
 
 
 @dataclass
@@ -51,8 +46,8 @@ class Stager:
     ledger: Ledger
     arrivals_dir: Path
     clock: Clock
+    origin: Origin = field(default_factory=LocalOrigin)
     _synced: set[Path] = field(default_factory=set[Path])
-    _told: set[tuple[Path, int | None]] = field(default_factory=set[tuple[Path, int | None]])
 
     def step(self, inbox: Inbox) -> Taken | None:
         """Take what has settled as the next arrival, unless too many are unfinished; None if there was nothing.
@@ -64,7 +59,7 @@ class Stager:
         batch = next_batch(ledger_files.settled(self.ledger, inbox.name, inbox.max_files), inbox.max_bytes)
         if not batch:
             return None
-        repeats = duplicates_among(self.ledger, inbox, batch)
+        repeats = duplicates_among(self.ledger, inbox, batch, self.origin.digest)
         taken = Taken()
         self._take(inbox, [file for file in batch if file.id not in repeats], taken)
         repeated = [file for file in batch if file.id in repeats]
@@ -100,9 +95,9 @@ class Stager:
             mark_duplicates(arrival.folder)
             sync_folder(arrival.folder)
         moves: dict[Move, list[ArrivalFile]] = {move: [] for move in Move}
-        for file in files:
-            moves[self._move(inbox, arrival, file, first=first)].append(file)
-        _sync(arrival.folder, files)
+        for file, move in self.origin.take_all(files, arrival.folder, inbox.done_file, first=first):
+            moves[move].append(file)
+        _sync(arrival.folder, files, self.origin.folders_of(files))
         if arrival.folder.parent not in self._synced:
             sync_folder(self.arrivals_dir)  # the day's folder may be new
             self._synced.add(arrival.folder.parent)
@@ -130,18 +125,6 @@ class Stager:
             len(ids[Move.GONE]),
         )
 
-    def _move(self, inbox: Inbox, arrival: Arrival, file: ArrivalFile, *, first: bool) -> Move:
-        try:
-            return take(file, arrival.folder, inbox.done_file, first=first)
-        except OSError as error:
-            if error.errno in _NOT_THE_FILES_FAULT or not os.access(file.path.parent, os.W_OK):
-                raise
-            # One bad file must not hold up the good ones: it stays where it is and waits.
-            if (file.path, error.errno) not in self._told:
-                self._told.add((file.path, error.errno))
-                logger.warning("arrival %s: %s cannot be taken, it waits: %s", arrival.id, file.name, error)
-            return Move.CHANGED
-
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove an arrival's folder that no file has reached."""
@@ -152,9 +135,8 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _sync(folder: Path, files: Sequence[ArrivalFile]) -> None:
+def _sync(folder: Path, files: Sequence[ArrivalFile], parents: set[str]) -> None:
     """Make the moves survive a power cut, in every folder that lost or got a file."""
-    parents = {os.path.dirname(file.path) for file in files}  # noqa: PTH120 - a Path for each costs more than the move
     for file in files:
         if "/" in file.name:
             parents |= {str(folder / above) for above in Path(file.name).parents}

@@ -76,7 +76,12 @@ def claim_name(file: ArrivalFile, arrival_id: str) -> str:
 
     It has at most 251 bytes, with the longest name that is admitted and the largest id that SQLite gives.
     """
-    return f".taking-{arrival_id[-_WHEN_BYTES:]}-{file.id}-{file.path.name}"
+    return f".taking-{claim_token(file, arrival_id)}-{file.path.name}"
+
+
+def claim_token(file: ArrivalFile, arrival_id: str) -> str:
+    """Return what no other claim has: the end of the arrival's id and the file's number in the ledger."""
+    return f"{arrival_id[-_WHEN_BYTES:]}-{file.id}"
 
 
 def claimed_name(claim: str) -> tuple[str, str] | None:

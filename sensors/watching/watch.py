@@ -21,6 +21,7 @@ class WatchMode(StrEnum):
 
     EVENTS = "events"
     POLLING = "polling"
+    LISTING = "listing"  # of a remote inbox, by sensors/remote
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Watch:
         self._listed = FolderTimes(inbox)
         self._told: set[str] = set()
         self._events: FolderEvents | None = None if polling else _events(self, subfolders=subfolders, touches=touches)
-        self.why_polling = "the inbox's configuration says so" if polling else ""
+        self.why_polling: str = "the inbox's configuration says so" if polling else ""
 
     @property
     def mode(self) -> WatchMode:

@@ -1,0 +1,93 @@
+"""The lookout of a remote inbox: everything is listed now and then, and the listing is all that is known."""
+
+from sensors.clock import Clock
+from sensors.identity import Identity
+from sensors.inbox import Inbox
+from sensors.lookout import Found
+from sensors.remote.origin import RemoteOrigin
+from sensors.remote.ruling import rule
+from sensors.settling import settle
+from sensors.settling.admission import Admission
+from sensors.settling.lying import Look, LyingFiles
+from sensors.settling.refusal import Refusals
+from sensors.settling.settle import Writer
+
+AGAIN_SECONDS = 1.0
+"""After which a file that could not be taken is listed again."""
+LISTING_SHARE = 0.2
+"""A listing may take this share of the time: each costs the store something."""
+
+
+class RemoteLookout:
+    """What lies in one remote inbox, as it was listed last.
+
+    An object is complete as soon as it is listed: it is there whole or not at all. Of a file on an SFTP server nothing
+    is known but its size and time; it is complete when a listing shows both unchanged for `unproven_quiet_seconds`.
+    """
+
+    def __init__(self, inbox: Inbox, origin: RemoteOrigin, refusals: Refusals, lying: LyingFiles, clock: Clock) -> None:
+        """Files go into `lying`, and those that the inbox does not take into `refusals`."""
+        self._inbox = inbox
+        self._origin = origin
+        self._store = origin.store
+        self._refusals = refusals
+        self._lying = lying
+        self._clock = clock
+        self._listed_at = float("-inf")
+        self.scan_due = 0.0
+        self.again: set[str] = set()
+
+    def look(self, now: float) -> Found:
+        """List everything if it is time to."""
+        if self.again:
+            self.again.clear()
+            self.scan_due = min(self.scan_due, now + AGAIN_SECONDS)
+        if now < self.scan_due:
+            return Found()
+        found = Found(is_whole=True)
+        try:
+            self._list(now, found)
+        except OSError as error:
+            found.trouble = error
+        if self._inbox.done_file:
+            self._lying.mark_done(list(self._lying.open), found.done, now)
+        if found.trouble is not None:
+            self.scan_due = 0.0  # whoever hears of it decides how long to wait
+            return found
+        found.gone = self._lying.gone(found.seen)
+        self._refusals.forget_all_but(found.seen)
+        self._origin.forget_all_but(found.seen)
+        self._listed_at = now
+        ended = self._clock.monotonic()
+        self.scan_due = ended + max(self._inbox.rescan_seconds, (ended - now) / LISTING_SHARE)
+        return found
+
+    def prove(self, name: str, now: float) -> float | None:
+        """Return when the file counts as complete as it was listed, or None: not before another listing."""
+        writer = Writer.NONE if self._store.appears_whole else Writer.UNKNOWN
+        earliest = settle.complete_at(self._lying.open[name], self._inbox, writer)
+        if earliest is None or earliest <= self._listed_at:
+            return earliest
+        return max(earliest, self.scan_due, now + AGAIN_SECONDS)  # nobody has looked since
+
+    def _list(self, now: float, found: Found) -> None:
+        done_file = self._inbox.done_file
+        for file in self._store.listing(subfolders=self._inbox.subfolders):
+            if done_file and file.name.endswith(done_file):
+                found.done[file.name.removesuffix(done_file)] = file.identity.mtime_ns
+            ruling = rule(file, self._inbox)
+            if ruling.admission is not Admission.LEFT_ALONE:
+                found.seen.add(file.name)
+                self._see(file.name, file.identity, ruling.reason, now, found)
+
+    def _see(self, name: str, identity: Identity, refused: str, now: float, found: Found) -> None:
+        if name not in self._lying and self._refusals.covers(name, identity):
+            return
+        if refused:
+            self._lying.forget([name])
+            self._refusals.note(name, identity, refused)
+            return
+        whole = self._store.appears_whole
+        known = self._lying.see(name, identity, now, completed=whole, renamed=whole)
+        if known is not Look.KNOWN:
+            (found.new if known is Look.NEW else found.changed).append(name)

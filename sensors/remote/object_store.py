@@ -1,0 +1,246 @@
+"""A folder of an object store, through whichever filesystem of fsspec reaches it.
+
+Objects appear whole and cannot be renamed. So a file is claimed by writing a marker next to it, on condition that there
+is none, which fsspec calls mode `create`. Where a store does not honour that, the ledger alone says who takes what, and
+then no other sensor may take from the folder.
+"""
+
+import hashlib
+import logging
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from sensors.identity import Identity
+from sensors.killpoint import kill_point
+from sensors.remote.asking import Asking
+from sensors.remote.store import BLOCK_BYTES, ChangedError, Claim, Hold, RemoteFile, remote_identity
+
+logger = logging.getLogger(__name__)
+
+CLAIM = ".taking-"
+"""How the names of markers begin; hidden, so that whoever lists the folder leaves them alone."""
+_MARKER = re.compile(r"(?:.*/)?\.taking-[0-9a-f]{16}-[^/]+", re.DOTALL)
+
+
+@dataclass
+class ObjectStore:
+    """One folder of an object store; `root` is its bucket and prefix."""
+
+    filesystem: Any
+    root: str
+    asking: Asking
+    appears_whole: bool = field(default=True, init=False)
+
+    # -- what lies there
+
+    def listing(self, *, subfolders: bool) -> Iterator[RemoteFile]:
+        """Yield what lies there, and of each whether another sensor has claimed it."""
+        with self.asking():
+            found = list(self._entries(subfolders=subfolders))
+        claims = {file.name for file in found if file.name.rpartition("/")[2].startswith(CLAIM)}
+        for file in found:
+            is_claimed = bool(claims) and claim_of(file.name, file.identity) in claims
+            yield replace(file, is_claimed=True) if is_claimed else file
+
+    def _entries(self, folder: str = "", *, subfolders: bool) -> Iterator[RemoteFile]:
+        try:
+            infos: list[dict[str, Any]] = self.filesystem.ls(self._path(folder), detail=True)
+        except FileNotFoundError:
+            # An object store has no folders: one without files is not there, and that is no trouble.
+            if not folder and not self.filesystem.exists(self._bucket):
+                raise
+            return
+        for info in infos:
+            name = str(info["name"]).lstrip("/")[len(self.root) + 1 :]
+            if info["type"] != "directory":
+                if name and not name.endswith("/"):  # what some programs make to show a folder
+                    yield _file(name, info)
+            elif subfolders and name and not is_hidden(name.rstrip("/") + "/"):
+                yield from self._entries(name.rstrip("/"), subfolders=True)
+
+    def find(self, name: str) -> RemoteFile | None:
+        """Return what lies there under a name now, or None."""
+        with self.asking():
+            return self._find(name)
+
+    def _find(self, name: str) -> RemoteFile | None:
+        try:
+            info: dict[str, Any] = self.filesystem.info(self._path(name))
+        except FileNotFoundError:
+            return None
+        return _file(name, info) if info["type"] == "file" else None
+
+    # -- claiming
+
+    @cached_property
+    def honours_claims(self) -> bool:
+        """Whether the store refuses to write a marker that is there already; tried out once, with one of our own."""
+        probe = self._path(f"{CLAIM}probe-{secrets.token_hex(8)}")
+        with self.asking():
+            try:
+                self._create(probe, b"1")
+                honours = not self._create(probe, b"2")
+            except (PermissionError, NotImplementedError, TypeError, ValueError) as error:
+                logger.debug("%s: no markers can be written: %s", self.asking.where, type(error).__name__)
+                honours = False
+            with suppress(FileNotFoundError, PermissionError):
+                self.filesystem.rm_file(probe)
+        if not honours:
+            logger.warning("%s: the store takes no claims, so no other sensor may watch this folder", self.asking.where)
+        return honours
+
+    def _create(self, path: str, content: bytes) -> bool:
+        """Write an object unless there is one; say whether it was written."""
+        try:
+            self.filesystem.pipe_file(path, content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def hold(self, name: str, identity: Identity, token: str) -> Hold:
+        """Claim a file if it is the one that had settled."""
+        if self.honours_claims and not self._claim(name, identity, token):
+            return Hold.GONE
+        found = self.find(name)
+        if found is not None and found.identity == identity:
+            return Hold.HELD
+        self.release(name, identity, token)
+        return Hold.GONE if found is None else Hold.CHANGED
+
+    def _claim(self, name: str, identity: Identity, token: str) -> bool:
+        marker = self._path(claim_of(name, identity))
+        with self.asking():
+            if self._create(marker, token.encode()):
+                return True
+            try:
+                # Ours, from before a crash or from an attempt whose answer was lost?
+                return self.filesystem.cat_file(marker) == token.encode()
+            except FileNotFoundError:
+                return False  # the other one has just done with it
+
+    def release(self, name: str, identity: Identity, token: str) -> None:
+        """Remove our marker."""
+        if self.honours_claims:
+            self.remove_lying(claim_of(name, identity))
+
+    def claims(self, *, subfolders: bool) -> Iterator[Claim]:
+        """Yield what is claimed. A claim of a file that is gone claims nothing."""
+        found = {file.name: file for file in self.listing(subfolders=subfolders)}
+        originals = {claim_of(name, file.identity): file for name, file in found.items()}
+        for marker in found:
+            match = _MARKER.fullmatch(marker)
+            if match is None:
+                continue
+            with self.asking():
+                try:
+                    token = str(self.filesystem.cat_file(self._path(marker)), "utf-8", "replace")
+                except FileNotFoundError:
+                    continue
+            if (original := originals.get(marker)) is not None:
+                yield Claim(original.name, original.identity, token)
+
+    # -- reading
+
+    def read(self, name: str, identity: Identity, token: str) -> Iterator[bytes]:
+        """Yield the content of a file that is held."""
+        return self.read_lying(name, identity)
+
+    def read_lying(self, name: str, identity: Identity) -> Iterator[bytes]:
+        """Yield the content of a file that lies there. Raises ChangedError."""
+        with self.asking(let_through=(PermissionError,)):
+            try:
+                opened = self.filesystem.open(self._path(name), "rb", block_size=BLOCK_BYTES, cache_type="none")
+            except FileNotFoundError as error:
+                raise ChangedError from error
+        with opened:
+            self._check_opened(opened, identity)
+            while True:
+                with self.asking(let_through=(PermissionError,)):
+                    block = self._read(opened)
+                if not block:
+                    return
+                yield block
+
+    def _check_opened(self, opened: Any, identity: Identity) -> None:
+        """Raise ChangedError if what was opened is known to be another version."""
+
+    def _read(self, opened: Any) -> bytes:
+        try:
+            return opened.read(BLOCK_BYTES)
+        except FileNotFoundError as error:
+            raise ChangedError from error
+
+    def is_whole(self, name: str, identity: Identity, token: str) -> bool:
+        """Tell whether the file was still the same after it was read."""
+        found = self.find(name)
+        return found is not None and found.identity == identity
+
+    # -- taking away
+
+    def remove(self, name: str, identity: Identity, token: str) -> None:
+        """Delete the file if it is still that version, then our marker."""
+        self._delete(name, identity)
+        kill_point("original-gone")
+        self.release(name, identity, token)
+
+    def _delete(self, name: str, identity: Identity) -> None:
+        # Between the look and the deletion somebody may put another version there, which would be lost: see the docs.
+        found = self.find(name)
+        if found is not None and found.identity == identity:
+            self.remove_lying(name)
+
+    def remove_lying(self, name: str) -> None:
+        """Delete a file if it is there."""
+        with self.asking(), suppress(FileNotFoundError):
+            self.filesystem.rm_file(self._path(name))
+
+    # -- putting there
+
+    def put(self, source: str, name: str) -> None:
+        """Upload a file whole, unless there is one of the name. Raises FileExistsError."""
+        if self.find(name) is not None:
+            raise FileExistsError(name)
+        with self.asking(let_through=(FileExistsError,)):
+            self.filesystem.put_file(source, self._path(name), mode="create" if self.honours_claims else "overwrite")
+
+    def close(self) -> None:
+        """Let go of the filesystem; its connections end with it."""
+
+    @property
+    def _bucket(self) -> str:
+        return self.root.partition("/")[0]
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}" if name else self.root
+
+
+def claim_of(name: str, identity: Identity) -> str:
+    """Return the name of the marker that claims one version of a file."""
+    folder, slash, plain = name.rpartition("/")
+    version = f"{identity.inode}/{identity.size}/{identity.mtime_ns}"
+    return f"{folder}{slash}{CLAIM}{hashlib.sha256(version.encode()).hexdigest()[:16]}-{plain}"
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a folder on the way to a file is hidden; `..` is not, it is refused with a reason."""
+    return any(part.startswith(".") and part not in {".", ".."} for part in name.split("/")[:-1])
+
+
+def _file(name: str, info: dict[str, Any]) -> RemoteFile:
+    changed = _moment(info.get("LastModified") or info.get("mtime") or info.get("created"))
+    version = str(info.get("ETag") or info.get("generation") or info.get("etag") or changed)
+    return RemoteFile(name, remote_identity(info["size"] or 0, changed, version), version=version)
+
+
+def _moment(told: datetime | float | str | None) -> datetime | None:
+    if isinstance(told, str):
+        return datetime.fromisoformat(told)
+    if isinstance(told, int | float):
+        return datetime.fromtimestamp(told, UTC)
+    return told

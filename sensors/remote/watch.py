@@ -1,0 +1,43 @@
+"""What stands in for a watch: a remote inbox tells nothing of changes, it is listed."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sensors.clock import Clock
+from sensors.inbox import Inbox
+from sensors.intake import Step
+from sensors.lookout import Outlook
+from sensors.remote.lookout import RemoteLookout
+from sensors.remote.origin import RemoteOrigin
+from sensors.remote.patience import Patience
+from sensors.settling.lying import LyingFiles
+from sensors.settling.refusal import Refusals
+from sensors.watching.watch import WatchMode
+
+
+@dataclass
+class RemoteWatch:
+    """How one remote inbox is looked at."""
+
+    inbox: Inbox
+    origin: RemoteOrigin
+    wake: threading.Event = field(default_factory=threading.Event)
+    mode: WatchMode = field(default=WatchMode.LISTING, init=False)
+
+    @property
+    def why_polling(self) -> str:
+        """How often it is listed, in words."""
+        return f"every {self.inbox.rescan_seconds:g} s"
+
+    def outlook(self, inbox: Inbox, refusals: Refusals, lying: LyingFiles, clock: Clock) -> Outlook:
+        """Return who looks at the inbox."""
+        return RemoteLookout(inbox, self.origin, refusals, lying, clock)
+
+    def patient(self, step: Callable[[], Step], found_work: Callable[[], object]) -> Callable[[], Step]:
+        """Return the steps of the inbox's intake with longer pauses while the store fails."""
+        return Patience(step, self.origin, found_work)
+
+    def close(self) -> None:
+        """Have what is under way end soon, and hang up."""
+        self.origin.stop()
