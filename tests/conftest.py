@@ -147,3 +147,24 @@ def inbox(tmp_path: Path) -> Inbox:
 def identity() -> Callable[[datetime], Identity]:
     """Make the identity of some file that was last changed at a moment."""
     return lambda changed: Identity(1, 1, 10, int(changed.timestamp() * 1e9))
+
+
+@pytest.fixture(scope="session")
+def remote_servers(tmp_path_factory: pytest.TempPathFactory):
+    """Give a real S3 server and a real SFTP server."""
+    from tests.remote_world import remote_servers_at
+
+    with remote_servers_at(tmp_path_factory.mktemp("sftp")) as servers:
+        yield servers
+
+
+@pytest.fixture(params=["s3", "s3 by the ledger", "sftp"])
+def world(request, remote_servers, tmp_path: Path, hand_clock: HandClock, monkeypatch: pytest.MonkeyPatch):
+    """Give a remote folder of each kind, and what makes sensors for it."""
+    from tests.object_store import ENVIRONMENT
+    from tests.remote_world import world_of
+
+    for name, value in {**ENVIRONMENT, "ENV_FILE": str(tmp_path / "none.env")}.items():
+        monkeypatch.setenv(name, value)
+    with world_of(request.param, remote_servers, tmp_path, hand_clock) as world:
+        yield world

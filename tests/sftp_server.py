@@ -1,6 +1,7 @@
 """A real SFTP server, asyncssh's, on a free port of the loopback, with a host key and a client's key of its own."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Generator
@@ -65,7 +66,10 @@ class SftpServer:
     folder: Path
     port: int = field(default_factory=lambda: free_ports(1)[0])
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    closed: set[str] = field(default_factory=set[str])
+    """Names of folders that nobody may list."""
     _acceptor: Any = None
+    _connections: list[Any] = field(default_factory=list[Any])
 
     def __post_init__(self) -> None:
         self.root.mkdir()
@@ -90,11 +94,20 @@ class SftpServer:
         return self.folder / "known_hosts"
 
     def start(self) -> None:
-        root = str(self.root).encode()
+        root, closed, connections = str(self.root).encode(), self.closed, self._connections
+
+        class Remembering(asyncssh.SSHServer):
+            def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+                connections.append(conn)
 
         class Chrooted(asyncssh.SFTPServer):
             def __init__(self, chan: "asyncssh.SSHServerChannel[bytes]") -> None:
                 super().__init__(chan, chroot=root)
+
+            def scandir(self, path: bytes) -> Any:
+                if os.fsdecode(path).rpartition("/")[2] in closed:
+                    raise asyncssh.SFTPPermissionDenied("nobody may list it")
+                return super().scandir(path)
 
         async def listen() -> Any:
             return await asyncssh.listen(
@@ -102,6 +115,7 @@ class SftpServer:
                 self.port,
                 server_host_keys=[str(self.folder / "host")],
                 authorized_client_keys=str(self.folder / "client.pub"),
+                server_factory=Remembering,
                 sftp_factory=Chrooted,
                 reuse_address=True,
             )
@@ -116,14 +130,12 @@ class SftpServer:
 
         async def close() -> None:
             acceptor.close()
+            for connection in self._connections:
+                connection.abort()
+            self._connections.clear()
             await acceptor.wait_closed()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
 
         self._run(close())
-
-    def hang_up(self) -> None:
-        self.stop()
 
     def end(self) -> None:
         self.stop()

@@ -1,70 +1,12 @@
 """Remote inboxes: one specification for a real S3 server, the same without claims, and a real SFTP server."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from sensors.inbox import Inbox
-from sensors.remote.opening import open_store
-from sensors.remote.s3 import S3Store
 from sensors.remote.store import StoreError
-from tests.conftest import HandClock
-from tests.object_store import ENVIRONMENT, Bucket, object_store
 from tests.remote_stack import RemoteStack
-from tests.sftp_server import SftpFolder, sftp_server
-
-SETTLED = 12.0
-"""Seconds after which a file that stays as it is has been taken, wherever it lies."""
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory):
-    with object_store() as objects, sftp_server(tmp_path_factory.mktemp("sftp")) as sftp:
-        yield objects, sftp
-
-
-@dataclass
-class World:
-    """A remote folder, and sensors that look at it."""
-
-    kind: str
-    remote: Bucket | SftpFolder
-    folder: Path
-    hand: HandClock
-    stacks: list[RemoteStack]
-
-    def inbox(self, **rules: object) -> Inbox:
-        told = {"name": "partner", "path": self.folder / "unused", "url": self.remote.url, **rules}
-        return Inbox.model_validate({**told, "options": self.remote.options})
-
-    def sensor(self, name: str = "one", **rules: object) -> RemoteStack:
-        inbox = self.inbox(**rules)
-        stack = RemoteStack(self.folder / name, inbox, self.hand, self.store(inbox))
-        self.stacks.append(stack)
-        return stack
-
-    def store(self, inbox: Inbox):
-        store = open_store(inbox)
-        if self.kind == "s3 by the ledger":
-            assert isinstance(store, S3Store)
-            store.honours_claims = False
-            store.deletes_on_condition = False
-        return store
-
-
-@pytest.fixture(params=["s3", "s3 by the ledger", "sftp"])
-def world(request, servers, tmp_path, hand_clock, monkeypatch) -> Iterator[World]:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("ENV_FILE", str(tmp_path / "none.env"))
-    objects, sftp = servers
-    remote = SftpFolder(sftp, f"in-{tmp_path.name}") if request.param == "sftp" else Bucket(objects)
-    world = World(request.param, remote, tmp_path, hand_clock, [])
-    yield world
-    for stack in world.stacks:
-        stack.close()
+from tests.remote_world import SETTLED, World
 
 
 def test_a_file_is_taken_once_whole_and_is_gone_from_the_store(world):

@@ -1,5 +1,7 @@
 """The lookout of a remote inbox: everything is listed now and then, and the listing is all that is known."""
 
+from collections.abc import Set
+
 from sensors.clock import Clock
 from sensors.identity import Identity
 from sensors.inbox import Inbox
@@ -34,6 +36,7 @@ class RemoteLookout:
         self._lying = lying
         self._clock = clock
         self._listed_at = float("-inf")
+        self._listed: Set[str] = frozenset()
         self.scan_due = 0.0
         self.again: set[str] = set()
 
@@ -51,13 +54,13 @@ class RemoteLookout:
             found.trouble = error
         if self._inbox.done_file:
             self._lying.mark_done(list(self._lying.open), found.done, now)
+        self._listed_at, self._listed = now, found.seen
         if found.trouble is not None:
             self.scan_due = 0.0  # whoever hears of it decides how long to wait
             return found
         found.gone = self._lying.gone(found.seen)
         self._refusals.forget_all_but(found.seen)
         self._origin.forget_all_but(found.seen)
-        self._listed_at = now
         ended = self._clock.monotonic()
         self.scan_due = ended + max(self._inbox.rescan_seconds, (ended - now) / LISTING_SHARE)
         return found
@@ -66,7 +69,7 @@ class RemoteLookout:
         """Return when the file counts as complete as it was listed, or None: not before another listing."""
         writer = Writer.NONE if self._store.appears_whole else Writer.UNKNOWN
         earliest = settle.complete_at(self._lying.open[name], self._inbox, writer)
-        if earliest is None or earliest <= self._listed_at:
+        if earliest is None or (earliest <= self._listed_at and name in self._listed):
             return earliest
         return max(earliest, self.scan_due, now + AGAIN_SECONDS)  # nobody has looked since
 

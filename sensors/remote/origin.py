@@ -123,6 +123,9 @@ class RemoteOrigin:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             is_whole = self._copy(file, part, token) and self.store.is_whole(file.name, file.identity, token)
+            if is_whole:
+                kill_point("copied")
+                part.rename(target)
         except OSError:
             part.unlink(missing_ok=True)
             raise
@@ -130,8 +133,6 @@ class RemoteOrigin:
             part.unlink(missing_ok=True)
             self.store.release(file.name, file.identity, token)
             return Move.CHANGED
-        kill_point("copied")
-        part.rename(target)
         sync_folder(target.parent)
         kill_point("copy-in-place")
         return Move.STAGED

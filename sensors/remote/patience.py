@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sensors.intake import Step
 from sensors.remote.origin import RemoteOrigin
-from sensors.remote.store import StoreError
+from sensors.remote.store import PartlyError, StoreError
 
 LONGEST_SECONDS = 60.0
 
@@ -33,6 +33,10 @@ class Patience:
         """Take one step. Raises StoreError with the pause until the next one, also when single files were refused."""
         try:
             done = self.step()
+        except PartlyError as error:
+            error.pause_seconds = self.origin.inbox.rescan_seconds  # the other folders go on as ever
+            self.found_work()
+            raise
         except StoreError as error:
             self._failures += 1
             error.pause_seconds = pause_after(self._failures)

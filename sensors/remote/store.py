@@ -23,6 +23,10 @@ class StoreError(PausingError):
     """The store does not do what it is asked; the message says why and what to do, and no credentials."""
 
 
+class PartlyError(StoreError):
+    """A folder below the inbox cannot be listed; all else was."""
+
+
 class ChangedError(Exception):
     """The file is not the one any more that was to be read."""
 

@@ -33,7 +33,10 @@ LONG = [
     "receipt",
 ]
 POINTS = [*SHORT, *(pytest.param(point, marks=pytest.mark.slow) for point in LONG)]
-PRUNING = "files-pruned"  # has a test of its own in tests/test_retention.py
+ELSEWHERE = {
+    "files-pruned",  # tests/test_retention.py
+    "original-gone",  # tests/test_remote_kills.py
+}
 ROWS = 5
 
 
@@ -43,7 +46,7 @@ def test_every_kill_point_of_the_code_is_in_the_matrix():
         for file in (ROOT / "sensors").rglob("*.py")
         for found in re.findall(r'kill_point\("([a-z-]+)"\)', file.read_text())
     }
-    assert named == {point.partition(":")[0] for point in [*SHORT, *LONG]} | {PRUNING}
+    assert named == {point.partition(":")[0] for point in [*SHORT, *LONG]} | ELSEWHERE
 
 
 @dataclass
