@@ -4,8 +4,7 @@ import atexit
 import os
 import socket
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from automations.bell import Bell, Ringer
-from sensors.clock import Clock
 from sensors.identity import Identity
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from tests.bare_prefect import bare_prefect
+from tests.hand_clock import HandClock
 from tests.pipeline import Pipeline
 from tests.postgres import PostgresServer, postgres_server
 from tests.postgres_pipeline import PostgresPipeline
@@ -43,22 +42,6 @@ class ByServer(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
     return ByServer(config, log)
-
-
-@dataclass
-class HandClock:
-    """A clock that stands still until it is turned."""
-
-    now: datetime = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
-    seconds: float = 1000.0
-    clock: Clock = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.clock = Clock(utc=lambda: self.now, monotonic=lambda: self.seconds)
-
-    def turn(self, seconds: float) -> None:
-        self.seconds += seconds
-        self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture

@@ -14,7 +14,16 @@ from sensors.remote.store import Store
 from sensors.remote.watch import RemoteWatch
 from sensors.settling.refusal import Refusals
 from sensors.staging.stage import Stager
-from tests.conftest import HandClock
+from tests.hand_clock import HandClock
+
+
+def by_the_ledger(store: Store) -> Store:
+    """Have a store do what one does that honours no conditions."""
+    from sensors.remote.s3 import S3Store
+
+    assert isinstance(store, S3Store)
+    store.honours_claims = store.deletes_on_condition = False
+    return store
 
 
 @dataclass

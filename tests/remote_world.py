@@ -7,11 +7,10 @@ from pathlib import Path
 
 from sensors.inbox import Inbox
 from sensors.remote.opening import open_store
-from sensors.remote.s3 import S3Store
 from sensors.remote.store import Store
-from tests.conftest import HandClock
+from tests.hand_clock import HandClock
 from tests.object_store import Bucket, ObjectStoreServer, object_store
-from tests.remote_stack import RemoteStack
+from tests.remote_stack import RemoteStack, by_the_ledger
 from tests.sftp_server import SftpFolder, SftpServer, sftp_server
 
 SETTLED = 12.0
@@ -26,13 +25,6 @@ def remote_servers_at(folder: Path) -> Generator[Servers]:
     """Run both servers inside."""
     with object_store() as objects, sftp_server(folder) as sftp:
         yield objects, sftp
-
-
-def by_the_ledger(store: Store) -> Store:
-    """Have a store do what one does that honours no conditions."""
-    assert isinstance(store, S3Store)
-    store.honours_claims = store.deletes_on_condition = False
-    return store
 
 
 @dataclass

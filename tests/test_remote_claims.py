@@ -9,7 +9,7 @@ import pytest
 from sensors.clock import Clock
 from sensors.recovery.remote_claims import give_back_remote_claims
 from sensors.remote.store import StoreError
-from tests.conftest import HandClock
+from tests.hand_clock import HandClock
 from tests.remote_stack import RemoteStack
 from tests.remote_world import SETTLED, World
 

@@ -76,6 +76,7 @@ class RemoteLookout:
     def _list(self, now: float, found: Found) -> None:
         done_file = self._inbox.done_file
         for file in self._store.listing(subfolders=self._inbox.subfolders):
+            self._origin.beat()
             if done_file and file.name.endswith(done_file):
                 found.done[file.name.removesuffix(done_file)] = file.identity.mtime_ns
             ruling = rule(file, self._inbox)
