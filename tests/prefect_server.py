@@ -131,7 +131,8 @@ class PrefectServer:
 
 
 def _is_wanted(event: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    if event["event"] not in wanted["event"]["name"]:
+    names = wanted.get("event", {}).get("name")
+    if names is not None and event["event"] not in names:
         return False
     resource, resources = event["resource"].get("prefect.resource.id"), wanted.get("resource", {}).get("id")
     if resource is None or resources is None:

@@ -84,6 +84,15 @@ def test_failed_arrivals_are_asked_about_now_and_then_only(ledger, follower, api
     assert len(api.asked) <= asked + 1
 
 
+def remember(api, run_id: str) -> None:
+    """Have the server keep an event of a run, as it does when the run itself is deleted."""
+    resource = {"prefect.resource.id": f"prefect.flow-run.{run_id}"}
+    occurred = "2026-11-24T09:00:00+00:00"
+    api.events.append(
+        {"id": "p", "event": "prefect.flow-run.Pending", "occurred": occurred, "resource": resource, "related": []}
+    )
+
+
 @pytest.mark.parametrize(
     ("state_type", "message", "reason"),
     [
@@ -98,9 +107,20 @@ def test_a_run_that_ends_otherwise_gives_each_file_its_reason(
 ):
     if state_type:
         api.run("r1", state_type, message=message)
+    else:
+        remember(api, "r1")
     assert follower.step()
     assert arrivals.get(ledger, "m-1").state == "failed"
     assert (tmp_path / "failed" / "m-1" / "REASONS.txt").read_text() == f"a.csv: {reason}\nb.csv: {reason}\n"
+
+
+def test_an_arrival_whose_run_the_server_never_heard_of_is_announced_again(ledger, follower, api, arrival):
+    remember(api, "another's")
+    assert follower.step()
+    found = arrivals.get(ledger, arrival)
+    assert (found.state, found.run_id, found.attempt) == ("staged", None, 1)
+    assert states(ledger) == {"a.csv": "staged", "b.csv": "staged"}
+    assert [one.id for one in arrivals.to_announce(ledger, follower.clock.utc())] == [arrival]
 
 
 def test_a_crashed_run_is_announced_again_up_to_a_limit(ledger, follower, api, arrival, hand_clock):

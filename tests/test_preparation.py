@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from sensors.settings import read_settings
 from sensors.stack.errors import StackError
-from sensors.stack.preparation import Commands, fingerprint
+from sensors.stack.preparation import Commands, Deploying, fingerprint
 from sensors.stack.stopping import StopRequest, StopRequestedError
 
 
@@ -24,6 +25,19 @@ def test_the_fingerprint_changes_with_everything_a_deployment_is_made_from(proje
     assert fingerprint(project) == before
     (project / changed).write_text("two")
     assert fingerprint(project) != before
+
+
+def test_a_machine_that_moves_to_another_database_has_nothing_deployed_there(project, tmp_path, monkeypatch):
+    def deploying(**more: str) -> Deploying:
+        for name, value in {"STATE_DIR": str(tmp_path), "REDIS_URL": "redis://cache:6379/0", **more}.items():
+            monkeypatch.setenv(name, value)
+        return Deploying(read_settings(), project)
+
+    monkeypatch.setenv("ENV_FILE", str(tmp_path / "none.env"))
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect" / "deployed.sha256").write_text(fingerprint(project))
+    assert deploying().done_before
+    assert not deploying(PROFILE="scale", DATABASE_URL="postgresql://me:secret@db/prefect").done_before
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sensors.announcing.prefect_api import PrefectApi, Run
+from sensors.announcing.prefect_api import RUN_RESOURCE, PrefectApi, Run
 from sensors.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,6 @@ class LostRuns:
         if run.state_type == "PENDING" and quiet > UNSTARTED_FOR:
             return f"its process has not started for {UNSTARTED_FOR.seconds} s"
         if run.state_type == "RUNNING" and quiet > SILENT_FOR:
-            heard = self.api.has_event(HEARTBEAT, f"prefect.flow-run.{run.id}", since=now - SILENT_FOR)
+            heard = self.api.has_event(HEARTBEAT, f"{RUN_RESOURCE}{run.id}", since=now - SILENT_FOR)
             return "" if heard else f"its process has given no sign of life for {SILENT_FOR.seconds} s"
         return ""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from sensors.announcing.lost_runs import LostRuns
-from sensors.announcing.prefect_api import PrefectApi, Run
+from sensors.announcing.prefect_api import RUN_RESOURCE, PrefectApi, Run
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.killpoint import kill_point
@@ -27,6 +27,10 @@ FAILED_SECONDS = 5.0
 FAILED_FOR = timedelta(days=30)
 FAILED_MOST = 400
 """How often, how long and for how many failed arrivals it is looked whether somebody has their run tried again."""
+
+REMEMBERED_FOR = timedelta(days=60)
+"""How far back a server is asked whether it has heard of a run; Prefect keeps events for a week by default."""
+UNHEARD_OF = "the server has never heard of its run"
 
 ARTIFACT_KEY = "arrival-{}"
 """The key of the table artifact in which a run tells, file by file, what it did."""
@@ -93,6 +97,10 @@ class Follower:
             pause = CRASHED_PAUSE * 2 ** max(0, runs - 1)
             reason = f"run {run.name} crashed: {run.message}"
             return announcements.record_unannounced(self.ledger, arrival.id, now + pause, reason)
+        if run is None and self._is_unheard_of(arrival):
+            # The server has another database than the one that had the run: all of them moved, or theirs was lost.
+            logger.warning("arrival %s: %s, announcing again", arrival.id, UNHEARD_OF)
+            return announcements.record_unannounced(self.ledger, arrival.id, now, UNHEARD_OF)
         table = None if run is None else self.api.table_artifact(ARTIFACT_KEY.format(arrival.id), run.id)
         outcome = outcome_of(run, table or [])
         if not announcements.record_outcome(self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now):
@@ -101,6 +109,11 @@ class Follower:
         self.failed.refresh(arrival.id)
         logger.info("arrival %s: %s%s", arrival.id, outcome.state, f": {outcome.reason}" if outcome.reason else "")
         return True
+
+    def _is_unheard_of(self, arrival: Arrival) -> bool:
+        """Tell whether the server has no event of an arrival's run; of one that somebody deleted it has them."""
+        since = self.clock.utc() - REMEMBERED_FOR
+        return not self.api.has_event(None, f"{RUN_RESOURCE}{arrival.run_id}", since)
 
 
 def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> Outcome:

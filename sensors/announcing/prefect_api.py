@@ -24,6 +24,8 @@ REPORTS_PAGE = 20
 
 KNOCK_SECONDS = 3.0
 LOOPBACK = "127.0.0.1"
+RUN_RESOURCE = "prefect.flow-run."
+"""What the ids of runs begin with in events."""
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -137,13 +139,11 @@ class PrefectApi:
         )
         return [_event(found) for found in answer["events"]]
 
-    def has_event(self, name: str, resource_id: str, since: datetime) -> bool:
-        """Tell whether an event of this name and resource has come since a time. Raises ApiError."""
-        wanted = {
-            "event": {"name": [name]},
-            "resource": {"id": [resource_id]},
-            "occurred": {"since": since.isoformat()},
-        }
+    def has_event(self, name: str | None, resource_id: str, since: datetime) -> bool:
+        """Tell whether an event of this name, or any, and of this resource has come since a time. Raises ApiError."""
+        wanted: dict[str, Any] = {"resource": {"id": [resource_id]}, "occurred": {"since": since.isoformat()}}
+        if name:
+            wanted["event"] = {"name": [name]}
         return bool(self.post("/events/filter", {"filter": wanted, "limit": 1})["events"])
 
     def crash(self, run_id: str, message: str) -> None:

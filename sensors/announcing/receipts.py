@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sensors.announcing.prefect_api import PAGE, Event, PrefectApi
+from sensors.announcing.prefect_api import PAGE, RUN_RESOURCE, Event, PrefectApi
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.killpoint import kill_point
@@ -33,7 +33,6 @@ CLOCKS_APART = timedelta(minutes=1)
 ASKED_AT_ONCE = PAGE // 4
 """Announcements asked about in one request: each may have several events, and all have to fit a page."""
 EVENT_RESOURCE = "prefect.event."
-RUN_RESOURCE = "prefect.flow-run."
 
 
 def patience(unanswered: int) -> timedelta:

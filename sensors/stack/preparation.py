@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from sensors.profile import masked
 from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.api import open_api
 from sensors.stack.errors import StackError
@@ -93,12 +94,14 @@ class Deploying:
     def __init__(self, settings: Settings, root: Path = PROJECT_ROOT) -> None:
         self._settings = settings
         self._root = root
+        # A server with another database has nothing of what was deployed.
+        self._server = masked(settings.database_url.get_secret_value()) if settings.is_scale else ""
         self._stamp = settings.prefect_home / "deployed.sha256"
 
     @property
     def done_before(self) -> bool:
         """Whether the files are as they were when they were deployed last, by the stamp alone."""
-        return self._stamp.exists() and self._stamp.read_text("utf-8") == fingerprint(self._root)
+        return self._stamp.exists() and self._stamp.read_text("utf-8") == fingerprint(self._root, self._server)
 
     def is_up_to_date(self) -> bool:
         """Tell whether the server has the deployment, made from the files as they are."""
@@ -109,7 +112,7 @@ class Deploying:
 
     def deploy(self, commands: Commands) -> None:
         """Deploy everything in prefect.yaml; raises StackError."""
-        now = fingerprint(self._root)
+        now = fingerprint(self._root, self._server)
         self._stamp.unlink(missing_ok=True)
         commands.run("prefect deploy", ("prefect", "--no-prompt", "deploy", "--all"))
         self._stamp.write_text(now, "utf-8")
@@ -120,9 +123,9 @@ def apply_automations(commands: Commands) -> None:
     commands.run("applying the automations", ("automations", "apply"))
 
 
-def fingerprint(root: Path) -> str:
-    """Return a digest of everything that a deployment is made from, the place and this Python included."""
-    digest = hashlib.sha256(f"{root}\0{sys.executable}\0{sys.version}".encode())
+def fingerprint(root: Path, server: str = "") -> str:
+    """Return a digest of all that a deployment is made from, this Python, the place and the server included."""
+    digest = hashlib.sha256(f"{root}\0{sys.executable}\0{sys.version}\0{server}".encode())
     for file in [root / "prefect.yaml", root / "requirements.txt", *sorted((root / "flows").rglob("*.py"))]:
         digest.update(str(file).encode())
         digest.update(file.read_bytes() if file.exists() else b"")
