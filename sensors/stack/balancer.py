@@ -32,7 +32,9 @@ frontend api
 backend servers
     balance leastconn
     option httpchk GET /api/health
-    default-server check inter 1s fastinter 250ms fall 2 rise 1 on-marked-down shutdown-sessions
+    # A dead server refuses at once; one that is only busy keeps its connections and gets more time than HAProxy's 1 s.
+    timeout check 10s
+    default-server check inter 1s fall 3 rise 1
 {servers}
 """
 

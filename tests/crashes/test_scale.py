@@ -121,8 +121,8 @@ def two_machines(
     alone = {"API_SERVERS": "0", "SERVICE_PROCESSES": "0", "PREFECT_API_URL": address}
     joined = Stack(folder / "joined", **common, **alone, WORKERS="1", NODE_NAME="joined")
     try:
-        main.start(300)
-        joined.start(300)
+        main.start(420)
+        joined.start(420)
         yield Installation(main, joined, shared, postgres, redis, receiver)
     finally:
         for stack in (joined, main):
