@@ -9,7 +9,7 @@ from typing import Any
 
 from sensors.identity import Identity
 from sensors.remote.object_store import CLAIM, ObjectStore, is_hidden
-from sensors.remote.store import ChangedError, RemoteFile, remote_identity
+from sensors.remote.store import ChangedError, Hold, RemoteFile, remote_identity
 
 
 @dataclass
@@ -82,6 +82,11 @@ class S3Store(ObjectStore):
                 self._call("delete_object", Key=self._below + probe)
                 return True
             return False
+
+    def hold(self, name: str, identity: Identity, token: str) -> Hold:
+        """Claim a file; what the store honours is tried out before the first."""
+        _ = self.deletes_on_condition
+        return super().hold(name, identity, token)
 
     def _delete(self, name: str, identity: Identity) -> None:
         if not self.deletes_on_condition:
