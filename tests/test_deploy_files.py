@@ -3,70 +3,22 @@
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
-import yaml
-from prefect.cli.deploy._models import PrefectYamlModel
-from prefect.settings import Settings as PrefectSettings
-from prefect.settings.legacy import _get_valid_setting_names
 
-from automations.settings import Settings as AlertSettings
-from flows.pipeline_settings import PipelineSettings
 from sensors.settings import Settings, read_settings
-from sensors.stack.scale_environment import scale_environment
 from sensors.stack.services import Service, services_of
+from tests.deploy_files import DEPLOY, ROOT, known_variables, program, said
 
-ROOT = Path(__file__).resolve().parents[1]
-DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "systemd" / "prefect-blueprint.service"
 CONTAINERFILE = DEPLOY / "container" / "Containerfile"
-KUBERNETES = "1.31"
 MOST_EXPOSURE = 2.0
 """As `systemd-analyze security` counts, from 0 to 10; a unit without any hardening has 9.6."""
-
-OTHERS = {"DO_NOT_TRACK", "ENV_FILE", "HOME", "PATH", "PYTHONPYCACHEPREFIX"}
 OF_IMAGES = {"POSTGRES_DB", "POSTGRES_PASSWORD", "POSTGRES_USER", "REDISCLI_AUTH"}
-OF_PREFECT_YAML = {"GIT_COMMIT", "GIT_REPOSITORY", "IMAGE"}
-
-
-def program(name: str, package: str) -> str:
-    """Return the path of a program; skips the test without it, except in CI."""
-    found = shutil.which(
-        name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
-    )
-    if found is None and os.environ.get("CI"):
-        raise AssertionError(f"{name} is not installed; .ci/run should have done that")
-    return found or pytest.skip(f"{name} is not installed: apt install {package}")
-
-
-def said(*command: str, **more: Any) -> str:
-    """Run a program that has to succeed and return what it said."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True, **more)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def known_variables() -> set[str]:
-    fields = {*Settings.model_fields, *AlertSettings.model_fields, *PipelineSettings.model_fields}
-    own = {name.upper() for name in fields}
-    return own | {*_get_valid_setting_names(PrefectSettings)} | {*scale_environment(scale_settings())} | OTHERS
-
-
-def scale_settings() -> Settings:
-    return Settings.model_validate(
-        {
-            "profile": "scale",
-            "database_url": "postgresql://prefect:change-me@postgres.example.com:5432/prefect",
-            "redis_url": "redis://:change-me@redis.example.com:6379/0",
-        }
-    )
 
 
 # -- systemd
@@ -193,82 +145,3 @@ def test_the_balancers_configuration_is_one(compose: dict[str, Any]):
     said(program("haproxy", "haproxy"), "-c", "-f", str(configuration))
     asked = {*re.findall(r"(\w+):4200 *$", configuration.read_text(), re.MULTILINE)}
     assert asked == {name for name, one in compose["services"].items() if "API_HOST" in (one.get("environment") or {})}
-
-
-# -- Kubernetes
-
-
-def manifests() -> list[dict[str, Any]]:
-    files = (DEPLOY / "kubernetes" / name for name in ("sensor.yaml", "secrets.example.yaml"))
-    return [document for file in files for document in yaml.safe_load_all(file.read_text())]
-
-
-def data_of(kind: str, name: str) -> dict[str, str]:
-    (found,) = [one for one in manifests() if (one["kind"], one["metadata"]["name"]) == (kind, name)]
-    return found.get("data") or found["stringData"]
-
-
-@pytest.mark.parametrize("manifest", manifests(), ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
-def test_kubernetes_knows_the_manifest(manifest: dict[str, Any]):
-    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
-
-
-def test_the_job_of_a_run_is_one_that_kubernetes_knows():
-    template = json.loads((DEPLOY / "kubernetes" / "job-template.json").read_text())
-    text = json.dumps(template["job_configuration"]["job_manifest"])
-    asked = {*re.findall(r"\{\{ (\w+) \}\}", json.dumps(template["job_configuration"]))}
-    assert asked == set(template["variables"]["properties"])
-    values = {"env": [], "labels": {}, "command": ["python", "-m", "prefect.engine"], "finished_job_ttl": 3600}
-    for name in asked:
-        text = text.replace(f'"{{{{ {name} }}}}"', json.dumps(values.get(name, "1")))
-    job = json.loads(text.replace("{{ name }}-", "run-"))
-    for misplaced in (
-        "parallelism",
-        "completions",
-    ):  # where Prefect's own template has them, and Kubernetes ignores them
-        job["spec"]["template"]["spec"].pop(misplaced, None)
-    kubernetes_validate.validate(job, KUBERNETES, strict=True)
-
-
-def test_prefect_is_told_the_same_as_by_just_up():
-    told = {**data_of("ConfigMap", "blueprint-prefect"), **data_of("Secret", "blueprint-servers")}
-    wanted = scale_environment(scale_settings())
-    assert {name: told.get(name) for name in wanted} == wanted
-    assert set(told) <= known_variables()
-    assert set(data_of("ConfigMap", "blueprint-sensor")) <= known_variables()
-
-
-def test_the_pods_environment_is_known_and_what_it_refers_to_exists():
-    known = known_variables() | OF_PREFECT_YAML
-    named = {(one["kind"], one["metadata"]["name"]) for one in manifests()}
-    pods = [one["spec"]["template"]["spec"] for one in manifests() if "template" in one.get("spec", {})]
-    for container in (one for pod in pods for one in (*pod.get("initContainers", []), *pod["containers"])):
-        assert {one["name"] for one in container.get("env", [])} <= known
-        for source in container.get("envFrom", []):
-            assert {
-                ("ConfigMap" if kind == "configMapRef" else "Secret", to["name"]) for kind, to in source.items()
-            } <= named
-
-
-def test_the_deployment_is_the_same_but_for_where_it_runs():
-    here, there = (
-        PrefectYamlModel.model_validate(yaml.safe_load(file.read_text()))
-        for file in (ROOT / "prefect.yaml", DEPLOY / "kubernetes" / "prefect.yaml")
-    )
-    (process,), (kubernetes,) = here.deployments, there.deployments
-    left_out = {"work_pool"}
-    assert process.model_dump(exclude=left_out) == kubernetes.model_dump(exclude=left_out)
-    assert (here.prefect_version, here.name) == (there.prefect_version, there.name)
-    assert [step for one in there.pull or [] for step in one] == ["prefect.deployments.steps.git_clone"]
-    template = json.loads((DEPLOY / "kubernetes" / "job-template.json").read_text())
-    assert kubernetes.work_pool
-    assert set(kubernetes.work_pool.job_variables) <= set(template["variables"]["properties"])
-    asked = {*re.findall(r"\{\{ \$(\w+) \}\}", (DEPLOY / "kubernetes" / "prefect.yaml").read_text())}
-    assert asked == OF_PREFECT_YAML
-
-
-def test_the_values_for_prefects_charts_name_what_the_manifests_have():
-    text = "".join((DEPLOY / "kubernetes" / f"values-{one}.yaml").read_text() for one in ("server", "worker"))
-    names = {*re.findall(r"(?:existingSecret|extraEnvVarsCM|extraEnvVarsSecret): (\S+)", text)}
-    assert names <= {one["metadata"]["name"] for one in manifests()}
-    assert json.dumps(yaml.safe_load(text.partition("worker:\n")[0])).count("prefect-blueprint") == 1
