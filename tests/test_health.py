@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sensors.settings import Settings
-from sensors.stack.health import Health, check
+from sensors.stack.health import Health, check, troubles_of_stores
 from sensors.stack.marking import MARK
 from sensors.stack.services import Service, worker_names
 
@@ -150,3 +150,16 @@ def running_as_services(settings, count):
     finally:
         for process in processes:
             process.communicate(b"\n", timeout=20)
+
+
+def loops(**troubles):
+    return {name: {"alive": True, "trouble": trouble} for name, trouble in troubles.items()}
+
+
+def test_a_store_that_is_down_is_told_apart_from_a_sick_sensor(settings, answers):
+    store = {"inbox partner": {"alive": True, "trouble": "StoreError: it cannot be reached"}}
+    answers["/healthz"] = 503, {"loops": {**loops(announce=""), **store}}
+    assert troubles_of_stores(settings, ["partner"]) == ["inbox partner: StoreError: it cannot be reached"]
+    assert troubles_of_stores(settings, ["another"]) == []
+    answers["/healthz"] = 503, {"loops": {**loops(announce="LedgerError"), **store}}
+    assert troubles_of_stores(settings, ["partner"]) == []

@@ -16,7 +16,7 @@ from sensors.stack.credentials import ensure_credentials
 from sensors.stack.database import migrate
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
-from sensors.stack.health import Health, check, check_api
+from sensors.stack.health import Health, check, check_api, troubles_of_stores
 from sensors.stack.incidents import Incident
 from sensors.stack.interrupted_runs import restart_interrupted_runs
 from sensors.stack.preflight import preflight
@@ -177,8 +177,18 @@ class _BringUp:
     def _wait(self, service: Service) -> None:
         if service not in services_of(self.settings):
             return
-        self._wait_for(service, lambda: check(self.settings, service, self._started[service]), f"the {service}")
+        self._wait_for(service, lambda: self._look_at(service), f"the {service}")
         self.terminal.step(f"{service} {'are' if service is Service.SERVICES else 'is'} healthy")
+
+    def _look_at(self, service: Service) -> Health:
+        health = check(self.settings, service, self._started[service])
+        if health.healthy or service is not Service.SENSOR:
+            return health
+        remote = [one.name for one in read_inboxes(self.settings.inboxes_file, self.settings.inbox_dir) if one.url]
+        troubles = troubles_of_stores(self.settings, remote)
+        for trouble in troubles:
+            self.terminal.say(f"{trouble}; the sensor goes on asking", "yellow")
+        return Health(healthy=True) if troubles else health
 
     def _wait_for(self, service: Service, look: Callable[[], Health], what: str) -> None:
         deadline = self.terminal.seconds + HEALTHY_SECONDS[service]

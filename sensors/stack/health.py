@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -132,6 +132,21 @@ def _check_sensor(settings: Settings) -> Health:
         return Health(healthy=True)
     document: dict[str, Any] = answer.json()
     return Health(healthy=False, detail=str(document.get("detail") or f"/healthz says {answer.status_code}"))
+
+
+def troubles_of_stores(settings: Settings, remote: Collection[str]) -> list[str]:
+    """Return what keeps remote inboxes from their stores, if that is all that is wrong with the sensor.
+
+    It asks the stores again and again, and the other inboxes are at work.
+    """
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{settings.sensor_port}/healthz", timeout=5.0, trust_env=False)
+        loops: dict[str, dict[str, Any]] = answer.json()["loops"]
+        wrong = {name: loop["trouble"] for name, loop in loops.items() if loop["trouble"] or not loop["alive"]}
+    except (httpx.HTTPError, ValueError, LookupError):
+        return []
+    inboxes = {f"inbox {name}" for name in remote}
+    return [f"{name}: {trouble}" for name, trouble in wrong.items()] if wrong.keys() <= inboxes else []
 
 
 _CHECKS: dict[Service, Callable[[Settings], Health]] = {

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from sensors.ledger import Ledger
+from tests.crashes.installation import until
 from tests.free_ports import free_ports
 from tests.journeys.stack import CREDENTIALS, Stack, wait_until
 from tests.postgres import PostgresServer, postgres_server
@@ -71,6 +72,11 @@ class Installation:
                 for row in ledger.rows("SELECT state, count(*) AS files FROM files GROUP BY state"):
                     counts[row["state"]] += row["files"]
         return counts
+
+    def ended(self) -> int:
+        """Count the files that have come to their end."""
+        states = self.states()
+        return states["loaded"] + states["rejected"] + states["failed"]
 
     def failed_runs(self) -> set[str]:
         """Return the runs that ended badly, as the server knows them."""
@@ -160,16 +166,14 @@ def test_whatever_is_killed_during_a_burst_every_row_is_there_once_and_every_fai
     for place, victim in enumerate(VICTIMS):
         drop(installation, range(3 + place * portion, min(FILES, 3 + (place + 1) * portion)))
         time.sleep(1.5)  # what is at work is at every step by now
+        before = installation.ended()
         installation.kill(victim)
+        # Not a condition: with all of it killed one after the other it may well be that nothing moves for a while.
+        until(lambda so_far=before: installation.ended() > so_far, 8)
         print(f"killed {victim}: {dict(installation.states())}", flush=True)
-        time.sleep(3)
     bad = {f"{number}.csv" for number in range(FILES) if is_bad(number)}
 
-    def all_ended() -> bool:
-        states = installation.states()
-        return states["loaded"] + states["rejected"] + states["failed"] >= FILES
-
-    wait_until(all_ended, "every file has come to its end", 900, pause=1)
+    wait_until(lambda: installation.ended() >= FILES, "every file has come to its end", 900, pause=1)
     states = installation.states()
     assert (states["loaded"], states["rejected"], states["failed"]) == (FILES - len(bad), len(bad), 0), states
     good = {f"{number}.csv": ROWS for number in range(FILES) if not is_bad(number)}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from sensors.ledger import Ledger
@@ -21,7 +22,13 @@ def shared_servers() -> Iterator[dict[str, str]]:
     """Give the settings for an empty PostgreSQL and an empty Redis, with one process of each kind."""
     counts = dict.fromkeys(["API_SERVERS", "SERVICE_PROCESSES", "WORKERS"], "1")
     with postgres_server() as postgres, redis_server() as redis:
-        yield {"PROFILE": "scale", "DATABASE_URL": postgres.create("prefect"), "REDIS_URL": redis.url, **counts}
+        databases = {"DATABASE_URL": postgres.create("prefect"), "WAREHOUSE_URL": postgres.create("warehouse")}
+        yield {"PROFILE": "scale", "REDIS_URL": redis.url, **databases, **counts}
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchall()
 
 
 def drop(stack: Stack, *names: str) -> None:
@@ -80,8 +87,11 @@ def test_no_file_is_lost_or_loaded_twice_when_an_installation_moves_from_embedde
         stack.stop()
     told_before = told(receiver, "bad.csv")
     drop(stack, "between")
-    # The rows stay in the DuckDB file: `just move-warehouse` has a test of its own.
     stack = Stack(stack.state_dir, NOTIFY_URLS=receiver.url(), PREFECT_API_AUTH_STRING=CREDENTIALS, **shared_servers)
+    moved = stack.command("flows.moving")
+    assert moved.returncode == 0, moved.stdout + moved.stderr
+    warehouse = shared_servers["WAREHOUSE_URL"]
+    assert rows(warehouse, "SELECT count(*) FROM public.daily_metrics") == [(ROWS,)]
     stack.start(300)
     try:
         said = stack.terminal.read_text()
@@ -90,7 +100,7 @@ def test_no_file_is_lost_or_loaded_twice_when_an_installation_moves_from_embedde
         for name in LOADED:
             wait_for(stack, name.removesuffix(".csv"), "loaded", 480)
         query = "SELECT _file_name, count(*) FROM public.daily_metrics WHERE moved = 1 GROUP BY 1"
-        assert dict(stack.rows(query)) == dict.fromkeys(LOADED, ROWS)
+        assert dict(rows(warehouse, query)) == dict.fromkeys(LOADED, ROWS)
         books = stack.books()
         assert (books["seen"], books["waiting"], books["in_flight"]) == (len(LOADED) + 1, 0, 0)
 
@@ -101,6 +111,6 @@ def test_no_file_is_lost_or_loaded_twice_when_an_installation_moves_from_embedde
         (Path(bad["folder"]) / "bad.csv").write_text("moved\n2\n")
         assert stack.command("sensors", "retry", bad["id"]).returncode == 0
         wait_for(stack, "bad", "loaded")
-        assert stack.rows("SELECT count(*) FROM public.daily_metrics WHERE moved = 2") == [(1,)]
+        assert rows(warehouse, "SELECT count(*) FROM public.daily_metrics WHERE moved = 2") == [(1,)]
     finally:
         stack.stop()
