@@ -70,7 +70,7 @@ def told(receiver: Receiver, what: str) -> list[str]:
     return [body["title"] for body in receiver.taken() if what in f"{body['title']} {body['message']}"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_no_file_is_lost_or_loaded_twice_when_an_installation_moves_from_embedded_to_scale(
     tmp_path: Path, new_stack: Callable[..., Stack], receiver: Receiver, shared_servers: dict[str, str]
