@@ -31,12 +31,16 @@ def _hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+APART = {"test_scale.py", "test_moving.py"}
+"""Journeys and crash tests that share no server with others, and take long enough to be run next to them."""
+
+
 class ByServer(LoadScopeScheduling):
     """Has tests that share a server run in one process: all journeys, all crash tests, and else each module."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = Path(nodeid.partition("::")[0])
-        return str(file if file.parent.name == "tests" else file.parent)
+        return str(file if file.parent.name == "tests" or file.name in APART else file.parent)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -45,7 +45,9 @@ class Sensor:
 
     def taken(self) -> list[str]:
         """Return the content of every file that was taken."""
-        return sorted(path.read_text() for path in (self.folder / "arrivals").rglob("*") if path.is_file())
+        # Not by rglob: an arrival of which the other sensor was faster takes its empty folder away meanwhile.
+        found = os.walk(self.folder / "arrivals")
+        return sorted((Path(folder) / name).read_text() for folder, _, names in found for name in names)
 
     def wait_for(self, *contents: str) -> None:
         wait_until(lambda: self.taken() == sorted(contents), f"{contents} are taken", 15, pause=0.02)
