@@ -1,5 +1,6 @@
 """The systems of the part `arrivals`: ours on either profile, with the work pool paused until it is opened."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
@@ -11,13 +12,17 @@ import psutil
 import psycopg
 
 from sensors.stack import marking
-from tests.benchmarks.processes import wait_until_calm
+from tests.benchmarks.processes import cpu_percent
 from tests.free_ports import free_ports
 from tests.journeys.stack import Stack
 from tests.postgres import postgres_server
 from tests.redis_server import redis_server
 
 API_SERVERS = 2
+RUNS_AT_ONCE = 4
+CALM_SECONDS = 30.0
+STILL_PERCENT = 15.0
+"""Of one core: by how much less it does in the next seconds while something is still going on."""
 ROLES = {
     "services start": "services",
     "server start": "API servers",
@@ -61,13 +66,18 @@ class Running:
         return self.stack.api.post("/flow_runs/count", json=wanted).raise_for_status().json()
 
     def pause_pool(self, *, is_paused: bool) -> None:
-        """Have no run started, or those that wait."""
-        answer = self.stack.api.patch("/work_pools/local-process-pool", json={"is_paused": is_paused})
-        answer.raise_for_status()
+        """Have no run started; or those that wait, so many at a time as a sensor would have of one inbox."""
+        given = {"is_paused": is_paused, "concurrency_limit": RUNS_AT_ONCE}
+        self.stack.api.patch("/work_pools/local-process-pool", json=given).raise_for_status()
 
     def calm(self) -> None:
-        """Wait until it does little."""
-        wait_until_calm(lambda: marking.marked_processes(self.stack.state_dir))
+        """Wait until it does no more than before, at most CALM_SECONDS: service processes are never quite still."""
+        before, deadline = float("inf"), time.monotonic() + CALM_SECONDS
+        while time.monotonic() < deadline:
+            now = cpu_percent(lambda: marking.marked_processes(self.stack.state_dir), 3)
+            if now > before - STILL_PERCENT:
+                return
+            before = now
 
 
 @contextmanager
