@@ -11,7 +11,7 @@ import pytest
 from sensors.settings import Settings
 from sensors.stack import balancer
 from sensors.stack.ports import taken_by
-from tests.free_ports import free_ports
+from tests.free_ports import free_ports, free_ports_in_a_row
 from tests.journeys.stack import ROOT, wait_until
 from tests.web import Answer, serving
 
@@ -35,7 +35,8 @@ def who(port):
 
 @pytest.fixture
 def settings(tmp_path):
-    front, first = free_ports(2)
+    first = free_ports_in_a_row(2)
+    (front,) = free_ports(1)
     given = {"api_port": front, "api_server_port": first, "state_dir": tmp_path}
     settings = Settings(**given, profile="scale", database_url="postgresql://db/x", redis_url="redis://cache")
     settings.prefect_home.mkdir()

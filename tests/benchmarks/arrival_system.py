@@ -13,7 +13,7 @@ import psycopg
 
 from sensors.stack import marking
 from tests.benchmarks.processes import cpu_percent
-from tests.free_ports import free_ports
+from tests.free_ports import free_ports_in_a_row
 from tests.journeys.stack import Stack
 from tests.postgres import postgres_server
 from tests.redis_server import redis_server
@@ -93,7 +93,7 @@ def system(folder: Path, services: int) -> Generator[Running]:
                 "WAREHOUSE_URL": postgres.create("warehouse"),
                 "REDIS_URL": redis.url,
                 "API_SERVERS": str(API_SERVERS),
-                "API_SERVER_PORT": str(free_ports(1)[0]),
+                "API_SERVER_PORT": str(free_ports_in_a_row(API_SERVERS)),
                 "SERVICE_PROCESSES": str(services),
                 "WORKERS": "1",
             }

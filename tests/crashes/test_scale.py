@@ -19,7 +19,7 @@ import yaml
 
 from sensors.ledger import Ledger
 from tests.crashes.installation import until
-from tests.free_ports import free_ports
+from tests.free_ports import free_ports_in_a_row
 from tests.journeys.stack import CREDENTIALS, Stack, wait_until
 from tests.postgres import PostgresServer, postgres_server
 from tests.receiver import Receiver, receiving
@@ -119,7 +119,7 @@ def two_machines(
         **environment,
     }
     servers = {"DATABASE_URL": postgres.create("prefect"), "REDIS_URL": redis.url}
-    port = str(free_ports(1)[0])
+    port = str(free_ports_in_a_row(2))
     main = Stack(
         folder / "main", **common, **servers, API_SERVER_PORT=port, WORKERS="2", NODE_NAME="main", SERVICE_PROCESSES="2"
     )
