@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class Running:
     shared: tuple[psutil.Process, ...]
     database: Callable[[], int]
     """Gives the size of Prefect's database in bytes."""
+    planned: int = 0
+    """How many runs the server has that the schedule has planned ahead."""
 
     def cpu(self) -> Counter[str]:
         """Return the CPU seconds of all processes so far, by role."""
@@ -108,7 +110,7 @@ def system(folder: Path, services: int) -> Generator[Running]:
         running = Running(stack, services, shared, database or (lambda: file.stat().st_size))
         running.pause_pool(is_paused=True)
         running.calm()
-        yield running
+        yield replace(running, planned=running.runs())
 
 
 def size_of(url: str) -> int:

@@ -16,8 +16,8 @@ CORE_SHARE = 0.7
 """How much of a core or process is planned to be at work; what is more waits in bursts."""
 PROCESS_MB = {"service process": 200, "API server": 200, "worker": 160, "run": 120, "sensor": 112}
 """Resident memory, measured (2026-11-25)."""
-SENSOR_FILE_SECONDS = 0.0004
-"""CPU of a sensor for each file: results/1.0.0/burst.json, 10,000 files at once."""
+SENSOR_FILE_SECONDS = 0.00023
+"""CPU of a sensor for each file: README.md, the sensor alone, files renamed in."""
 
 
 def fleet_report(
@@ -104,7 +104,7 @@ def needs(fleet: Fleet, report: Report, costs: Costs, sensors: int, files: int) 
         "API servers": (math.ceil(rate * costs.api / CORE_SHARE), PROCESS_MB["API server"]),
         "PostgreSQL, cores": (math.ceil(rate * costs.postgres / CORE_SHARE), 0),
         "Redis, cores": (math.ceil(rate * costs.redis / CORE_SHARE), 0),
-        "runs at a time, cores": (math.ceil(runs), PROCESS_MB["run"]),
+        "workers' cores, at least (a fork's own CPU time is not counted)": (math.ceil(runs), PROCESS_MB["run"]),
         f"sensors, cores of {sensors}": (math.ceil(report.files / report.seconds * SENSOR_FILE_SECONDS), 0),
     }
     rows = [(name, f"{count:,}", f"{count * mb / 1000:.1f} GB" if mb else "") for name, (count, mb) in parts.items()]
