@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from sensors.profile import Profile, ProfileSettings
+from sensors.profile import Profile, ProfileSettings, masked
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,6 +64,12 @@ class Settings(ProfileSettings):
             return self.api_url.removesuffix("/api")
         host = self.node if self.api_host in {"0.0.0.0", "::"} else self.api_host  # noqa: S104 # not bound here
         return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}"
+
+    @property
+    def warehouse(self) -> str:
+        """Where the rows are, for a person to read."""
+        url = self.warehouse_url.get_secret_value()
+        return (masked(url) if "://" in url else url) or str(self.state_dir / "warehouse.duckdb")
 
     @property
     def api_server_ports(self) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from sensors.stack import marking
 from sensors.stack.api import open_api
 from sensors.stack.incidents import Incident
 from sensors.stack.interrupted_runs import at_work, start_again, worker_of
-from sensors.stack.services import Service
+from sensors.stack.services import Service, worker_name
 
 GRACE = timedelta(seconds=2)
 """How long nothing is started again: what the old worker asked of the server last may be on its way."""
@@ -57,7 +57,7 @@ class AbandonedRuns:
             self._noticed.put(Restart(self.now(), orphans, self._worker(incident)))
 
     def _worker(self, incident: Incident) -> str | None:
-        return f"{self.settings.node}-{incident.number}" if incident.number else None
+        return worker_name(self.settings, incident.number) if incident.number else None
 
     def look(self) -> int:
         """Start again what is abandoned by now and return how many runs; costs nothing while no worker has died."""

@@ -126,8 +126,12 @@ def _heartbeat_health(heard: datetime, now: datetime, since: datetime | None) ->
     return Health(healthy=True)
 
 
+def _ask_sensor(settings: Settings) -> httpx.Response:
+    return httpx.get(f"http://127.0.0.1:{settings.sensor_port}/healthz", timeout=5.0, trust_env=False)
+
+
 def _check_sensor(settings: Settings) -> Health:
-    answer = httpx.get(f"http://127.0.0.1:{settings.sensor_port}/healthz", timeout=5.0, trust_env=False)
+    answer = _ask_sensor(settings)
     if answer.is_success:
         return Health(healthy=True)
     document: dict[str, Any] = answer.json()
@@ -140,7 +144,7 @@ def troubles_of_stores(settings: Settings, remote: Collection[str]) -> list[str]
     It asks the stores again and again, and the other inboxes are at work.
     """
     try:
-        answer = httpx.get(f"http://127.0.0.1:{settings.sensor_port}/healthz", timeout=5.0, trust_env=False)
+        answer = _ask_sensor(settings)
         loops: dict[str, dict[str, Any]] = answer.json()["loops"]
         wrong = {name: loop["trouble"] for name, loop in loops.items() if loop["trouble"] or not loop["alive"]}
     except (httpx.HTTPError, ValueError, LookupError):
@@ -161,7 +165,7 @@ _CHECKS: dict[Service, Callable[[Settings], Health]] = {
 def read_watching(settings: Settings) -> dict[str, str]:
     """Return how each inbox is watched, `events` or `polling` and why; nothing when the sensor does not answer."""
     try:
-        answer = httpx.get(f"http://127.0.0.1:{settings.sensor_port}/healthz", timeout=5.0, trust_env=False)
+        answer = _ask_sensor(settings)
         inboxes: dict[str, dict[str, str]] = answer.json()["inboxes"]
     except (httpx.HTTPError, ValueError, LookupError):
         return {}

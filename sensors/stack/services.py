@@ -114,7 +114,12 @@ def worker_names(settings: Settings) -> tuple[str, ...]:
     """Return the workers' names, the same after every restart, so that the page lists one and not hundreds."""
     if not settings.is_scale:
         return (settings.node,)
-    return tuple(f"{settings.node}-{number}" for number in range(1, settings.workers + 1))
+    return tuple(worker_name(settings, number) for number in range(1, settings.workers + 1))
+
+
+def worker_name(settings: Settings, number: int) -> str:
+    """Return the name of one of several workers."""
+    return f"{settings.node}-{number}"
 
 
 def warm_socket(settings: Settings) -> Path:

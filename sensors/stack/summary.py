@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from sensors.inbox import Inbox
-from sensors.profile import masked
 from sensors.settings import Auth, Settings
 
 
@@ -14,7 +13,7 @@ def summary(settings: Settings, inboxes: tuple[Inbox, ...], env_file: Path) -> l
         ("page", settings.page_url),
         ("log in", _log_in(settings, env_file)),
         *folders,
-        ("warehouse", _warehouse(settings)),
+        ("warehouse", settings.warehouse),
         ("alerts", _alerts(settings)),
         ("logs", str(settings.logs_dir)),
         ("stop", "Ctrl-C"),
@@ -25,13 +24,6 @@ def _log_in(settings: Settings, env_file: Path) -> str:
     if settings.auth is Auth.OFF:
         return "nothing is asked (AUTH=off)"
     return f"with the value of PREFECT_API_AUTH_STRING, in {env_file}"
-
-
-def _warehouse(settings: Settings) -> str:
-    url = settings.warehouse_url.get_secret_value()
-    if not url:
-        return str(settings.state_dir / "warehouse.duckdb")
-    return masked(url) if "://" in url else url
 
 
 def _alerts(settings: Settings) -> str:
