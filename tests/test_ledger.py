@@ -31,8 +31,10 @@ def dropped(name: str, identity: Identity) -> Dropped:
 
 @pytest.mark.parametrize(("table", "states"), [("arrivals", ArrivalState), ("files", FileState)])
 def test_the_schema_knows_the_same_states_as_the_code(table, states):
-    schema = resources("sensors.ledger").joinpath("schema", f"{VERSION}.sql").read_text()
-    (body,) = re.findall(rf"CREATE TABLE {table}_{VERSION} \((.*?)\) STRICT;", schema, re.DOTALL)
+    schema = "".join(
+        resources("sensors.ledger").joinpath("schema", f"{n}.sql").read_text() for n in range(1, VERSION + 1)
+    )
+    body = re.findall(rf"CREATE TABLE {table}(?:_\d+)? \((.*?)\) STRICT;", schema, re.DOTALL)[-1]
     (listed,) = re.findall(r"CHECK \(state IN \((.*?)\)\)", body, re.DOTALL)
     assert set(re.findall(r"'(\w+)'", listed)) == set(states)
 
@@ -43,7 +45,7 @@ def test_a_ledger_of_a_newer_version_is_not_touched(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(LedgerError, match="version 99, this program knows 2: update the program"):
+    with pytest.raises(LedgerError, match=f"version 99, this program knows {VERSION}: update the program"):
         Ledger(path)
 
 

@@ -1,0 +1,116 @@
+"""An arrival at a glance: what was taken together, how far it has come, and what became of it."""
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from sensors.ledger import Ledger
+from sensors.ledger.database import moment
+from sensors.ledger.states import ENDED, ArrivalState
+
+SUMMARY = (
+    "SELECT a.*, min(f.id) AS first_id, f.name AS first_name, count(f.id) AS files, coalesce(sum(f.size), 0) AS size,"
+    " sum(f.rows) AS row_count, count(CASE WHEN f.state IN ('rejected', 'failed') THEN 1 END) AS bad,"
+    " (SELECT min(seen_at) FROM files WHERE arrival_id = a.id) AS seen_at"
+    " FROM arrivals a LEFT JOIN files f ON f.arrival_id = a.id"
+)
+"""To be followed by a WHERE and by GROUP BY a.id; SQLite takes the bare columns from the row that has the minimum."""
+
+
+@dataclass(frozen=True)
+class ArrivalSummary:
+    """One arrival; moments are UTC, None for the steps that it has not reached."""
+
+    id: str
+    inbox: str
+    state: ArrivalState
+    first_name: str
+    """The name of the file that was seen first."""
+    files: int
+    bad: int
+    """How many of the files were rejected or failed."""
+    size: int
+    """Bytes of all files."""
+    rows: int | None
+    attempt: int
+    """How often it was announced."""
+    reason: str | None
+    seen_at: datetime | None
+    created_at: datetime
+    staged_at: datetime | None
+    announced_at: datetime | None
+    receipt_at: datetime | None
+    ended_at: datetime | None
+    run_id: str | None
+    run_name: str | None
+
+    @property
+    def title(self) -> str:
+        """Return what people call it: `orders.csv`, or `orders.csv +12`."""
+        return self.first_name if self.files <= 1 else f"{self.first_name} +{self.files - 1}"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has its outcome."""
+        return self.state in ENDED
+
+    @property
+    def seconds_to_run(self) -> float | None:
+        """Seconds from its first file being seen to its run being known, if that is so far."""
+        return _seconds(self.seen_at, self.receipt_at)
+
+    @property
+    def seconds_to_end(self) -> float | None:
+        """Seconds from its first file being seen to its outcome, if it has one."""
+        return _seconds(self.seen_at, self.ended_at)
+
+
+def latest(
+    ledger: Ledger, limit: int, *, inbox: str | None = None, before: datetime | None = None
+) -> list[ArrivalSummary]:
+    """Return the arrivals taken last, the newest first, perhaps only of one inbox or from before a moment."""
+    rows = ledger.rows(
+        f"{SUMMARY} WHERE a.id IN (SELECT id FROM arrivals WHERE (:inbox IS NULL OR inbox = :inbox)"
+        " AND (:before IS NULL OR created_at < :before) ORDER BY created_at DESC LIMIT :limit)"
+        " GROUP BY a.id ORDER BY a.created_at DESC, a.id DESC",
+        {"inbox": inbox, "before": before and before.isoformat(timespec="microseconds"), "limit": limit},
+    )
+    return [summary_of(row) for row in rows]
+
+
+def unfinished(ledger: Ledger, limit: int) -> list[ArrivalSummary]:
+    """Return arrivals without an outcome, the oldest first; at most `limit` of them."""
+    rows = ledger.rows(
+        f"{SUMMARY} WHERE a.id IN (SELECT id FROM arrivals WHERE state NOT IN ('loaded', 'failed', 'skipped')"
+        " ORDER BY created_at LIMIT ?) GROUP BY a.id ORDER BY a.created_at, a.id",
+        (limit,),
+    )
+    return [summary_of(row) for row in rows]
+
+
+def summary_of(row: sqlite3.Row) -> ArrivalSummary:
+    """Return what a row of SUMMARY says."""
+    return ArrivalSummary(
+        id=row["id"],
+        inbox=row["inbox"],
+        state=ArrivalState(row["state"]),
+        first_name=row["first_name"] or "(no file)",
+        files=row["files"],
+        bad=row["bad"],
+        size=row["size"],
+        rows=row["row_count"],
+        attempt=row["attempt"],
+        reason=row["reason"],
+        seen_at=moment(row["seen_at"]),
+        created_at=datetime.fromisoformat(row["created_at"]),
+        staged_at=moment(row["staged_at"]),
+        announced_at=moment(row["announced_at"]),
+        receipt_at=moment(row["receipt_at"]),
+        ended_at=moment(row["ended_at"]),
+        run_id=row["run_id"],
+        run_name=row["run_name"],
+    )
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else max(0.0, (end - start).total_seconds())
