@@ -78,7 +78,8 @@ def test_what_is_under_way_goes_on_after_the_migration(path):
 
 def test_to_read_an_old_version_it_has_to_be_brought_up_to_date_first(path):
     old = content(path)
-    with pytest.raises(LedgerError, match=rf"is of version 1, this program reads {database.VERSION}: `just up` brings it up to date"):
+    told = f"is of version 1, this program reads {database.VERSION}: `just up` brings it up to date"
+    with pytest.raises(LedgerError, match=told):
         Ledger(path, read_only=True)
     assert content(path) == old
 
