@@ -37,6 +37,12 @@ class Settings(ProfileSettings):
     prefect_api_auth_string: SecretStr = SecretStr("")
     warehouse_url: SecretStr = SecretStr("")
     """Where the rows are; the flows check it, here it is only shown."""
+    drop_page_url: str = Field(default="", pattern=r"^(https?://[^/\s@?#]+/?)?$")
+    """Where people reach the drop page, if that is not the loopback: the address of a proxy that encrypts."""
+    upload_token: SecretStr = SecretStr("")
+    """What lets a script upload files, and nothing else: `Authorization: Bearer <it>`; empty: no such token."""
+    max_upload_bytes: int = Field(default=2 * 2**30, ge=1)
+    """A larger file is not taken by upload; copied into the inbox it is."""
 
     @field_validator("state_dir", "inboxes_file")
     @classmethod
@@ -64,6 +70,11 @@ class Settings(ProfileSettings):
             return self.api_url.removesuffix("/api")
         host = self.node if self.api_host in {"0.0.0.0", "::"} else self.api_host  # noqa: S104 # not bound here
         return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}"
+
+    @property
+    def drop_page(self) -> str:
+        """The address of the drop page, without a slash at its end."""
+        return self.drop_page_url.rstrip("/") or f"http://127.0.0.1:{self.sensor_port}"
 
     @property
     def warehouse(self) -> str:

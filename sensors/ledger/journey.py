@@ -27,12 +27,13 @@ class FileJourney:
     ended_at: datetime | None
 
 
-def journey_of(ledger: Ledger, name: str) -> FileJourney | None:
-    """Return the journey of the file that was dropped last under a name, or None if there is none."""
+def journey_of(ledger: Ledger, name: str, inbox: str | None = None) -> FileJourney | None:
+    """Return the journey of the file that was dropped last under a name, perhaps in one inbox, or None."""
     found = ledger.rows(
         "SELECT f.*, a.announced_at, a.receipt_at, a.run_id, a.run_name FROM files f"
-        " LEFT JOIN arrivals a ON a.id = f.arrival_id WHERE f.name = ? ORDER BY f.id DESC LIMIT 1",
-        (name,),
+        " LEFT JOIN arrivals a ON a.id = f.arrival_id WHERE f.name = :name AND (:inbox IS NULL OR f.inbox = :inbox)"
+        " ORDER BY f.id DESC LIMIT 1",
+        {"name": name, "inbox": inbox},
     )
     if not found:
         return None

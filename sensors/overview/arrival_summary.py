@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sensors.ledger import Ledger
-from sensors.ledger.database import moment
+from sensors.ledger.database import moment, stamp
 from sensors.ledger.states import ENDED, ArrivalState
 
 SUMMARY = (
@@ -73,7 +73,7 @@ def latest(
         f"{SUMMARY} WHERE a.id IN (SELECT id FROM arrivals WHERE (:inbox IS NULL OR inbox = :inbox)"
         " AND (:before IS NULL OR created_at < :before) ORDER BY created_at DESC LIMIT :limit)"
         " GROUP BY a.id ORDER BY a.created_at DESC, a.id DESC",
-        {"inbox": inbox, "before": before and before.isoformat(timespec="microseconds"), "limit": limit},
+        {"inbox": inbox, "before": before and stamp(before), "limit": limit},
     )
     return [summary_of(row) for row in rows]
 

@@ -1,0 +1,67 @@
+"""The addresses of what is known, for scripts: inboxes, arrivals, days, bad files."""
+
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, Field
+
+from sensors.overview.day import Day
+from sensors.page.download import download
+from sensors.page.reading import Reading
+from sensors.page.upload_routes import Answer
+from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView
+from sensors.settling.admission import readable
+
+FileId = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Answer}}
+
+
+def api_routes(reading: Reading) -> APIRouter:
+    """Return the routes; each answer is of one moment."""
+    router = APIRouter(tags=["arrivals"])
+
+    @router.get("/api/inboxes")
+    def inboxes() -> list[InboxView]:
+        """Tell how every inbox is."""
+        return reading.inbox_views()
+
+    @router.get("/api/arrivals")
+    def arrivals(limit: Limit = 50, inbox: str | None = None, before: AwareDatetime | None = None) -> list[ArrivalView]:
+        """Tell of the latest arrivals, the newest first."""
+        return reading.arrivals(limit, inbox, before)
+
+    @router.get("/api/arrivals/{arrival_id}", responses=_NOT_FOUND)
+    def journey(arrival_id: str) -> JourneyView:
+        """Tell the whole journey of an arrival."""
+        found = reading.journey(arrival_id)
+        if found is None:
+            raise no_such_arrival(arrival_id)
+        return found
+
+    @router.get("/api/day")
+    def day(day: date | None = None, inbox: str | None = None) -> Day:
+        """Tell what each hour of a local day had; today's unless another is asked for."""
+        return reading.day(day, inbox)
+
+    @router.get("/api/bad-files")
+    def bad_files(limit: Limit = 50, inbox: str | None = None) -> list[FileView]:
+        """Tell which files were not loaded, and why, the latest first."""
+        return reading.bad_files(limit, inbox)
+
+    @router.get("/files/{file_id}", responses=_NOT_FOUND)
+    def file(file_id: FileId) -> StreamingResponse:
+        """Give the bytes of a file."""
+        found = reading.file(file_id)
+        if found is None:
+            raise HTTPException(404, f"there is no file {file_id}")
+        return download(found)
+
+    return router
+
+
+def no_such_arrival(arrival_id: str) -> HTTPException:
+    """Return the answer for an id that no arrival has."""
+    return HTTPException(404, f"there is no arrival {readable(arrival_id)[:100]}")

@@ -1,0 +1,96 @@
+"""The page put together: what it is served from, and who may ask."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from sensors.clock import Clock
+from sensors.inbox import Inbox
+from sensors.ledger import Ledger, LedgerError
+from sensors.page.access import Access, Guard
+from sensors.page.api_routes import api_routes
+from sensors.page.connection import MOST_CONNECTIONS, ImpatientProtocol, allow_connections
+from sensors.page.headers import SecurityHeaders
+from sensors.page.live import Live, Look
+from sensors.page.pages import SHOWN_ARRIVALS, event_maker, page_routes, templates_of
+from sensors.page.reading import Reading, Watched
+from sensors.page.retry_route import retry_route
+from sensors.page.stream_route import stream_route
+from sensors.page.upload import uploads_of
+from sensors.page.upload_routes import upload_routes
+from sensors.settings import Auth, Settings
+
+STATIC = Path(__file__).with_name("static")
+
+
+def make_page(
+    settings: Settings,
+    inboxes: Sequence[Inbox],
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+    *,
+    clock: Clock,
+    watches: Callable[[], Mapping[str, Watched]] = dict,
+    wake: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """Return the application; `wake` has what is to be announced announced at once."""
+    reading = Reading(settings, inboxes, clock, watches)
+    templates = templates_of(reading)
+    app = FastAPI(title="Drop page", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(upload_routes(uploads_of(settings), {inbox.name: inbox for inbox in inboxes}))
+    app.include_router(api_routes(reading))
+    app.include_router(retry_route(settings, wake))
+    app.include_router(stream_route(_live(reading), event_maker(templates)))
+    app.include_router(page_routes(reading, templates))
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.add_exception_handler(LedgerError, _ledger_trouble)
+    app.add_middleware(Guard, access=_access(settings))
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+def serve(app: FastAPI, settings: Settings) -> None:
+    """Serve the page on SENSOR_PORT of the loopback until SIGTERM or SIGINT."""
+    allow_connections()
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=settings.sensor_port,
+        http=ImpatientProtocol,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=1,  # a page that is open keeps its stream for ever
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+
+
+def _live(reading: Reading) -> Live:
+    def look() -> Look:
+        return Look(
+            {view.name: view for view in reading.inbox_views()},
+            {view.id: view for view in reading.arrivals(SHOWN_ARRIVALS)},
+        )
+
+    return Live(look, lambda: Ledger(reading.settings.ledger_path, read_only=True))
+
+
+def _access(settings: Settings) -> Access:
+    name = urlsplit(settings.drop_page_url).hostname
+    return Access(
+        settings.auth_string,
+        is_open=settings.auth is Auth.OFF,
+        upload_token=settings.upload_token.get_secret_value() or None,
+        host_names=frozenset({name} if name else ()),
+    )
+
+
+async def _ledger_trouble(_: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 503)

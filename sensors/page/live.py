@@ -1,0 +1,110 @@
+"""Live: what has changed in the ledger is looked up once and told to every page that is open."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from starlette.concurrency import run_in_threadpool
+
+from sensors.ledger import Ledger, LedgerError
+from sensors.page.views import ArrivalView, InboxView
+
+LOOK_SECONDS = 0.25
+"""The pause between two looks, which is longer where a look takes long: a tenth of a core at most."""
+QUEUED = 2000
+"""How much may wait for a page that does not read; then its stream ends, and it asks anew."""
+MOST_PAGES = 200
+
+Change = InboxView | ArrivalView
+
+
+class TooManyPagesError(Exception):
+    """So many pages are open that no other gets a stream."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What pages show, as it was at one moment."""
+
+    inboxes: dict[str, InboxView] = field(default_factory=dict[str, InboxView])
+    arrivals: dict[str, ArrivalView] = field(default_factory=dict[str, ArrivalView])
+
+    def changes_since(self, before: "Look") -> Iterator[Change]:
+        """Yield what is new or has changed, the oldest arrivals first."""
+        yield from (view for name, view in self.inboxes.items() if before.inboxes.get(name) != view)
+        yield from (view for id_, view in reversed(self.arrivals.items()) if before.arrivals.get(id_) != view)
+
+
+class LedgerChanges:
+    """Tells whether the ledger has changed, at the price of reading one number."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._version: int | None = None
+
+    def seen(self) -> bool:
+        """Return whether another connection has written since the last call; the first one counts as that."""
+        version = int(self._ledger.rows("PRAGMA data_version")[0][0])
+        changed, self._version = version != self._version, version
+        return changed
+
+
+class Live:
+    """Looks while a page is open, and only then."""
+
+    def __init__(self, look: Callable[[], Look], open_ledger: Callable[[], Ledger]) -> None:
+        """`look` reads what pages show; `open_ledger` gives a connection for this alone."""
+        self._look = look
+        self._open_ledger = open_ledger
+        self._pages: set[asyncio.Queue[Change | None]] = set()
+        self._latest = Look()
+        self._looking: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def page(self) -> AsyncGenerator[asyncio.Queue[Change | None]]:
+        """Give a queue that holds all there is, and then every change; None means that it ends here.
+
+        Raises TooManyPagesError.
+        """
+        if len(self._pages) >= MOST_PAGES:
+            raise TooManyPagesError
+        queue: asyncio.Queue[Change | None] = asyncio.Queue(QUEUED)
+        look = await run_in_threadpool(self._look)
+        for change in look.changes_since(Look()):
+            queue.put_nowait(change)
+        self._pages.add(queue)
+        if self._looking is None or self._looking.done():
+            self._latest = look
+            self._looking = asyncio.create_task(self._keep_looking())
+        try:
+            yield queue
+        finally:
+            self._pages.discard(queue)
+
+    async def _keep_looking(self) -> None:
+        clock = asyncio.get_running_loop().time
+        ledger = await run_in_threadpool(self._open_ledger)
+        try:
+            changes = LedgerChanges(ledger)
+            while self._pages:
+                begun = clock()
+                with suppress(LedgerError):  # the sensor's own loops tell of that
+                    if await run_in_threadpool(changes.seen):
+                        self._tell(await run_in_threadpool(self._look))
+                await asyncio.sleep(max(LOOK_SECONDS, 9 * (clock() - begun)))
+        finally:
+            ledger.close()
+
+    def _tell(self, look: Look) -> None:
+        changed = list(look.changes_since(self._latest))
+        self._latest = look
+        for queue in list(self._pages):
+            if queue.qsize() + len(changed) >= QUEUED:
+                self._pages.discard(queue)
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(None)
+                continue
+            for change in changed:
+                queue.put_nowait(change)

@@ -1,0 +1,123 @@
+"""Reading: what the page shows, asked of the ledger anew for every request."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, tzinfo
+from typing import Protocol
+
+from tzlocal import get_localzone
+
+from sensors.books import Books, read_books
+from sensors.clock import Clock
+from sensors.inbox import Inbox
+from sensors.ledger import Ledger
+from sensors.overview.arrival_journey import arrival_journey
+from sensors.overview.arrival_summary import latest
+from sensors.overview.bad_files import KnownFile, bad_files, file_by_id
+from sensors.overview.day import Day, read_day
+from sensors.overview.inbox_glance import glance_at
+from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView, arrival_view, journey_view
+from sensors.settings import Settings
+from sensors.settling.admission import readable
+
+
+class Watched(Protocol):
+    """How an inbox is watched."""
+
+    @property
+    def mode(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Answers the page's questions; each answer is of one moment."""
+
+    settings: Settings
+    inboxes: Sequence[Inbox]
+    clock: Clock
+    watches: Callable[[], Mapping[str, Watched]]
+    """How the inboxes are watched, once they are."""
+
+    def inbox_views(self) -> list[InboxView]:
+        """Return every inbox, in the order of the configuration."""
+        books, midnight, watches = read_books(self.settings), self.midnight(), self.watches()
+        with self._ledger() as ledger:
+            return [
+                self._inbox_view(ledger, inbox, books[inbox.name], midnight, watches.get(inbox.name))
+                for inbox in self.inboxes
+            ]
+
+    def _inbox_view(
+        self, ledger: Ledger, inbox: Inbox, books: Books, midnight: datetime, watch: Watched | None
+    ) -> InboxView:
+        glance = glance_at(ledger, inbox.name, midnight)
+        return InboxView(
+            name=inbox.name,
+            where=readable(inbox.where),
+            watched_by=str(watch.mode) if watch is not None else "",
+            patterns=inbox.patterns,
+            max_bytes=min(inbox.max_file_bytes, self.settings.max_upload_bytes),
+            books=books,
+            files_today=glance.files_today,
+            rows_today=glance.rows_today,
+            oldest_waiting=glance.oldest_waiting,
+            last_name=glance.last_name and readable(glance.last_name),
+            last_seen=glance.last_seen,
+        )
+
+    def arrivals(self, limit: int, inbox: str | None = None, before: datetime | None = None) -> list[ArrivalView]:
+        """Return the latest arrivals, the newest first."""
+        with self._ledger() as ledger:
+            return [
+                arrival_view(one, self.settings.page_url) for one in latest(ledger, limit, inbox=inbox, before=before)
+            ]
+
+    def journey(self, arrival_id: str) -> JourneyView | None:
+        """Return an arrival's journey, or None if there is no such arrival."""
+        with self._ledger() as ledger:
+            found = arrival_journey(ledger, arrival_id)
+        return found and journey_view(found, self.settings.page_url)
+
+    def bad_files(self, limit: int, inbox: str | None = None) -> list[FileView]:
+        """Return the files that were not loaded, the latest first."""
+        with self._ledger() as ledger:
+            return [_file_view(file) for file in bad_files(ledger, limit, inbox)]
+
+    def file(self, file_id: int) -> KnownFile | None:
+        """Return one file and where it lies."""
+        with self._ledger() as ledger:
+            return file_by_id(ledger, file_id)
+
+    def day(self, day: date | None, inbox: str | None = None) -> Day:
+        """Return a local day, today's unless another is asked for."""
+        with self._ledger() as ledger:
+            return read_day(ledger, day or self.midnight().date(), self.zone(), inbox)
+
+    def midnight(self) -> datetime:
+        """Return the start of the local day."""
+        return self.clock.utc().astimezone(self.zone()).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def zone(self) -> tzinfo:
+        """Return the machine's time zone by its name: an offset alone is off after a change of the clock."""
+        return get_localzone()
+
+    @contextmanager
+    def _ledger(self) -> Generator[Ledger]:
+        with Ledger(self.settings.ledger_path, read_only=True) as ledger:
+            yield ledger
+
+
+def _file_view(file: KnownFile) -> FileView:
+    return FileView(
+        id=file.id,
+        name=readable(file.name),
+        inbox=file.inbox,
+        arrival_id=file.arrival_id,
+        state=file.state,
+        size=file.size,
+        rows=file.rows,
+        reason=file.reason and readable(file.reason),
+        seen_at=file.seen_at,
+        ended_at=file.ended_at,
+    )

@@ -1,0 +1,163 @@
+"""Views: what the page shows of inboxes, arrivals and files, as pages, stream and scripts get it."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from sensors.books import Books
+from sensors.ledger.states import ArrivalState, FileState
+from sensors.overview.arrival_journey import ArrivalJourney
+from sensors.overview.arrival_summary import ArrivalSummary
+from sensors.settling.admission import readable
+
+
+class View(BaseModel):
+    """Moments are UTC; names are made readable."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class InboxView(View):
+    """An inbox with its books, and what lets a browser tell at once what it takes."""
+
+    name: str
+    where: str
+    watched_by: str
+    patterns: tuple[str, ...]
+    max_bytes: int
+    books: Books
+    files_today: int
+    rows_today: int
+    oldest_waiting: datetime | None
+    last_name: str | None
+    last_seen: datetime | None
+
+
+class ArrivalView(View):
+    """An arrival; `run_url` leads to its run on Prefect's page."""
+
+    id: str
+    inbox: str
+    state: ArrivalState
+    title: str
+    files: int
+    bad: int
+    size: int
+    rows: int | None
+    attempt: int
+    reason: str | None
+    seen_at: datetime | None
+    created_at: datetime
+    announced_at: datetime | None
+    receipt_at: datetime | None
+    ended_at: datetime | None
+    seconds_to_run: float | None
+    seconds_to_end: float | None
+    run_name: str | None
+    run_url: str | None
+    has_ended: bool
+
+
+class FileView(View):
+    """A file of an arrival, or one that was refused."""
+
+    id: int
+    name: str
+    inbox: str
+    arrival_id: str | None
+    state: FileState
+    size: int
+    rows: int | None
+    reason: str | None
+    seen_at: datetime
+    ended_at: datetime | None
+
+
+class StepView(View):
+    """A step of a journey, and when it was reached."""
+
+    name: str
+    at: datetime | None
+
+
+class AnnouncementView(View):
+    """One announcement, and what it led to."""
+
+    attempt: int
+    intended_at: datetime
+    confirmed_at: datetime | None
+    failure: str | None
+    run_url: str | None
+
+
+class JourneyView(View):
+    """An arrival with its steps, its announcements and at most 200 of its files."""
+
+    arrival: ArrivalView
+    steps: tuple[StepView, ...]
+    files: tuple[FileView, ...]
+    announcements: tuple[AnnouncementView, ...]
+
+
+def arrival_view(arrival: ArrivalSummary, prefect_page: str) -> ArrivalView:
+    """Return what is shown of an arrival."""
+    return ArrivalView(
+        id=arrival.id,
+        inbox=arrival.inbox,
+        state=arrival.state,
+        title=readable(arrival.title),
+        files=arrival.files,
+        bad=arrival.bad,
+        size=arrival.size,
+        rows=arrival.rows,
+        attempt=arrival.attempt,
+        reason=arrival.reason and readable(arrival.reason),
+        seen_at=arrival.seen_at,
+        created_at=arrival.created_at,
+        announced_at=arrival.announced_at,
+        receipt_at=arrival.receipt_at,
+        ended_at=arrival.ended_at,
+        seconds_to_run=arrival.seconds_to_run,
+        seconds_to_end=arrival.seconds_to_end,
+        run_name=arrival.run_name,
+        run_url=run_url(prefect_page, arrival.run_id),
+        has_ended=arrival.has_ended,
+    )
+
+
+def journey_view(journey: ArrivalJourney, prefect_page: str) -> JourneyView:
+    """Return what is shown of an arrival's journey."""
+    return JourneyView(
+        arrival=arrival_view(journey.arrival, prefect_page),
+        steps=tuple(StepView(name=name, at=at) for name, at in journey.steps()),
+        files=tuple(
+            FileView(
+                id=file.id,
+                name=readable(file.name),
+                inbox=journey.arrival.inbox,
+                arrival_id=journey.arrival.id,
+                state=file.state,
+                size=file.size,
+                rows=file.rows,
+                reason=file.reason and readable(file.reason),
+                seen_at=file.seen_at,
+                ended_at=file.ended_at,
+            )
+            for file in journey.files
+        ),
+        announcements=tuple(
+            AnnouncementView(
+                attempt=one.attempt,
+                intended_at=one.intended_at,
+                confirmed_at=one.confirmed_at,
+                failure=one.failure and readable(one.failure),
+                run_url=run_url(prefect_page, one.run_id),
+            )
+            for one in journey.announcements
+        ),
+    )
+
+
+def run_url(prefect_page: str, run_id: str | None) -> str | None:
+    """Return a run's address on Prefect's page."""
+    return run_id and f"{prefect_page}/runs/flow-run/{run_id}"

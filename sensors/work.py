@@ -1,0 +1,134 @@
+"""The sensor's work: a loop for each inbox, two that deal with Prefect, and those that keep house and ring the bell."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from automations.bell import AlarmSettings
+from sensors.clock import Clock
+from sensors.failed import FailedFolder
+from sensors.housekeeping import Housekeeping
+from sensors.inbox import Inbox, WatchChoice
+from sensors.intake import Intake
+from sensors.ledger import Ledger
+from sensors.ledger_check import LedgerCheck
+from sensors.loop import Loop
+from sensors.prefect_side import PrefectSide
+from sensors.ringing.alarm import Alarm
+from sensors.settings import Settings
+from sensors.settling.refusal import Refusals
+from sensors.staging.origin import LocalOrigin
+from sensors.staging.stage import Stager
+from sensors.watching.watch import Watch
+
+if TYPE_CHECKING:
+    from sensors.remote.store import Store
+    from sensors.remote.watch import RemoteWatch
+
+logger = logging.getLogger(__name__)
+
+
+class Work:
+    """What runs in the background; nothing of it before `start`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        inboxes: tuple[Inbox, ...],
+        stores: "dict[str, Store]",
+        alarm_settings: AlarmSettings,
+    ) -> None:
+        """`stores` holds those of the remote inboxes by their names."""
+        self.clock = Clock()
+        self.loops: list[Loop] = []
+        self.watches: dict[str, Watch | RemoteWatch] = {}
+        self._settings = settings
+        self._inboxes = inboxes
+        self._stores = stores
+        self._alarm_settings = alarm_settings
+        self._announcing: Loop | None = None
+        self._alarm: Alarm | None = None
+
+    def start(self) -> None:
+        """Open the ledger and start every loop; raises LedgerError."""
+        settings, clock = self._settings, self.clock
+        prefect = PrefectSide(settings, self._inboxes, clock)
+        self._announcing = prefect.announcing
+        for inbox in self._inboxes:
+            self.watches[inbox.name] = _remote_watch(inbox, self._stores[inbox.name]) if inbox.url else _watch(inbox)
+        self._alarm = alarm = Alarm(settings, self._alarm_settings, clock)
+        # A loop for each inbox: a folder that cannot be read holds up no other.
+        intakes = [
+            _intake_loop(settings, inbox, self.watches[inbox.name], prefect.announcing, clock)
+            for inbox in self._inboxes
+        ]
+        prefect.wake_when_runs_end(intakes)
+        self.loops += [
+            prefect.announcing,
+            prefect.following,
+            *intakes,
+            Loop("ledger check", LedgerCheck(settings.ledger_path).step, clock),
+            Loop("housekeeping", Housekeeping(settings, self._inboxes, clock).step, clock),
+            Loop("bell", alarm.deliver, clock),
+            Loop("watchman", alarm.watch, clock),
+        ]
+        for loop in self.loops:
+            loop.start()
+        logger.info("watching %s", ", ".join(inbox.where for inbox in self._inboxes))
+
+    def announce_now(self) -> None:
+        """Have what is to be announced announced without a pause."""
+        if self._announcing is not None:
+            self._announcing.wake.set()
+
+    def stop(self) -> None:
+        """Let the steps that are under way end, for some seconds, and close what is open."""
+        for loop in self.loops:
+            loop.stop()
+        for watch in self.watches.values():
+            if not isinstance(watch, Watch):
+                watch.close()  # a copy that is under way would take longer than anybody waits
+        for loop in self.loops:
+            loop.join(timeout=3)
+        for watch in self.watches.values():
+            watch.close()
+        if self._alarm is not None:
+            self._alarm.close()
+
+
+def _watch(inbox: Inbox) -> Watch:
+    return Watch(
+        inbox.path,
+        polling=inbox.watch is WatchChoice.POLLING,
+        subfolders=inbox.subfolders,
+        touches=inbox.done_file is not None,  # an old done-file may be used again
+    )
+
+
+def _remote_watch(inbox: Inbox, store: "Store") -> "RemoteWatch":
+    from sensors.remote.origin import RemoteOrigin
+    from sensors.remote.watch import RemoteWatch
+
+    return RemoteWatch(inbox, RemoteOrigin(inbox, store))
+
+
+def _intake_loop(
+    settings: Settings, inbox: Inbox, watch: "Watch | RemoteWatch", announcing: Loop, clock: Clock
+) -> Loop:
+    ledger = Ledger(settings.ledger_path)
+    origin = LocalOrigin() if isinstance(watch, Watch) else watch.origin
+    stager = Stager(ledger, settings.arrivals_dir, clock, origin)
+    refusals = Refusals(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
+    intake = Intake(inbox, watch, ledger, stager, refusals, clock)
+    take_step = intake.step if isinstance(watch, Watch) else watch.patient(intake.step, announcing.wake.set)
+
+    def step() -> float:
+        done = take_step()
+        if done.found_work:
+            announcing.wake.set()
+        return done.look_again_in
+
+    loop = Loop(f"inbox {inbox.name}", step, clock)
+    watch.wake = loop.wake
+    if not isinstance(watch, Watch):
+        watch.origin.beat = loop.beat
+    return loop
