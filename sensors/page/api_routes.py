@@ -1,21 +1,18 @@
 """The addresses of what is known, for scripts: inboxes, arrivals, days, bad files."""
 
-from datetime import date
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, Field
 
 from sensors.overview.day import Day
+from sensors.page import parameters
 from sensors.page.download import download
 from sensors.page.reading import Reading
 from sensors.page.upload_routes import Answer
 from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView
 from sensors.settling.admission import readable
 
-FileId = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Limit = Annotated[int, Query(ge=1, le=500)]
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Answer}}
 
 
@@ -29,7 +26,9 @@ def api_routes(reading: Reading) -> APIRouter:
         return reading.inbox_views()
 
     @router.get("/api/arrivals")
-    def arrivals(limit: Limit = 50, inbox: str | None = None, before: AwareDatetime | None = None) -> list[ArrivalView]:
+    def arrivals(
+        limit: parameters.Limit = 50, inbox: str | None = None, before: parameters.Moment | None = None
+    ) -> list[ArrivalView]:
         """Tell of the latest arrivals, the newest first."""
         return reading.arrivals(limit, inbox, before)
 
@@ -42,17 +41,17 @@ def api_routes(reading: Reading) -> APIRouter:
         return found
 
     @router.get("/api/day")
-    def day(day: date | None = None, inbox: str | None = None) -> Day:
+    def day(day: parameters.Day | None = None, inbox: str | None = None) -> Day:
         """Tell what each hour of a local day had; today's unless another is asked for."""
         return reading.day(day, inbox)
 
     @router.get("/api/bad-files")
-    def bad_files(limit: Limit = 50, inbox: str | None = None) -> list[FileView]:
+    def bad_files(limit: parameters.Limit = 50, inbox: str | None = None) -> list[FileView]:
         """Tell which files were not loaded, and why, the latest first."""
         return reading.bad_files(limit, inbox)
 
     @router.get("/files/{file_id}", responses=_NOT_FOUND)
-    def file(file_id: FileId) -> StreamingResponse:
+    def file(file_id: parameters.FileId) -> StreamingResponse:
         """Give the bytes of a file."""
         found = reading.file(file_id)
         if found is None:

@@ -59,10 +59,15 @@ def make_page(
 def serve(app: FastAPI, settings: Settings) -> None:
     """Serve the page on SENSOR_PORT of the loopback until SIGTERM or SIGINT."""
     allow_connections()
-    uvicorn.run(
+    uvicorn.Server(server_config(app, settings.sensor_port)).run()
+
+
+def server_config(app: FastAPI, port: int) -> uvicorn.Config:
+    """Return how the page is served."""
+    return uvicorn.Config(
         app,
         host="127.0.0.1",
-        port=settings.sensor_port,
+        port=port,
         http=ImpatientProtocol,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=1,  # a page that is open keeps its stream for ever

@@ -1,7 +1,6 @@
 """The pages that people read: all there is to see, an arrival, a day, what went wrong."""
 
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import ServerSentEvent
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sensors.page import parameters
 from sensors.page.api_routes import no_such_arrival
 from sensors.page.live import Change
 from sensors.page.reading import Reading
@@ -73,7 +73,7 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
         return shown("arrival.html", request, journey=journey)
 
     @router.get("/day")
-    def day(request: Request, day: date | None = None, inbox: str | None = None) -> HTMLResponse:
+    def day(request: Request, day: parameters.Day | None = None, inbox: str | None = None) -> HTMLResponse:
         asked = day or reading.midnight().date()
         return shown("day.html", request, day=reading.day(asked, inbox), date=asked, inbox=inbox)
 

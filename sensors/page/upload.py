@@ -95,6 +95,8 @@ class Uploads:
 def check_name(name: str, inbox: Inbox) -> None:
     """Raise UploadError for a name that leads anywhere but into the inbox."""
     parts = name.split("/")
+    if "\ufffd" in name:  # the server puts it in the place of what is no UTF-8
+        raise UploadError(400, "the name is not UTF-8; rename the file")
     if not name or "\0" in name or any(part in {"", ".", ".."} for part in parts):
         raise UploadError(400, f"expected the name of a file, got {readable(name)!r:.200}")
     if len(parts) > 1 and not inbox.subfolders:

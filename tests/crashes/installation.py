@@ -233,13 +233,13 @@ class LoneSensor:
         return [path for path in (self.state_dir / "arrivals").glob("*/*/*") if path.is_file()]
 
 
-def until(look: Callable[[], object], seconds: float) -> bool:
+def until(look: Callable[[], object], seconds: float, pause: float = 0.05) -> bool:
     """Wait until something is true, at most so long; return whether it is."""
     deadline = time.monotonic() + seconds
     while not look():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(pause)
     return True
 
 

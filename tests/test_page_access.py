@@ -1,0 +1,124 @@
+"""Who may ask for what on the drop page."""
+
+import base64
+
+import pytest
+
+from sensors.page.access import Access
+
+ACCESS = Access("admin:sécret", upload_token="tok", host_names=frozenset({"files.example.com"}))
+
+
+def basic(text: str) -> dict[str, str]:
+    return {"authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+
+
+def status(method: str = "GET", path: str = "/", access: Access = ACCESS, **headers: str) -> int | None:
+    given = {"host": "127.0.0.1:4201", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    refusal = access.refusal(method, path, given)
+    return refusal and refusal.status
+
+
+def test_nobody_reads_or_writes_without_credentials():
+    assert status() == 401
+    assert status("PUT", "/inbox/metrics/a.csv") == 401
+    assert status("POST", "/arrivals/x/retry") == 401
+
+
+def test_the_credentials_of_prefects_page_open_everything():
+    assert status(**basic("admin:sécret")) is None
+    assert status("PUT", "/inbox/metrics/a.csv", **basic("admin:sécret")) is None
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        "Basic",
+        "Basic !!!",
+        "Basic YWRtaW4=",
+        "Bearer admin:sécret",
+        "Digest username=admin",
+        basic("admin:sécre")["authorization"],
+        basic("admin:sécrets")["authorization"],
+        basic(":")["authorization"],
+        basic("")["authorization"],
+    ],
+)
+def test_wrong_credentials_open_nothing(authorization):
+    assert status(authorization=authorization) == 401
+
+
+def test_how_the_sensor_is_is_told_to_whoever_reaches_the_loopback_and_can_only_be_read():
+    assert {status(path=path) for path in ("/healthz", "/readyz", "/metrics")} == {None}
+    assert status("POST", "/healthz") == 401
+    assert status(path="/healthz/") == 401
+    assert status(path="//healthz") == 401
+
+
+def test_the_token_uploads_and_does_nothing_else():
+    token = {"authorization": "Bearer tok"}
+    assert status("PUT", "/inbox/metrics/a.csv", **token) is None
+    assert status("GET", "/inbox/metrics/a.csv", **token) == 401
+    assert status("POST", "/arrivals/x/retry", **token) == 401
+    assert status("PUT", "/arrivals", **token) == 401
+    assert status("PUT", "/inbox/metrics/a.csv", authorization="Bearer to") == 401
+
+
+def test_without_a_token_set_an_empty_one_opens_nothing():
+    assert status("PUT", "/inbox/metrics/a.csv", Access("a:b"), authorization="Bearer ") == 401
+
+
+def test_without_credentials_set_none_are_right():
+    assert status(access=Access(None), **basic("")) == 401
+    assert status(access=Access(None), **basic("None")) == 401
+
+
+def test_with_auth_off_nobody_is_asked_and_other_origins_are_refused_all_the_same():
+    access = Access(None, is_open=True)
+    assert status(access=access) is None
+    assert status("PUT", "/inbox/metrics/a.csv", access, origin="http://evil.example") == 403
+    assert status(access=access, host="evil.example:4201") == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:4201", "localhost:9", "[::1]:4201", "127.0.0.1", "files.example.com"])
+def test_the_page_is_known_by_the_names_of_the_loopback_on_any_port_and_by_its_own(host):
+    assert status(host=host, **basic("admin:sécret")) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "a@127.0.0.1", "x/127.0.0.1"],
+)
+def test_under_any_other_name_nothing_is_served_so_that_no_foreign_name_can_be_pointed_here(host):
+    assert status(host=host, **basic("admin:sécret")) == 421
+    assert status(path="/healthz", host=host) == 421
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:4202"},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"sec_fetch_site": "same-origin", "origin": "http://evil.example"},
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_no_other_page_changes_anything_with_the_browsers_credentials(method, headers):
+    assert status(method, "/arrivals/x/retry", **headers, **basic("admin:sécret")) == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"origin": "http://127.0.0.1:4201", "sec_fetch_site": "same-origin"}, {"sec_fetch_site": "none"}],
+)
+def test_the_page_itself_and_a_script_may(headers):
+    assert status("POST", "/arrivals/x/retry", **headers, **basic("admin:sécret")) is None
+
+
+def test_behind_a_proxy_that_encrypts_the_origin_is_the_name_that_the_browser_knows():
+    headers = {"host": "files.example.com", "origin": "https://files.example.com"}
+    assert status("POST", "/arrivals/x/retry", **headers, **basic("admin:sécret")) is None

@@ -1,0 +1,147 @@
+"""Pages that are open are told of every change of the ledger, which is looked up once for all of them."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sensors.books import Books
+from sensors.ledger import Ledger
+from sensors.ledger.states import ArrivalState
+from sensors.page import live as live_module
+from sensors.page.live import LedgerChanges, Live, Look, TooManyPagesError
+from sensors.page.views import InboxView
+from tests.dropped_arrivals import record_arrival
+from tests.served_page import page_settings, served_page
+
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+def view(name: str, waiting: int = 0) -> InboxView:
+    return InboxView(
+        name=name,
+        where="/inbox",
+        watched_by="events",
+        patterns=("*.csv",),
+        max_bytes=1,
+        books=Books(seen=waiting, waiting=waiting),
+        files_today=0,
+        rows_today=0,
+        oldest_waiting=None,
+        last_name=None,
+        last_seen=None,
+    )
+
+
+def test_only_what_has_changed_is_told():
+    before = Look({"a": view("a"), "b": view("b")})
+    after = Look({"a": view("a"), "b": view("b", 1), "c": view("c")})
+    assert list(after.changes_since(before)) == [view("b", 1), view("c")]
+    assert list(after.changes_since(after)) == []
+
+
+def test_a_change_by_another_connection_is_seen_once(ledger, tmp_path):
+    with Ledger(tmp_path / "ledger.db", read_only=True) as looking:
+        changes = LedgerChanges(looking)
+        assert [changes.seen(), changes.seen()] == [True, False]
+        record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
+        assert [changes.seen(), changes.seen()] == [True, False]
+
+
+@pytest.fixture
+def page(tmp_path):
+    with served_page(page_settings(tmp_path / "data")) as page:
+        yield page
+
+
+def events(lines, count: int) -> list[tuple[str, dict[str, str]]]:
+    """Read so many events of a stream."""
+    found, kind = [], ""
+    for line in lines:
+        if line.startswith("event: "):
+            kind = line.removeprefix("event: ")
+        if line.startswith("data: "):
+            found.append((kind, json.loads(line.removeprefix("data: "))))
+        if len(found) == count:
+            break
+    return found
+
+
+def test_a_page_is_told_what_there_is_and_then_each_step_of_an_arrival(page):
+    with (
+        page.client() as client,
+        client.stream("GET", "/stream") as stream,
+        Ledger(page.settings.ledger_path) as ledger,
+    ):
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.iter_lines()
+        assert [(kind, told["id"]) for kind, told in events(lines, 1)] == [("inbox", "metrics")]
+        record_arrival(ledger, "m-1", NOW, {"a.csv": "staged"}, state="running")
+        told = dict(events(lines, 2))
+        assert told["arrival"]["id"] == "m-1"
+        assert ArrivalState.RUNNING in told["arrival"]["html"]
+        with ledger.transaction():
+            ledger.change("UPDATE arrivals SET state = 'loaded', ended_at = ?", ((NOW + timedelta(1)).isoformat(),))
+        assert ArrivalState.LOADED in dict(events(lines, 1))["arrival"]["html"]
+
+
+def test_two_pages_are_told_the_same(page):
+    opened = Ledger(page.settings.ledger_path)
+    with page.client() as client, client.stream("GET", "/stream") as one, client.stream("GET", "/stream") as two:
+        lines = [one.iter_lines(), two.iter_lines()]
+        assert [len(events(stream, 1)) for stream in lines] == [1, 1]
+        with opened as ledger:
+            record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
+        told = [events(stream, 2) for stream in lines]
+    assert told[0] == told[1]
+
+
+def test_a_page_that_is_closed_is_forgotten_and_nobody_looks_any_more(tmp_path):
+    looks = 0
+
+    def look() -> Look:
+        nonlocal looks
+        looks += 1
+        return Look()
+
+    async def open_and_close() -> None:
+        Ledger(tmp_path / "ledger.db").close()
+        live = Live(look, lambda: Ledger(tmp_path / "ledger.db", read_only=True))
+        async with live.page():
+            looking = live._looking
+        assert looking is not None
+        await asyncio.wait_for(looking, 5)
+
+    asyncio.run(open_and_close())
+    assert looks <= 2
+
+
+def test_a_page_that_does_not_read_is_ended_and_the_others_go_on(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "QUEUED", 10)
+    shown = Look()
+
+    async def overwhelm() -> None:
+        nonlocal shown
+        live = Live(lambda: shown, lambda: Ledger(tmp_path / "ledger.db", read_only=True))
+        async with live.page() as deaf, live.page() as other:
+            shown = Look({str(n): view(str(n)) for n in range(20)})
+            live._tell(shown)
+            assert (deaf.qsize(), await deaf.get()) == (1, None)
+            assert await other.get() is None
+            assert not live._pages
+
+    asyncio.run(overwhelm())
+
+
+def test_more_pages_than_there_is_room_for_get_no_stream(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "MOST_PAGES", 1)
+
+    async def open_two() -> None:
+        live = Live(Look, lambda: Ledger(tmp_path / "ledger.db", read_only=True))
+        async with live.page():
+            with pytest.raises(TooManyPagesError):
+                async with live.page():
+                    pass
+
+    asyncio.run(open_two())
