@@ -126,6 +126,11 @@ class Settings(ProfileSettings):
         return self.state_dir / "prefect"
 
     @property
+    def temporary_dir(self) -> Path:
+        """What the stack's processes and flow runs write for a moment; emptied at each start."""
+        return self.state_dir / "tmp"
+
+    @property
     def logs_dir(self) -> Path:
         """One log file per service, and the alerts."""
         return self.state_dir / "logs"

@@ -88,3 +88,7 @@ def test_a_machine_without_servers_talks_to_those_of_another(tmp_path):
         tmp_path, profile="scale", api_servers=0, service_processes=0, prefect_api_url="http://10.0.0.5:4200/api/"
     )
     assert stack_environment(joined, {})["PREFECT_API_URL"] == "http://10.0.0.5:4200/api"
+
+
+def test_two_stacks_of_a_machine_share_no_temporary_files(tmp_path):
+    assert stack_environment(settings(tmp_path), {"TMPDIR": "/tmp"})["TMPDIR"] == str(tmp_path / "tmp")

@@ -10,7 +10,7 @@ import pytest
 
 from sensors.settings import Settings
 from sensors.stack.errors import StackError
-from sensors.stack.state_folder import hold_state_folder
+from sensors.stack.state_folder import clear_temporary, hold_state_folder
 
 
 @pytest.fixture
@@ -54,3 +54,16 @@ def test_a_folder_on_a_full_disk_is_told(settings, monkeypatch):
     monkeypatch.setattr(Path, "write_text", refuse)
     with pytest.raises(StackError, match=r"STATE_DIR: .* cannot be written to: No space left on device"):
         hold_state_folder(settings)
+
+
+def test_what_an_earlier_start_left_of_temporary_files_is_removed_and_nothing_else(settings, tmp_path):
+    kept = tmp_path / "kept.txt"
+    kept.touch()
+    settings.state_dir.mkdir()
+    clear_temporary(settings)
+    (settings.temporary_dir / "folder").mkdir()
+    (settings.temporary_dir / "folder" / "link").symlink_to(tmp_path)
+    clear_temporary(settings)
+    assert list(settings.temporary_dir.iterdir()) == []
+    assert kept.exists()
+    assert settings.temporary_dir.stat().st_mode & 0o077 == 0

@@ -1,6 +1,8 @@
 """supervisord, really run, with programs of a few lines instead of the services."""
 
 import os
+import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from sensors.settings import Settings
 from sensors.stack.environment import stack_environment
 from sensors.stack.incidents import Incident
+from sensors.stack.scale_environment import SERVER_SECRETS
 from sensors.stack.services import Program, Service
 from sensors.stack.supervision import Supervisor, configuration
 
@@ -113,6 +116,18 @@ def test_the_configuration_stops_the_services_in_the_reverse_order_of_starting()
 def test_no_secret_of_the_environment_is_written_to_the_configuration(monkeypatch):
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:mine")
     assert "mine" not in configuration([Program(Service.SENSOR, ("x",), Path("/"))])
+
+
+def test_what_runs_flows_gets_no_password_of_prefects_database(tmp_path, monkeypatch):
+    for name in SERVER_SECRETS:
+        monkeypatch.setenv(name, "secret")
+    got = {}
+    for service in (Service.WORKER, Service.WARM, Service.SENSOR):
+        written = configuration([Program(service, ("x",), tmp_path)])
+        (command,) = re.findall(r"^command=(.*) -m sensors\.stack\.tether x$", written, re.MULTILINE)
+        told = subprocess.check_output([*command.split(), "-c", "import os; print(*os.environ)"], text=True)
+        got[service] = set(SERVER_SECRETS) & set(told.split())
+    assert got == {Service.WORKER: set(), Service.WARM: set(), Service.SENSOR: set(SERVER_SECRETS)}
 
 
 def test_each_program_of_a_service_has_its_own_name_and_log():

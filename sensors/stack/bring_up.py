@@ -22,7 +22,7 @@ from sensors.stack.interrupted_runs import restart_interrupted_runs
 from sensors.stack.preflight import preflight
 from sensors.stack.preparation import Commands, Deploying, apply_automations, make_work_pool
 from sensors.stack.services import Service, log_file, newest_log, programs, services_of
-from sensors.stack.state_folder import hold_state_folder
+from sensors.stack.state_folder import clear_temporary, hold_state_folder
 from sensors.stack.stopping import StopRequest, StopRequestedError, take_down
 from sensors.stack.summary import summary
 from sensors.stack.supervision import Supervisor
@@ -49,6 +49,7 @@ def up() -> int:
     settings = checked_settings()
     with hold_state_folder(settings):
         _end_leftovers(settings, terminal)
+        clear_temporary(settings)
         preflight(settings)
         access = ensure_credentials(settings, env_file())
         for notice in access.notices:

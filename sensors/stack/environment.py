@@ -80,6 +80,9 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         **_database(settings, around),
         **scale_environment(settings),
         MARK: str(settings.state_dir),
+        # Prefect's worker has a folder of a fixed name among the temporary files, which two users of a machine cannot
+        # share.
+        "TMPDIR": str(settings.temporary_dir),
         # The warm server makes it, and the runs that the worker starts look for it.
         "WARM_SOCKET": str(warm_socket(settings)),
         "PREFECT_UI_URL": settings.page_url,

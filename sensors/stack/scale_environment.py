@@ -7,6 +7,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from sensors.settings import Settings
 
+SERVER_SECRETS = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_REDIS_MESSAGING_URL",
+    "PREFECT_SERVER_DOCKET_URL",
+)
+"""The variables that hold a password of Prefect's database or of Redis."""
+
 # asyncpg knows libpq's `sslmode` as `ssl`.
 _ASYNCPG = {"sslmode": "ssl"}
 

@@ -1,6 +1,7 @@
 """The state folder: made, checked, and held by one stack at a time."""
 
 import os
+import shutil
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,6 +29,17 @@ def hold_state_folder(settings: Settings) -> FileLock:
     except OSError as error:
         raise StackError(f"STATE_DIR: {settings.state_dir} cannot be written to: {error.strerror}") from error
     return lock
+
+
+def clear_temporary(settings: Settings) -> None:
+    """Make the folder for temporary files, with nothing of an earlier start in it; raises StackError."""
+    folder = settings.temporary_dir
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise StackError(f"STATE_DIR: {folder} cannot be emptied: {error.strerror}; remove it") from error
 
 
 def other_ports(settings: Settings) -> str | None:

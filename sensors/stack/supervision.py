@@ -20,6 +20,7 @@ from supervisor.xmlrpc import Faults, SupervisorTransport  # pyright: ignore[rep
 from sensors.settings import Settings
 from sensors.stack.errors import StackError
 from sensors.stack.incidents import EARLY_SECONDS, RESTART_LIMIT, Incident, Incidents
+from sensors.stack.scale_environment import SERVER_SECRETS
 from sensors.stack.services import STOP_SECONDS, Program, Service
 
 START_SECONDS = 10.0
@@ -28,6 +29,8 @@ CLOSE_SECONDS = STOP_SECONDS + 3
 
 TETHERED = (sys.executable, "-m", "sensors.stack.tether")
 """How a Python module is started so that it does not outlive us: see sensors/stack/tether.py."""
+
+_RUNS_FLOWS = (Service.WORKER, Service.WARM)
 
 # No path of ours stands in the file: a `;`, a `#` or a `%` in it would be syntax there. The folders of the
 # services come in through the environment, and supervisord itself runs in the folder of the logs.
@@ -60,7 +63,7 @@ def configuration(programs: Sequence[Program]) -> str:
 def _program(program: Program, place: int) -> str:
     return f"""\
 [program:{program.name}]
-command=python -m sensors.stack.tether {" ".join(program.arguments)}
+command={_without_secrets(program)}python -m sensors.stack.tether {" ".join(program.arguments)}
 directory=%(ENV_{_folder_variable(program)})s
 priority={place}
 autostart=false
@@ -74,6 +77,13 @@ stdout_logfile={program.name}.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=3
 """
+
+
+def _without_secrets(program: Program) -> str:
+    """Return what keeps from flows, which anybody may write, what only servers need."""
+    if program.service not in _RUNS_FLOWS:
+        return ""
+    return " ".join(["env", *(f"-u {name}" for name in SERVER_SECRETS), ""])
 
 
 def _folder_variable(program: Program) -> str:
