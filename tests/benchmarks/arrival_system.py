@@ -1,9 +1,9 @@
 """The systems of the part `arrivals`: ours on either profile, with the work pool paused until it is opened."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,10 @@ ROLES = {
     "flows/warm/client.py": "workers",
     "flows.warm": "runs",
     "prefect.engine": "runs",
+    "sensors run": "sensor",
 }
 """What a process is whose command line has this in it; the first that fits."""
+RUNS = "runs"
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,37 @@ class Running:
     """How many runs the server has that the schedule has planned ahead."""
 
     def cpu(self) -> Counter[str]:
-        """Return the CPU seconds of all processes so far, by role."""
+        """Return the CPU seconds so far, by role.
+
+        A run is a fork that has nobody to account for it when it has ended. So runs have what the machine has spent and
+        nobody else did; nothing else may be at work on it.
+        """
+        machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
         found: Counter[str] = Counter()
+        for role, process in self.processes():
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                found[role] += times.user + times.system + times.children_user + times.children_system
+        del found[RUNS]
+        busy = machine.user + machine.nice + machine.system + machine.irq + machine.softirq
+        found[RUNS] = busy - own.user - own.system - found.total()
+        return found
+
+    def memory(self) -> dict[str, float]:
+        """Return what one process of each role takes now, on the average: its proportional set size in MB."""
+        sizes: defaultdict[str, list[float]] = defaultdict(list)
+        for role, process in self.processes():
+            with suppress(psutil.Error):
+                sizes[role].append(process.memory_full_info().pss / 2**20)
+        return {role: round(sum(some) / len(some), 1) for role, some in sizes.items()}
+
+    def processes(self) -> Iterator[tuple[str, psutil.Process]]:
+        """Yield the processes that there are, each with its role."""
         children = [child for process in self.shared for child in [process, *process.children()]]
         for process in [*marking.marked_processes(self.stack.state_dir), *children]:
-            try:
-                line, times = " ".join(process.cmdline()), process.cpu_times()
-            except psutil.Error:
-                continue
-            role = next((name for part, name in ROLES.items() if part in line), "other")
-            found[role] += times.user + times.system + times.children_user + times.children_system
-        return found
+            with suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                yield next((name for part, name in ROLES.items() if part in line), "other"), process
 
     def runs(self, **state: list[str]) -> int:
         """Count the runs that the server has, or those in a state."""

@@ -37,6 +37,8 @@ class Loading(BaseModel):
     cpu_seconds: dict[str, float]
     database_bytes: int
     """By how much Prefect's database has grown, from the first announcement."""
+    memory_mb: dict[str, float] = {}
+    """What a process of each role took when half of the runs had ended."""
 
 
 class Flood(BaseModel):
@@ -128,7 +130,10 @@ def load(running: Running, size: int) -> Loading:
     before, began, waiting = running.cpu(), time.monotonic(), running.runs() - running.planned
     running.pause_pool(is_paused=False)
     deadline = began + 2 * DEADLINE_SECONDS
-    while running.runs(any_=ENDED) < waiting and time.monotonic() < deadline:
+    memory: dict[str, float] = {}
+    while (ended := running.runs(any_=ENDED)) < waiting and time.monotonic() < deadline:
+        if ended >= waiting // 2 and not memory:
+            memory = running.memory()
         time.sleep(0.2)
     seconds = time.monotonic() - began
     running.calm()
@@ -138,6 +143,7 @@ def load(running: Running, size: int) -> Loading:
         seconds=seconds,
         cpu_seconds={role: round(cpu, 2) for role, cpu in (running.cpu() - before).items()},
         database_bytes=running.database() - size,
+        memory_mb=memory,
     )
 
 
@@ -207,7 +213,13 @@ def tables(samples: ArrivalSamples) -> list[Grid]:
         for services, one in samples.loadings.items()
     ]
     columns = ("profile", "completed", "a second", *roles, "database, each")
-    return [through, Grid("Runs of a small file, CPU of each", columns, (*rows,))]
+    runs = Grid("Runs of a small file, CPU of each", columns, (*rows,))
+    roles = sorted({role for one in samples.loadings.values() for role in one.memory_mb})
+    rows = [
+        (name_of(services), *(f"{one.memory_mb.get(role, 0):.0f} MB" for role in roles))
+        for services, one in samples.loadings.items()
+    ]
+    return [through, runs, Grid("Memory of one process of each", ("profile", *roles), (*rows,))]
 
 
 def ms(seconds: float) -> str:

@@ -1,6 +1,8 @@
 """`just simulate`: what a fleet of many inboxes and sensors would need of each part, by the measured figures."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +16,8 @@ from tests.benchmarks.table import show
 DAY = 86_400
 CORE_SHARE = 0.7
 """How much of a core or process is planned to be at work; what is more waits in bursts."""
-PROCESS_MB = {"service process": 200, "API server": 200, "worker": 160, "run": 120, "sensor": 112}
-"""Resident memory, measured (2026-11-25)."""
+SERVICES = 2
+"""How many service processes the system had whose costs are taken."""
 SENSOR_FILE_SECONDS = 0.00023
 """CPU of a sensor for each file: README.md, the sensor alone, files renamed in."""
 
@@ -31,7 +33,8 @@ def fleet_report(
     folder: Annotated[Path | None, typer.Option("--results", help="where the measured figures are")] = None,
 ) -> None:
     """Simulate the busiest hour with more and more of everything, and tell what a fleet needs."""
-    costs = measured_costs(folder or results.RESULTS / results.this_version())
+    samples = measured(folder or results.RESULTS / results.this_version())
+    costs, memory = costs_of(samples), samples.loadings[SERVICES].memory_mb
     rate = files / DAY * peak
     console.print(
         f"{files:,} files a day into {inboxes:,} inboxes of {sensors} sensors; {rate:.0f} a second in the busiest hour"
@@ -43,16 +46,20 @@ def fleet_report(
     ]
     show(sizes(tried))
     fleet, report = next((one for one in tried if one[1].services_busy <= CORE_SHARE), tried[-1])
-    show(needs(fleet, report, costs, sensors, files))
+    show(needs(fleet, report, costs, memory, Asked(sensors, files)))
 
 
-def measured_costs(folder: Path) -> Costs:
-    """Return the costs that were measured with two service processes. Raises LookupError when nothing was."""
+def measured(folder: Path) -> arrivals.ArrivalSamples:
+    """Return what was measured. Raises LookupError when nothing was."""
     found = results.read(folder)
     if arrivals.PART.name not in found:
         raise LookupError(f"expected measured figures in {folder}, got none; run `just bench arrivals`")
-    samples = arrivals.ArrivalSamples.model_validate(found[arrivals.PART.name].samples)
-    floods, loading = samples.of(2), samples.loadings[2]
+    return arrivals.ArrivalSamples.model_validate(found[arrivals.PART.name].samples)
+
+
+def costs_of(samples: arrivals.ArrivalSamples) -> Costs:
+    """Return the costs that were measured with two service processes."""
+    floods, loading = samples.of(SERVICES), samples.loadings[SERVICES]
 
     def made(role: str) -> float:
         return median([one.cpu_seconds.get(role, 0.0) / one.runs for one in floods])
@@ -94,20 +101,30 @@ def sizes(tried: list[tuple[Fleet, Report]]) -> Grid:
     return Grid("The busiest hour, drop to load", (*columns, "services busy", "workers busy"), (*rows,))
 
 
-def needs(fleet: Fleet, report: Report, costs: Costs, sensors: int, files: int) -> Grid:
-    """Return what each part needs in the busiest hour, and what a day leaves behind."""
+@dataclass(frozen=True)
+class Asked:
+    """What the fleet is for: sensors, and files a day."""
+
+    sensors: int
+    files: int
+
+
+def needs(fleet: Fleet, report: Report, costs: Costs, memory: Mapping[str, float], asked: Asked) -> Grid:
+    """Return what each part needs in the busiest hour, and what a day leaves behind; `memory` is in MB a process."""
     rate = report.arrivals_per_second
-    runs = rate * costs.run / CORE_SHARE
-    each_day = files / max(1.0, report.files / max(1, report.arrivals))
+    each_day = asked.files / max(1.0, report.files / max(1, report.arrivals))
     parts = {
-        "service processes": (fleet.service_processes, PROCESS_MB["service process"]),
-        "API servers": (math.ceil(rate * costs.api / CORE_SHARE), PROCESS_MB["API server"]),
-        "PostgreSQL, cores": (math.ceil(rate * costs.postgres / CORE_SHARE), 0),
-        "Redis, cores": (math.ceil(rate * costs.redis / CORE_SHARE), 0),
-        "workers' cores, at least (a fork's own CPU time is not counted)": (math.ceil(runs), PROCESS_MB["run"]),
-        f"sensors, cores of {sensors}": (math.ceil(report.files / report.seconds * SENSOR_FILE_SECONDS), 0),
+        "service processes": (fleet.service_processes, "services"),
+        "API servers": (math.ceil(rate * costs.api / CORE_SHARE), "API servers"),
+        "PostgreSQL, cores": (math.ceil(rate * costs.postgres / CORE_SHARE), ""),
+        "Redis, cores": (math.ceil(rate * costs.redis / CORE_SHARE), ""),
+        "workers' cores": (math.ceil(rate * costs.run / CORE_SHARE), "runs"),
+        f"sensors, cores of {asked.sensors}": (math.ceil(report.files / report.seconds * SENSOR_FILE_SECONDS), ""),
     }
-    rows = [(name, f"{count:,}", f"{count * mb / 1000:.1f} GB" if mb else "") for name, (count, mb) in parts.items()]
+    rows = [
+        (name, f"{count:,}", f"{count * memory[role] / 1000:.1f} GB" if role in memory else "")
+        for name, (count, role) in parts.items()
+    ]
     rows += [
         ("runs a day", f"{each_day:,.0f}", ""),
         ("Prefect's database grows a day", "", f"{each_day * costs.database_bytes / 1e9:.1f} GB"),
