@@ -51,3 +51,10 @@ def test_without_a_server_there_is_one_line_that_says_what_to_do(tmp_path, comma
 )
 def test_what_needs_no_server_is_run_without_one(command, needs):
     assert needs_server(command.split()) is needs
+
+
+@pytest.mark.parametrize("module", ["sensors.stack.bring_up", "sensors.stack.client", "sensors.stack.status"])
+def test_a_command_does_not_import_what_takes_long_and_only_others_need(module):
+    heavy = ("sqlalchemy", "redis", "psycopg", "prefect", "fastapi", "duckdb", "apprise")
+    code = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []

@@ -13,7 +13,6 @@ from sensors.stack import marking
 from sensors.stack.abandoned_runs import AbandonedRuns
 from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import ensure_credentials
-from sensors.stack.database import migrate
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
 from sensors.stack.health import Health, check, check_api, troubles_of_stores
@@ -143,6 +142,8 @@ class _BringUp:
 
     def _start_server_side(self) -> None:
         if self.settings.is_main and self.settings.is_scale:
+            from sensors.stack.database import migrate  # its driver is for one profile only
+
             with self.terminal.waiting("bringing the database up to date"):
                 migrate(self.settings, self.commands)
         if self.settings.has_balancer:

@@ -11,7 +11,7 @@ from sensors.settings import Auth, Settings, env_file
 from sensors.stack.marking import MARK
 from sensors.stack.scale_environment import scale_environment
 from sensors.stack.services import warm_socket
-from sensors.stack.write_lock import database_url
+from sensors.stack.sqlite_url import database_url
 
 HEARTBEAT_SECONDS = 5
 """How often the worker reports to the server; three missed ones make it offline."""

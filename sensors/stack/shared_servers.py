@@ -2,14 +2,9 @@
 
 from typing import Any
 
-import psycopg
-from redis import Redis
-from redis.exceptions import RedisError
-
 from sensors.profile import masked
 from sensors.settings import Settings
 from sensors.stack import balancer
-from sensors.stack.database import TIMEOUT_SECONDS, libpq_url, one_line
 
 
 def wrong_servers(settings: Settings) -> list[str]:
@@ -22,6 +17,10 @@ def wrong_servers(settings: Settings) -> list[str]:
 def _wrong_database(settings: Settings) -> list[str]:
     if not settings.database_url.get_secret_value():
         return []
+    import psycopg  # what only one profile needs takes half a second
+
+    from sensors.stack.database import TIMEOUT_SECONDS, libpq_url, one_line
+
     url = libpq_url(settings)
     try:
         psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS).close()
@@ -33,6 +32,11 @@ def _wrong_database(settings: Settings) -> list[str]:
 def _wrong_redis(settings: Settings) -> list[str]:
     if not (url := settings.redis_url.get_secret_value()):
         return []
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    from sensors.stack.database import TIMEOUT_SECONDS, one_line
+
     try:
         # redis-py's own types are not whole.
         redis: Any = Redis.from_url(url, socket_connect_timeout=TIMEOUT_SECONDS, socket_timeout=TIMEOUT_SECONDS)  # pyright: ignore[reportUnknownMemberType]

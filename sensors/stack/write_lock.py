@@ -10,20 +10,10 @@ SQLAlchemy loads this plugin for the server because the database's URL names it:
 are not to be modified (https://docs.sqlalchemy.org/en/20/core/connections.html, CreateEnginePlugin).
 """
 
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.engine import CreateEnginePlugin
-
-NAME = "write-lock-first"
-"""The plugin's name in a URL; pyproject.toml has it as well."""
-
-
-def database_url(prefect_home: Path) -> str:
-    """Return the URL of the database that Prefect keeps in its home, with the plugin."""
-    path = str(prefect_home / "prefect.db")
-    return URL.create("sqlite+aiosqlite", database=path, query={"plugin": NAME}).render_as_string()
 
 
 class WriteLockFirst(CreateEnginePlugin):
