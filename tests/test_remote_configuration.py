@@ -125,3 +125,13 @@ def test_nothing_of_the_filesystems_is_imported_before_an_inbox_needs_it():
     )
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_google_is_asked_by_http_alone():
+    inbox = "Inbox(name='p', path='/unused', url='gs://b/in', options={'token': 'anon'})"
+    code = (
+        "from sensors.inbox import Inbox; from sensors.remote.opening import open_store;"
+        f"print(type(open_store({inbox}).filesystem).__module__)"
+    )
+    done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    assert done.stdout.strip() == "gcsfs.core"
