@@ -220,7 +220,7 @@ def test_a_look_with_ten_thousand_alerts_waiting_is_quick(opened: Callable[[Poli
         for cause, posted in rows:
             bell.outbox.change(
                 "INSERT INTO alerts VALUES (?, 'alerts', 'k', '', '[]', 'failure', 's', 'b', 'pending', ?, ?, ?,"
-                " NULL, NULL, NULL, NULL)",
+                " NULL, NULL, NULL, NULL, NULL)",
                 (cause, posted, posted, posted),
             )
             for channel in bell.policy.channels("alerts", ()):

@@ -7,6 +7,7 @@ import stat
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import timedelta
+from importlib.resources import files as resources
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -79,6 +80,18 @@ def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
     with pytest.raises(OutboxError, match="move it away"):
         Outbox(path)
     assert path.read_bytes() == before
+
+
+def test_one_of_version_1_is_brought_up_to_date_and_keeps_what_it_has(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as old:
+        old.executescript(resources("automations.alerting").joinpath("outbox.sql").read_text("utf-8"))
+        old.execute("INSERT INTO progress VALUES ('failed runs', '2026')")
+        old.execute("PRAGMA user_version = 1")
+    old.close()
+    with Outbox(path) as outbox:
+        assert [row["until"] for row in outbox.rows("SELECT until FROM progress")] == ["2026"]
+        assert outbox.rows("SELECT alias FROM alerts") == []
 
 
 def test_a_database_of_a_later_version_is_refused(path: Path) -> None:

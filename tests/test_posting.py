@@ -47,6 +47,27 @@ def test_nobody_is_told_twice_of_the_same_whatever_is_said_the_second_time(outbo
     assert len(channels_of(outbox)) == 1
 
 
+def test_what_is_reported_twice_shortly_after_each_other_is_told_once(outbox: Outbox) -> None:
+    post(outbox, posting("state-1", alias="run-1/1", occurred=at(0)), policy(), at(1))
+    assert post(outbox, posting("state-2", alias="run-1/1", occurred=at(119)), policy(), at(120)) is Posted.KNOWN
+    assert post(outbox, posting("state-2", alias="run-1/1", occurred=at(119)), policy(), at(121)) is Posted.KNOWN
+    assert (state(outbox, "state-1"), state(outbox, "state-2")) == ("pending", "summed up")
+    assert channels_of(outbox, "state-2") == set()
+
+
+@pytest.mark.parametrize(("alias", "occurred"), [("run-1/2", 1), ("run-2/1", 1), ("run-1/1", 121), ("run-1/1", -121)])
+def test_what_happened_to_another_run_or_after_another_start_or_much_later_is_told(
+    outbox: Outbox, alias: str, occurred: float
+) -> None:
+    post(outbox, posting("state-1", alias="run-1/1", occurred=at(0)), policy(), at(1))
+    assert post(outbox, posting("state-2", alias=alias, occurred=at(occurred)), policy(), at(122)) is Posted.PENDING
+
+
+def test_alerts_without_another_name_are_never_taken_for_the_same(outbox: Outbox) -> None:
+    posted = [post(outbox, posting(cause, occurred=at(0)), policy(), at(1)) for cause in ("c-1", "c-2")]
+    assert posted == [Posted.PENDING, Posted.PENDING]
+
+
 def test_of_several_that_post_the_same_at_once_one_has_posted_it(outbox: Outbox) -> None:
     barrier = threading.Barrier(6)
 

@@ -45,6 +45,8 @@ class Cause(BaseModel):
 
     id: str = Field(default_factory=lambda: f"{_OWN}{uuid.uuid4()}", min_length=1, max_length=500)
     """Nobody is told twice of the same; for an automation it is the triggering event's id and its own name."""
+    alias: str | None = Field(default=None, max_length=500)
+    """Another name for what happened: of several with the same one, shortly after each other, one is told."""
     kind: str = "alert"
     group: Annotated[str, BeforeValidator(_short)] = ""
     """What bounds a storm: alerts of one group are summed up when there are too many. Empty: never."""

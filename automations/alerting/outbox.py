@@ -10,7 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
-VERSION = 1
+SCHEMA = ("outbox.sql", "outbox_2.sql")
+"""The n-th leads from version n - 1 to n."""
+VERSION = len(SCHEMA)
 BUSY_SECONDS = 10.0
 ALIVE_SECONDS = 10.0
 """A bell that has not said for so long that it is alive is not counted on."""
@@ -56,11 +58,10 @@ class Outbox:
         self._connection.execute("PRAGMA foreign_keys = ON")
         if self._version() < VERSION:
             with self.transaction():
-                if self._version() < VERSION:  # another process may have been quicker
-                    schema = files("automations.alerting").joinpath("outbox.sql").read_text("utf-8")
-                    for statement in schema.split(";\n"):
+                for script in SCHEMA[self._version() :]:  # another process may have been quicker
+                    for statement in files("automations.alerting").joinpath(script).read_text("utf-8").split(";\n"):
                         self._connection.execute(statement)
-                    self._connection.execute(f"PRAGMA user_version = {VERSION}")
+                self._connection.execute(f"PRAGMA user_version = {VERSION}")
         elif self._version() > VERSION:
             raise sqlite3.DatabaseError(f"it is of version {self._version()}, this program knows {VERSION}")
 

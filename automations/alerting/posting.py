@@ -15,6 +15,9 @@ from automations.alerting.policy import FALLBACK, Policy
 from automations.alerting.states import AlertState
 from automations.alerting.storm import joins
 
+SHORTLY = timedelta(minutes=2)
+"""How far apart the same may have happened twice."""
+
 
 class Posted(StrEnum):
     """What became of an alert that was posted."""
@@ -43,6 +46,10 @@ def post(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> Pos
     with outbox.transaction():
         if outbox.rows("SELECT 1 FROM alerts WHERE cause = ?", (cause.id,)):
             return Posted.KNOWN
+        if told_by := _told_under_its_alias(outbox, cause, now):
+            insert(outbox, posting, AlertState.SUMMED_UP, now)
+            outbox.change("UPDATE alerts SET told_by = ? WHERE cause = ?", (told_by, cause.id))
+            return Posted.KNOWN
         state = _state(outbox, posting, policy, now)
         insert(outbox, posting, state, now)
         if cause.opens and state is not AlertState.CANCELLED:
@@ -54,6 +61,17 @@ def post(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> Pos
         if state is AlertState.PENDING:
             address(outbox, cause.id, policy.channels(posting.block, cause.all_tags), now)
     return Posted(state.value)
+
+
+def _told_under_its_alias(outbox: Outbox, cause: Cause, now: datetime) -> str | None:
+    """Return the cause that tells of the same already, or None."""
+    happened = cause.occurred or now
+    rows = outbox.rows(
+        "SELECT cause FROM alerts WHERE alias = ? AND state <> 'cancelled' AND occurred_at BETWEEN ? AND ?"
+        " ORDER BY occurred_at LIMIT 1",
+        (cause.alias, stamp(happened - SHORTLY), stamp(happened + SHORTLY)),
+    )
+    return rows[0]["cause"] if rows else None
 
 
 def _state(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> AlertState:
@@ -106,7 +124,7 @@ def insert(outbox: Outbox, posting: Posting, state: AlertState, now: datetime) -
     unless = cause.unless
     outbox.change(
         "INSERT INTO alerts (cause, block, kind, group_name, tags, type, subject, body, state, occurred_at, posted_at,"
-        " told_at, unless, wait_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " told_at, unless, wait_until, alias) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             cause.id,
             posting.block,
@@ -122,6 +140,7 @@ def insert(outbox: Outbox, posting: Posting, state: AlertState, now: datetime) -
             stamp(now) if state is AlertState.PENDING else None,
             unless.model_dump_json() if unless else None,
             stamp(now + timedelta(seconds=unless.wait_seconds)) if unless else None,
+            cause.alias,
         ),
     )
 

@@ -10,7 +10,7 @@ class AlertState(StrEnum):
     GATHERED = "gathered"  # in a storm, or in the hours of silence: a digest tells of it
     PENDING = "pending"  # to be delivered
     DELIVERED = "delivered"
-    SUMMED_UP = "summed up"  # a digest tells of it
+    SUMMED_UP = "summed up"  # another one tells of it, a digest as a rule
     CANCELLED = "cancelled"  # over before it was told
 
 
