@@ -27,6 +27,10 @@ DEFAULT_PATTERNS = (
 InboxName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 
 
+ARRIVAL_READY = "inbox.arrival.ready"
+"""The event that announces an arrival, unless its inbox has one of its own."""
+
+
 class WatchChoice(StrEnum):
     """How an inbox is watched."""
 
@@ -80,6 +84,7 @@ class Expectation(BaseModel):
     cron: Annotated[str, AfterValidator(_known_cron)]
     """When they are due, such as `0 8 * * 1-5`."""
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    """Whose clock `cron` goes by."""
     at_least: int = Field(default=1, ge=1)
     """How many files have to have come since the due time before."""
 
@@ -90,6 +95,7 @@ class Inbox(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: InboxName
+    """The key of its entry: small letters, digits and hyphens."""
     path: Path
     """The folder; none is made for an inbox that has a URL."""
     url: Annotated[str, AfterValidator(_known_url)] | None = None
@@ -107,9 +113,11 @@ class Inbox(BaseModel):
     max_file_bytes: int = Field(default=100 * 2**30, ge=1)
     """A larger file is rejected."""
     empty: EmptyFiles = EmptyFiles.WAIT
+    """`wait` for the content of a file of no bytes, `reject` or `take` it."""
     done_file: Annotated[str, StringConstraints(pattern=r"^\.[^/]+$")] | None = None
     """With `.done`, `orders.csv` is complete when there is an `orders.csv.done` that is not older than it."""
     duplicates: Duplicates = Duplicates.LOAD
+    """`load` a file again whose content has come before, `skip` or `reject` it."""
     grace_seconds: float = Field(default=0.1, ge=0, le=3600)
     """How long a file that was closed must stay unchanged; a writer may open it again. One renamed in is whole."""
     quiet_seconds: float = Field(default=1.0, ge=0, le=86400)
@@ -123,9 +131,13 @@ class Inbox(BaseModel):
     max_files: int = Field(default=4000, ge=1, le=10_000)
     """How many files an arrival takes at most; few large arrivals load faster than many small ones."""
     max_bytes: int = Field(default=10 * 2**30, ge=1)
+    """How many bytes an arrival takes at most; a larger file is one by itself."""
+    event: Annotated[str, StringConstraints(pattern=r"^inbox(\.[a-z0-9-]+)+$", max_length=100)] = ARRIVAL_READY
+    """The event that announces its arrivals: the automation that expects it says which flow runs on them."""
     expect: Expectation | None = None
+    """Files that have to be there by certain times; a person is told when they are not."""
     keep_days: float | None = Field(default=None, gt=0)
-    """How long arrivals are kept that were loaded or skipped; None: for ever."""
+    """How long arrivals are kept that were loaded or skipped; not set: for ever."""
 
     @property
     def where(self) -> str:

@@ -1,6 +1,6 @@
-"""What the sensor does with Prefect: one loop announces, another looks up receipts and follows runs.
+"""What the sensor does with Prefect: one loop announces, another looks up receipts and follows runs, one names them.
 
-Two, so that a new arrival does not wait while a busy server is asked about the others.
+Several, so that a new arrival does not wait while a busy server is asked about the others, and none for a name.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from sensors.announcing.notices import Messenger
 from sensors.announcing.outcome import Follower
 from sensors.announcing.prefect_api import PrefectApi
 from sensors.announcing.receipts import ReceiptClerk
+from sensors.announcing.run_names import RunNamer
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.inbox import Inbox
@@ -22,26 +23,33 @@ from sensors.settings import Settings
 
 
 class PrefectSide:
-    """The two loops, each with a connection to the ledger and one to the server of its own."""
+    """The loops, each with a connection to the ledger and one to the server of its own."""
 
     def __init__(self, settings: Settings, inboxes: Sequence[Inbox], clock: Clock) -> None:
         limits = {inbox.name: inbox.max_in_flight for inbox in inboxes}
-        self._announcer = Announcer(Ledger(settings.ledger_path), _api(settings), clock, limits)
+        events = {inbox.name: inbox.event for inbox in inboxes}
+        self._announcer = Announcer(Ledger(settings.ledger_path), _api(settings), clock, limits, events)
         self._ledger = Ledger(settings.ledger_path)
         api = _api(settings)
         self._failed = FailedFolder(self._ledger, settings.failed_dir)
         self._is_shown = False
-        self._clerk = ReceiptClerk(self._ledger, api, self._failed, clock)
+        self._namer = RunNamer(Ledger(settings.ledger_path), _api(settings), clock)
+        self._clerk = ReceiptClerk(self._ledger, api, self._failed, clock, self._has_started)
         self._messenger = Messenger(self._ledger, api, clock)
         self._follower = Follower(self._ledger, api, self._failed, LostRuns(api, clock), clock)
         self._clock = clock
         self._waiting_for_runs: Sequence[Loop] = ()
         self.announcing = Loop("announce", self._announce, clock)
         self.following = Loop("prefect", self._follow, clock)
+        self.naming = Loop("run names", self._namer.step, clock)
 
     def wake_when_runs_end(self, intakes: Sequence[Loop]) -> None:
         """Have the intakes look at once when a run has ended: the next arrival may have waited for that."""
         self._waiting_for_runs = intakes
+
+    def _has_started(self, arrival_id: str, run_id: str) -> None:
+        self._namer.notice(arrival_id, run_id)
+        self.naming.wake.set()
 
     def _announce(self) -> float:
         """Announce what is due; return the seconds until the next look."""

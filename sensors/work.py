@@ -65,6 +65,7 @@ class Work:
         self.loops += [
             prefect.announcing,
             prefect.following,
+            prefect.naming,
             *intakes,
             Loop("ledger check", LedgerCheck(settings.ledger_path).step, clock),
             Loop("housekeeping", Housekeeping(settings, self._inboxes, clock).step, clock),

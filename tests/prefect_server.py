@@ -115,6 +115,9 @@ class PrefectServer:
         if path.endswith("/set_state"):
             self.states_set.append((path.split("/")[-2], body["state"]))
             return {}
+        if path.startswith("/api/flow_runs/") and path.rpartition("/")[2] in {run["id"] for run in self.runs}:
+            next(run for run in self.runs if path.endswith(f"/{run['id']}")).update(body)
+            return None
         if path == "/api/events/filter":
             return {"events": [one for one in self.events if _is_wanted(one, body["filter"])]}
         limit, offset = body["limit"], body.get("offset", 0)
@@ -168,6 +171,8 @@ def prefect_answering() -> Generator[PrefectServer, None, None]:
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        do_PATCH = do_POST  # noqa: N815 - the name is the base class's
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
             pass

@@ -1,5 +1,6 @@
 """What the templates of alert-on-failure.yaml make of an event, rendered by Prefect's own environment."""
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 from prefect.server.events.jinja_filters import all_filters
 from prefect.server.events.schemas.automations import EventTrigger
-from prefect.server.events.schemas.events import ReceivedEvent
+from prefect.server.events.schemas.events import ReceivedEvent, RelatedResource
 from prefect.server.schemas.responses import FlowRunResponse
 from prefect.server.utilities.user_templates import register_user_template_filters, render_user_template_sync
 from prefect.settings import PREFECT_UI_URL, temporary_settings
@@ -98,6 +99,21 @@ def test_the_files_to_reload_are_told_in_the_line_of_the_parameters(names: list[
     lines = body(failure(), {"arrival_id": "a-1", "reload": names}).splitlines()
     assert len(lines) == 6
     assert lines[4] == f"Parameters: arrival_id=a-1, reload={' '.join(str(names).split())}"
+
+
+def test_a_run_for_an_arrival_can_be_routed_by_its_inbox_whether_or_not_it_has_its_tags_yet() -> None:
+    def tags(event: ReceivedEvent, **more: Any) -> list[str]:
+        return json.loads(rendered("body", event, **more).splitlines()[-1].removeprefix("bell: "))["tags"]
+
+    arrival = {"arrival_id": "north-east-20261124-140509-3f9a1c"}
+    tagged = failure()
+    tagged.related.append(
+        RelatedResource({"prefect.resource.id": "prefect.tag.inbox:north-east", "prefect.resource.role": "tag"})
+    )
+    assert tags(failure(), parameters=arrival) == ["inbox:north-east"]
+    assert tags(tagged, parameters=arrival) == ["inbox:north-east"]
+    assert tags(failure(), parameters={"arrival_id": None}) == []
+    assert tags(failure(), gone=True) == []
 
 
 @pytest.mark.parametrize("message", ["", " \n "])

@@ -65,3 +65,15 @@ def test_an_event_names_some_of_many_files_and_says_how_many_there_are(ledger, h
     assert (len(body[0]["payload"]["files"]), body[0]["payload"]["file_count"]) == (NAMED_FILES, 4000)
     assert body[0]["payload"]["bytes"] == 8000
     assert len(json.dumps(body)) < 1_000_000
+
+
+def test_an_inbox_may_announce_its_arrivals_by_an_event_of_its_own(ledger, hand_clock):
+    for inbox in ("metrics", "documents"):
+        ledger.change(
+            "INSERT INTO arrivals (id, inbox, folder, state, created_at) VALUES (?, ?, '/arrivals/1', 'staged', '1')",
+            (f"{inbox}-1", inbox),
+        )
+    with receiving() as server, PrefectApi(server.page("/api"), None) as api:
+        assert Announcer(ledger, api, hand_clock.clock, events={"documents": "inbox.document.ready"}).step()
+        told = {body[0]["payload"]["inbox"]: body[0]["event"] for _, body in server.posts}
+    assert told == {"metrics": "inbox.arrival.ready", "documents": "inbox.document.ready"}

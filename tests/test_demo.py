@@ -77,3 +77,10 @@ def test_a_stack_that_is_up_on_other_ports_is_told_and_none_is_brought_up(tmp_pa
     runs = Settings(state_dir=tmp_path / "state", api_port=other, sensor_port=sensor_port)
     with hold_state_folder(runs), pytest.raises(StackError, match=f"runs on API_PORT {other}"):
         demo()
+
+
+def test_the_alert_of_a_run_that_was_renamed_meanwhile_is_found_by_its_arrival(tmp_path):
+    log = tmp_path / "alerts.log"
+    log.write_text("2026-11-24 09:00:01 UTC  Failed: pipeline, run brave-otter\n    Parameters: arrival_id=m-1\n")
+    renamed = journey(FileState.FAILED, *range(6), arrival_id="m-1", run_name="a.csv @ metrics")
+    assert len(alert_about(log, renamed)) == 2

@@ -96,3 +96,11 @@ def test_one_mistake_is_one_line(tmp_path, text):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InboxesError, match=r"none\.yaml: cannot be read"):
         read_inboxes(tmp_path / "none.yaml", tmp_path)
+
+
+@pytest.mark.parametrize("event", ["prefect.flow-run.Completed", "inbox", "inbox.", "inbox.a b", "inbox.*"])
+def test_an_event_is_one_of_the_sensors_own(tmp_path, event):
+    with pytest.raises(InboxesError, match=r"inboxes\.documents\.event"):
+        read_inboxes(configured(tmp_path, f"inboxes:\n  documents: {{event: '{event}'}}\n"), tmp_path)
+    (inbox,) = read_inboxes(configured(tmp_path, "inboxes:\n  documents: {event: inbox.document.ready}\n"), tmp_path)
+    assert inbox.event == "inbox.document.ready"

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from sensors.announcing.prefect_api import ApiError, Event, NotReachedError, PrefectApi
 from sensors.clock import Clock
+from sensors.inbox import ARRIVAL_READY
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement
@@ -15,7 +16,8 @@ from sensors.ledger.arrivals import Arrival
 
 logger = logging.getLogger(__name__)
 
-EVENT = "inbox.arrival.ready"
+EVENT = ARRIVAL_READY
+"""The event of an inbox that has none of its own, or is configured no more."""
 NO_ANSWER_PAUSE = timedelta(seconds=2)
 """How long to wait after the server did not confirm an event."""
 NAMED_FILES = 100
@@ -36,6 +38,8 @@ class Announcer:
     clock: Clock
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     """How many that is, by the inbox's name."""
+    events: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The event that announces arrivals, by the inbox's name."""
 
     def step(self) -> bool:
         """Announce the arrivals that are due; say whether there was one.
@@ -61,7 +65,7 @@ class Announcer:
         names, size = arrivals.contents(self.ledger, arrival.id)
         event = Event(
             id=announcement.event_id,
-            event=EVENT,
+            event=self.events.get(arrival.inbox, EVENT),
             occurred=now,
             # The automation runs once for each resource id, so it has to be the arrival's own.
             resource={

@@ -64,6 +64,7 @@ class Run:
     """When it came into this state."""
     arrival_id: str | None = None
     """The arrival that it was started for."""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,10 @@ class PrefectApi:
                 found[run["id"]] = _run(run)
         return found
 
+    def name_run(self, run_id: str, name: str, tags: Sequence[str]) -> None:
+        """Have a run bear this name, and these tags in place of those it has. Raises ApiError."""
+        self._send("PATCH", f"/flow_runs/{run_id}", {"name": name, "tags": list(tags)})
+
     def runs_of_arrivals(self, *, unless: Collection[str]) -> list[Run]:
         """Return every run that was started for an arrival, `unless` in a state of these types. Raises ApiError."""
         found: list[Run] = []
@@ -202,9 +207,12 @@ class PrefectApi:
 
     def post(self, path: str, body: object) -> Any:
         """Return what the API answers to a POST. Raises ApiError."""
+        return self._send("POST", path, body)
+
+    def _send(self, method: str, path: str, body: object) -> Any:
         self.knock()
         try:
-            response = self._client.post(path, json=body)
+            response = self._client.request(method, path, json=body)
         except httpx.ConnectError as error:
             self.unreached_at = datetime.now(UTC)
             self._is_unreached = True
@@ -215,9 +223,9 @@ class PrefectApi:
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise ApiError("the API refused the credentials; check PREFECT_API_AUTH_STRING in .env")
         if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:  # its database is locked, now and then
-            raise NotReachedError(f"POST {path}: the server is too busy (503)")
+            raise NotReachedError(f"{method} {path}: the server is too busy (503)")
         if response.is_error:
-            raise ApiError(f"POST {path}: {response.status_code} {response.text:.200}")
+            raise ApiError(f"{method} {path}: {response.status_code} {response.text:.200}")
         return response.json() if response.content else None
 
     def close(self) -> None:
@@ -254,6 +262,7 @@ def _run(found: dict[str, Any]) -> Run:
         ended=found.get("state_type") in ENDED,
         since=datetime.fromisoformat(state["timestamp"]) if state else LONG_AGO,
         arrival_id=parameters.get("arrival_id"),
+        tags=tuple(found.get("tags") or ()),
     )
 
 

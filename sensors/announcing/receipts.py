@@ -1,7 +1,7 @@
 """Receipts: which flow run did an announcement lead to? Without an answer the arrival is announced again."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -35,6 +35,10 @@ ASKED_AT_ONCE = PAGE // 4
 EVENT_RESOURCE = "prefect.event."
 
 
+def _nobody(arrival_id: str, run_id: str) -> None:
+    """Tell nobody of a run."""
+
+
 def patience(unanswered: int) -> timedelta:
     """Return how long to wait for the receipt of the n-th announcement in a row: twice as long each time."""
     return min(FIRST_WAIT * 2 ** max(0, unanswered - 1), LONGEST_WAIT)
@@ -48,6 +52,8 @@ class ReceiptClerk:
     api: PrefectApi
     failed: FailedFolder
     clock: Clock
+    started: Callable[[str, str], None] = _nobody
+    """Is told of each arrival that has got a run, and of the run's id."""
 
     def step(self) -> bool:
         """Look up every receipt that is missing; say whether any came in. Raises ApiError."""
@@ -84,6 +90,7 @@ class ReceiptClerk:
             return False
         kill_point("receipt")
         logger.info("arrival %s: run %s (%s)", announcement.arrival_id, receipt.run_name, receipt.run_id)
+        self.started(announcement.arrival_id, receipt.run_id)
         return True
 
     def _take_failure(self, announcement: Announcement, reason: str) -> None:

@@ -149,6 +149,12 @@ def record_receipt(ledger: Ledger, receipt: Receipt, now: datetime) -> bool:
         )
 
 
+def record_run_name(ledger: Ledger, run_id: str, name: str) -> None:
+    """Write down that a run bears another name now."""
+    with ledger.transaction():
+        ledger.change("UPDATE arrivals SET run_name = ? WHERE run_id = ?", (name, run_id))
+
+
 def record_outcome(
     ledger: Ledger,
     arrival_id: str,

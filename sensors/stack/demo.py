@@ -146,9 +146,10 @@ class _Tour:
             journey = self._journey(name)
             reached = steps(journey) if journey else []
             for at, step in reached:
-                if step not in shown:
+                kind = step.partition(" ")[0]  # a run may get its name after it was shown
+                if kind not in shown:
                     self._terminal.say(f"{(at - dropped_at).total_seconds():6.2f} s  {step}")
-                    shown.append(step)
+                    shown.append(kind)
             if journey and journey.ended_at:
                 return journey
             time.sleep(0.05)
@@ -185,8 +186,9 @@ def alert_about(log: Path, journey: FileJourney) -> list[str]:
         if line[:1].strip() or not entries:
             entries.append([])
         entries[-1].append(line)
-    run = journey.run_name
-    return [line for entry in entries if run and any(run in line for line in entry) for line in entry]
+    # By the arrival, which is among the run's parameters: the run is renamed while the alert is on its way.
+    about = [one for one in (journey.arrival_id, journey.run_name) if one]
+    return [line for entry in entries if any(one in line for line in entry for one in about) for line in entry]
 
 
 def was_delivered(alert: list[str]) -> bool:
