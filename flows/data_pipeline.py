@@ -20,10 +20,11 @@ from flows.failures import PipelineError, may_help_to_retry
 from flows.file_source import files_of
 from flows.http_source import download
 from flows.load_log import LoadLog
+from flows.load_progress import LoadProgress
 from flows.load_report import publish
 from flows.loading import Loader
 from flows.memory import bound
-from flows.outline import Plan, plans_of
+from flows.outline import Plan, plans_of, size_of
 from flows.pipeline_settings import read_settings
 from flows.public_address import public_address
 from flows.source_file import Rejected, SourceFile
@@ -88,13 +89,17 @@ def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tup
     settings = read_settings()
     address = settings.warehouse(config.table.catalog)
     table = table_in(address, config.table)
-    log = LoadLog(len(plans), time.monotonic())
+    began = time.monotonic()
+    log = LoadLog(len(plans), began)
+    progress = LoadProgress(load_id, sum(size_of(plan) for plan in plans), began, logger)
     with open_warehouse(address, settings, logger.info) as warehouse:
         batch_size = config.batch_size if config.is_http else None
         loader = Loader(warehouse, table, load_id, batch_size, config.reloaded)
         for known in BulkLoader(loader).load(plans):
-            for level, line in log.lines(known, time.monotonic()):
+            now = time.monotonic()
+            for level, line in log.lines(known, now):
                 logger.log(level, "%s", line)
+            progress.tell(known, log.verdicts, now)
     if any(verdict.outcome is Outcome.LOADED for verdict in log.verdicts):
         logger.info("Transaction committed successfully")
     places = {plan.name if isinstance(plan, Rejected) else plan.file.name: at for at, plan in enumerate(plans)}
@@ -119,10 +124,14 @@ def data_pipeline(
 ) -> State[Any]:
     """Load the files of a source into a table, each exactly once per arrival.
 
-    `source_url` is http(s)://... or file:///... of a file or of an arrival's folder, `target_table` is
-    warehouse.schema.table, `batch_size` is how many rows of an http source are inserted at a time. Without
-    `arrival_id` the run loads for itself. `reload` names files of the arrival (["*"]: all) whose rows are replaced
-    though they were loaded before. The run ends Failed when a file is rejected; the others are loaded then.
+    The run ends Failed when a file is rejected; the others are loaded then.
+
+    Args:
+        source_url: http(s)://... or file:///... of a file or of an arrival's folder.
+        target_table: Where the rows go, as `warehouse.schema.table`.
+        batch_size: How many rows of an http source are inserted at a time; files are loaded whole.
+        arrival_id: What a file is loaded once for. Without it the run loads for itself.
+        reload: Names files of the arrival, or `["*"]` for all, whose rows are replaced though they were loaded before.
     """
     logger = get_run_logger()
     logger.info("Pipeline execution started")
@@ -135,7 +144,7 @@ def data_pipeline(
             verdicts = load_data(extraction.config, _unsearched(plans), load_id)
     except PipelineError as error:
         return Failed(message=str(error))
-    publish(load_id, verdicts, logger)
+    publish(load_id, verdicts, logger, read_settings().arrival_page(arrival_id))
     logger.info("Pipeline execution finished")
     message = summary(verdicts)
     return Failed(message=message) if has_rejected(verdicts) else Completed(message=message)

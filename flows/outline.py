@@ -77,6 +77,11 @@ def weight(file: SourceFile) -> int:
     return file.size * (_PACKED if file.is_gzipped or file.format is FileFormat.PARQUET else 1)
 
 
+def size_of(plan: Plan) -> int:
+    """Return the bytes of a plan's file, as it lies there."""
+    return plan.size if isinstance(plan, Rejected) else plan.file.size
+
+
 def _glances(
     connection: duckdb.DuckDBPyConnection, files: Iterable[SourceFile | Rejected]
 ) -> Iterator[tuple[str, Outline | Rejected]]:

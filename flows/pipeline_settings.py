@@ -26,12 +26,14 @@ class PipelineSettings(BaseSettings):
     state_dir: Path = Path("data")
     """Where everything is kept; a relative path is taken from the project's root."""
     warehouse_url: SecretStr | None = None
-    """Where the warehouse is: the path of a DuckDB file, from the project's root, or postgresql://...; None: see
-    `warehouse`."""
+    """Where the warehouse is: the path of a DuckDB file, from the project's root, or postgresql://...; not set:
+    `warehouse.duckdb` in STATE_DIR."""
     warehouse_wait_seconds: float = Field(default=600.0, ge=0)
     """How long a run waits for another that has the warehouse open."""
     warehouse_memory_limit: str = DEFAULT_LIMIT
     """How much memory DuckDB may take for its buffers before it goes on in a file next to the warehouse."""
+    arrival_page_url: str = ""
+    """What comes before an arrival's id in the address of its page; empty: runs have no link to one."""
 
     @field_validator("state_dir")
     @classmethod
@@ -59,6 +61,10 @@ class PipelineSettings(BaseSettings):
     def spool_dir(self) -> Path:
         """The folder below which downloads are kept while they are loaded."""
         return self.state_dir / "spool"
+
+    def arrival_page(self, arrival_id: str | None) -> str | None:
+        """Return the address of an arrival's page, or None where there is none."""
+        return f"{self.arrival_page_url}{arrival_id}" if self.arrival_page_url and arrival_id else None
 
     def warehouse(self, catalog: str = CATALOG) -> WarehouseAddress:
         """Return where the warehouse of a target table of this catalog is.

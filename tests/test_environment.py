@@ -92,3 +92,16 @@ def test_a_machine_without_servers_talks_to_those_of_another(tmp_path):
 
 def test_two_stacks_of_a_machine_share_no_temporary_files(tmp_path):
     assert stack_environment(settings(tmp_path), {"TMPDIR": "/tmp"})["TMPDIR"] == str(tmp_path / "tmp")
+
+
+def test_runs_find_their_arrivals_page_at_this_stacks_sensor(tmp_path):
+    assert stack_environment(settings(tmp_path, sensor_port=4711), {})["ARRIVAL_PAGE_URL"] == (
+        "http://127.0.0.1:4711/arrivals/"
+    )
+    around = {"ARRIVAL_PAGE_URL": "https://files.example.com/arrivals/"}
+    assert stack_environment(settings(tmp_path), around)["ARRIVAL_PAGE_URL"] == around["ARRIVAL_PAGE_URL"]
+
+
+def test_where_several_sensors_may_be_no_page_is_guessed(tmp_path):
+    scale = {"profile": "scale", "database_url": "postgresql://a:b@db/p", "redis_url": "redis://cache"}
+    assert stack_environment(settings(tmp_path, **scale), {})["ARRIVAL_PAGE_URL"] == ""

@@ -85,6 +85,7 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         "TMPDIR": str(settings.temporary_dir),
         # The warm server makes it, and the runs that the worker starts look for it.
         "WARM_SOCKET": str(warm_socket(settings)),
+        **_arrival_page(settings, around),
         "PREFECT_UI_URL": settings.page_url,
         "PREFECT_SERVER_UI_API_URL": f"{settings.page_url}/api",
         # How long a run waits that nobody has told the worker of: flows/warm/worker.py.
@@ -110,6 +111,12 @@ def _credentials(settings: Settings) -> dict[str, str]:
         "PREFECT_API_AUTH_STRING": settings.auth_string,
         "PREFECT_SERVER_API_AUTH_STRING": settings.auth_string,
     }
+
+
+def _arrival_page(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
+    """Return where runs find their arrival's page: at this machine's sensor, unless there may be others."""
+    own = "" if settings.is_scale else f"http://127.0.0.1:{settings.sensor_port}/arrivals/"
+    return {"ARRIVAL_PAGE_URL": around.get("ARRIVAL_PAGE_URL") or own}
 
 
 def _database(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
