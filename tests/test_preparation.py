@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from sensors.settings import read_settings
+from sensors.settings import PROJECT_ROOT, read_settings
 from sensors.stack.errors import StackError
-from sensors.stack.preparation import Commands, Deploying, fingerprint
+from sensors.stack.preparation import Commands, Deploying, deployment_names, fingerprint
 from sensors.stack.stopping import StopRequest, StopRequestedError
 
 
@@ -38,6 +38,13 @@ def test_a_machine_that_moves_to_another_database_has_nothing_deployed_there(pro
     (tmp_path / "prefect" / "deployed.sha256").write_text(fingerprint(project))
     assert deploying().done_before
     assert not deploying(PROFILE="scale", DATABASE_URL="postgresql://me:secret@db/prefect").done_before
+
+
+def test_what_has_to_be_on_the_server_is_every_deployment_of_the_file(project):
+    assert deployment_names(project) == set()
+    (project / "prefect.yaml").write_text("deployments: [{name: one}, {name: two}]")
+    assert deployment_names(project) == {"one", "two"}
+    assert deployment_names(PROJECT_ROOT) == {"production-etl"}
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import yaml
 
 from sensors.profile import masked
 from sensors.settings import PROJECT_ROOT, Settings
@@ -21,7 +23,6 @@ from sensors.stack.stopping import StopRequest
 from sensors.stack.supervision import TETHERED
 from sensors.stack.terminal import tail
 
-DEPLOYMENT = "Enterprise Data Pipeline/production-etl"
 STEP_SECONDS = 90
 
 
@@ -104,11 +105,13 @@ class Deploying:
         return self._stamp.exists() and self._stamp.read_text("utf-8") == fingerprint(self._root, self._server)
 
     def is_up_to_date(self) -> bool:
-        """Tell whether the server has the deployment, made from the files as they are."""
+        """Tell whether the server has every deployment, made from the files as they are."""
         if not self.done_before:
             return False
+        wanted = deployment_names(self._root)
         with open_api(self._settings) as api:
-            return api.get(f"/deployments/name/{DEPLOYMENT}").is_success
+            answer = api.post("/deployments/filter", json={"deployments": {"name": {"any_": sorted(wanted)}}})
+        return answer.is_success and wanted <= {one["name"] for one in answer.json()}
 
     def deploy(self, commands: Commands) -> None:
         """Deploy everything in prefect.yaml; raises StackError."""
@@ -116,6 +119,13 @@ class Deploying:
         self._stamp.unlink(missing_ok=True)
         commands.run("prefect deploy", ("prefect", "--no-prompt", "deploy", "--all"))
         self._stamp.write_text(now, "utf-8")
+
+
+def deployment_names(root: Path) -> set[str]:
+    """Return the names of the deployments in prefect.yaml."""
+    written: dict[str, Any] = yaml.safe_load((root / "prefect.yaml").read_text("utf-8"))
+    deployments: list[dict[str, Any]] = written.get("deployments") or []
+    return {str(one["name"]) for one in deployments}
 
 
 def apply_automations(commands: Commands) -> None:
