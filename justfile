@@ -129,6 +129,11 @@ bench *ARGS: (_install "requirements-dev.txt")
 simulate *OPTIONS: (_install "requirements-dev.txt")
     @exec {{ python }} -m tests.benchmarks.fleet_report "$@"
 
+# Write docs/settings.md anew, from the models that read the settings
+[group('development')]
+docs: (_install "requirements-dev.txt")
+    @exec {{ python }} -m tests.settings_reference
+
 # Check style and types
 [group('development')]
 lint: (_install "requirements-dev.txt")

@@ -29,7 +29,9 @@ class Addresses(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
     notify_urls: SecretStr = Field(default=SecretStr(""))
+    """Where alerts go: Apprise URLs, separated by spaces; without any only `logs/alerts.log` has them."""
     notify_fallback_urls: SecretStr = Field(default=SecretStr(""))
+    """Where alerts go as well that have not got through for half a minute."""
 
     def problems(self) -> list[Problem]:
         """Return which of the URLs Apprise does not understand."""
@@ -50,12 +52,19 @@ class Settings(Addresses):
     """
 
     state_dir: Path = Path("data")
+    """Where everything is kept."""
     notify_routes: SecretStr = Field(default=SecretStr(""))
+    """Where alerts with a tag go instead: `tag=URL`, separated by spaces."""
     notify_storm: str = "5/10m"
+    """How many alerts of one deployment or inbox are told one by one in which time, before the rest is summed up."""
     notify_silence: str = ""
+    """Hours in which alerts are held back, such as `22:00-07:00, Sat-Sun 00:00-24:00 Europe/Berlin`."""
     notify_silence_except: str = ""
+    """The tags of alerts that are told at any hour, separated by spaces."""
     server_silent_seconds: float = Field(default=90.0, ge=5, le=86400)
+    """After how many seconds without an answer of the server somebody is told."""
     run_stuck_seconds: float = Field(default=120.0, ge=35, le=86400)
+    """After how many seconds without a heartbeat of a running flow somebody is told; heartbeats come every 30 s."""
 
     @field_validator("state_dir")
     @classmethod

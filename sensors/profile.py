@@ -38,12 +38,13 @@ class ProfileSettings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
     profile: Profile = Profile.EMBEDDED
+    """`embedded`: everything on this machine; `scale`: PostgreSQL, Redis and any number of machines (scale.md)."""
     api_host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     """Where the API is listened for. Nobody but this machine reaches the loopback."""
     api_servers: int = Field(default=2, ge=0, le=32)
     """How many API servers run here, behind API_PORT; 0: the API is elsewhere, at PREFECT_API_URL."""
     api_server_port: int | None = Field(default=None, ge=1, le=65503)
-    """The port of the first API server, the next ones follow; None: 100 above API_PORT."""
+    """The port of the first API server, the next ones follow; not set: 100 above API_PORT."""
     service_processes: int = Field(default=2, ge=0, le=32)
     """How many processes with Prefect's background services run here."""
     workers: int = Field(default=2, ge=0, le=64)

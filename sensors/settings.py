@@ -28,13 +28,21 @@ class Settings(ProfileSettings):
     """
 
     state_dir: Path = Path("data")
+    """Where everything is kept: files, ledger, warehouse, Prefect's database, logs."""
     api_port: int = Field(default=4200, ge=1, le=65535)
+    """The port of Prefect's page and API."""
     sensor_port: int = Field(default=4201, ge=1, le=65535)
+    """The port on which the sensor says how it is; on the loopback only."""
     auth: Auth = Auth.ON
+    """`off`: the API asks for no credentials, and everybody on this machine can run deployments."""
     inboxes_file: Path = Path("sensors/inboxes.yaml")
+    """The file that says which folders are watched, and how; its rules are listed below."""
     notify_urls: str = Field(default="", repr=False)
+    """Where alerts go: Apprise URLs, separated by spaces; without any only `logs/alerts.log` has them."""
     prefect_api_url: str = Field(default="", validate_default=True)
+    """The API of another machine, with API_SERVERS=0; empty: this stack's own."""
     prefect_api_auth_string: SecretStr = SecretStr("")
+    """The credentials of the page and the API, `user:password`; the first `just up` generates them into `.env`."""
     warehouse_url: SecretStr = SecretStr("")
     """Where the rows are; the flows check it, here it is only shown."""
     drop_page_url: str = Field(default="", pattern=r"^(https?://[^/\s@?#]+/?)?$")
