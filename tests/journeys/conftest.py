@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.journeys.stack import Stack
+from tests.journeys.stack import ROOT, Stack
 from tests.receiver import Receiver, receiving
 
 
@@ -54,8 +54,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def new_stack(database: Path) -> Callable[..., Stack]:
     """Make a stack whose database is there already."""
 
-    def make(state_dir: Path, **environment: str) -> Stack:
-        made = Stack(state_dir, **environment)
+    def make(state_dir: Path, root: Path = ROOT, **environment: str) -> Stack:
+        made = Stack(state_dir, root, **environment)
         (state_dir / "prefect").mkdir(parents=True)
         shutil.copy(database, state_dir / "prefect" / database.name)
         return made

@@ -91,10 +91,11 @@ class PatientTransport(httpx.HTTPTransport):
 
 
 class Stack:
-    """One stack in a state folder of its own, on free ports."""
+    """One stack in a state folder of its own, on free ports; the project is this one, or a copy of it at `root`."""
 
-    def __init__(self, state_dir: Path, **environment: str) -> None:
+    def __init__(self, state_dir: Path, root: Path = ROOT, **environment: str) -> None:
         self.state_dir = state_dir
+        self.root = root
         self.inbox = state_dir / "inbox" / "metrics"
         self.api_port, self.sensor_port = free_ports(2)
         self.environment = {
@@ -127,7 +128,7 @@ class Stack:
         with self.terminal.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sensors", "up"],
-                cwd=ROOT,
+                cwd=self.root,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -182,7 +183,7 @@ class Stack:
         """Run `python -m ARGUMENTS` in the project's folder with this stack's environment."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
-            cwd=ROOT,
+            cwd=self.root,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -199,7 +200,7 @@ class Stack:
         }
         return subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
-            cwd=ROOT,
+            cwd=self.root,
             env=environment,
             capture_output=True,
             text=True,
