@@ -32,7 +32,7 @@ class Settings(ProfileSettings):
     api_port: int = Field(default=4200, ge=1, le=65535)
     """The port of Prefect's page and API."""
     sensor_port: int = Field(default=4201, ge=1, le=65535)
-    """The port on which the sensor says how it is; on the loopback only."""
+    """The port of the page to drop files on, and of what the sensor says of its health; on the loopback only."""
     auth: Auth = Auth.ON
     """`off`: the API asks for no credentials, and everybody on this machine can run deployments."""
     inboxes_file: Path = Path("sensors/inboxes.yaml")

@@ -115,7 +115,7 @@ def _credentials(settings: Settings) -> dict[str, str]:
 
 def _arrival_page(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
     """Return where runs find their arrival's page: at this machine's sensor, unless there may be others."""
-    own = "" if settings.is_scale else f"http://127.0.0.1:{settings.sensor_port}/arrivals/"
+    own = "" if settings.is_scale else f"{settings.drop_page}/arrivals/"
     return {"ARRIVAL_PAGE_URL": around.get("ARRIVAL_PAGE_URL") or own}
 
 
