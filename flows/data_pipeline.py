@@ -128,10 +128,10 @@ def data_pipeline(
 
     Args:
         source_url: http(s)://... or file:///... of a file or of an arrival's folder.
-        target_table: Where the rows go, as `warehouse.schema.table`.
+        target_table: Where the rows go, as warehouse.schema.table.
         batch_size: How many rows of an http source are inserted at a time; files are loaded whole.
         arrival_id: What a file is loaded once for. Without it the run loads for itself.
-        reload: Names files of the arrival, or `["*"]` for all, whose rows are replaced though they were loaded before.
+        reload: Names files of the arrival, or ["*"] for all, whose rows are replaced though they were loaded before.
     """
     logger = get_run_logger()
     logger.info("Pipeline execution started")
