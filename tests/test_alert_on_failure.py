@@ -41,6 +41,7 @@ def failure(message: str = "boom", *, state: str = "Failed", kind: str = "FAILED
         resource={
             "prefect.resource.id": f"prefect.flow-run.{RUN}",
             "prefect.resource.name": "brave-otter",
+            "prefect.run-count": "2",
             "prefect.state-message": message,
             "prefect.state-name": state,
             "prefect.state-type": kind,
@@ -119,7 +120,17 @@ def test_a_run_for_an_arrival_can_be_routed_by_its_inbox_whether_or_not_it_has_i
 @pytest.mark.parametrize("message", ["", " \n "])
 def test_a_run_without_a_message_parameters_or_a_place_on_the_server_is_alerted_too(message: str) -> None:
     assert "Parameters: none" in body(failure(message))
-    assert "The run is no longer on the server." in body(failure(message), gone=True)
+    told = body(failure(message), gone=True)
+    assert f"Run {RUN} could not be read: it was deleted, or the server was too busy." in told
+    assert "Parameters: unknown" in told
+
+
+def test_a_run_that_reports_its_crash_twice_is_named_the_same_by_both() -> None:
+    first, second = failure(state="Crashed", kind="CRASHED"), failure(state="Crashed", kind="CRASHED")
+    second.id = UUID(int=10)
+    causes = [split(rendered("body", event))[1] for event in (first, second)]
+    assert causes[0].alias == causes[1].alias == f"prefect.flow-run.{RUN}/2/alert-on-failure"
+    assert causes[0].id != causes[1].id
 
 
 @pytest.mark.parametrize(
