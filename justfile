@@ -33,11 +33,23 @@ demo: _ready
 drop FILE INBOX="metrics": _ready
     @exec {{ python }} -m sensors drop -- "$@"
 
-# Tell whether all is healthy and what became of the files (--json)
+# Tell whether all is healthy and what became of the files (--watch, --json)
 [group('files')]
 [no-exit-message]
 status *OPTIONS: _ready
     @exec {{ python }} -m sensors status "$@"
+
+# List the latest arrivals, of all inboxes or of one (--limit N, --failed, --json)
+[group('files')]
+[no-exit-message]
+history *OPTIONS: _ready
+    @exec {{ python }} -m sensors history "$@"
+
+# Show the whole journey of an ARRIVAL, by its id, the beginning of that, or a file's name (--json)
+[group('files')]
+[no-exit-message]
+show *ARRIVAL: _ready
+    @exec {{ python }} -m sensors show "$@"
 
 # Announce ARRIVAL again
 [group('files')]
@@ -62,6 +74,12 @@ rebuild *OPTIONS: setup
 [no-exit-message]
 profile: _ready
     @exec {{ python }} -m sensors profile
+
+# Show the end of the services' logs, of all or of one (--follow, --lines N)
+[group('server')]
+[no-exit-message]
+logs *OPTIONS: _ready
+    @exec {{ python }} -m sensors logs "$@"
 
 # Put the deployments of prefect.yaml on the running server
 [group('server')]

@@ -4,8 +4,6 @@ Imports are made in the commands, so that `drop` and `status` do not wait for wh
 """
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +12,9 @@ from sensors.packages import told_when_missing
 with told_when_missing():
     import typer
 
+    from sensors.stack.told import mistakes_told
+    from sensors.terminal.commands import looking
+
 app = typer.Typer(
     help="Bring the stack up, drop files into it and see how it is.",
     no_args_is_help=True,
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(looking)
 
 
 @app.command()
@@ -69,24 +71,13 @@ def drop(
 
 
 @app.command()
-def status(
-    *,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
-    """Tell whether all is healthy, and what became of the files; exit status 0 if healthy, else 1."""
-    from sensors.stack.status import show_status
-
-    raise typer.Exit(show_status(as_json=json))
-
-
-@app.command()
 def profile() -> None:
     """Tell which profile this is, what runs on this machine, and what Prefect is told; secrets are masked."""
     from rich.console import Console
 
     from sensors.stack.profile_table import show_profile
 
-    with _told():
+    with mistakes_told():
         show_profile(Console(highlight=False))
 
 
@@ -97,7 +88,7 @@ def preview() -> None:
     from sensors.preview import preview as look
     from sensors.stack.configuration import checked_settings
 
-    with _told():
+    with mistakes_told():
         for line in lines(look(checked_settings())):
             typer.echo(line)
 
@@ -108,7 +99,7 @@ def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `sta
     from sensors.recovery.replay import retry as try_again
     from sensors.stack.configuration import checked_settings
 
-    with _told():
+    with mistakes_told():
         for line in try_again(checked_settings(), arrival):
             typer.echo(line)
 
@@ -128,7 +119,7 @@ def replay(
     from sensors.recovery.replay import replay as announce_again
     from sensors.stack.configuration import checked_settings
 
-    with _told():
+    with mistakes_told():
         moment = None if since is None else moment_of(since, datetime.now(UTC))
         for line in announce_again(checked_settings(), Selection(file, moment, failed), reload=reload):
             typer.echo(line)
@@ -150,7 +141,7 @@ def rebuild(
     from sensors.stack.terminal import Terminal
 
     settings = checked_settings()
-    with _told(), nullcontext(settings) if offline else server_at_hand(settings, Terminal()) as access:
+    with mistakes_told(), nullcontext(settings) if offline else server_at_hand(settings, Terminal()) as access:
         for line in make_anew(access, offline=offline).lines():
             typer.echo(line)
 
@@ -161,21 +152,6 @@ def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()]
     from sensors.stack.client import become
 
     become(module, arguments or [])
-
-
-@contextmanager
-def _told() -> Generator[None]:
-    """Tell what goes wrong with the ledger as any other mistake."""
-    from sensors.inbox import InboxesError
-    from sensors.ledger import LedgerError
-    from sensors.recovery.rebuild import RebuildError
-    from sensors.recovery.replay import ReplayError
-    from sensors.stack.errors import StackError
-
-    try:
-        yield
-    except (InboxesError, LedgerError, RebuildError, ReplayError) as error:
-        raise StackError(*str(error).splitlines()) from error
 
 
 def main() -> None:

@@ -29,6 +29,8 @@ class PrefectServer:
     """The events that the server was sent."""
     stored: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
     """Flows, deployments, block_documents and automations, as the API gives them."""
+    logs: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    """The records of runs' logs by the run's id, the latest first."""
     states_set: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     """The states that runs were given: the run's id and the state."""
 
@@ -120,6 +122,9 @@ class PrefectServer:
             return None
         if path == "/api/events/filter":
             return {"events": [one for one in self.events if _is_wanted(one, body["filter"])]}
+        if path == "/api/logs/filter":
+            [run_id] = body["logs"]["flow_run_id"]["any_"]
+            return self.logs.get(run_id, [])[: body["limit"]]
         limit, offset = body["limit"], body.get("offset", 0)
         assert limit <= PAGE, "Prefect refuses more"
         if path == "/api/flow_runs/filter":

@@ -2,17 +2,20 @@
 
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
 from sensors.books import Books
 from sensors.ledger.states import FileState
 from sensors.settings import Settings
+from sensors.overview.inbox_glance import InboxGlance
 from sensors.stack.health import Health
+from sensors.stack.next_runs import NextRun
 from sensors.stack.services import Service, services_of
 from sensors.stack.state_folder import hold_state_folder
-from sensors.stack.status import Status, read_status, show
+from sensors.stack.status import Status, read_status
+from sensors.terminal.status_screen import print_status
 from sensors.trouble import BadFile, StalledArrival, Trouble
 from tests.free_ports import free_ports
 
@@ -23,7 +26,7 @@ BOOKS = Books(seen=6, waiting=1, in_flight=1, loaded=1, rejected=2, failed=1)
 
 def shown(status):
     out = io.StringIO()
-    show(status, Console(file=out, width=200))
+    print_status(status, Console(file=out, width=200))
     return out.getvalue().splitlines()
 
 
@@ -64,10 +67,11 @@ def bad(name, reason):
 def test_what_needs_a_person_comes_first_with_its_reason(tmp_path):
     trouble = Trouble((bad("b.csv", "line 3: 5 columns"),), (StalledArrival("metrics-2", 3, "Deployment not found"),))
     lines = shown(Status(Settings(state_dir=tmp_path), SICK, {"metrics": BOOKS}, trouble))
+    mended = "mend it, then `just drop` it; see `just show metrics-1`"
     assert lines[:4] == [
         f"! sensor: not running; see {tmp_path / 'logs' / 'sensor.log'}",
-        "! arrival metrics-2 has no run after 3 announcements: Deployment not found",
-        "! rejected in inbox metrics: b.csv: line 3: 5 columns",
+        "! arrival metrics-2 has no run after 3 announcements: Deployment not found; `just show metrics-2` tells more",
+        f"! rejected in inbox metrics: b.csv: line 3: 5 columns; {mended}",
         f"! and 2 files more; all of them are in {tmp_path / 'failed'}",
     ]
 
@@ -77,9 +81,9 @@ def test_the_watch_the_duplicates_and_what_is_overdue_are_shown(tmp_path):
     watching, skipped = {"metrics": "polling (nfs4 tells nothing)"}, {"metrics": 2}
     status = Status(Settings(state_dir=tmp_path), WELL, {"metrics": BOOKS}, trouble, watching, skipped)
     lines = shown(status)
-    assert lines[0] == "! inbox metrics is overdue since 2026-11-24 09:00 CET"
+    assert lines[0].startswith("! inbox metrics is overdue since 2026-11-24 09:00 CET; nobody has dropped what ")
     assert "polling (nfs4 tells nothing)" in lines[-1]
-    assert "of these skipped" in lines[-2]
+    assert any("of these skipped" in line for line in lines)
     assert status.as_json()["watching"] == watching
     assert status.as_json()["skipped"] == skipped
 
@@ -98,6 +102,59 @@ def test_a_failed_file_comes_with_the_command_that_tries_it_again(tmp_path):
     assert status.needs_a_person() == [
         "failed in inbox metrics: a.csv: Cancelled; `just retry metrics-1` tries it again"
     ]
+
+
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+GLANCE = InboxGlance(3, 30, NOON - timedelta(minutes=4), "[red]a\x1b[2J.csv", NOON - timedelta(hours=2))
+
+
+def glanced(tmp_path):
+    next_runs = (
+        NextRun("late-one", NOON - timedelta(minutes=2), "Late"),
+        NextRun("production-etl", NOON + timedelta(hours=3)),
+        NextRun("weekly", None, "paused"),
+    )
+    inboxes, glances = {"metrics": BOOKS}, {"metrics": GLANCE}
+    return Status(Settings(state_dir=tmp_path), WELL, inboxes, glances=glances, next_runs=next_runs, at=NOON)
+
+
+def test_today_what_waits_longest_and_what_came_last_are_shown(tmp_path):
+    _, line = [line for line in shown(glanced(tmp_path)) if line.startswith("metrics")]
+    assert "3           4 min" in line
+    assert "2 h ago: [red]a\\x1b[2J.csv" in line
+
+
+def test_on_a_narrow_terminal_nothing_is_cut_off(tmp_path):
+    out = io.StringIO()
+    print_status(glanced(tmp_path), Console(file=out, width=80))
+    assert "…" not in out.getvalue()
+    assert "in flight" in out.getvalue()
+    assert r"a\x1b[2J.csv" in out.getvalue()
+
+
+def test_the_next_run_of_each_deployment_is_shown_in_local_time(tmp_path):
+    local = f"{(NOON + timedelta(hours=3)).astimezone():%Y-%m-%d %H:%M:%S}"
+    late, planned, paused = [line.split(maxsplit=1) for line in shown(glanced(tmp_path))[-3:]]
+    assert late[0] == "late-one"
+    assert late[1].rstrip().endswith("due for 2 min, Late")
+    assert planned[0] == "production-etl"
+    assert planned[1].startswith(local)
+    assert planned[1].rstrip().endswith("in 3 h")
+    assert paused[1].rstrip().endswith("its schedules are paused on Prefect's page")
+
+
+def test_the_json_has_all_that_is_shown_under_keys_of_its_own(tmp_path):
+    document = json.loads(json.dumps(glanced(tmp_path).as_json()))
+    assert document["inboxes"]["metrics"].keys() == BOOKS.model_dump().keys()
+    assert document["today"] == {"metrics": {"files": 3, "rows": 30}}
+    assert document["oldest_waiting"] == {"metrics": "2026-11-24T11:56:00+00:00"}
+    assert document["last_file"]["metrics"]["seen_at"] == "2026-11-24T10:00:00+00:00"
+    assert document["next_runs"][1] == {
+        "deployment": "production-etl",
+        "at": "2026-11-24T15:00:00+00:00",
+        "state": "Scheduled",
+    }
+    assert document["needs_a_person"] == glanced(tmp_path).needs_a_person()
 
 
 def test_nothing_needs_a_person_when_all_is_well(tmp_path):

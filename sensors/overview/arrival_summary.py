@@ -78,6 +78,20 @@ def latest(
     return [summary_of(row) for row in rows]
 
 
+def latest_failed(ledger: Ledger, limit: int, *, inbox: str | None = None) -> list[ArrivalSummary]:
+    """Return the failed arrivals that were taken last, the newest first, perhaps only of one inbox.
+
+    Read off the index of failed ones: among a million that were loaded they are few.
+    """
+    rows = ledger.rows(
+        f"{SUMMARY} WHERE a.id IN (SELECT id FROM arrivals INDEXED BY arrivals_failed WHERE state = 'failed'"
+        " AND (:inbox IS NULL OR inbox = :inbox) ORDER BY created_at DESC LIMIT :limit)"
+        " GROUP BY a.id ORDER BY a.created_at DESC, a.id DESC",
+        {"inbox": inbox, "limit": limit},
+    )
+    return [summary_of(row) for row in rows]
+
+
 def unfinished(ledger: Ledger, limit: int) -> list[ArrivalSummary]:
     """Return arrivals without an outcome, the oldest first; at most `limit` of them."""
     rows = ledger.rows(

@@ -1,27 +1,25 @@
 """The status: whether all is healthy, what became of the files, and what needs a person."""
 
 import dataclasses
-import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, time
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from sensors.books import Books, read_books, read_skipped
 from sensors.inbox import InboxesError
-from sensors.ledger import LedgerError
+from sensors.ledger import Ledger, LedgerError
 from sensors.ledger.states import FileState
+from sensors.overview.inbox_glance import InboxGlance, glance_at
 from sensors.settings import Settings
 from sensors.stack.alerts import Alerts, read_alerts
-from sensors.stack.configuration import checked_settings
 from sensors.stack.drifted import read_drift
 from sensors.stack.errors import StackError
 from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
+from sensors.stack.next_runs import NextRun, read_next_runs
 from sensors.stack.services import OPTIONAL, Service, newest_log, services_of
 from sensors.stack.state_folder import other_ports
-from sensors.trouble import Trouble, read_trouble
+from sensors.trouble import BadFile, Trouble, read_trouble
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +40,12 @@ class Status:
     """How automations of ours were changed on the server, by their names."""
     other_ports: str | None = None
     """On which ports it runs, in words, where they are not those that were asked for."""
+    glances: dict[str, InboxGlance] = dataclasses.field(default_factory=dict[str, InboxGlance])
+    """What the books do not say of each inbox: today, what waits longest, what came last."""
+    next_runs: tuple[NextRun, ...] = ()
+    """When which deployment runs next; empty while the server is down."""
+    at: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
+    """When it was looked."""
 
     @property
     def healthy(self) -> bool:
@@ -55,6 +59,19 @@ class Status:
             "inboxes": {name: books.model_dump() for name, books in self.inboxes.items()},
             "watching": self.watching,
             "skipped": self.skipped,
+            "today": {
+                name: {"files": glance.files_today, "rows": glance.rows_today} for name, glance in self.glances.items()
+            },
+            "oldest_waiting": {name: _stamp(glance.oldest_waiting) for name, glance in self.glances.items()},
+            "last_file": {
+                name: {"name": glance.last_name, "seen_at": _stamp(glance.last_seen)}
+                for name, glance in self.glances.items()
+                if glance.last_name is not None
+            },
+            "next_runs": [
+                {"deployment": one.deployment, "at": _stamp(one.at), "state": one.state} for one in self.next_runs
+            ],
+            "needs_a_person": self.needs_a_person(),
             "alerts": {"undelivered": self.alerts.undelivered},
             "drift": sorted(self.drift),
             "services": {name.value: dataclasses.asdict(health) for name, health in self.services.items()},
@@ -64,7 +81,10 @@ class Status:
 
     def needs_a_person(self) -> list[str]:
         """Return what somebody should look at, in lines, the most urgent first."""
-        overdue = [f"inbox {name} is overdue since {at}" for name, at in self.trouble.overdue.items()]
+        overdue = [
+            f"inbox {name} is overdue since {at}; nobody has dropped what {self.settings.inboxes_file} expects"
+            for name, at in self.trouble.overdue.items()
+        ]
         alerts = self.alerts.needs_a_person
         drifted = [
             f"automation {name} was changed on the server ({how}); `just plan` shows how, `just apply` puts it back"
@@ -92,20 +112,30 @@ class Status:
 
     def _stalled_arrivals(self) -> list[str]:
         return [
-            f"arrival {one.id} has no run after {one.attempt} announcements: {one.reason}"
+            f"arrival {one.id} has no run after {one.attempt} announcements: {one.reason}; "
+            f"`just show {one.id}` tells more"
             for one in self.trouble.arrivals
         ]
 
     def _bad_files(self) -> list[str]:
         """Return the latest files that were not loaded, each with its reason, and how many more there are."""
         told = [
-            f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}"
-            + (f"; `just retry {file.arrival_id}` tries it again" if file.state is FileState.FAILED else "")
+            f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}; {_mended_by(file)}"
             for file in self.trouble.files
         ]
         more = sum(books.rejected + books.failed for books in self.inboxes.values()) - len(told)
         failed = self.settings.failed_dir
         return [*told, f"and {more} files more; all of them are in {failed}"] if more > 0 else told
+
+
+def _mended_by(file: BadFile) -> str:
+    if file.state is FileState.FAILED:
+        return f"`just retry {file.arrival_id}` tries it again"
+    return "mend it, then `just drop` it" + (f"; see `just show {file.arrival_id}`" if file.arrival_id else "")
+
+
+def _stamp(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 def _missing(service: Service) -> list[str]:
@@ -116,24 +146,16 @@ def _runs(health: Health) -> bool:
     return health.detail != NOT_RUNNING
 
 
-def show_status(*, as_json: bool) -> int:
-    """Print the status and return the exit status: 0 if all is healthy, else 1. Raises StackError."""
-    status = read_status(checked_settings())
-    if as_json:
-        print(json.dumps(status.as_json()))
-    else:
-        show(status, Console(highlight=False))
-    return 0 if status.healthy else 1
-
-
 def read_status(settings: Settings) -> Status:
     """Look at a stack now, also at one that is down; raises StackError."""
     with ThreadPoolExecutor() as threads:
         looking = {service: threads.submit(check, settings, service) for service in services_of(settings)}
         watching = threads.submit(read_watching, settings)
         drift = threads.submit(read_drift, settings)
+        next_runs = threads.submit(read_next_runs, settings)
         services = {service: health.result() for service, health in looking.items()}
     elsewhere = None if any(map(_runs, services.values())) else other_ports(settings)
+    now = datetime.now(UTC)
     try:
         books, skipped = read_books(settings), read_skipped(settings)
         return Status(
@@ -146,25 +168,18 @@ def read_status(settings: Settings) -> Status:
             read_alerts(settings),
             drift.result(),
             elsewhere,
+            _glances(settings, books, now),
+            next_runs.result(),
+            now,
         )
     except (LedgerError, InboxesError) as error:
         raise StackError(*str(error).splitlines()) from error
 
 
-def show(status: Status, console: Console) -> None:
-    """Print the status for a person: first what needs one."""
-    for line in status.needs_a_person():
-        console.print(Text(f"! {line}", style="bold yellow"), soft_wrap=True)
-    services = Table("service", "health", box=None, pad_edge=False)
-    for service, health in status.services.items():
-        services.add_row(service, Text("healthy", "green") if health.healthy else Text(health.detail, "red"))
-    files = Table("inbox", box=None, pad_edge=False)
-    for entry in Books.model_fields:
-        files.add_column(entry.replace("_", " "), justify="right")
-    files.add_column("of these skipped" if status.skipped else "", justify="right")
-    files.add_column("watched by" if status.watching else "")
-    for name, books in status.inboxes.items():
-        counts = [str(count) for count in books.model_dump().values()]
-        skipped = str(status.skipped[name]) if name in status.skipped else ""
-        files.add_row(name, *counts, skipped, Text(status.watching.get(name, "")))
-    console.print(services, "", files)
+def _glances(settings: Settings, inboxes: Iterable[str], now: datetime) -> dict[str, InboxGlance]:
+    """Look at each inbox; its day began at local midnight. Raises LedgerError."""
+    midnight = datetime.combine(now.astimezone().date(), time()).astimezone()
+    if not settings.ledger_path.exists():
+        return {name: InboxGlance() for name in inboxes}
+    with Ledger(settings.ledger_path, read_only=True) as ledger:
+        return {name: glance_at(ledger, name, midnight) for name in inboxes}

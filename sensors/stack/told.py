@@ -1,0 +1,20 @@
+"""What goes wrong with the ledger or the inboxes, told as any other mistake."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from sensors.stack.errors import StackError
+
+
+@contextmanager
+def mistakes_told() -> Generator[None]:
+    """Raise what goes wrong inside, with the ledger say, as a StackError of its lines."""
+    from sensors.inbox import InboxesError
+    from sensors.ledger import LedgerError
+    from sensors.recovery.rebuild import RebuildError
+    from sensors.recovery.replay import ReplayError
+
+    try:
+        yield
+    except (InboxesError, LedgerError, RebuildError, ReplayError) as error:
+        raise StackError(*str(error).splitlines()) from error

@@ -1,0 +1,70 @@
+"""The commands that look and change nothing: status, history, show, logs.
+
+Imports are made in the commands, so that `--help` waits for nothing.
+"""
+
+from typing import Annotated
+
+import typer
+
+looking = typer.Typer(rich_markup_mode=None)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@looking.command()
+def status(
+    *,
+    json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, until Ctrl-C.")] = False,
+) -> None:
+    """Tell whether all is healthy, and what became of the files; exit status 0 if healthy, else 1."""
+    from sensors.terminal.status_screen import show_status
+
+    raise typer.Exit(show_status(as_json=json, watch=watch))
+
+
+@looking.command()
+def history(
+    inbox: Annotated[str | None, typer.Argument(help="Only the arrivals of this inbox.")] = None,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 20,
+    failed: Annotated[bool, typer.Option("--failed", help="Only the arrivals that failed.")] = False,
+    json: Json = False,
+) -> None:
+    """List the arrivals that were taken last, the newest first."""
+    from sensors.stack.configuration import checked_settings
+    from sensors.stack.told import mistakes_told
+    from sensors.terminal.history import show_history
+
+    with mistakes_told():
+        show_history(checked_settings(), inbox, limit=limit, failed=failed, as_json=json)
+
+
+@looking.command()
+def show(
+    arrival: Annotated[str, typer.Argument(help="The arrival's id, its beginning, or the name of a file of it.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Show one arrival: every step with its time, its files, its run and the end of the run's log."""
+    from sensors.stack.configuration import checked_settings
+    from sensors.stack.told import mistakes_told
+    from sensors.terminal.arrival_page import show_arrival
+
+    with mistakes_told():
+        show_arrival(checked_settings(), arrival, as_json=json)
+
+
+@looking.command()
+def logs(
+    service: Annotated[str | None, typer.Argument(help="A service, one of its processes, or alerts.")] = None,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option(min=0, max=100_000, help="How many of the last lines of each log.")] = 20,
+) -> None:
+    """Show the end of the services' logs."""
+    from sensors.stack.configuration import checked_settings
+    from sensors.terminal.log_view import show_logs
+
+    show_logs(checked_settings(), service, lines=lines, follow=follow)
