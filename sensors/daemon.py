@@ -15,8 +15,11 @@ from sensors.inbox_folder import make_folders
 from sensors.ledger import Ledger, LedgerError
 from sensors.ledger_check import is_large
 from sensors.memory import share_memory
+from sensors.metrics.collector import SensorCollector
+from sensors.metrics.page import metrics_page
 from sensors.page.app import make_page, serve
 from sensors.page.upload import clear_forgotten
+from sensors.readiness import ready_page
 from sensors.settings import Settings
 from sensors.work import Work
 
@@ -61,9 +64,15 @@ def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         work.start()
-        app.router.routes.append(health_page(work.loops, work.watches))
+        collector = SensorCollector(settings, work.loops, work.watches, work.clock)
+        app.router.routes += [
+            health_page(work.loops, work.watches),
+            ready_page(work.loops, settings.ledger_path),
+            metrics_page(collector),
+        ]
         yield
         work.stop()
+        collector.close()
 
     return make_page(
         settings, inboxes, lifespan, clock=work.clock, watches=lambda: work.watches, wake=work.announce_now

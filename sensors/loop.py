@@ -31,6 +31,8 @@ class Loop(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.wake = threading.Event()
         self.trouble: str | None = None
+        self.has_stepped = False
+        """Whether the first step is over, well or not."""
         self._step = step
         self._clock = clock
         self._stopping = False
@@ -52,6 +54,7 @@ class Loop(threading.Thread):
             if self.trouble is not None:
                 logger.info("%s: works again", self.name)
             self.trouble = None
+        self.has_stepped = True
         self.beat()
         return pause
 

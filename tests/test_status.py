@@ -8,8 +8,8 @@ from rich.console import Console
 
 from sensors.books import Books
 from sensors.ledger.states import FileState
-from sensors.settings import Settings
 from sensors.overview.inbox_glance import InboxGlance
+from sensors.settings import Settings
 from sensors.stack.health import Health
 from sensors.stack.next_runs import NextRun
 from sensors.stack.services import Service, services_of

@@ -21,6 +21,17 @@ class InboxGlance:
     last_seen: datetime | None = None
 
 
+def waiting_since(ledger: Ledger, inbox: str) -> datetime | None:
+    """Return when the file was seen that has waited longest to be taken (UTC), or None while none waits.
+
+    Files are written down in the order in which they are seen, so that of each state the first one of the index will
+    do, however many wait.
+    """
+    first = "SELECT seen_at FROM (SELECT seen_at FROM files WHERE inbox = :inbox AND state = '{}' ORDER BY id LIMIT 1)"
+    rows = ledger.rows(f"{first.format('seen')} UNION ALL {first.format('settled')}", {"inbox": inbox})
+    return min((datetime.fromisoformat(row["seen_at"]) for row in rows), default=None)
+
+
 def glance_at(ledger: Ledger, inbox: str, day_start: datetime) -> InboxGlance:
     """Look at one inbox; `day_start` is an aware datetime, local midnight for instance."""
     today = ledger.rows(
@@ -31,14 +42,11 @@ def glance_at(ledger: Ledger, inbox: str, day_start: datetime) -> InboxGlance:
         " AND f.state = 'loaded'",
         (stamp(day_start), stamp(day_start), inbox),
     )[0]
-    waiting = ledger.rows(
-        "SELECT min(seen_at) AS since FROM files WHERE inbox = ? AND state IN ('seen', 'settled')", (inbox,)
-    )[0]
     last = ledger.rows("SELECT name, seen_at FROM files WHERE inbox = ? ORDER BY seen_at DESC LIMIT 1", (inbox,))
     return InboxGlance(
         files_today=today["files"],
         rows_today=today["loaded"],
-        oldest_waiting=moment(waiting["since"]),
+        oldest_waiting=waiting_since(ledger, inbox),
         last_name=last[0]["name"] if last else None,
         last_seen=moment(last[0]["seen_at"]) if last else None,
     )
