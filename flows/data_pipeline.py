@@ -135,6 +135,8 @@ def data_pipeline(
     """
     logger = get_run_logger()
     logger.info("Pipeline execution started")
+    if arrival_id:
+        logger.info("Arrival %s", arrival_id)  # whoever follows it finds this run's log by it
     run_id = str(flow_run.id)
     load_id = arrival_id or run_id
     try:

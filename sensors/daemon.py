@@ -12,6 +12,7 @@ from automations.bell import read_alarm_settings
 from sensors.health import health_page
 from sensors.inbox import Inbox, InboxesError, read_inboxes
 from sensors.inbox_folder import make_folders
+from sensors.json_log import LogFormat, formatter
 from sensors.ledger import Ledger, LedgerError
 from sensors.ledger_check import is_large
 from sensors.memory import share_memory
@@ -39,7 +40,7 @@ def run(settings: Settings) -> None:
     Raises InboxesError, LedgerError, SensorRunningError, ConfigurationError before anything is started.
     """
     share_memory()
-    _log_to_standard_error()
+    _log_to_standard_error(settings.log_format)
     alarm_settings = read_alarm_settings()
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
     make_folders(settings.inboxes_file, inboxes, for_now=True)
@@ -108,10 +109,10 @@ def _check_ledger(settings: Settings) -> None:
             ledger.check()
 
 
-def _log_to_standard_error() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%d %H:%M:%S%z"
-    )
+def _log_to_standard_error(log_format: LogFormat) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(log_format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("watchdog").setLevel(logging.ERROR)  # of a queue that overflows we tell ourselves, and once

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from sensors.clock import Clock
 from sensors.inbox import Inbox
+from sensors.json_log import about_inbox
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, pruning
 
@@ -44,7 +45,13 @@ class Pruner:
             with suppress(OSError):
                 folder.parent.rmdir()  # the day's folder, when it is empty
         if old:
-            logger.info("inbox %s: %d arrivals older than %g days are deleted", inbox.name, len(old), keep_days)
+            logger.info(
+                "inbox %s: %d arrivals older than %g days are deleted",
+                inbox.name,
+                len(old),
+                keep_days,
+                extra=about_inbox(inbox.name),
+            )
         else:
             pruning.forget_leftovers(self.ledger, inbox.name, before)
         return len(old) == AT_ONCE

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from sensors.json_log import LogFormat
 from sensors.profile import Profile, ProfileSettings, masked
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +46,8 @@ class Settings(ProfileSettings):
     """The credentials of the page and the API, `user:password`; the first `just up` generates them into `.env`."""
     warehouse_url: SecretStr = SecretStr("")
     """Where the rows are; the flows check it, here it is only shown."""
+    log_format: LogFormat = LogFormat.TEXT
+    """What a line of the sensor's log is: `text` for a person, `json` for what gathers logs."""
     drop_page_url: str = Field(default="", pattern=r"^(https?://[^/\s@?#]+/?)?$")
     """Where people reach the drop page, if that is not the loopback: the address of a proxy that encrypts."""
     upload_token: SecretStr = SecretStr("")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from sensors.announcing.prefect_api import ApiError, Event, NotReachedError, PrefectApi
 from sensors.clock import Clock
 from sensors.inbox import ARRIVAL_READY
+from sensors.json_log import about_arrival
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement
@@ -87,6 +88,7 @@ class Announcer:
         if not announcements.record_intent(self.ledger, announcement):
             return
         kill_point("intended")
+        about = about_arrival(arrival.id)
         try:
             self.api.emit([event])
         except NotReachedError:
@@ -94,7 +96,7 @@ class Announcer:
             raise
         except ApiError as error:
             # The server may have it all the same, so its receipt is looked for from now on.
-            logger.warning("arrival %s: the server did not take its event: %s", arrival.id, error)
+            logger.warning("arrival %s: the server did not take its event: %s", arrival.id, error, extra=about)
             announcements.record_unannounced(self.ledger, arrival.id, now + NO_ANSWER_PAUSE, str(error))
             return
         kill_point("emitted")
@@ -105,4 +107,5 @@ class Announcer:
             announcement.attempt,
             len(names),
             size,
+            extra=about,
         )

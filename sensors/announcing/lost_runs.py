@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from sensors.announcing.prefect_api import RUN_RESOURCE, PrefectApi, Run
 from sensors.clock import Clock
+from sensors.json_log import about_arrival
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ class LostRuns:
         now = self.clock.utc()
         for run in runs:
             if reason := self._loss(run, now):
-                logger.warning("run %s is lost: %s", run.name, reason)
+                about = about_arrival(run.arrival_id) if run.arrival_id else None
+                logger.warning("run %s is lost: %s", run.name, reason, extra=about)
                 self.api.crash(run.id, reason)
 
     def _loss(self, run: Run, now: datetime) -> str:

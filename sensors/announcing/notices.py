@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sensors.announcing.prefect_api import Event, PrefectApi
 from sensors.clock import Clock
+from sensors.json_log import about_arrival, about_inbox
 from sensors.ledger import Ledger
 from sensors.ledger import notices as ledger_notices
 from sensors.ledger.notices import StoredNotice
@@ -30,7 +31,10 @@ class Messenger:
         self.api.emit([event_of(one) for one in unsent])
         ledger_notices.record_sent(self.ledger, [one.notice for one in unsent], self.clock.utc())
         for one in unsent:
-            logger.info("%s: %s", one.notice.event, one.notice.payload.get("subject", one.notice.key))
+            notice = one.notice
+            arrival_id = notice.payload.get("arrival_id")
+            about = about_arrival(arrival_id) if arrival_id else about_inbox(notice.inbox)
+            logger.info("%s: %s", notice.event, notice.payload.get("subject", notice.key), extra=about)
         return True
 
 

@@ -10,6 +10,7 @@ from sensors.announcing.lost_runs import LostRuns
 from sensors.announcing.prefect_api import RUN_RESOURCE, PrefectApi, Run
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
+from sensors.json_log import about_arrival
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import FileOutcome
@@ -90,16 +91,18 @@ class Follower:
         return any(resumed)
 
     def _end(self, arrival: Arrival, run: Run | None) -> bool:
-        now = self.clock.utc()
+        now, about = self.clock.utc(), about_arrival(arrival.id)
         runs = announcements.count_runs(self.ledger, arrival.id)
         if run is not None and run.state_type == "CRASHED" and runs < CRASHED_LIMIT:
-            logger.warning("arrival %s: run %s crashed, announcing again: %s", arrival.id, run.name, run.message)
+            logger.warning(
+                "arrival %s: run %s crashed, announcing again: %s", arrival.id, run.name, run.message, extra=about
+            )
             pause = CRASHED_PAUSE * 2 ** max(0, runs - 1)
             reason = f"run {run.name} crashed: {run.message}"
             return announcements.record_unannounced(self.ledger, arrival.id, now + pause, reason)
         if run is None and self._is_unheard_of(arrival):
             # The server has another database than the one that had the run: all of them moved, or theirs was lost.
-            logger.warning("arrival %s: %s, announcing again", arrival.id, UNHEARD_OF)
+            logger.warning("arrival %s: %s, announcing again", arrival.id, UNHEARD_OF, extra=about)
             return announcements.record_unannounced(self.ledger, arrival.id, now, UNHEARD_OF)
         table = None if run is None else self.api.table_artifact(ARTIFACT_KEY.format(arrival.id), run.id)
         outcome = outcome_of(run, table or [])
@@ -107,7 +110,9 @@ class Follower:
             return False
         kill_point("ended")
         self.failed.refresh(arrival.id)
-        logger.info("arrival %s: %s%s", arrival.id, outcome.state, f": {outcome.reason}" if outcome.reason else "")
+        logger.info(
+            "arrival %s: %s%s", arrival.id, outcome.state, f": {outcome.reason}" if outcome.reason else "", extra=about
+        )
         return True
 
     def _is_unheard_of(self, arrival: Arrival) -> bool:

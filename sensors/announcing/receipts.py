@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sensors.announcing.prefect_api import PAGE, RUN_RESOURCE, Event, PrefectApi
 from sensors.clock import Clock
 from sensors.failed import FailedFolder
+from sensors.json_log import about_arrival
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement, Receipt
@@ -80,16 +81,17 @@ class ReceiptClerk:
             return False
         if event.payload.get("action_type") != RUN_DEPLOYMENT:
             return False  # another automation reacts to arrivals as well; what became of that is not our matter
+        about = about_arrival(announcement.arrival_id)
         if event.event == FAILED:
             reason = str(event.payload.get("reason", "the automation's action failed"))
-            logger.warning("arrival %s: no run was started: %s", announcement.arrival_id, reason)
+            logger.warning("arrival %s: no run was started: %s", announcement.arrival_id, reason, extra=about)
             self._take_failure(announcement, reason)
             return False
         receipt = receipt_in(event, announcement.event_id)
         if receipt is None or not announcements.record_receipt(self.ledger, receipt, self.clock.utc()):
             return False
         kill_point("receipt")
-        logger.info("arrival %s: run %s (%s)", announcement.arrival_id, receipt.run_name, receipt.run_id)
+        logger.info("arrival %s: run %s (%s)", announcement.arrival_id, receipt.run_name, receipt.run_id, extra=about)
         self.started(announcement.arrival_id, receipt.run_id)
         return True
 
@@ -119,7 +121,12 @@ class ReceiptClerk:
                 is_stalled = arrival.unanswered == STALLED_ATTEMPTS
                 notice = stalled_notice(arrival, told, "it is announced again; see `just status`")
                 announcements.record_unannounced(self.ledger, arrival.id, now, told, notice if is_stalled else None)
-                logger.warning("arrival %s: no receipt after %d s, announcing again", arrival.id, waited.seconds)
+                logger.warning(
+                    "arrival %s: no receipt after %d s, announcing again",
+                    arrival.id,
+                    waited.seconds,
+                    extra=about_arrival(arrival.id),
+                )
 
 
 def stalled_notice(arrival: Arrival, reason: str, what_next: str) -> Notice:

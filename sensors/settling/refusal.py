@@ -8,6 +8,7 @@ from sensors.clock import Clock
 from sensors.failed import FailedFolder
 from sensors.identity import Identity
 from sensors.inbox import Inbox
+from sensors.json_log import about_inbox
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
@@ -71,7 +72,13 @@ class Refusals:
             kill_point("refused")
             for file in refused:
                 self._known[file.name] = file.identity
-                logger.warning("inbox %s: %s is rejected: %s", self.inbox.name, file.name, file.reason)
+                logger.warning(
+                    "inbox %s: %s is rejected: %s",
+                    self.inbox.name,
+                    file.name,
+                    file.reason,
+                    extra=about_inbox(self.inbox.name),
+                )
             if were_shown:
                 self.failed.show_more_refused(self.inbox.name, refused)
                 self._is_shown = True

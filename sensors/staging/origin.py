@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from sensors.json_log import about_arrival
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.staging.duplicates import digest_of
@@ -57,7 +58,13 @@ class LocalOrigin:
             # One bad file must not hold up the good ones: it stays where it is and waits.
             if (file.path, error.errno) not in self._told:
                 self._told.add((file.path, error.errno))
-                logger.warning("arrival %s: %s cannot be taken, it waits: %s", folder.name, file.name, error)
+                logger.warning(
+                    "arrival %s: %s cannot be taken, it waits: %s",
+                    folder.name,
+                    file.name,
+                    error,
+                    extra=about_arrival(folder.name),
+                )
             return Move.CHANGED
 
     def digest(self, file: WaitingFile) -> str | None:

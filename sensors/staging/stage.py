@@ -15,6 +15,7 @@ from pathlib import Path
 from sensors.clock import Clock
 from sensors.identity import Identity
 from sensors.inbox import Duplicates, Inbox
+from sensors.json_log import about_arrival
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger import files as ledger_files
@@ -74,7 +75,9 @@ class Stager:
         taken = Taken()
         for arrival in arrivals.in_state(self.ledger, ArrivalState.STAGING):
             if arrival.inbox == inbox.name:
-                logger.info("arrival %s: staging was interrupted, going on with it", arrival.id)
+                logger.info(
+                    "arrival %s: staging was interrupted, going on with it", arrival.id, extra=about_arrival(arrival.id)
+                )
                 self._stage(inbox, arrival, taken)
         return taken.returned
 
@@ -123,6 +126,7 @@ class Stager:
             "kept as duplicates" if arrival.is_duplicate else "staged",
             len(ids[Move.CHANGED]),
             len(ids[Move.GONE]),
+            extra=about_arrival(arrival.id),
         )
 
 
