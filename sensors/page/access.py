@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
-"""What is told without credentials: how the sensor is, in numbers; no file's name is in it."""
+"""What is told without credentials: how the sensor is, in numbers; a trouble that it has may name a path."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 CHALLENGE = 'Basic realm="drop page", charset="UTF-8"'
 
