@@ -36,3 +36,10 @@ def test_without_credentials_it_says_that_nothing_is_asked(tmp_path):
 
 def test_every_inbox_is_named_with_its_folder(tmp_path):
     assert told(tmp_path)["inbox"].startswith(str(tmp_path / "in"))
+
+
+def test_both_pages_are_named_and_no_drop_page_where_no_sensor_runs(tmp_path):
+    assert told(tmp_path, sensor_port=4999)["drop page"] == "http://127.0.0.1:4999"
+    assert told(tmp_path, drop_page_url="https://files.example.com/")["drop page"] == "https://files.example.com"
+    scale = {"profile": "scale", "sensors": 0, "api_servers": 0, "service_processes": 0}
+    assert "drop page" not in told(tmp_path, **scale, prefect_api_url="http://10.0.0.5:4200/api")

@@ -11,6 +11,7 @@ def summary(settings: Settings, inboxes: tuple[Inbox, ...], env_file: Path) -> l
     folders = [("inbox", f"{inbox.where}  (drop files here: `just drop FILE {inbox.name}`)") for inbox in inboxes]
     return [
         ("page", settings.page_url),
+        *([("drop page", settings.drop_page)] if settings.sensors or not settings.is_scale else []),
         ("log in", _log_in(settings, env_file)),
         *folders,
         ("warehouse", settings.warehouse),
