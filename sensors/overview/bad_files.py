@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sensors.ledger import Ledger
+from sensors.ledger.database import stamp
 from sensors.ledger.files import EVERY_INBOX
 from sensors.ledger.states import FileState
 
@@ -41,6 +42,25 @@ def bad_files(ledger: Ledger, limit: int, inbox: str | None = None) -> list[Know
         (limit,) if inbox is None else (inbox, limit),
     )
     return [_known(row) for row in rows]
+
+
+def bad_since(ledger: Ledger, since: datetime, limit: int) -> list[KnownFile]:
+    """Return the files that were rejected or failed since a moment, the latest first."""
+    rows = ledger.rows(
+        f"WITH {EVERY_INBOX} {_FILES} WHERE f.inbox IN (SELECT one FROM every_inbox)"
+        " AND f.state IN ('rejected', 'failed') AND f.ended_at >= ? ORDER BY f.ended_at DESC, f.id DESC LIMIT ?",
+        (stamp(since), limit),
+    )
+    return [_known(row) for row in rows]
+
+
+def count_bad_since(ledger: Ledger, since: datetime) -> int:
+    """Return how many files were rejected or failed since a moment."""
+    return ledger.rows(
+        f"WITH {EVERY_INBOX} SELECT count(*) AS files FROM files WHERE inbox IN (SELECT one FROM every_inbox)"
+        " AND state IN ('rejected', 'failed') AND ended_at >= ?",
+        (stamp(since),),
+    )[0]["files"]
 
 
 def file_by_id(ledger: Ledger, file_id: int) -> KnownFile | None:

@@ -4,12 +4,12 @@ import base64
 import binascii
 import ipaddress
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -110,22 +110,29 @@ def _is_loopback(name: str) -> bool:
 class Guard:
     """ASGI middleware that answers what may not pass, before a byte of its body is read."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, page: Callable[[Refusal], str] | None = None) -> None:
+        """`page` makes what a browser shows instead of the bare reason."""
         self._app = app
         self._access = access
+        self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = self._access.refusal(scope["method"], scope["path"], _headers_of(scope))
+        asked = _headers_of(scope)
+        refusal = self._access.refusal(scope["method"], scope["path"], asked)
         if refusal is None:
             await self._app(scope, receive, send)
             return
         headers = {"WWW-Authenticate": CHALLENGE} if refusal.status == 401 else {}
         # What the client is still sending is not waited for.
-        answer = PlainTextResponse(f"{refusal.reason}\n", refusal.status, {**headers, "Connection": "close"})
+        headers["Connection"] = "close"
+        if self._page is not None and "text/html" in asked.get("accept", ""):
+            answer = HTMLResponse(self._page(refusal), refusal.status, headers)
+        else:
+            answer = PlainTextResponse(f"{refusal.reason}\n", refusal.status, headers)
         await answer(scope, receive, send)
 
 

@@ -7,17 +7,15 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from sensors.clock import Clock
 from sensors.inbox import Inbox
-from sensors.ledger import Ledger, LedgerError
+from sensors.ledger import Ledger
 from sensors.page.access import Access, Guard
 from sensors.page.api_routes import api_routes
 from sensors.page.connection import MOST_CONNECTIONS, ImpatientProtocol, allow_connections
+from sensors.page.error_pages import add_error_pages, refusal_page
 from sensors.page.headers import SecurityHeaders
 from sensors.page.live import Live, Look
 from sensors.page.pages import SHOWN_ARRIVALS, event_maker, page_routes, templates_of
@@ -50,8 +48,8 @@ def make_page(
     app.include_router(stream_route(_live(reading), event_maker(templates)))
     app.include_router(page_routes(reading, templates))
     app.mount("/static", StaticFiles(directory=STATIC))
-    app.add_exception_handler(LedgerError, _ledger_trouble)
-    app.add_middleware(Guard, access=_access(settings))
+    add_error_pages(app, templates)
+    app.add_middleware(Guard, access=_access(settings), page=refusal_page(templates))
     app.add_middleware(SecurityHeaders)
     return app
 
@@ -95,7 +93,3 @@ def _access(settings: Settings) -> Access:
         upload_token=settings.upload_token.get_secret_value() or None,
         host_names=frozenset({name} if name else ()),
     )
-
-
-async def _ledger_trouble(_: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": str(error)}, 503)

@@ -1,6 +1,7 @@
 """The pages that people read: all there is to see, an arrival, a day, what went wrong."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sensors.page import parameters
 from sensors.page.api_routes import no_such_arrival
+from sensors.page.attention import DAYS_OF_ATTENTION
+from sensors.page.day_plots import day_plots
 from sensors.page.live import Change
 from sensors.page.reading import Reading
 from sensors.page.views import ArrivalView
@@ -18,7 +21,9 @@ from sensors.page.wording import filters
 
 TEMPLATES = Path(__file__).with_name("templates")
 SHOWN_ARRIVALS = 50
+SHOWN_ON_OVERVIEW = 20
 SHOWN_BAD_FILES = 200
+ONE_DAY = timedelta(days=1)
 
 
 def templates_of(reading: Reading) -> Environment:
@@ -30,7 +35,8 @@ def templates_of(reading: Reading) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters(reading.zone()))
+    environment.filters.update(filters(reading.zone(), reading.clock))
+    cast(dict[str, object], environment.globals)["prefect_page"] = reading.settings.page_url
     return environment
 
 
@@ -50,10 +56,10 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
     """Return the routes of the pages."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
+    names = [inbox.name for inbox in reading.inboxes]
+
     def shown(name: str, request: Request, **what: object) -> HTMLResponse:
-        return HTMLResponse(
-            templates.get_template(name).render(path=request.url.path, prefect_page=reading.settings.page_url, **what)
-        )
+        return HTMLResponse(templates.get_template(name).render(path=request.url.path, inbox_names=names, **what))
 
     @router.get("/")
     def overview(request: Request) -> HTMLResponse:
@@ -61,8 +67,24 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
             "overview.html",
             request,
             inboxes=reading.inbox_views(),
-            arrivals=reading.arrivals(SHOWN_ARRIVALS),
-            bad_files=reading.bad_files(5),
+            arrivals=reading.arrivals(SHOWN_ON_OVERVIEW),
+            attention=reading.attention(),
+            days=DAYS_OF_ATTENTION,
+            most=SHOWN_ON_OVERVIEW,
+        )
+
+    @router.get("/arrivals")
+    def arrivals(request: Request, inbox: str = "", before: parameters.Moment | None = None) -> HTMLResponse:
+        found = reading.arrivals(SHOWN_ARRIVALS + 1, inbox or None, before)
+        shown_here, is_last = found[:SHOWN_ARRIVALS], len(found) <= SHOWN_ARRIVALS
+        return shown(
+            "arrivals.html",
+            request,
+            arrivals=shown_here,
+            inbox=inbox,
+            before=before,
+            older=None if is_last else shown_here[-1].created_at,
+            most=SHOWN_ARRIVALS,
         )
 
     @router.get("/arrivals/{arrival_id}")
@@ -73,12 +95,25 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
         return shown("arrival.html", request, journey=journey)
 
     @router.get("/day")
-    def day(request: Request, day: parameters.Day | None = None, inbox: str | None = None) -> HTMLResponse:
-        asked = day or reading.midnight().date()
-        return shown("day.html", request, day=reading.day(asked, inbox), date=asked, inbox=inbox)
+    def day(request: Request, day: parameters.Day | None = None, inbox: str = "") -> HTMLResponse:
+        today = reading.midnight().date()
+        asked = day or today
+        found = reading.day(asked, inbox or None)
+        return shown(
+            "day.html",
+            request,
+            day=found,
+            plots=day_plots(found),
+            date=asked,
+            inbox=inbox,
+            today=today,
+            day_before=asked - ONE_DAY,
+            day_after=asked + ONE_DAY if asked < today else None,
+        )
 
     @router.get("/failed")
-    def failed(request: Request, inbox: str | None = None) -> HTMLResponse:
-        return shown("failed.html", request, files=reading.bad_files(SHOWN_BAD_FILES, inbox), inbox=inbox)
+    def failed(request: Request, inbox: str = "") -> HTMLResponse:
+        files = reading.bad_files(SHOWN_BAD_FILES, inbox or None)
+        return shown("failed.html", request, files=files, inbox=inbox, most=SHOWN_BAD_FILES)
 
     return router

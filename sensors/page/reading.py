@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Protocol
 
 from tzlocal import get_localzone
@@ -14,12 +14,15 @@ from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from sensors.overview.arrival_journey import arrival_journey
 from sensors.overview.arrival_summary import latest
-from sensors.overview.bad_files import KnownFile, bad_files, file_by_id
+from sensors.overview.bad_files import KnownFile, bad_files, bad_since, count_bad_since, file_by_id
 from sensors.overview.day import Day, read_day
 from sensors.overview.inbox_glance import glance_at
+from sensors.page.attention import DAYS_OF_ATTENTION, SHOWN_FILES, Attention, attention_of
 from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView, arrival_view, journey_view
 from sensors.settings import Settings
 from sensors.settling.admission import readable
+from sensors.stack.alerts import read_alerts
+from sensors.trouble import read_trouble
 
 
 class Watched(Protocol):
@@ -64,6 +67,7 @@ class Reading:
             oldest_waiting=glance.oldest_waiting,
             last_name=glance.last_name and readable(glance.last_name),
             last_seen=glance.last_seen,
+            done_file=inbox.done_file,
         )
 
     def arrivals(self, limit: int, inbox: str | None = None, before: datetime | None = None) -> list[ArrivalView]:
@@ -83,6 +87,15 @@ class Reading:
         """Return the files that were not loaded, the latest first."""
         with self._ledger() as ledger:
             return [_file_view(file) for file in bad_files(ledger, limit, inbox)]
+
+    def attention(self) -> Attention:
+        """Return what needs a person now."""
+        with self._ledger() as ledger:
+            since = self.midnight() - timedelta(days=DAYS_OF_ATTENTION)
+            found = bad_since(ledger, since, SHOWN_FILES)
+            files = tuple(_file_view(file) for file in found)
+            count = len(files) if len(files) < SHOWN_FILES else count_bad_since(ledger, since)
+        return attention_of(read_trouble(self.settings), read_alerts(self.settings), files, count)
 
     def file(self, file_id: int) -> KnownFile | None:
         """Return one file and where it lies."""

@@ -31,6 +31,8 @@ class InboxView(View):
     oldest_waiting: datetime | None
     last_name: str | None
     last_seen: datetime | None
+    done_file: str | None = None
+    """What ends the name of a file that says that another one is done; those are uploaded too."""
 
 
 class ArrivalView(View):

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime, tzinfo
 from typing import Any
 
+from sensors.clock import Clock
+
 
 def in_zone(zone: tzinfo) -> Callable[[datetime | None], str]:
     """Return what writes a moment in a time zone, `2026-11-24 09:00:00 CET`."""
@@ -56,7 +58,38 @@ def number(count: int | None) -> str:
     return "" if count is None else f"{count:,}"
 
 
-def filters(zone: tzinfo) -> dict[str, Callable[[Any], str]]:
+def short(count: float) -> str:
+    """Return a number in at most five letters, for the axis of a plot.
+
+    >>> [short(n) for n in (0, 7, 950, 1500, 20_000, 3_400_000)]
+    ['0', '7', '950', '1.5k', '20k', '3.4M']
+    """
+    for unit in ("", "k", "M"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.3g}G"
+
+
+def machine(moment: datetime | None) -> str:
+    """Return a moment as programs read it, for the `datetime` of a <time>."""
+    return "" if moment is None else moment.isoformat()
+
+
+def today_by_time(zone: tzinfo, clock: Clock) -> Callable[[datetime | None], str]:
+    """Return what writes a moment of today as `09:00:00`, and any other as `2026-11-24 09:00`."""
+
+    def when(moment: datetime | None) -> str:
+        if moment is None:
+            return ""
+        local = moment.astimezone(zone)
+        is_today = local.date() == clock.utc().astimezone(zone).date()
+        return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+
+    return when
+
+
+def filters(zone: tzinfo, clock: Clock) -> dict[str, Callable[[Any], str]]:
     """Return the templates' filters by their names."""
     return {
         "local": in_zone(zone),
@@ -64,4 +97,6 @@ def filters(zone: tzinfo) -> dict[str, Callable[[Any], str]]:
         "size": size,
         "duration": duration,
         "number": number,
+        "machine": machine,
+        "when": today_by_time(zone, clock),
     }

@@ -1,0 +1,79 @@
+"""Attention: what needs a person, each with what mends it, the most urgent first."""
+
+from dataclasses import dataclass
+
+from sensors.page.views import FileView
+from sensors.settling.admission import readable
+from sensors.stack.alerts import Alerts
+from sensors.trouble import StalledArrival, Trouble
+
+DAYS_OF_ATTENTION = 7
+"""A file that was not loaded is shown first for so many days, a long weekend and more; then among all of them."""
+SHOWN_FILES = 4
+
+
+@dataclass(frozen=True)
+class Matter:
+    """Something that does not mend itself, in words."""
+
+    title: str
+    detail: str
+    mend: str
+    href: str | None = None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """All that needs a person."""
+
+    matters: tuple[Matter, ...] = ()
+    files: tuple[FileView, ...] = ()
+    """The latest files of the last days that were not loaded."""
+    file_count: int = 0
+    """How many there are in all."""
+
+    @property
+    def count(self) -> int:
+        """How many things there are to look at."""
+        return len(self.matters) + self.file_count
+
+    @property
+    def more_files(self) -> int:
+        """How many files are not shown here."""
+        return self.file_count - len(self.files)
+
+
+def attention_of(trouble: Trouble, alerts: Alerts, files: tuple[FileView, ...], file_count: int) -> Attention:
+    """Return what needs a person; pure."""
+    return Attention(
+        (
+            *(_alert(line) for line in alerts.needs_a_person),
+            *(_overdue(inbox, since) for inbox, since in trouble.overdue.items()),
+            *(_stalled(arrival) for arrival in trouble.arrivals),
+        ),
+        files,
+        file_count,
+    )
+
+
+def _alert(line: str) -> Matter:
+    said, _, mend = line.partition("; ")
+    return Matter("Alerts do not get through", readable(said), mend or "They are sent again until they get through.")
+
+
+def _overdue(inbox: str, since: str) -> Matter:
+    return Matter(
+        f"Files for {inbox} are overdue",
+        f"They were expected by {since}.",
+        "Drop them below, or ask whoever sends them.",
+        f"#inbox-{inbox}",
+    )
+
+
+def _stalled(arrival: StalledArrival) -> Matter:
+    return Matter(
+        f"Arrival {arrival.id} has no run",
+        f"It was announced {arrival.attempt} times: {readable(arrival.reason)}",
+        "`just status` tells whether server and worker are well; it is announced again by itself.",
+        f"/arrivals/{arrival.id}",
+    )

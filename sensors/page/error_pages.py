@@ -1,0 +1,66 @@
+"""Error pages: what went wrong, as a page for a browser and as JSON for a script."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
+
+from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from jinja2 import Environment
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from sensors.inbox import InboxesError
+from sensors.ledger import LedgerError
+from sensors.page.access import Refusal
+
+
+def wants_page(accept: str) -> bool:
+    """Tell whether it is a browser that shows the answer to a person."""
+    return "text/html" in accept
+
+
+def add_error_pages(app: FastAPI, templates: Environment) -> None:
+    """Have whatever goes wrong answered in the way that was asked for."""
+
+    def shown(request: Request, status: int, detail: str) -> Response | None:
+        if not wants_page(request.headers.get("accept", "")):
+            return None
+        page = templates.get_template("error.html").render(
+            status=status, phrase=HTTPStatus(status).phrase, detail=detail, path=request.url.path
+        )
+        return HTMLResponse(page, status)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        error = cast(HTTPException, error)
+        found = shown(request, error.status_code, str(error.detail))
+        if found is None:
+            return await http_exception_handler(request, error)
+        found.headers.update(error.headers or {})
+        return found
+
+    async def misunderstood(request: Request, error: Exception) -> Response:
+        error = cast(RequestValidationError, error)
+        said = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+        return shown(request, 422, said) or await request_validation_exception_handler(request, error)
+
+    async def in_trouble(request: Request, error: Exception) -> Response:
+        return shown(request, 503, str(error)) or JSONResponse({"detail": str(error)}, 503)
+
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(RequestValidationError, misunderstood)
+    app.add_exception_handler(LedgerError, in_trouble)
+    app.add_exception_handler(InboxesError, in_trouble)
+
+
+def refusal_page(templates: Environment) -> Callable[[Refusal], str]:
+    """Return what makes the page that a browser shows when access is refused; it stands alone, as all else is too."""
+
+    def page(refusal: Refusal) -> str:
+        return templates.get_template("refused.html").render(
+            status=refusal.status, phrase=HTTPStatus(refusal.status).phrase, reason=refusal.reason
+        )
+
+    return page
