@@ -20,7 +20,7 @@ def day_plots(day: Day) -> tuple[Plot, ...]:
             "Arrivals",
             values(lambda hour: hour.arrivals),
             said=short,
-            summary=f"{number(total.arrivals)} arrivals of {number(total.files)} files; {_busiest(day)}",
+            summary=_arrivals(day),
         ),
         make_plot(
             "rows", "Rows", values(lambda hour: hour.rows), said=short, summary=f"{number(total.rows)} rows were loaded"
@@ -43,9 +43,14 @@ def day_plots(day: Day) -> tuple[Plot, ...]:
     )
 
 
-def _busiest(day: Day) -> str:
+def _arrivals(day: Day) -> str:
+    if not day.total.arrivals:
+        return "nothing came"
     busiest = max(day.hours, key=lambda hour: hour.arrivals)
-    return f"most of them, {number(busiest.arrivals)}, in the hour from {busiest.start:%H:%M}"
+    return (
+        f"{number(day.total.arrivals)} arrivals of {number(day.total.files)} files; "
+        f"most of them, {number(busiest.arrivals)}, in the hour from {busiest.start:%H:%M}"
+    )
 
 
 def _latency(day: Day) -> str:

@@ -8,6 +8,8 @@ WIDTH, HEIGHT = 360.0, 176.0
 """Of the drawing, in its own units: at this size a phone shows its letters about as large as they are meant."""
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 6.0, 10.0, 26.0
 MOST_TICKS = 4
+LEAST = 0.001
+"""No axis is finer."""
 GAP = 0.24
 """The share of a column's place that is left free."""
 
@@ -110,10 +112,10 @@ def ticks_for(top: float, *, whole: bool = True) -> list[float]:
     """
     if top <= 0:
         return [0.0, 1.0]
-    step = _round_up(top / MOST_TICKS)
+    step = _round_up(max(top, LEAST) / MOST_TICKS)
     if whole:
         step = max(1.0, step)
-    return [round(at * step, 10) for at in range(ceil(round(top / step, 6)) + 1)]
+    return [round(at * step, 10) for at in range(max(1, ceil(round(top / step, 6))) + 1)]
 
 
 def _round_up(step: float) -> float:

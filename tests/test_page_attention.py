@@ -1,0 +1,43 @@
+"""What needs a person: alerts, overdue files, arrivals without a run, then files; each with what mends it."""
+
+from datetime import UTC, datetime, timedelta
+
+from sensors.overview.bad_files import bad_since, count_bad_since
+from sensors.page.attention import Attention, attention_of
+from sensors.stack.alerts import Alerts
+from sensors.trouble import StalledArrival, Trouble
+from tests.dropped_arrivals import record_arrival
+
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+def test_the_most_urgent_comes_first_and_each_tells_what_mends_it():
+    found = attention_of(
+        Trouble(arrivals=(StalledArrival("m-1", 4, "no receipt"),), overdue={"orders": "2026-11-24 08:00 CET"}),
+        Alerts(3, ("alerts are not delivered to channel 1, 3 wait: refused; mend NOTIFY_URLS in .env",)),
+        (),
+        0,
+    )
+    assert [(matter.title, matter.detail) for matter in found.matters] == [
+        ("Alerts do not get through", "alerts are not delivered to channel 1, 3 wait: refused"),
+        ("Files for orders are overdue", "They were expected by 2026-11-24 08:00 CET."),
+        ("Arrival m-1 has no run", "It was announced 4 times: no receipt"),
+    ]
+    assert all(matter.mend for matter in found.matters)
+    assert found.matters[0].mend == "mend NOTIFY_URLS in .env"
+
+
+def test_everything_counts_also_the_files_that_are_not_shown():
+    found = attention_of(Trouble(overdue={"orders": "now"}), Alerts(), (), 7)
+    assert (found.count, found.more_files) == (8, 7)
+    assert Attention().count == 0
+
+
+def test_files_that_were_not_loaded_are_asked_for_since_a_moment(ledger):
+    for days in range(3):
+        files = {f"bad-{days}.csv": "rejected", f"good-{days}.csv": "loaded"}
+        record_arrival(ledger, f"m-{days}", NOW - timedelta(days=days), files, state="failed")
+    since = NOW - timedelta(days=1, hours=1)
+    assert [file.name for file in bad_since(ledger, since, 10)] == ["bad-0.csv", "bad-1.csv"]
+    assert [file.name for file in bad_since(ledger, since, 1)] == ["bad-0.csv"]
+    assert count_bad_since(ledger, since) == 2
