@@ -152,6 +152,11 @@ simulate *OPTIONS: (_install "requirements-dev.txt")
 docs: (_install "requirements-dev.txt")
     @exec {{ python }} -m tests.settings_reference
 
+# Take the pictures of docs/page.md anew, of a real stack in a real Chromium
+[group('development')]
+screenshots: (_install "requirements-dev.txt")
+    @exec {{ python }} -m tests.browser.screenshots
+
 # Check style and types
 [group('development')]
 lint: (_install "requirements-dev.txt")

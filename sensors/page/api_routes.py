@@ -33,9 +33,9 @@ def api_routes(reading: Reading) -> APIRouter:
         return reading.arrivals(limit, inbox, before)
 
     @router.get("/api/arrivals/{arrival_id}", responses=_NOT_FOUND)
-    def journey(arrival_id: str) -> JourneyView:
-        """Tell the whole journey of an arrival."""
-        found = reading.journey(arrival_id)
+    def journey(arrival_id: str, files: parameters.MostFiles = 200) -> JourneyView:
+        """Tell the whole journey of an arrival, with at most `files` of its files, those that need a person first."""
+        found = reading.journey(arrival_id, files)
         if found is None:
             raise no_such_arrival(arrival_id)
         return found

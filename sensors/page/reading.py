@@ -77,10 +77,10 @@ class Reading:
                 arrival_view(one, self.settings.page_url) for one in latest(ledger, limit, inbox=inbox, before=before)
             ]
 
-    def journey(self, arrival_id: str) -> JourneyView | None:
-        """Return an arrival's journey, or None if there is no such arrival."""
+    def journey(self, arrival_id: str, files: int = 200) -> JourneyView | None:
+        """Return an arrival's journey with at most `files` of its files, or None if there is no such arrival."""
         with self._ledger() as ledger:
-            found = arrival_journey(ledger, arrival_id)
+            found = arrival_journey(ledger, arrival_id, files)
         return found and journey_view(found, self.settings.page_url)
 
     def bad_files(self, limit: int, inbox: str | None = None) -> list[FileView]:

@@ -93,7 +93,7 @@ class AnnouncementView(View):
 
 
 class JourneyView(View):
-    """An arrival with its steps, its announcements and at most 200 of its files."""
+    """An arrival with its steps, its announcements and as many of its files as were asked for."""
 
     arrival: ArrivalView
     steps: tuple[StepView, ...]

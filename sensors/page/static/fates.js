@@ -22,7 +22,7 @@ export function learnFates(uploads) {
 }
 
 async function learnFromArrival(uploads, id) {
-  const journey = await told(`/api/arrivals/${encodeURIComponent(id)}`);
+  const journey = await told(`/api/arrivals/${encodeURIComponent(id)}?files=10000`);
   if (journey === null) return;
   const byName = new Map(journey.files.map((file) => [file.name, file]));
   for (const upload of uploads.unknown) {
@@ -32,7 +32,7 @@ async function learnFromArrival(uploads, id) {
   uploads.view.changed();
 }
 
-// Arrivals tell of their first 200 files, and one may have ended before its last upload was answered.
+// An arrival may have ended before its last upload was answered, or while the stream was cut off.
 async function restless(uploads) {
   for (const upload of uploads.unknown.slice(0, REST_AT_ONCE)) {
     const file = await told(upload.address);
