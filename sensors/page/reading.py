@@ -95,7 +95,7 @@ class Reading:
             found = bad_since(ledger, since, SHOWN_FILES)
             files = tuple(_file_view(file) for file in found)
             count = len(files) if len(files) < SHOWN_FILES else count_bad_since(ledger, since)
-        return attention_of(read_trouble(self.settings), read_alerts(self.settings), files, count)
+        return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count)
 
     def file(self, file_id: int) -> KnownFile | None:
         """Return one file and where it lies."""

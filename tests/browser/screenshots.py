@@ -45,7 +45,14 @@ DRAGGED = {
 def shoot(page: Page, name: str, height: int) -> None:
     """Take a picture of the top of a page, with few colours, so that it stays small."""
     page.set_viewport_size({"width": page.viewport_size["width"] if page.viewport_size else 1200, "height": height})
-    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    page.evaluate(
+        """() => {
+            document.activeElement.blur();
+            for (const where of document.querySelectorAll(".inbox .hint code")) {
+                where.textContent = where.textContent.replace(/.*\\//, "data/inbox/"); // as it is elsewhere
+            }
+        }"""
+    )
     picture = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
     path = DOCS / name
     picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -5,8 +5,10 @@ import socket
 from base64 import b64encode
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 
 import duckdb
+import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -107,6 +109,44 @@ def test_the_server_s_own_reason_is_shown_and_a_refused_upload_can_be_tried_agai
     wait_until(lambda: not (stack.inbox / "held.csv").exists(), "the other one is taken")
     card(page).get_by_role("button", name="Try 1 upload again").click()
     expect_loaded(page, "held.csv")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*.csv", "*.CSV.gz", "da?a-*", "[ab]*.json", "[!ab]*.json", "a.b+(c)^$|{1}", "[]x]*"]
+)
+def test_the_browser_reads_patterns_as_the_sensor_does(page: Page, pattern: str):
+    names = ["a.csv", "A.CSV", "acsv", "b.csv.GZ", "data-1", "daa", "b.json", "c.json", "a.b+(c)^$|{1}", "]", "x"]
+    taken = page.evaluate(
+        """async ([pattern, names]) => {
+            const { mistakeIn } = await import("/static/rules.js");
+            const rules = { inbox: "i", patterns: [pattern], most: 9, done: "" };
+            return names.filter((name) => mistakeIn({ name, size: 1 }, false, rules) === "");
+        }""",
+        [pattern, names],
+    )
+    assert taken == [name for name in names if fnmatchcase(name.lower(), pattern.lower())]
+
+
+def test_uploads_that_are_stopped_can_be_tried_again(tab: Tab, stack: Stack):
+    tab.allowed = ("status of 404",)  # of those that were cut off it is asked whether they have come
+    page = opened(tab)
+    with frozen(stack.program("sensor")):
+        drag_in(page, {f"stopped-{number}.csv": ROWS for number in range(6)})
+        card(page).get_by_role("button", name="Stop").click()
+        expect(card(page).locator(".total")).to_have_text("6 not uploaded")
+    card(page).get_by_role("button", name="Try 6 uploads again").click()
+    expect(card(page).locator(".total")).to_have_text("6 files uploaded, 6 loaded", timeout=OUTCOME_MS)
+    loaded = "SELECT count(*) FROM public.daily_metrics WHERE _file_name LIKE 'stopped-%'"
+    assert stack.rows(loaded) == [(12,)]
+
+
+@contextmanager
+def frozen(process: psutil.Process) -> Generator[None, None, None]:
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
 
 
 @contextmanager

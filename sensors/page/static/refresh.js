@@ -33,7 +33,8 @@ async function refresh() {
   last = performance.now();
   let text;
   try {
-    const answer = await fetch(location.origin + location.pathname + location.search, { headers: { Accept: "text/html" } });
+    const here = location.origin + location.pathname + location.search;
+    const answer = await fetch(here, { headers: { Accept: "text/html" } });
     if (!answer.ok) return;
     text = await answer.text();
   } catch {

@@ -24,8 +24,8 @@ function expression(pattern) {
     if (part === "*") return ".*";
     if (part === "?") return ".";
     if (part.length === 1) return part.replace(/[.+^${}()|[\]\\/]/, "\\$&");
-    const inside = part.slice(1, -1).replace(/\\/g, "\\\\");
-    return inside.startsWith("!") ? `[^${inside.slice(1)}]` : `[${inside}]`;
+    const [not, inside] = part[1] === "!" ? ["^", part.slice(2, -1)] : ["", part.slice(1, -1)];
+    return `[${not}${inside.replace(/[\\\][^]/g, "\\$&")}]`;
   });
   return new RegExp(`^${source}$`, "is");
 }

@@ -1,11 +1,14 @@
 // One file on its way into an inbox.
 
+const OUTCOMES = ["loaded", "rejected", "failed", "skipped"];
 const LONGEST_PAUSE_SECONDS = 60;
 const MOST_TRIES = 100;
+const STOPPED = "was stopped";
 const CLOCK_MS = 2000; // what a Date header leaves out, and a bit
 
 export class Upload {
-  // `step` is one of: waiting, sending, paused, wrong; then sent, and what became of it: loaded, rejected, failed, skipped.
+  // `step` is one of: waiting, sending, paused, wrong; then sent, and what became of it: loaded, rejected, failed,
+  // skipped.
   constructor(inbox, file, mistake) {
     this.inbox = inbox;
     this.file = file;
@@ -20,10 +23,6 @@ export class Upload {
     this.cameAt = 0; // by the server's clock; what came under this name before is another file
   }
 
-  get hasOutcome() {
-    return ["loaded", "rejected", "failed", "skipped"].includes(this.step);
-  }
-
   get address() {
     return `${location.origin}/inbox/${this.inbox}/${encodeURIComponent(this.name)}`;
   }
@@ -36,16 +35,17 @@ export class Upload {
     const begun = performance.now();
     if (this.isUncertain && (await this.hasCome())) return this.accept(new Date(), begun);
     this.isUncertain = false;
-    const request = await put(this.address, this.file, (sent) => {
+    this.request = new XMLHttpRequest();
+    const request = await put(this.request, this.address, this.file, (sent) => {
       this.sent = sent;
       progressed();
     });
     if (request.status === 201) return this.accept(dateOf(request), begun);
     this.sent = 0;
     const pause = Number(request.getResponseHeader("Retry-After"));
-    if (request.status === 503 && pause > 0 && this.tries < MOST_TRIES) return this.pause(pause);
+    if (request.status === 503 && pause > 0 && this.tries < MOST_TRIES && !this.isStopped) return this.pause(pause);
     this.step = "wrong";
-    this.why = reasonOf(request);
+    this.why = this.isStopped ? STOPPED : reasonOf(request);
     // A name or size that is refused now is refused again.
     this.canTryAgain = ![400, 404, 413, 415, 422].includes(request.status);
     this.isUncertain = request.status === 0;
@@ -61,7 +61,19 @@ export class Upload {
   async pause(seconds) {
     this.step = "paused";
     await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(seconds, LONGEST_PAUSE_SECONDS)));
-    this.step = "waiting";
+    if (this.step === "paused") this.step = "waiting";
+  }
+
+  // Begins anew, after an error or because it was stopped.
+  again() {
+    Object.assign(this, { step: "waiting", why: "", tries: 0, isStopped: false });
+  }
+
+  // Gives it up for now; what is under way is cut off.
+  stop() {
+    this.isStopped = true;
+    if (this.step === "sending") this.request?.abort();
+    else Object.assign(this, { step: "wrong", why: STOPPED, canTryAgain: true });
   }
 
   // Tells whether a file whose answer never came has come all the same: sent again it would be loaded twice.
@@ -82,13 +94,12 @@ export class Upload {
     this.arrival = arrival_id;
     this.rows = rows;
     this.why = reason ?? "";
-    if (["loaded", "rejected", "failed", "skipped"].includes(state)) this.step = state;
+    if (OUTCOMES.includes(state)) this.step = state;
   }
 }
 
-function put(address, file, sent) {
+function put(request, address, file, sent) {
   return new Promise((resolve) => {
-    const request = new XMLHttpRequest();
     request.open("PUT", address);
     request.setRequestHeader("Accept", "application/json");
     request.setRequestHeader("Content-Type", "application/octet-stream");

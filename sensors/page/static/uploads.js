@@ -6,6 +6,7 @@ import { UploadsView } from "./uploads_view.js";
 import { counted } from "./wording.js";
 
 const AT_ONCE = 4; // of a browser's six connections: the stream has one, and the page needs one
+const UNDER_WAY = ["waiting", "sending", "paused"];
 
 export class Uploads {
   constructor(card) {
@@ -17,7 +18,7 @@ export class Uploads {
   }
 
   get underWay() {
-    return this.all.some(({ step }) => ["waiting", "sending", "paused"].includes(step));
+    return this.all.some(({ step }) => UNDER_WAY.includes(step));
   }
 
   get unknown() {
@@ -35,8 +36,13 @@ export class Uploads {
   }
 
   tryAgain() {
-    for (const upload of this.again) Object.assign(upload, { step: "waiting", why: "", tries: 0 });
+    for (const upload of this.again) upload.again();
     this.go();
+  }
+
+  stop() {
+    for (const upload of this.all) if (UNDER_WAY.includes(upload.step)) upload.stop();
+    this.view.changed();
   }
 
   clear() {

@@ -18,8 +18,10 @@ export class UploadsView {
     this.more = this.place.querySelector(".more");
     this.again = this.place.querySelector(".again");
     this.clear = this.place.querySelector(".clear");
+    this.stop = this.place.querySelector(".stop");
     this.lines = new Map();
     this.again.addEventListener("click", () => uploads.tryAgain());
+    this.stop.addEventListener("click", () => uploads.stop());
     this.clear.addEventListener("click", () => {
       uploads.clear();
       card.querySelector("input[type=file]").focus();
@@ -45,6 +47,7 @@ export class UploadsView {
     set(this.again, `Try ${counted(again.length, "upload")} again`);
     this.again.hidden = again.length === 0 || underWay;
     this.clear.hidden = underWay;
+    this.stop.hidden = !underWay;
     this.drawLines(all);
   }
 
