@@ -71,9 +71,9 @@ def test_a_day_is_told_by_four_plots_and_each_of_them_in_words(ledger):
     record_arrival(ledger, "m-1", NINE, {"a.csv": "loaded", "b.csv": "rejected"}, state="failed", seconds_to_run=0.5)
     plots = day_plots(read_day(ledger, date(2026, 11, 24), UTC))
     assert [(plot.name, plot.summary) for plot in plots] == [
-        ("arrivals", "1 arrivals of 2 files; most of them, 1, in the hour from 09:00"),
-        ("rows", "10 rows were loaded"),
-        ("failures", "1 files were rejected or failed"),
+        ("arrivals", "1 arrival of 2 files; most of them, 1, in the hour from 09:00"),
+        ("rows", "10 rows loaded"),
+        ("failures", "1 file rejected or failed"),
         ("latency", "the median is 0.50 s, 95 of 100 take at most 0.50 s, the slowest took 0.50 s"),
     ]
     assert [len(plot.columns) for plot in plots] == [1, 1, 1, 1]
@@ -83,8 +83,8 @@ def test_a_day_on_which_nothing_came_says_so(ledger):
     plots = day_plots(read_day(ledger, date(2026, 11, 24), UTC))
     assert [plot.summary for plot in plots] == [
         "nothing came",
-        "0 rows were loaded",
-        "0 files were rejected or failed",
+        "0 rows loaded",
+        "0 files rejected or failed",
         "no run began",
     ]
     assert all(plot.columns == () for plot in plots)

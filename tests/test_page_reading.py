@@ -129,7 +129,7 @@ def test_arrivals_failed_files_and_days_can_be_those_of_one_inbox(browser: Shown
     arrivals = Elements(browser.get("/arrivals?inbox=orders").text)
     assert [one for one in arrivals.values("id") if one.startswith("arrival-")] == ["arrival-o-1"]
     assert "was loaded, or is under way" in browser.get("/failed?inbox=orders").text
-    assert "1 arrivals of 1 files" in browser.get("/day?day=2026-11-24&inbox=orders").text
+    assert "1 arrival of 1 file" in browser.get("/day?day=2026-11-24&inbox=orders").text
 
 
 def test_a_day_leads_to_the_days_around_it_and_today_to_none_after(browser: Shown):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sensors.overview.day import Day, Hour
 from sensors.page.plot import Plot, Value, make_plot
-from sensors.page.wording import duration, number, short
+from sensors.page.wording import counted, duration, number, short
 
 
 def day_plots(day: Day) -> tuple[Plot, ...]:
@@ -23,14 +23,14 @@ def day_plots(day: Day) -> tuple[Plot, ...]:
             summary=_arrivals(day),
         ),
         make_plot(
-            "rows", "Rows", values(lambda hour: hour.rows), said=short, summary=f"{number(total.rows)} rows were loaded"
+            "rows", "Rows", values(lambda hour: hour.rows), said=short, summary=f"{counted(total.rows, 'row')} loaded"
         ),
         make_plot(
             "failures",
             "Files not loaded",
             values(lambda hour: hour.failures),
             said=short,
-            summary=f"{number(total.failures)} files were rejected or failed",
+            summary=f"{counted(total.failures, 'file')} rejected or failed",
         ),
         make_plot(
             "latency",
@@ -48,7 +48,7 @@ def _arrivals(day: Day) -> str:
         return "nothing came"
     busiest = max(day.hours, key=lambda hour: hour.arrivals)
     return (
-        f"{number(day.total.arrivals)} arrivals of {number(day.total.files)} files; "
+        f"{counted(day.total.arrivals, 'arrival')} of {counted(day.total.files, 'file')}; "
         f"most of them, {number(busiest.arrivals)}, in the hour from {busiest.start:%H:%M}"
     )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import datetime, tzinfo
-from typing import Any
 
 from sensors.clock import Clock
 
@@ -58,6 +57,15 @@ def number(count: int | None) -> str:
     return "" if count is None else f"{count:,}"
 
 
+def counted(count: int, one: str) -> str:
+    """Return a number of things.
+
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
 def short(count: float) -> str:
     """Return a number in at most five letters, for the axis of a plot.
 
@@ -89,7 +97,7 @@ def today_by_time(zone: tzinfo, clock: Clock) -> Callable[[datetime | None], str
     return when
 
 
-def filters(zone: tzinfo, clock: Clock) -> dict[str, Callable[[Any], str]]:
+def filters(zone: tzinfo, clock: Clock) -> dict[str, Callable[..., str]]:
     """Return the templates' filters by their names."""
     return {
         "local": in_zone(zone),
@@ -97,6 +105,7 @@ def filters(zone: tzinfo, clock: Clock) -> dict[str, Callable[[Any], str]]:
         "size": size,
         "duration": duration,
         "number": number,
+        "counted": counted,
         "machine": machine,
         "when": today_by_time(zone, clock),
     }
