@@ -14,6 +14,10 @@ POSTGRESQL = ("postgresql", "postgres", "postgresql+asyncpg")
 REDIS = ("redis", "rediss")
 
 
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 # not bound here
+
+
 class Profile(StrEnum):
     """What Prefect keeps its state in, and how many processes it has."""
 
@@ -23,7 +27,8 @@ class Profile(StrEnum):
     """PostgreSQL and Redis; as many servers, service processes and workers as are asked for, on any machines."""
 
 
-def _host(host: str) -> str:
+def host_name(host: str) -> str:
+    """Return an address or a host's name as it is; raises PydanticCustomError for anything else."""
     if not re.fullmatch(r"[A-Za-z0-9.:-]+", host):
         raise PydanticCustomError("host", "expected an address or a host's name such as 10.0.0.5")
     return host
@@ -39,7 +44,7 @@ class ProfileSettings(BaseSettings):
 
     profile: Profile = Profile.EMBEDDED
     """`embedded`: everything on this machine; `scale`: PostgreSQL, Redis and any number of machines (scale.md)."""
-    api_host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
+    api_host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
     """Where the API is listened for. Nobody but this machine reaches the loopback."""
     api_servers: int = Field(default=2, ge=0, le=32)
     """How many API servers run here, behind API_PORT; 0: the API is elsewhere, at PREFECT_API_URL."""

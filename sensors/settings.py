@@ -3,12 +3,13 @@
 import os
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from sensors.json_log import LogFormat
-from sensors.profile import Profile, ProfileSettings, masked
+from sensors.profile import EVERYWHERE, LOOPBACK, Profile, ProfileSettings, host_name, masked
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,9 +34,11 @@ class Settings(ProfileSettings):
     api_port: int = Field(default=4200, ge=1, le=65535)
     """The port of Prefect's page and API."""
     sensor_port: int = Field(default=4201, ge=1, le=65535)
-    """The port of the page to drop files on, and of what the sensor says of its health; on the loopback only."""
+    """The port of the page to drop files on, and of what the sensor says of its health."""
     auth: Auth = Auth.ON
     """`off`: the API asks for no credentials, and everybody on this machine can run deployments."""
+    sensor_host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
+    """Where that page is listened for. Nobody but this machine reaches the loopback; elsewhere it needs AUTH=on."""
     inboxes_file: Path = Path("sensors/inboxes.yaml")
     """The file that says which folders are watched, and how; its rules are listed below."""
     notify_urls: str = Field(default="", repr=False)
@@ -69,6 +72,15 @@ class Settings(ProfileSettings):
             )
         return url.rstrip("/")
 
+    @field_validator("sensor_host")
+    @classmethod
+    def _asks_for_credentials_beyond_the_loopback(cls, host: str, info: ValidationInfo) -> str:
+        if host not in LOOPBACK and info.data.get("auth") is Auth.OFF:
+            raise PydanticCustomError(
+                "open", "expected the loopback, 127.0.0.1, with AUTH=off: anybody could upload files there"
+            )
+        return host
+
     @property
     def api_url(self) -> str:
         """The address of this stack's Prefect API; with API_SERVERS=0 that of the installation it belongs to."""
@@ -77,15 +89,19 @@ class Settings(ProfileSettings):
     @property
     def page_url(self) -> str:
         """The address of Prefect's page, as other machines know it where they can reach it."""
-        if not self.is_scale or not self.has_server or self.api_host in {"127.0.0.1", "localhost", "::1"}:
+        if not self.is_scale or not self.has_server or self.api_host in LOOPBACK:
             return self.api_url.removesuffix("/api")
-        host = self.node if self.api_host in {"0.0.0.0", "::"} else self.api_host  # noqa: S104 # not bound here
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.api_port}"
+        return _address(self.node if self.api_host in EVERYWHERE else self.api_host, self.api_port)
 
     @property
     def drop_page(self) -> str:
         """The address of the drop page, without a slash at its end."""
-        return self.drop_page_url.rstrip("/") or f"http://127.0.0.1:{self.sensor_port}"
+        return self.drop_page_url.rstrip("/") or self.sensor_url
+
+    @property
+    def sensor_url(self) -> str:
+        """The address at which this machine reaches its sensor."""
+        return _address("127.0.0.1" if self.sensor_host in EVERYWHERE else self.sensor_host, self.sensor_port)
 
     @property
     def warehouse(self) -> str:
@@ -145,6 +161,10 @@ class Settings(ProfileSettings):
     def logs_dir(self) -> Path:
         """One log file per service, and the alerts."""
         return self.state_dir / "logs"
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def env_file() -> Path:

@@ -62,9 +62,10 @@ def page_of(settings: Settings) -> FastAPI:
 
 @contextmanager
 def served_page(settings: Settings) -> Generator[ServedPage, None, None]:
-    app = page_of(settings)
     (port,) = free_ports(1)
-    server = uvicorn.Server(server_config(app, port))
+    settings = settings.model_copy(update={"sensor_port": port})
+    app = page_of(settings)
+    server = uvicorn.Server(server_config(app, settings))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

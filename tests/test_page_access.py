@@ -3,8 +3,10 @@
 import base64
 
 import pytest
+from pydantic import ValidationError
 
 from sensors.page.access import Access
+from sensors.settings import Settings
 
 ACCESS = Access("admin:sécret", upload_token="tok", host_names=frozenset({"files.example.com"}))
 
@@ -95,6 +97,13 @@ def test_under_any_other_name_nothing_is_served_so_that_no_foreign_name_can_be_p
     assert status(path="/healthz", host=host) == 421
 
 
+def test_beyond_the_loopback_prometheus_may_ask_under_any_name_and_nobody_else():
+    access = Access("admin:sécret", is_reachable=True)
+    assert status(path="/metrics", access=access, host="etl-1:4201") is None
+    assert status("POST", "/metrics", access, host="etl-1:4201") == 421
+    assert status(path="/", access=access, host="etl-1:4201", **basic("admin:sécret")) == 421
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -122,3 +131,10 @@ def test_the_page_itself_and_a_script_may(headers):
 def test_behind_a_proxy_that_encrypts_the_origin_is_the_name_that_the_browser_knows():
     headers = {"host": "files.example.com", "origin": "https://files.example.com"}
     assert status("POST", "/arrivals/x/retry", **headers, **basic("admin:sécret")) is None
+
+
+def test_beyond_the_loopback_credentials_are_always_asked_for():
+    with pytest.raises(ValidationError, match="expected the loopback"):
+        Settings(auth="off", sensor_host="0.0.0.0")
+    assert Settings(sensor_host="0.0.0.0").sensor_url == "http://127.0.0.1:4201"
+    assert Settings(sensor_host="fe80::1").drop_page == "http://[fe80::1]:4201"

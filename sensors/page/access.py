@@ -39,12 +39,15 @@ class Access:
     upload_token: str | None = None
     host_names: frozenset[str] = frozenset()
     """Names of this page besides those of the loopback."""
+    is_reachable: bool = False
+    """Whether it is listened for beyond the loopback: then what is open is told under any name, as Prometheus asks."""
 
     def refusal(self, method: str, path: str, headers: Mapping[str, str]) -> Refusal | None:
         """Return why a request is refused, or None if it may pass; `headers` have names in small letters."""
+        is_open = path in OPEN and method in READING
         if refusal := self._wrong_host(headers.get("host", "")):
-            return refusal
-        if path in OPEN and method in READING:
+            return None if is_open and self.is_reachable else refusal
+        if is_open:
             return None
         if method not in READING and (refusal := _from_elsewhere(headers)):
             return refusal

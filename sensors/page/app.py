@@ -24,6 +24,7 @@ from sensors.page.retry_route import retry_route
 from sensors.page.stream_route import stream_route
 from sensors.page.upload import uploads_of
 from sensors.page.upload_routes import upload_routes
+from sensors.profile import EVERYWHERE, LOOPBACK
 from sensors.settings import Auth, Settings
 
 STATIC = Path(__file__).with_name("static")
@@ -55,17 +56,17 @@ def make_page(
 
 
 def serve(app: FastAPI, settings: Settings) -> None:
-    """Serve the page on SENSOR_PORT of the loopback until SIGTERM or SIGINT."""
+    """Serve the page on SENSOR_HOST and SENSOR_PORT until SIGTERM or SIGINT."""
     allow_connections()
-    uvicorn.Server(server_config(app, settings.sensor_port)).run()
+    uvicorn.Server(server_config(app, settings)).run()
 
 
-def server_config(app: FastAPI, port: int) -> uvicorn.Config:
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """Return how the page is served."""
     return uvicorn.Config(
         app,
-        host="127.0.0.1",
-        port=port,
+        host=settings.sensor_host,
+        port=settings.sensor_port,
         http=ImpatientProtocol,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=1,  # a page that is open keeps its stream for ever
@@ -86,10 +87,11 @@ def _live(reading: Reading) -> Live:
 
 
 def _access(settings: Settings) -> Access:
-    name = urlsplit(settings.drop_page_url).hostname
+    names = {urlsplit(settings.drop_page_url).hostname, settings.sensor_host}
     return Access(
         settings.auth_string,
         is_open=settings.auth is Auth.OFF,
         upload_token=settings.upload_token.get_secret_value() or None,
-        host_names=frozenset({name} if name else ()),
+        host_names=frozenset(filter(None, names)) - EVERYWHERE,
+        is_reachable=settings.sensor_host not in LOOPBACK,
     )

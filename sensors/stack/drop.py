@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sensors.inbox import Inbox, InboxesError, read_inboxes
 from sensors.settings import Settings
@@ -97,13 +98,16 @@ def _check(file: Path, inbox: Inbox) -> None:
 
 
 def _what_next(settings: Settings, inbox: Inbox) -> str:
-    if _answers(settings.sensor_port):
+    if _answers(settings.sensor_url):
         soon = f"when it lists the inbox, every {inbox.rescan_seconds:g} s" if inbox.url else "within a second"
         return f"the sensor takes it {soon}; `just status` shows what becomes of it"
     return "the sensor is not running; it takes the file when it is started with `just up`"
 
 
-def _answers(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _answers(address: str) -> bool:
+    at = urlsplit(address)
+    try:
+        socket.create_connection((at.hostname or "", at.port or 80), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -127,7 +127,7 @@ def _heartbeat_health(heard: datetime, now: datetime, since: datetime | None) ->
 
 
 def _ask_sensor(settings: Settings) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{settings.sensor_port}/healthz", timeout=5.0, trust_env=False)
+    return httpx.get(f"{settings.sensor_url}/healthz", timeout=5.0, trust_env=False)
 
 
 def _check_sensor(settings: Settings) -> Health:
