@@ -27,6 +27,7 @@ from flows.memory import bound
 from flows.outline import Plan, plans_of, size_of
 from flows.pipeline_settings import read_settings
 from flows.public_address import public_address
+from flows.query_progress import watched
 from flows.source_file import Rejected, SourceFile
 from flows.spool import spool_folder
 from flows.verdict import Outcome, Verdict, has_rejected, summary
@@ -91,8 +92,12 @@ def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tup
     table = table_in(address, config.table)
     began = time.monotonic()
     log = LoadLog(len(plans), began)
-    progress = LoadProgress(load_id, sum(size_of(plan) for plan in plans), began, logger)
-    with open_warehouse(address, settings, logger.info) as warehouse:
+    size = sum(size_of(plan) for plan in plans)
+    progress = LoadProgress(load_id, len(plans), size, began, logger)
+    with (
+        open_warehouse(address, settings, logger.info) as warehouse,
+        watched(warehouse.reader, size, progress.glimpse),
+    ):
         batch_size = config.batch_size if config.is_http else None
         loader = Loader(warehouse, table, load_id, batch_size, config.reloaded)
         for known in BulkLoader(loader).load(plans):

@@ -1,6 +1,7 @@
 """The progress artifact of a long load, which Prefect's page shows as a bar on the run's page while it goes on."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -22,15 +23,21 @@ PAUSE = 2.0
 
 @dataclass
 class LoadProgress:
-    """How far a run has come, by the bytes of its files: a file counts when it is loaded, skipped or rejected."""
+    """How far a run has come, by the bytes of its files: a file counts when it is loaded, skipped or rejected.
+
+    Of the last one DuckDB may say how far it is. Methods may be called from any thread.
+    """
 
     load_id: str
+    files: int
     total: int
     """The bytes of all files."""
     began: float
     """When the load began, in seconds of any clock that does not jump."""
     logger: "logging.Logger | logging.LoggerAdapter[Any]"
     _done: int = field(default=0, init=False)
+    _said: str = field(default="The first files are being loaded.", init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _told_at: float = field(init=False)
     _artifact: UUID | None = field(default=None, init=False)
 
@@ -42,13 +49,24 @@ class LoadProgress:
 
         What goes wrong with Prefect meanwhile is logged and no more: the load goes on all the same.
         """
-        self._done += sum(verdict.bytes for verdict in verdicts)
-        is_over = self._done >= self.total
-        if (is_over and self._artifact is None) or (not is_over and now - self._told_at < PAUSE):
-            return
+        with self._lock:
+            self._done += sum(verdict.bytes for verdict in verdicts)
+            self.files -= len(verdicts)
+            self._said = f"{counts(known)}."
+            is_over = self._done >= self.total
+            if (is_over and self._artifact is not None) or (not is_over and now - self._told_at >= PAUSE):
+                self._tell(100.0 if is_over else 100 * self._done / self.total, now)
+
+    def glimpse(self, share: float, now: float) -> None:
+        """Take how much of the query at hand is done, from 0 to 1, and show it if it loads the last file."""
+        with self._lock:
+            if self.files == 1 and share > 0 and now - self._told_at >= PAUSE:
+                self._tell(100 * (self._done + share * (self.total - self._done)) / self.total, now)
+
+    def _tell(self, percent: float, now: float) -> None:
         self._told_at = now
         try:
-            self._show(100.0 if is_over else 100 * self._done / self.total, f"{counts(known)}.")
+            self._show(percent, self._said)
         except Exception as error:  # noqa: BLE001 - a picture of the load is no reason to end it
             self.logger.warning("the progress of the load could not be written to Prefect: %s", error)
 

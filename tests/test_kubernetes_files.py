@@ -86,7 +86,7 @@ def test_the_deployment_is_the_same_but_for_where_it_runs():
     assert kubernetes.work_pool
     assert set(kubernetes.work_pool.job_variables) <= set(template["variables"]["properties"])
     asked = {*re.findall(r"\{\{ \$(\w+) \}\}", (DEPLOY / "kubernetes" / "prefect.yaml").read_text())}
-    assert asked == OF_PREFECT_YAML
+    assert asked == OF_PREFECT_YAML | {"DROP_PAGE_URL"}
 
 
 @pytest.mark.timeout(300)

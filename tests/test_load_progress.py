@@ -23,7 +23,7 @@ def client(api_url: str) -> Iterator[SyncPrefectClient]:
 
 
 def progress(name: str) -> LoadProgress:
-    return LoadProgress(name, MOST, 100.0, logging.getLogger("test"))
+    return LoadProgress(name, len(LOADED), MOST, 100.0, logging.getLogger("test"))
 
 
 def shown(client: SyncPrefectClient, name: str) -> list[tuple[float, str | None]]:
@@ -51,6 +51,23 @@ def test_a_long_one_is_shown_by_its_bytes_and_ends_with_all_of_them(client: Sync
 
     assert [[percent for percent, _ in artifacts] for artifacts in load()] == [[25], [25], [50], [100]]
     assert shown(client, "long") == [(100, "100 loaded with 100 rows, 0 skipped, 0 rejected.")]
+
+
+def test_of_the_last_file_it_is_shown_how_far_its_query_is_and_of_no_other(client: SyncPrefectClient) -> None:
+    @flow
+    def load() -> list[list[tuple[float, str | None]]]:
+        load = LoadProgress("last", 2, MOST, 100.0, logging.getLogger("test"))
+        seen: list[list[tuple[float, str | None]]] = []
+        load.glimpse(0.5, 100 + AFTER)
+        seen.append(shown(client, "last"))
+        large = Verdict("large.csv", Outcome.LOADED, 1, 600, 0.1)
+        load.tell([large], [large], 100)
+        for share, now in [(0.25, AFTER), (0.3, AFTER + PAUSE / 2), (0.5, AFTER + PAUSE)]:
+            load.glimpse(share, 100 + now)
+            seen.append(shown(client, "last"))
+        return seen
+
+    assert [[percent for percent, _ in artifacts] for artifacts in load()] == [[], [70], [70], [80]]
 
 
 def test_a_server_that_does_not_answer_stops_no_load(caplog: pytest.LogCaptureFixture, nobody: str) -> None:

@@ -35,9 +35,12 @@ def test_a_machine_that_moves_to_another_database_has_nothing_deployed_there(pro
 
     monkeypatch.setenv("ENV_FILE", str(tmp_path / "none.env"))
     (tmp_path / "prefect").mkdir()
-    (tmp_path / "prefect" / "deployed.sha256").write_text(fingerprint(project))
+    (tmp_path / "prefect" / "deployed.sha256").write_text(fingerprint(project, deploying()._around))
     assert deploying().done_before
-    assert not deploying(PROFILE="scale", DATABASE_URL="postgresql://me:secret@db/prefect").done_before
+    assert not deploying(SENSOR_PORT="4999").done_before
+    assert not deploying(
+        SENSOR_PORT="4201", PROFILE="scale", DATABASE_URL="postgresql://me:secret@db/prefect"
+    ).done_before
 
 
 def test_what_has_to_be_on_the_server_is_every_deployment_of_the_file(project):

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -81,7 +81,8 @@ class WarmServer:
         left = psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
         self.process.kill()
         for one in left:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):  # it had ended just before
+                one.kill()
         self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()

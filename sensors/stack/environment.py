@@ -66,6 +66,7 @@ def client_environment(settings: Settings, around: Mapping[str, str]) -> dict[st
         "STATE_DIR": str(settings.state_dir),
         "API_PORT": str(settings.api_port),
         "SENSOR_PORT": str(settings.sensor_port),
+        "DROP_PAGE_URL": settings.drop_page,
         "INBOXES_FILE": str(settings.inboxes_file),
         "ENV_FILE": str(env_file().absolute()),
         # Flow runs are started as `python -m prefect.engine`: it has to be this Python.

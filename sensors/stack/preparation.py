@@ -95,14 +95,15 @@ class Deploying:
     def __init__(self, settings: Settings, root: Path = PROJECT_ROOT) -> None:
         self._settings = settings
         self._root = root
-        # A server with another database has nothing of what was deployed.
-        self._server = masked(settings.database_url.get_secret_value()) if settings.is_scale else ""
+        # A server with another database has nothing of what was deployed; the description names the drop page.
+        database = masked(settings.database_url.get_secret_value()) if settings.is_scale else ""
+        self._around = f"{database} {settings.drop_page}"
         self._stamp = settings.prefect_home / "deployed.sha256"
 
     @property
     def done_before(self) -> bool:
         """Whether the files are as they were when they were deployed last, by the stamp alone."""
-        return self._stamp.exists() and self._stamp.read_text("utf-8") == fingerprint(self._root, self._server)
+        return self._stamp.exists() and self._stamp.read_text("utf-8") == fingerprint(self._root, self._around)
 
     def is_up_to_date(self) -> bool:
         """Tell whether the server has every deployment, made from the files as they are."""
@@ -115,7 +116,7 @@ class Deploying:
 
     def deploy(self, commands: Commands) -> None:
         """Deploy everything in prefect.yaml; raises StackError."""
-        now = fingerprint(self._root, self._server)
+        now = fingerprint(self._root, self._around)
         self._stamp.unlink(missing_ok=True)
         commands.run("prefect deploy", ("prefect", "--no-prompt", "deploy", "--all"))
         self._stamp.write_text(now, "utf-8")

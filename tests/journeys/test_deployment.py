@@ -7,7 +7,10 @@ def test_the_server_has_the_deployment_as_it_is_written(stack: Stack):
     deployment = stack.deployment()
     assert deployment["version"] == "1.0.0"
     assert deployment["tags"] == ["env:prod", "team:data"]
-    assert deployment["description"] == "The primary daily ETL pipeline."
+    description = deployment["description"].splitlines()
+    assert description[0] == "The primary daily ETL pipeline."
+    assert f"[the drop page](http://127.0.0.1:{stack.sensor_port})" in deployment["description"]
+    assert not set(deployment["parameters"]) - {line.split("`")[1] for line in description if line.startswith("| `")}
     assert deployment["entrypoint"].startswith("flows/")
     assert deployment["work_pool_name"] == "local-process-pool"
     assert deployment["work_queue_name"] == "default"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import httpx
 import psutil
 
+from tests.free_ports import free_ports
 from tests.journeys.stack import ROOT, Stack, wait_until
 from tests.receiver import Receiver
 
@@ -43,7 +44,7 @@ def test_ports_that_are_taken_are_named_with_who_has_them(tmp_path, stack: Stack
                 **stack.environment,
                 "STATE_DIR": str(tmp_path / "new"),
                 "API_PORT": str(port),
-                "SENSOR_PORT": str(port + 1),
+                "SENSOR_PORT": str(free_ports(1)[0]),
             }
         )
     assert done.returncode == 1
