@@ -81,6 +81,12 @@ def test_a_stack_that_is_up_on_other_ports_is_told_and_none_is_brought_up(tmp_pa
 
 def test_the_alert_of_a_run_that_was_renamed_meanwhile_is_found_by_its_arrival(tmp_path):
     log = tmp_path / "alerts.log"
-    log.write_text("2026-11-24 09:00:01 UTC  Failed: pipeline, run brave-otter\n    Parameters: arrival_id=m-1\n")
+    log.write_text(
+        "2026-11-24 09:00:01 UTC  Failed: pipeline, run brave-otter\n    Parameters: arrival_id=m-1\n"
+        "2026-11-24 09:00:01 UTC  Failed: pipeline, run calm-seal\n    Parameters: arrival_id=m-2\n"
+        "2026-11-24 09:00:02 UTC  delivered to 1 (JSON): Failed: pipeline, run brave-otter\n"
+    )
     renamed = journey(FileState.FAILED, *range(6), arrival_id="m-1", run_name="a.csv @ metrics")
-    assert len(alert_about(log, renamed)) == 2
+    alert = alert_about(log, renamed)
+    assert len(alert) == 3
+    assert was_delivered(alert)
