@@ -31,7 +31,7 @@ def _hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-APART = {"test_scale.py", "test_moving.py"}
+APART = {"test_alert_kinds.py", "test_documentation.py", "test_moving.py", "test_scale.py"}
 """Journeys and crash tests that share no server with others, and take long enough to be run next to them."""
 
 

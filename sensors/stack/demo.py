@@ -186,8 +186,8 @@ def alert_about(log: Path, journey: FileJourney) -> list[str]:
         if line[:1].strip() or not entries:
             entries.append([])
         entries[-1].append(line)
-    # By the arrival, which is among the run's parameters: the run is renamed while the alert is on its way. What became of
-    # the alert stands under its subject, which has the name that the run had.
+    # By the arrival, which is among the run's parameters: the run is renamed while the alert is on its way. What became
+    # of the alert stands under its subject, which has the name that the run had.
     names = [one for one in (journey.arrival_id, journey.run_name) if one]
     about = [entry for entry in entries if any(one in line for line in entry for one in names)]
     subjects = [subject for entry in about if (subject := entry[0].partition("  ")[2])]
