@@ -7,24 +7,8 @@ from pathlib import Path
 
 from sensors.ledger import Ledger
 from sensors.ledger.database import moment
-from sensors.ledger.states import FileState
 from sensors.overview.arrival_summary import SUMMARY, ArrivalSummary, summary_of
-
-
-@dataclass(frozen=True)
-class JourneyFile:
-    """A file of the arrival, or one that was refused at the door; moments are UTC."""
-
-    id: int
-    name: str
-    state: FileState
-    size: int
-    rows: int | None
-    reason: str | None
-    seen_at: datetime
-    settled_at: datetime | None
-    staged_at: datetime | None
-    ended_at: datetime | None
+from sensors.overview.known_file import FILES, KnownFile, known_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +28,7 @@ class ArrivalJourney:
 
     arrival: ArrivalSummary
     folder: Path
-    files: tuple[JourneyFile, ...]
+    files: tuple[KnownFile, ...]
     """At most as many as were asked for, those that need a person first."""
     announcements: tuple[JourneyAnnouncement, ...]
 
@@ -65,28 +49,14 @@ def arrival_journey(ledger: Ledger, arrival_id: str, max_files: int = 200) -> Ar
     if not found:
         return None
     files = ledger.rows(
-        "SELECT * FROM files WHERE arrival_id = ? ORDER BY state IN ('rejected', 'failed') DESC, id LIMIT ?",
+        f"{FILES} WHERE f.arrival_id = ? ORDER BY f.state IN ('rejected', 'failed') DESC, f.id LIMIT ?",
         (arrival_id, max_files),
     )
     announcements = ledger.rows("SELECT * FROM announcements WHERE arrival_id = ? ORDER BY attempt", (arrival_id,))
     return ArrivalJourney(
         summary_of(found[0]),
         Path(found[0]["folder"]),
-        tuple(
-            JourneyFile(
-                id=row["id"],
-                name=row["name"],
-                state=FileState(row["state"]),
-                size=row["size"],
-                rows=row["rows"],
-                reason=row["reason"],
-                seen_at=datetime.fromisoformat(row["seen_at"]),
-                settled_at=moment(row["settled_at"]),
-                staged_at=moment(row["staged_at"]),
-                ended_at=moment(row["ended_at"]),
-            )
-            for row in files
-        ),
+        tuple(known_file(row) for row in files),
         tuple(
             JourneyAnnouncement(
                 attempt=row["attempt"],

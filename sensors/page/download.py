@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fastapi import HTTPException
 from starlette.responses import StreamingResponse
 
-from sensors.overview.bad_files import KnownFile
+from sensors.overview.known_file import KnownFile
 
 CHUNK_BYTES = 1 << 18
 

@@ -14,11 +14,12 @@ from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from sensors.overview.arrival_journey import arrival_journey
 from sensors.overview.arrival_summary import latest
-from sensors.overview.bad_files import KnownFile, bad_files, bad_since, count_bad_since, file_by_id
+from sensors.overview.bad_files import bad_files, bad_since, count_bad_since
 from sensors.overview.day import Day, read_day
 from sensors.overview.inbox_glance import glance_at
+from sensors.overview.known_file import KnownFile, file_by_id
 from sensors.page.attention import DAYS_OF_ATTENTION, SHOWN_FILES, Attention, attention_of
-from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView, arrival_view, journey_view
+from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
 from sensors.settings import Settings
 from sensors.settling.admission import readable
 from sensors.stack.alerts import read_alerts
@@ -86,14 +87,14 @@ class Reading:
     def bad_files(self, limit: int, inbox: str | None = None) -> list[FileView]:
         """Return the files that were not loaded, the latest first."""
         with self._ledger() as ledger:
-            return [_file_view(file) for file in bad_files(ledger, limit, inbox)]
+            return [file_view(file) for file in bad_files(ledger, limit, inbox)]
 
     def attention(self) -> Attention:
         """Return what needs a person now."""
         with self._ledger() as ledger:
             since = self.midnight() - timedelta(days=DAYS_OF_ATTENTION)
             found = bad_since(ledger, since, SHOWN_FILES)
-            files = tuple(_file_view(file) for file in found)
+            files = tuple(file_view(file) for file in found)
             count = len(files) if len(files) < SHOWN_FILES else count_bad_since(ledger, since)
         return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count)
 
@@ -119,18 +120,3 @@ class Reading:
     def _ledger(self) -> Generator[Ledger]:
         with Ledger(self.settings.ledger_path, read_only=True) as ledger:
             yield ledger
-
-
-def _file_view(file: KnownFile) -> FileView:
-    return FileView(
-        id=file.id,
-        name=readable(file.name),
-        inbox=file.inbox,
-        arrival_id=file.arrival_id,
-        state=file.state,
-        size=file.size,
-        rows=file.rows,
-        reason=file.reason and readable(file.reason),
-        seen_at=file.seen_at,
-        ended_at=file.ended_at,
-    )

@@ -8,6 +8,7 @@ from sensors.books import Books
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.overview.arrival_journey import ArrivalJourney
 from sensors.overview.arrival_summary import ArrivalSummary
+from sensors.overview.known_file import KnownFile
 from sensors.settling.admission import readable
 
 
@@ -132,21 +133,7 @@ def journey_view(journey: ArrivalJourney, prefect_page: str) -> JourneyView:
     return JourneyView(
         arrival=arrival_view(journey.arrival, prefect_page),
         steps=tuple(StepView(name=name, at=at) for name, at in journey.steps()),
-        files=tuple(
-            FileView(
-                id=file.id,
-                name=readable(file.name),
-                inbox=journey.arrival.inbox,
-                arrival_id=journey.arrival.id,
-                state=file.state,
-                size=file.size,
-                rows=file.rows,
-                reason=file.reason and readable(file.reason),
-                seen_at=file.seen_at,
-                ended_at=file.ended_at,
-            )
-            for file in journey.files
-        ),
+        files=tuple(file_view(file) for file in journey.files),
         announcements=tuple(
             AnnouncementView(
                 attempt=one.attempt,
@@ -157,6 +144,22 @@ def journey_view(journey: ArrivalJourney, prefect_page: str) -> JourneyView:
             )
             for one in journey.announcements
         ),
+    )
+
+
+def file_view(file: KnownFile) -> FileView:
+    """Return what is shown of a file."""
+    return FileView(
+        id=file.id,
+        name=readable(file.name),
+        inbox=file.inbox,
+        arrival_id=file.arrival_id,
+        state=file.state,
+        size=file.size,
+        rows=file.rows,
+        reason=file.reason and readable(file.reason),
+        seen_at=file.seen_at,
+        ended_at=file.ended_at,
     )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
@@ -110,5 +111,7 @@ def summary_json(one: ArrivalSummary) -> dict[str, Any]:
 
 
 def json_value(value: Any) -> Any:
-    """Return a moment as text in UTC and anything else as it is."""
-    return value.isoformat() if isinstance(value, datetime) else value
+    """Return a moment as text in UTC, a path as text, and anything else as it is."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Path) else value
