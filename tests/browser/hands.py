@@ -30,6 +30,17 @@ def drag_in(page: Page, files: Mapping[str, str], inbox: str = "metrics") -> Non
         zone.dispatch_event(event, {"dataTransfer": hand})
 
 
+def listen(page: Page) -> JSHandle:
+    """Write down all that is said from now on to somebody who listens to the page, however shortly it stands there."""
+    return page.evaluate_handle(
+        """() => {
+            const heard = [], spoken = document.querySelector("#spoken");
+            new MutationObserver(() => heard.push(spoken.textContent)).observe(spoken, {childList: true});
+            return heard;
+        }"""
+    )
+
+
 def upload_line(page: Page, name: str, inbox: str = "metrics") -> Locator:
     return card(page, inbox).locator(".upload").filter(has=page.get_by_text(name, exact=True))
 

@@ -22,6 +22,7 @@ from tests.browser.hands import (
     expect_loaded,
     first_arrival,
     held,
+    listen,
     matter,
     upload_line,
 )
@@ -46,10 +47,14 @@ def test_a_file_that_is_dragged_in_is_seen_to_be_loaded_on_the_same_page(page: P
 
 
 def test_what_becomes_of_it_is_spoken(page: Page):
+    heard = listen(page)
     drag_in(page, {"spoken.csv": ROWS})
-    expect(page.locator("#spoken")).to_have_text("Uploading spoken.csv to metrics")
-    expect(page.locator("#spoken")).to_have_text("1 file uploaded to metrics")
     expect(page.locator("#spoken")).to_have_text("spoken.csv: loaded, 2 rows", timeout=OUTCOME_MS)
+    assert heard.json_value() == [
+        "Uploading spoken.csv to metrics",
+        "1 file uploaded to metrics",
+        "spoken.csv: loaded, 2 rows",
+    ]
 
 
 def test_a_file_with_a_bad_value_is_shown_with_its_reason_and_loaded_once_the_table_takes_it(page: Page, stack: Stack):
