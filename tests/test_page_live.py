@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -132,6 +133,27 @@ def test_a_page_that_does_not_read_is_ended_and_the_others_go_on(ledger, tmp_pat
             assert not live._pages
 
     asyncio.run(overwhelm())
+
+
+def test_a_look_that_fails_ends_no_page_and_the_next_one_is_told(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "LOOK_SECONDS", 0.01)
+    looks: list[Look | Exception] = [Look(), sqlite3.OperationalError("disk I/O error"), Look({"a": view("a")})]
+
+    def look() -> Look:
+        found = looks.pop(0) if len(looks) > 1 else looks[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def fail_once() -> None:
+        live = Live(look, lambda: Ledger(tmp_path / "ledger.db", read_only=True))
+        async with live.page() as queue:
+            while len(looks) > 1:  # noqa: ASYNC110 - until the failing look is over
+                await asyncio.sleep(0.01)
+            record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
+            assert await asyncio.wait_for(queue.get(), 5) == view("a")
+
+    asyncio.run(fail_once())
 
 
 def test_more_pages_than_there_is_room_for_get_no_stream(ledger, tmp_path, monkeypatch):

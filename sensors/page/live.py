@@ -1,6 +1,7 @@
 """Live: what has changed in the ledger is looked up once and told to every page that is open."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ class Live:
             changes = LedgerChanges(ledger)
             while self._pages:
                 begun = clock()
-                with suppress(LedgerError):  # the sensor's own loops tell of that
+                with suppress(LedgerError, sqlite3.Error):  # the sensor's own loops tell of that
                     if await run_in_threadpool(changes.seen):
                         self._tell(await run_in_threadpool(self._look))
                 await asyncio.sleep(max(LOOK_SECONDS, 9 * (clock() - begun)))
