@@ -48,12 +48,18 @@ def read_books(settings: Settings) -> dict[str, Books]:
 
     Works while the sensor is down. Raises InboxesError, LedgerError.
     """
-    names: Iterable[str] = [inbox.name for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)]
-    counts: dict[str, dict[FileState, int]] = {name: {} for name in names}
-    if settings.ledger_path.exists():
-        with Ledger(settings.ledger_path, read_only=True) as ledger:
-            for row in ledger.rows("SELECT inbox, state, count(*) AS files FROM files GROUP BY inbox, state"):
-                counts.setdefault(row["inbox"], {})[FileState(row["state"])] = row["files"]
+    names = [inbox.name for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)]
+    if not settings.ledger_path.exists():
+        return {name: Books() for name in names}
+    with Ledger(settings.ledger_path, read_only=True) as ledger:
+        return books_of(ledger, names)
+
+
+def books_of(ledger: Ledger, inboxes: Iterable[str]) -> dict[str, Books]:
+    """Return the books of these inboxes, and of any other that the ledger knows. Raises LedgerError."""
+    counts: dict[str, dict[FileState, int]] = {name: {} for name in inboxes}
+    for row in ledger.rows("SELECT inbox, state, count(*) AS files FROM files GROUP BY inbox, state"):
+        counts.setdefault(row["inbox"], {})[FileState(row["state"])] = row["files"]
     return {name: balance(states) for name, states in counts.items()}
 
 

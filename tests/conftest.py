@@ -35,6 +35,20 @@ APART = {"test_alert_kinds.py", "test_documentation.py", "test_moving.py", "test
 """Journeys and crash tests that share no server with others, and take long enough to be run next to them."""
 
 
+MARKS = {
+    "browser": (pytest.mark.journey, pytest.mark.long, pytest.mark.timeout(180)),
+    "crashes": (pytest.mark.crash, pytest.mark.long, pytest.mark.timeout(900)),
+    "journeys": (pytest.mark.journey, pytest.mark.timeout(300)),
+}
+"""What every test in a folder of `tests` is marked with."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in MARKS.get(item.path.relative_to(Path(__file__).parent).parts[0], ()):
+            item.add_marker(mark)
+
+
 class ByServer(LoadScopeScheduling):
     """Has tests that share a server run in one process: all journeys, all crash tests, and else each module."""
 

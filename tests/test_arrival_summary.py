@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sensors.overview.arrival_summary import latest, unfinished
+from sensors.overview.arrival_summary import latest
 from tests.dropped_arrivals import record_arrival
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -44,7 +44,7 @@ def test_its_latency_counts_from_the_moment_its_first_file_was_seen(ledger):
 
 
 def test_one_that_is_under_way_has_no_outcome_yet(ledger):
-    (one,) = unfinished(ledger, 10)
+    (one,) = (one for one in latest(ledger, 10) if not one.has_ended)
     assert (one.id, one.has_ended, one.seconds_to_end, one.rows) == ("m-2", False, None, None)
 
 

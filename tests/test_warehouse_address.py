@@ -22,7 +22,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("given", "path"),
     [
-        ("data/sales.duckdb", "/root/data/sales.duckdb"),
+        ("data/sales.duckdb", "/project/data/sales.duckdb"),
         ("/srv/sales.duckdb", "/srv/sales.duckdb"),
         ("duckdb:///srv/my%20sales.duckdb", "/srv/my sales.duckdb"),
         ("DuckDB:///srv/sales.db", "/srv/sales.db"),
@@ -30,13 +30,13 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_path_or_a_duckdb_url_is_a_file(given: str, path: str):
-    assert warehouse_address(given, Path("/root")) == DuckDbFile(Path(path))
+    assert warehouse_address(given, Path("/project")) == DuckDbFile(Path(path))
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
 def test_a_postgres_url_is_a_database_that_is_shown_without_credentials(scheme: str):
     url = f"{scheme}://me:{SECRET}@db.example.com:5433/sales?sslmode=require&sslpassword={SECRET}"
-    address = warehouse_address(url, Path("/root"))
+    address = warehouse_address(url, Path("/project"))
     assert address == PostgresDatabase(url, "sales")
     assert str(address) == f"{scheme}://db.example.com:5433/sales"
     assert SECRET not in repr(address)

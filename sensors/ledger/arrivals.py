@@ -13,7 +13,7 @@ from sensors.ledger.database import Ledger, moment, stamp
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ENDED, ArrivalState
 
-_UNFINISHED = "state NOT IN ('loaded', 'failed', 'skipped')"
+UNFINISHED = "state NOT IN ('loaded', 'failed', 'skipped')"
 """Word for word as in the index `arrivals_unfinished`, which a query then reads instead of all arrivals of all time:
 with a million of them each look would take a second."""
 _COLUMNS = (
@@ -139,7 +139,7 @@ def finish_staging(
 
 def in_state(ledger: Ledger, state: ArrivalState) -> list[Arrival]:
     """Return the arrivals in a state, in the order in which they were taken."""
-    is_unfinished = "TRUE" if state in ENDED else _UNFINISHED
+    is_unfinished = "TRUE" if state in ENDED else UNFINISHED
     return _arrivals(
         ledger.rows(
             f"SELECT {_COLUMNS} FROM arrivals WHERE state = ? AND {is_unfinished} ORDER BY created_at, id", (state,)
@@ -156,7 +156,7 @@ def to_announce(ledger: Ledger, now: datetime) -> list[Arrival]:
     """Return the staged arrivals whose time to be announced has come, in the order in which they were taken."""
     return _arrivals(
         ledger.rows(
-            f"SELECT {_COLUMNS} FROM arrivals WHERE state = 'staged' AND {_UNFINISHED}"
+            f"SELECT {_COLUMNS} FROM arrivals WHERE state = 'staged' AND {UNFINISHED}"
             " AND (announce_after IS NULL OR announce_after <= ?) ORDER BY created_at, id",
             (stamp(now),),
         )
@@ -165,14 +165,14 @@ def to_announce(ledger: Ledger, now: datetime) -> list[Arrival]:
 
 def count_unfinished(ledger: Ledger, inbox: str) -> int:
     """Return how many arrivals of an inbox have no outcome yet."""
-    return ledger.rows(f"SELECT count(*) FROM arrivals WHERE inbox = ? AND {_UNFINISHED}", (inbox,))[0][0]
+    return ledger.rows(f"SELECT count(*) FROM arrivals WHERE inbox = ? AND {UNFINISHED}", (inbox,))[0][0]
 
 
 def count_with_prefect(ledger: Ledger) -> Counter[str]:
     """Return how many arrivals of each inbox are announced or running."""
     rows = ledger.rows(
         "SELECT inbox, count(*) AS found FROM arrivals"
-        f" WHERE state IN ('announced', 'running') AND {_UNFINISHED} GROUP BY inbox"
+        f" WHERE state IN ('announced', 'running') AND {UNFINISHED} GROUP BY inbox"
     )
     return Counter({row["inbox"]: row["found"] for row in rows})
 

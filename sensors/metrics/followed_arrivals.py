@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sensors.ledger import Ledger
+from sensors.ledger.arrivals import UNFINISHED
 from sensors.ledger.database import moment, stamp
 from sensors.ledger.states import ENDED, ArrivalState
 
@@ -97,9 +98,7 @@ class FollowedArrivals:
 
     def _meet_old(self, ledger: Ledger) -> None:
         """Begin to follow what is on its way although it was taken before: it may be announced again."""
-        unfinished = ledger.rows(
-            "SELECT id, attempt, given_up FROM arrivals WHERE state NOT IN ('loaded', 'failed', 'skipped')"
-        )
+        unfinished = ledger.rows(f"SELECT id, attempt, given_up FROM arrivals WHERE {UNFINISHED}")
         for row in unfinished:
             if row["id"] not in self._open:
                 repeats = 0 if self._has_looked else _repeats(row)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from automations.bell import OutboxError, read_undelivered
 from sensors.ledger import Ledger
+from sensors.ledger.arrivals import UNFINISHED
 from sensors.ledger.database import moment
 from sensors.overview.inbox_glance import waiting_since
 
@@ -31,7 +32,7 @@ def read_pending(ledger: Ledger, inboxes: Iterable[str], now: datetime) -> dict[
         row["inbox"]: row
         for row in ledger.rows(
             "SELECT inbox, count(*) AS arrivals, min(created_at) AS since FROM arrivals"
-            " WHERE state NOT IN ('loaded', 'failed', 'skipped') GROUP BY inbox"
+            f" WHERE {UNFINISHED} GROUP BY inbox"
         )
     }
     found: dict[str, Pending] = {}

@@ -92,16 +92,6 @@ def latest_failed(ledger: Ledger, limit: int, *, inbox: str | None = None) -> li
     return [summary_of(row) for row in rows]
 
 
-def unfinished(ledger: Ledger, limit: int) -> list[ArrivalSummary]:
-    """Return arrivals without an outcome, the oldest first; at most `limit` of them."""
-    rows = ledger.rows(
-        f"{SUMMARY} WHERE a.id IN (SELECT id FROM arrivals WHERE state NOT IN ('loaded', 'failed', 'skipped')"
-        " ORDER BY created_at LIMIT ?) GROUP BY a.id ORDER BY a.created_at, a.id",
-        (limit,),
-    )
-    return [summary_of(row) for row in rows]
-
-
 def summary_of(row: sqlite3.Row) -> ArrivalSummary:
     """Return what a row of SUMMARY says."""
     return ArrivalSummary(

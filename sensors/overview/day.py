@@ -37,6 +37,11 @@ class Day:
     p95_to_run: float | None
 
 
+def midnight_before(moment: datetime, zone: tzinfo) -> datetime:
+    """Return the start of the local day that a moment is in."""
+    return moment.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def read_day(ledger: Ledger, day: date, zone: tzinfo, inbox: str | None = None) -> Day:
     """Return a local day of all inboxes, or of one."""
     start = datetime(day.year, day.month, day.day, tzinfo=zone)

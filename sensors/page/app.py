@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from sensors.clock import Clock
+from sensors.health import Watched
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from sensors.page.access import Access, Guard
@@ -19,7 +20,7 @@ from sensors.page.error_pages import add_error_pages, refusal_page
 from sensors.page.headers import SecurityHeaders
 from sensors.page.live import Live, Look
 from sensors.page.pages import SHOWN_ARRIVALS, event_maker, page_routes, templates_of
-from sensors.page.reading import Reading, Watched
+from sensors.page.reading import Reading
 from sensors.page.retry_route import retry_route
 from sensors.page.stream_route import stream_route
 from sensors.page.upload import uploads_of

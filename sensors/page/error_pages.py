@@ -12,7 +12,6 @@ from jinja2 import Environment
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from sensors.inbox import InboxesError
 from sensors.ledger import LedgerError
 from sensors.page.access import Refusal
 
@@ -52,7 +51,6 @@ def add_error_pages(app: FastAPI, templates: Environment) -> None:
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(RequestValidationError, misunderstood)
     app.add_exception_handler(LedgerError, in_trouble)
-    app.add_exception_handler(InboxesError, in_trouble)
 
 
 def refusal_page(templates: Environment) -> Callable[[Refusal], str]:

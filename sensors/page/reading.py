@@ -1,36 +1,29 @@
 """Reading: what the page shows, asked of the ledger anew for every request."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
-from typing import Protocol
 
 from tzlocal import get_localzone
 
-from sensors.books import Books, read_books
+from sensors.books import Books, books_of
 from sensors.clock import Clock
+from sensors.health import Watched
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from sensors.overview.arrival_journey import arrival_journey
 from sensors.overview.arrival_summary import latest
 from sensors.overview.bad_files import bad_files, bad_since, count_bad_since
-from sensors.overview.day import Day, read_day
+from sensors.overview.day import Day, midnight_before, read_day
 from sensors.overview.inbox_glance import glance_at
 from sensors.overview.known_file import KnownFile, file_by_id
 from sensors.page.attention import DAYS_OF_ATTENTION, SHOWN_FILES, Attention, attention_of
+from sensors.page.upload import largest_upload
 from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
 from sensors.settings import Settings
 from sensors.settling.admission import readable
 from sensors.stack.alerts import read_alerts
 from sensors.trouble import read_trouble
-
-
-class Watched(Protocol):
-    """How an inbox is watched."""
-
-    @property
-    def mode(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -45,8 +38,9 @@ class Reading:
 
     def inbox_views(self) -> list[InboxView]:
         """Return every inbox, in the order of the configuration."""
-        books, midnight, watches = read_books(self.settings), self.midnight(), self.watches()
+        midnight, watches = self.midnight(), self.watches()
         with self._ledger() as ledger:
+            books = books_of(ledger, [inbox.name for inbox in self.inboxes])
             return [
                 self._inbox_view(ledger, inbox, books[inbox.name], midnight, watches.get(inbox.name))
                 for inbox in self.inboxes
@@ -61,7 +55,7 @@ class Reading:
             where=readable(inbox.where),
             watched_by=str(watch.mode) if watch is not None else "",
             patterns=inbox.patterns,
-            max_bytes=min(inbox.max_file_bytes, self.settings.max_upload_bytes),
+            max_bytes=largest_upload(inbox, self.settings.max_upload_bytes),
             books=books,
             files_today=glance.files_today,
             rows_today=glance.rows_today,
@@ -110,13 +104,11 @@ class Reading:
 
     def midnight(self) -> datetime:
         """Return the start of the local day."""
-        return self.clock.utc().astimezone(self.zone()).replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight_before(self.clock.utc(), self.zone())
 
     def zone(self) -> tzinfo:
         """Return the machine's time zone by its name: an offset alone is off after a change of the clock."""
         return get_localzone()
 
-    @contextmanager
-    def _ledger(self) -> Generator[Ledger]:
-        with Ledger(self.settings.ledger_path, read_only=True) as ledger:
-            yield ledger
+    def _ledger(self) -> Ledger:
+        return Ledger(self.settings.ledger_path, read_only=True)

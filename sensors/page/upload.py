@@ -61,7 +61,7 @@ class Uploads:
         expected = _expected(upload)
         await run_in_threadpool(self._check, upload)
         folder = self.spool if upload.inbox.url else (upload.inbox.path / upload.name).parent
-        most = min(upload.inbox.max_file_bytes, self.max_bytes)
+        most = largest_upload(upload.inbox, self.max_bytes)
         try:
             await run_in_threadpool(_make_room, folder, upload.size or 0)
             partial = folder / f".{secrets.token_hex(8)}{PARTIAL}"
@@ -75,21 +75,25 @@ class Uploads:
 
     def _check(self, upload: Upload) -> None:
         check_name(upload.name, upload.inbox)
-        _check_ruling(upload, min(upload.inbox.max_file_bytes, self.max_bytes))
+        _check_ruling(upload, largest_upload(upload.inbox, self.max_bytes))
         _check_headers(upload)
-        wanted = upload.headers.get("if-none-match", "")
-        if wanted.strip() == "*" and self._has_come(upload):
+        lies_there = not upload.inbox.url and os.path.lexists(upload.inbox.path / upload.name)
+        only_once = upload.headers.get("if-none-match", "").strip() == "*"
+        if only_once and (lies_there or self._was_seen(upload)):
             raise UploadError(412, f"{readable(upload.name)} has come to {upload.inbox.name} before")
-        if not upload.inbox.url and os.path.lexists(upload.inbox.path / upload.name):
+        if lies_there:
             raise _taken(upload)
 
-    def _has_come(self, upload: Upload) -> bool:
-        """Tell whether a file of that name has been seen in the inbox, or lies there unseen."""
-        if not upload.inbox.url and os.path.lexists(upload.inbox.path / upload.name):
-            return True
+    def _was_seen(self, upload: Upload) -> bool:
+        """Tell whether a file of that name has been seen in the inbox."""
         with Ledger(self.ledger_path, read_only=True) as ledger:
             seen = "SELECT 1 FROM files WHERE name = ? AND inbox = ? AND state <> 'withdrawn' LIMIT 1"
             return bool(ledger.rows(seen, (upload.name, upload.inbox.name)))
+
+
+def largest_upload(inbox: Inbox, max_bytes: int) -> int:
+    """Return how many bytes a file may have that is uploaded into an inbox, where no upload may have more."""
+    return min(inbox.max_file_bytes, max_bytes)
 
 
 def check_name(name: str, inbox: Inbox) -> None:

@@ -9,6 +9,7 @@ from sensors.ledger.states import ArrivalState, FileState
 from sensors.overview.arrival_journey import ArrivalJourney
 from sensors.overview.arrival_summary import ArrivalSummary
 from sensors.overview.known_file import KnownFile
+from sensors.overview.run_url import run_url
 from sensors.settling.admission import readable
 
 
@@ -123,7 +124,7 @@ def arrival_view(arrival: ArrivalSummary, prefect_page: str) -> ArrivalView:
         seconds_to_run=arrival.seconds_to_run,
         seconds_to_end=arrival.seconds_to_end,
         run_name=arrival.run_name,
-        run_url=run_url(prefect_page, arrival.run_id),
+        run_url=arrival.run_id and run_url(prefect_page, arrival.run_id),
         has_ended=arrival.has_ended,
     )
 
@@ -140,7 +141,7 @@ def journey_view(journey: ArrivalJourney, prefect_page: str) -> JourneyView:
                 intended_at=one.intended_at,
                 confirmed_at=one.confirmed_at,
                 failure=one.failure and readable(one.failure),
-                run_url=run_url(prefect_page, one.run_id),
+                run_url=one.run_id and run_url(prefect_page, one.run_id),
             )
             for one in journey.announcements
         ),
@@ -161,8 +162,3 @@ def file_view(file: KnownFile) -> FileView:
         seen_at=file.seen_at,
         ended_at=file.ended_at,
     )
-
-
-def run_url(prefect_page: str, run_id: str | None) -> str | None:
-    """Return a run's address on Prefect's page."""
-    return run_id and f"{prefect_page}/runs/flow-run/{run_id}"

@@ -6,11 +6,12 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sensors.inbox import Inbox, InboxesError, read_inboxes
+from sensors.inbox import Inbox, read_inboxes
 from sensors.settings import Settings
 from sensors.settling.admission import Admission, admit, readable
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
+from sensors.stack.told import mistakes_told
 from sensors.staging.rename import rename_without_replacing
 
 
@@ -78,10 +79,8 @@ def _taken(name: str, where: Path | str) -> StackError:
 
 
 def _inbox(settings: Settings, name: str) -> Inbox:
-    try:
+    with mistakes_told():
         inboxes = {inbox.name: inbox for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)}
-    except InboxesError as error:
-        raise StackError(*str(error).splitlines()) from error
     if name not in inboxes:
         raise StackError(f"there is no inbox {name!r}; there are: {', '.join(inboxes)}")
     return inboxes[name]

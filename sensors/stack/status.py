@@ -3,22 +3,24 @@
 import dataclasses
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from typing import Any
 
+from tzlocal import get_localzone
+
 from sensors.books import Books, read_books, read_skipped
-from sensors.inbox import InboxesError
-from sensors.ledger import Ledger, LedgerError
+from sensors.ledger import Ledger
 from sensors.ledger.states import FileState
+from sensors.overview.day import midnight_before
 from sensors.overview.inbox_glance import InboxGlance, glance_at
 from sensors.settings import Settings
 from sensors.stack.alerts import Alerts, read_alerts
 from sensors.stack.drifted import read_drift
-from sensors.stack.errors import StackError
 from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
 from sensors.stack.next_runs import NextRun, read_next_runs
 from sensors.stack.services import OPTIONAL, Service, newest_log, services_of
 from sensors.stack.state_folder import other_ports
+from sensors.stack.told import mistakes_told
 from sensors.trouble import BadFile, Trouble, read_trouble
 
 
@@ -156,7 +158,7 @@ def read_status(settings: Settings) -> Status:
         services = {service: health.result() for service, health in looking.items()}
     elsewhere = None if any(map(_runs, services.values())) else other_ports(settings)
     now = datetime.now(UTC)
-    try:
+    with mistakes_told():
         books, skipped = read_books(settings), read_skipped(settings)
         return Status(
             settings,
@@ -172,13 +174,11 @@ def read_status(settings: Settings) -> Status:
             next_runs.result(),
             now,
         )
-    except (LedgerError, InboxesError) as error:
-        raise StackError(*str(error).splitlines()) from error
 
 
 def _glances(settings: Settings, inboxes: Iterable[str], now: datetime) -> dict[str, InboxGlance]:
     """Look at each inbox; its day began at local midnight. Raises LedgerError."""
-    midnight = datetime.combine(now.astimezone().date(), time()).astimezone()
+    midnight = midnight_before(now, get_localzone())
     if not settings.ledger_path.exists():
         return {name: InboxGlance() for name in inboxes}
     with Ledger(settings.ledger_path, read_only=True) as ledger:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sensors.ledger import Ledger
 from sensors.overview.arrival_journey import ArrivalJourney, arrival_journey
+from sensors.overview.run_url import run_url
 from sensors.settings import Settings
 from sensors.stack.errors import StackError
 from sensors.stack.run_log import LogLine, RunLogError, read_run_log
@@ -63,7 +64,7 @@ def read_arrival(settings: Settings, wanted: str) -> ArrivalPage:
     run_id = journey.arrival.run_id
     if run_id is None:
         return ArrivalPage(journey, no_log="it has no run")
-    url = f"{settings.page_url}/runs/flow-run/{run_id}"
+    url = run_url(settings.page_url, run_id)
     try:
         log = read_run_log(settings, run_id, LOG_LINES)
     except RunLogError as error:

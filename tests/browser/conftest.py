@@ -1,7 +1,6 @@
 """One stack and one browser for all tests of the page."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -21,14 +20,6 @@ inboxes:
     max_file_bytes: 1000
 """
 HOSTILE = "<img src=x onerror=alert(1)>.csv"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.journey)
-            item.add_marker(pytest.mark.long)
-            item.add_marker(pytest.mark.timeout(180))
 
 
 @pytest.fixture(scope="session")

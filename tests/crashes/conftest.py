@@ -13,14 +13,6 @@ from tests.receiver import Receiver
 __all__ = ["database", "new_stack", "receiver"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.crash)
-            item.add_marker(pytest.mark.long)
-            item.add_marker(pytest.mark.timeout(900))
-
-
 @pytest.fixture(scope="session")
 def new_installation(database: Path, receiver: Receiver) -> Callable[[Path], Installation]:
     """Make an installation whose server has a database already."""

@@ -14,13 +14,6 @@ from tests.journeys.stack import ROOT, Stack
 from tests.receiver import Receiver, receiving
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.journey)
-            item.add_marker(pytest.mark.timeout(300))
-
-
 @pytest.fixture(scope="session")
 def receiver() -> Iterator[Receiver]:
     with receiving() as listening:
