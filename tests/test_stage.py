@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from sensors.clock import Clock
 from sensors.identity import Identity, identity_at
 from sensors.ledger import arrivals, files
+from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import Dropped, WaitingFile
 from sensors.ledger.journey import journey_of
 from sensors.ledger.states import FileState
-from sensors.staging.stage import Stager, new_arrival, next_batch
+from sensors.staging.stage import Stager, _sync, new_arrival, next_batch
 
 
 @pytest.fixture
@@ -160,3 +161,9 @@ def test_duplicates_that_changed_meanwhile_leave_no_marked_folder_behind(stager,
     assert stager.step(inbox)
     (marked,) = (tmp_path / "arrivals").glob("*/*/.duplicates")
     assert (marked.parent / "again.csv").read_text() == "1"
+
+
+def test_a_file_that_waits_because_another_stands_where_its_folder_would_holds_up_nothing(tmp_path):
+    (tmp_path / "a.csv").touch()
+    waiting = ArrivalFile(1, Path("/in/a.csv/b.csv"), "a.csv/b.csv", Identity(1, 1, 1, 1))
+    _sync(tmp_path, [waiting], set())

@@ -145,7 +145,8 @@ def _sync(folder: Path, files: Sequence[ArrivalFile], parents: set[str]) -> None
         if "/" in file.name:
             parents |= {str(folder / above) for above in Path(file.name).parents}
     for touched in {str(folder), str(folder.parent), *parents}:
-        with suppress(FileNotFoundError):  # the owner has taken the folder away
+        # The owner has taken the folder away; or another file of the arrival, of an object store, stands in its place.
+        with suppress(FileNotFoundError, NotADirectoryError):
             sync_folder(touched)
 
 
