@@ -12,12 +12,13 @@ from sensors.overview.inbox_glance import InboxGlance
 from sensors.settings import Settings
 from sensors.stack.health import Health
 from sensors.stack.next_runs import NextRun
-from sensors.stack.services import Service, services_of
+from sensors.stack.services import Service, services_of, warm_socket
 from sensors.stack.state_folder import hold_state_folder
 from sensors.stack.status import Status, read_status
 from sensors.terminal.status_screen import print_status
 from sensors.trouble import BadFile, StalledArrival, Trouble
 from tests.free_ports import free_ports
+from tests.warm import warm_server
 
 WELL = {service: Health(healthy=True) for service in Service}
 SICK = {**WELL, Service.SENSOR: Health(healthy=False, detail="not running")}
@@ -178,3 +179,15 @@ def test_a_stack_that_runs_on_other_ports_is_told_with_them(tmp_path):
             f"the stack of {tmp_path} runs on API_PORT {other}, you asked for {api_port}; set that in .env"
         ]
     assert read_status(asked).needs_a_person() == ["the stack is not running; start it with `just up`"]
+
+
+def test_so_it_is_though_the_warm_server_answers_which_is_asked_by_the_state_folder(tmp_path):
+    api_port, sensor_port, other = free_ports(3)
+    asked = Settings(state_dir=tmp_path / "state", api_port=api_port, sensor_port=sensor_port)
+    runs = asked.model_copy(update={"sensor_port": other})
+    with hold_state_folder(runs), warm_server(tmp_path / "warm", warm_socket(asked)):
+        status = read_status(asked)
+    assert status.services[Service.WARM].healthy
+    assert status.needs_a_person() == [
+        f"the stack of {asked.state_dir} runs on SENSOR_PORT {other}, you asked for {sensor_port}; set that in .env"
+    ]

@@ -102,9 +102,9 @@ class Status:
         ]
 
     def _broken_services(self) -> list[str]:
+        if self.other_ports:
+            return [f"the stack of {self.settings.state_dir} {self.other_ports}; set that in .env"]
         if not any(map(_runs, self.services.values())):
-            if self.other_ports:
-                return [f"the stack of {self.settings.state_dir} {self.other_ports}; set that in .env"]
             return ["the stack is not running; start it with `just up`"]
         return [
             "; ".join([f"{service}: {health.detail}", *_missing(service), f"see {newest_log(self.settings, service)}"])
@@ -156,7 +156,6 @@ def read_status(settings: Settings) -> Status:
         drift = threads.submit(read_drift, settings)
         next_runs = threads.submit(read_next_runs, settings)
         services = {service: health.result() for service, health in looking.items()}
-    elsewhere = None if any(map(_runs, services.values())) else other_ports(settings)
     now = datetime.now(UTC)
     with mistakes_told():
         books, skipped = read_books(settings), read_skipped(settings)
@@ -169,7 +168,7 @@ def read_status(settings: Settings) -> Status:
             skipped,
             read_alerts(settings),
             drift.result(),
-            elsewhere,
+            other_ports(settings),
             _glances(settings, books, now),
             next_runs.result(),
             now,
