@@ -66,7 +66,7 @@ replay *OPTIONS: _ready
 # Make a new ledger from the arrivals and what Prefect knows of them (--offline)
 [group('files')]
 [no-exit-message]
-rebuild *OPTIONS: setup
+rebuild *OPTIONS: _ready
     @exec {{ python }} -m sensors rebuild "$@"
 
 # Tell which profile this is, what runs on this machine and what Prefect is told, secrets masked

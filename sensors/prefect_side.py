@@ -79,4 +79,4 @@ class PrefectSide:
 
 
 def _api(settings: Settings) -> PrefectApi:
-    return PrefectApi(settings.prefect_url, settings.auth_string)
+    return PrefectApi(settings.api_url, settings.auth_string)

@@ -118,11 +118,6 @@ class Settings(ProfileSettings):
         return tuple(range(first, first + self.api_servers))
 
     @property
-    def prefect_url(self) -> str:
-        """The address of the API that the sensor talks to: PREFECT_API_URL, or this stack's own."""
-        return self.prefect_api_url or self.api_url
-
-    @property
     def auth_string(self) -> str | None:
         """The API's credentials as `user:password`, or None: none are asked, or none were generated yet."""
         return (self.prefect_api_auth_string.get_secret_value() or None) if self.auth is Auth.ON else None

@@ -15,7 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
-_INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_INLINE = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")
+_PROGRAM = re.compile(
+    r"([A-Z_]+=\S+ )*"
+    r"(just|(\.venv/bin/)?python|apt|chown|curl|docker|helm|kubectl|lsof|prefect|source|sqlite3"
+    r"|ssh(-keyscan)?|sudo|systemctl) "
+)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)", re.DOTALL)
 
 
@@ -48,11 +53,16 @@ def shell_commands(page: Path) -> list[Command]:
     return [Command(page, line.strip()) for line in lines if line.strip() and not line.strip().startswith("#")]
 
 
+def written_commands(page: Path) -> list[Command]:
+    """Return the commands of a page's running text: what is in backticks and begins with a program and what it gets."""
+    written = _BLOCK.sub("", page.read_text("utf-8"))
+    texts = [" ".join(text.split()).replace("\\|", "|") for text in _INLINE.findall(written)]
+    return [Command(page, text) for text in texts if _PROGRAM.match(text)]
+
+
 def just_calls(page: Path) -> list[Command]:
     """Return every `just ...` of a page, those in running text too."""
-    written = _BLOCK.sub("", page.read_text("utf-8"))
-    inline = [Command(page, " ".join(text.split())) for text in _INLINE.findall(written)]
-    return [one for one in [*shell_commands(page), *inline] if one.line.startswith("just ")]
+    return [one for one in [*shell_commands(page), *written_commands(page)] if one.line.startswith("just ")]
 
 
 def links(page: Path) -> list[str]:

@@ -21,7 +21,7 @@ def outbox(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def alarm(tmp_path: Path, server: PrefectServer, hand_clock: HandClock) -> Generator[Alarm, None, None]:
-    settings = Settings(_env_file=None, state_dir=tmp_path, prefect_api_url=server.url, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     alarm = Alarm(settings, AlarmSettings(_env_file=None, state_dir=tmp_path), hand_clock.clock)  # pyright: ignore[reportCallIssue]
     yield alarm
     alarm.close()

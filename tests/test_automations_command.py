@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from automations.__main__ import app
 from automations.applying.apply import FOLDER
+from tests.documentation import ROOT
+from tests.documented_commands import commands
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -119,3 +121,25 @@ def test_an_export_tells_the_files_and_what_could_not_be_one(server: str, tmp_pa
     assert result.exit_code == 1
     assert result.stderr.endswith("plain.yaml: is there already; --force overwrites it\n")
     assert run("export", tmp_path / "out", "--force").exit_code == 0
+
+
+def test_an_export_is_planned_and_applied_as_the_page_says(server: str, tmp_path: Path) -> None:
+    (tmp_path / "plain.yaml").write_text(PLAIN)
+    prefect(server, "create", "--from-file", str(tmp_path / "plain.yaml"))
+    said: list[str] = []
+    lines = [one.line for one in commands().values() if one.words[:3] == ["python", "-m", "automations"]]
+    for line, status in zip(lines, (0, 2, 0), strict=True):
+        done = subprocess.run(
+            ["bash", "-c", line.replace("python", sys.executable, 1).replace("DIR", str(tmp_path / "exported"))],
+            env={**os.environ, "PREFECT_API_URL": server},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        said.append(done.stdout)
+    assert "plain.yaml" in said[0]
+    assert "adopted" in said[1]
+    assert "1 to update" in said[1]

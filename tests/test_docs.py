@@ -30,7 +30,9 @@ from tests.documentation import (
     recipes,
     settings_set,
     shell_commands,
+    written_commands,
 )
+from tests.documented_commands import NAMED, WAYS, commands, shown_by, way_of
 
 CALLS = sorted({str(call): call for page in PAGES for call in just_calls(page)}.items())
 
@@ -150,6 +152,38 @@ def test_the_examples_of_inboxes_are_inboxes(tmp_path: Path, monkeypatch: pytest
     for example in examples:
         (tmp_path / "inboxes.yaml").write_text(example)
         assert read_inboxes(tmp_path / "inboxes.yaml", tmp_path)
+
+
+@pytest.mark.parametrize("command", commands().values(), ids=str)
+def test_a_command_is_run_by_a_test_that_there_is_or_it_is_said_why_by_none(command: Command) -> None:
+    way = way_of(command)
+    assert way, f"nothing is known of {command}; say in tests/documented_commands.py which test runs it"
+    assert bool(way.test) != bool(way.reason)
+    file, _, name = way.test.partition("::")
+    assert not way.test or f"def {name}(" in (ROOT / file).read_text("utf-8")
+
+
+def test_nothing_is_known_of_commands_that_are_not_in_the_documentation() -> None:
+    used = [way_of(command) for command in commands().values()]
+    assert [way for way in WAYS if way not in used] == []
+    written = {" ".join(one.words) for page in PAGES for one in [*shell_commands(page), *written_commands(page)]}
+    assert NAMED - written == set()
+
+
+def test_the_suites_that_are_named_have_tests() -> None:
+    """What they do takes up to an hour; what they would run is listed."""
+    for command in shown_by("tests/test_docs.py::test_the_suites_that_are_named_have_tests"):
+        listed = subprocess.run(
+            ["bash", "-c", f"{command.line} --collect-only -q --numprocesses 0 -p no:cacheprovider"],
+            cwd=ROOT,
+            env={**os.environ, "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert listed.returncode == 0, f"{command}\n{listed.stdout[-2000:]}\n{listed.stderr}"
+        assert re.search(r"^\d+/\d+ tests collected|^\d+ tests collected", listed.stdout, re.MULTILINE), command
 
 
 def added_lines() -> dict[str, list[str]]:

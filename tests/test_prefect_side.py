@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from sensors.announcing import pace
@@ -19,7 +20,7 @@ from tests.prefect_server import PrefectServer
 
 @pytest.fixture
 def side(ledger: Ledger, server: PrefectServer, inbox: Inbox, tmp_path: Path, hand_clock: HandClock) -> PrefectSide:
-    settings = Settings(_env_file=None, state_dir=tmp_path, prefect_api_url=server.url, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     return PrefectSide(settings, [inbox], hand_clock.clock)
 
 
@@ -97,7 +98,7 @@ def test_without_a_server_a_step_says_so_and_the_arrival_waits(
     hand_clock: HandClock,
     arrive: Callable[[str, str], None],
 ):
-    settings = Settings(_env_file=None, state_dir=tmp_path, prefect_api_url=nobody, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    settings = Settings(_env_file=None, state_dir=tmp_path, api_port=httpx.URL(nobody).port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     side = PrefectSide(settings, [inbox], hand_clock.clock)
     arrive("m-1", "staged")
     with pytest.raises(NotReachedError, match="nobody listens at"):

@@ -34,7 +34,7 @@ def prefect():
 def settings(tmp_path: Path, prefect: PrefectServer) -> Settings:
     inboxes = tmp_path / "inboxes.yaml"
     inboxes.write_text("inboxes:\n  metrics: {duplicates: skip}\n  north-sea: {subfolders: true}\n")
-    return Settings(state_dir=tmp_path / "state", inboxes_file=inboxes, prefect_api_url=prefect.url)
+    return Settings(state_dir=tmp_path / "state", inboxes_file=inboxes, api_port=prefect.port)
 
 
 def stored(settings: Settings, arrival_id: str, *names: str) -> Path:
@@ -218,13 +218,22 @@ def test_without_an_answer_nothing_is_done_unless_nobody_is_to_be_asked(settings
     prefect.report(FIRST, "gone", a="loaded")
     settings.ledger_path.write_bytes(b"rubbish")
     if status is None:
-        settings = settings.model_copy(update={"prefect_api_url": "http://127.0.0.1:1/api"})
+        settings = settings.model_copy(update={"api_port": 1})
     else:
         prefect.status = status
     with pytest.raises(RebuildError, match=r"left as it is, because Prefect cannot be asked(.|\n)*--offline"):
         rebuild(settings)
     assert settings.ledger_path.read_bytes() == b"rubbish"
     assert rebuild(settings, offline=True).arrivals == {"staged": 1}
+
+
+def test_the_server_that_is_asked_is_this_stacks_whatever_the_environment_names(settings, prefect, nobody, monkeypatch):
+    stored(settings, FIRST, "a.csv")
+    prefect.report(FIRST, "gone", a="loaded")
+    monkeypatch.setenv("PREFECT_API_URL", nobody)
+    elsewhere = Settings(state_dir=settings.state_dir, inboxes_file=settings.inboxes_file, api_port=prefect.port)
+    assert elsewhere.prefect_api_url == nobody
+    assert rebuild(elsewhere).arrivals == {"loaded": 1}
 
 
 @pytest.mark.parametrize("step", ["finish", "files_of_ledger", "put_aside", "rename_without_replacing"])

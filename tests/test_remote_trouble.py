@@ -2,12 +2,14 @@
 
 import contextlib
 import shutil
+import subprocess
 
 import pytest
 
 from sensors.remote.asking import Asking
 from sensors.remote.patience import pause_after
 from sensors.remote.store import StoreError
+from tests.documented_commands import commands
 from tests.object_store import ENVIRONMENT
 from tests.remote_world import SETTLED, World
 from tests.sftp_server import SftpFolder
@@ -116,6 +118,21 @@ def test_a_server_whose_key_is_not_known_is_not_talked_to(world: World, tmp_path
     known.unlink()
     told = str(trouble(world.sensor(options={**remote.options, "known_hosts": str(known)})))
     assert f"ssh-keyscan -p {remote.server.port} 127.0.0.1" in told
+
+
+@pytest.mark.parametrize("world", ["sftp"], indirect=True)
+def test_what_ssh_keyscan_prints_is_the_key_that_is_needed(world: World, tmp_path):
+    remote = world.remote
+    assert isinstance(remote, SftpFolder)
+    (written,) = [one for one in commands().values() if one.words[0] == "ssh-keyscan"]
+    line = written.line.replace("2222", str(remote.server.port)).replace("sftp.example.com", "127.0.0.1")
+    known = tmp_path / "known_hosts"
+    known.write_text(subprocess.run(line.split(), capture_output=True, text=True, check=True, timeout=30).stdout)
+    sensor = world.sensor(options={**remote.options, "known_hosts": str(known)})
+    remote.write("orders.csv", b"1")
+    sensor.step()
+    sensor.pass_time(SETTLED)
+    assert sensor.staged() == {"orders.csv": [b"1"]}
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)

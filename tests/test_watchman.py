@@ -31,7 +31,7 @@ def bell(tmp_path: Path) -> Generator[Bell, None, None]:
 def watchman(
     tmp_path: Path, server: PrefectServer, bell: Bell, hand_clock: HandClock
 ) -> Generator[Watchman, None, None]:
-    settings = Settings(_env_file=None, state_dir=tmp_path, prefect_api_url=server.url, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     watchman = Watchman(settings, bell, hand_clock.clock, AlarmSettings())
     put_block(server, bell)
     yield watchman
@@ -209,7 +209,7 @@ def test_what_is_a_month_old_is_forgotten(
 
 
 def test_it_closes_what_it_has_opened(tmp_path: Path, server: PrefectServer, bell: Bell, hand_clock: HandClock) -> None:
-    settings = Settings(_env_file=None, state_dir=tmp_path, prefect_api_url=server.url, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     watchman = Watchman(settings, bell, hand_clock.clock, AlarmSettings())
     watchman.close()
     assert isinstance(watchman._api, PrefectApi)

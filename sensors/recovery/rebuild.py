@@ -113,7 +113,7 @@ def _rebuild(settings: Settings, inboxes: Sequence[Inbox], *, offline: bool) -> 
 
 def _ask(settings: Settings, arrival_ids: Sequence[str]) -> dict[str, Fate]:
     try:
-        with PrefectApi(settings.prefect_url, settings.auth_string) as api:
+        with PrefectApi(settings.api_url, settings.auth_string) as api:
             return read_fates(api, arrival_ids)
     except ApiError as error:
         raise RebuildError(

@@ -26,7 +26,7 @@ def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings
 
     Gives the settings with the server's credentials. Raises StackError when it cannot be started.
     """
-    if settings.prefect_api_url or not settings.has_server or check(settings, Service.SERVER).healthy:
+    if not settings.has_server or check(settings, Service.SERVER).healthy:
         yield settings
         return
     try:

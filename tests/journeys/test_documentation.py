@@ -1,11 +1,10 @@
-"""Somebody follows the documentation: the ten lines of add-an-inbox.md, and every command that needs a stack.
+"""Somebody follows the documentation: the ten lines of add-an-inbox.md, and what is typed next to a stack.
 
 In a copy of the project, as the lines go into its files.
 """
 
 import hashlib
 import json
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,34 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.documentation import PAGES, Command, shell_commands
+from sensors.ledger.states import ENDED
+from tests.documentation import Command
+from tests.documented_commands import READER, shown_by
+from tests.journeys.reader import TOKEN, copy_of_the_project, run, typed, upload_name, watch
 from tests.journeys.stack import ROOT, Stack, wait_until
 from tests.receiver import Receiver, receiving
 from tests.test_docs import added_lines
 
 pytestmark = pytest.mark.long
 
-LEFT_OUT = ("__pycache__", ".git", ".venv", "data", ".pytest_cache", ".ruff_cache", ".hypothesis", "*.egg-info", ".env")
-ARRIVAL = "metrics-20261124-140509-3f9a1c"
-"""The arrival of the examples."""
 DOCUMENT = b'{"order": 7, "customer": "north"}'
-
-NEED_A_STACK = (
-    "demo",
-    "drop",
-    "status",
-    "retry",
-    "replay",
-    "prefect",
-    "deploy",
-    "plan",
-    "apply",
-    "alert-test",
-    "profile",
-)
-"""The recipes that a reader may call while the stack is up; what others do has tests of its own."""
-MAY_END_WITH = {"plan": {0, 2}}
-"""The exit status of what does not end with 0 only."""
+MAY_END_WITH = {"just plan": {0, 2}}
+"""The exit status of what does not end with 0 only, by the beginning of its line."""
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +37,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with the ten lines in it; it uses the packages that are installed here."""
-    copy = tmp_path_factory.mktemp("project") / "prefect-blueprint"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    copy = copy_of_the_project(tmp_path_factory.mktemp("project"))
     (copy / ".venv").mkdir()
     for part in Path(sys.prefix).iterdir():
         if part.name != "requirements.txt.done":
@@ -73,24 +56,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reader(project: Path, receiver: Receiver, new_stack: Callable[..., Stack]) -> Iterator[Stack]:
     """The stack of the copy."""
-    stack = new_stack(project / "data", project, NOTIFY_URLS=receiver.url()).start()
+    stack = new_stack(project / "data", project, NOTIFY_URLS=receiver.url(), UPLOAD_TOKEN=TOKEN).start()
     yield stack
     stack.stop()
-
-
-def run(stack: Stack, line: str) -> subprocess.CompletedProcess[str]:
-    """Run a line as its reader would, in the project's folder with `.venv` activated."""
-    environment = {**stack.environment, "PATH": f"{stack.root / '.venv/bin'}:{stack.environment['PATH']}"}
-    return subprocess.run(
-        ["bash", "-c", line],
-        cwd=stack.root,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
 
 
 def ended(stack: Stack, inbox: str, files: int) -> dict[str, int]:
@@ -162,28 +130,59 @@ def latest_arrival(stack: Stack) -> str:
         return rows.fetchone()[0]
 
 
-def commands() -> list[Command]:
-    """Return each command of the documentation that needs a stack, once."""
-    found: dict[str, Command] = {}
-    for page in PAGES:
-        for one in shell_commands(page):
-            words = one.words
-            if (words[0] == "just" and words[1:2] and words[1] in NEED_A_STACK) or "import duckdb" in one.line:
-                found.setdefault(" ".join(words), one)
-    return list(found.values())
+def has_ended(stack: Stack, arrival: str) -> bool:
+    """Tell whether an arrival is not under way any more."""
+    with sqlite3.connect(f"file:{stack.state_dir / 'ledger.db'}?mode=ro", uri=True) as ledger:
+        (state,) = ledger.execute("SELECT state FROM arrivals WHERE id = ?", (arrival,)).fetchone()
+    return state in ENDED
 
 
-@pytest.mark.parametrize("command", commands(), ids=str)
-def test_every_command_that_needs_a_stack_does_what_it_is_for(reader: Stack, command: Command) -> None:
+@pytest.mark.parametrize("command", shown_by(READER), ids=str)
+def test_it_does_what_it_is_for_when_a_reader_types_it(reader: Stack, command: Command) -> None:
     assert (reader.state_dir / "ledger.db").exists()
     if "drop" in command.words:
         # A copy that has not been taken yet would be in the way of a second one.
         wait_until(lambda: not (reader.inbox / "orders.csv").exists(), "the file before is taken")
     arrival = latest_arrival(reader)
-    line = command.line.replace(ARRIVAL, arrival).replace("/path/to/orders.csv", str(reader.root / "orders.csv"))
-    done = run(reader, line)
-    allowed = MAY_END_WITH.get(command.words[1], {0})
+    if "retry" in command.words:
+        wait_until(lambda: has_ended(reader, arrival), "the arrival has its outcome")
+    line = typed(reader, command, arrival)
+    done = watch(reader, line) if {"--watch", "--follow"} & {*command.words} else run(reader, line)
+    allowed = next((those for begin, those in MAY_END_WITH.items() if line.startswith(begin)), {0})
     assert done.returncode in allowed, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_what_was_uploaded_is_loaded(reader: Stack) -> None:
+    uploads = [one for one in shown_by(READER) if one.words[0] == "curl"]
+    assert len(uploads) == 2
+    for command in uploads:
+        name = upload_name(command)
+        wait_until(
+            lambda name=name: (
+                reader.rows(f"SELECT count(*) FROM public.daily_metrics WHERE _file_name = '{name}'") == [(2,)]
+            ),
+            f"{name} is loaded",
+        )
+        again = run(reader, typed(reader, command, ""))
+        assert (again.returncode == 22) == ("If-None-Match" in command.line), again.stdout
+
+
+def test_a_backup_is_a_whole_ledger(reader: Stack) -> None:
+    copy = reader.state_dir / "ledger-copy.db"
+    assert copy.exists(), "test_it_does_what_it_is_for_when_a_reader_types_it has made it"
+    with sqlite3.connect(copy) as ledger:
+        assert ledger.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert ledger.execute("SELECT count(*) FROM files").fetchone()[0] > 0
+
+
+def test_what_was_exported_differs_from_nothing(reader: Stack) -> None:
+    names = {path.name for path in (reader.state_dir / "exported").glob("*.yaml")}
+    assert {path.name for path in (reader.root / "automations").glob("*.yaml")} <= names
+
+
+def test_the_page_of_settings_is_written_as_it_is(reader: Stack) -> None:
+    assert (reader.root / "docs" / "settings.md").read_bytes() == (ROOT / "docs" / "settings.md").read_bytes()
 
 
 def test_the_schedule_moves_as_the_page_says(reader: Stack) -> None:
@@ -199,3 +198,12 @@ def test_the_schedule_moves_as_the_page_says(reader: Stack) -> None:
         return {run["expected_start_time"][11:16] for run in runs}
 
     assert not times() & {"14:00", "15:00"}, "a run of nine o'clock in Chicago is still planned"
+
+
+def test_the_ledger_is_made_anew_as_the_page_says(reader: Stack) -> None:
+    before = reader.status()["inboxes"]
+    reader.stop()
+    done = run(reader, "just rebuild")
+    assert done.returncode == 0, done.stdout + done.stderr
+    reader.start()
+    wait_until(lambda: reader.status()["inboxes"] == before, "the books are what they were", pause=0.5)
