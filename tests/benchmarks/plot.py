@@ -95,7 +95,7 @@ def _steps(axes: Axes, samples: DropSamples) -> None:
         axes.text(lefts[kind] + longest * 0.015, place, text, va="center", fontsize=9)
     axes.set_yticks(range(len(kinds)), [_system(kind) for kind in kinds])
     axes.invert_yaxis()
-    axes.set_xlim(0, longest * 1.27)
+    axes.set_xlim(0, longest * 1.35)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("seconds since the file was dropped (sum of the steps' medians)")
     axes.set_title("One file on an idle system")
@@ -134,7 +134,7 @@ def _pace(axes: Axes, samples: BurstSamples) -> None:
     axes.set_xlabel("files in the burst")
     axes.set_ylabel("files per second")
     axes.set_title("A burst of small files until all rows are committed")
-    axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(-0.02, -0.16))
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.16))
 
 
 def burst(samples: BurstSamples) -> Figure:

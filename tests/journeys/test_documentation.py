@@ -40,10 +40,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = copy_of_the_project(tmp_path_factory.mktemp("project"))
     (copy / ".venv").mkdir()
     for part in Path(sys.prefix).iterdir():
-        if part.name != "requirements.txt.done":
+        if part.suffix != ".done":
             (copy / ".venv" / part.name).symlink_to(part)
-    command = 'cat requirements.txt pyproject.toml | cksum > ".venv/requirements.txt.done"'  # as the justfile stamps it
-    subprocess.run(["bash", "-c", command], cwd=copy, check=True)
+    # As the justfile stamps what is installed: to install the copy would have this project's own `.venv` lead to it.
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        command = f"cat {name} pyproject.toml | cksum > .venv/{name}.done"
+        subprocess.run(["bash", "-c", command], cwd=copy, check=True)
     for name, lines in added_lines().items():
         file = copy / name
         before = file.read_text("utf-8") if file.exists() else ""
