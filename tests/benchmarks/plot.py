@@ -133,7 +133,7 @@ def _pace(axes: Axes, samples: BurstSamples) -> None:
     axes.set_ylim(axes.get_ylim()[0] / 1.5, axes.get_ylim()[1] * 2)
     axes.set_xlabel("files in the burst")
     axes.set_ylabel("files per second")
-    axes.set_title("A burst of small files until all rows are committed")
+    axes.set_title("A burst of small files, all rows committed")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(-0.02, -0.16))
 
 
