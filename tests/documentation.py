@@ -60,9 +60,14 @@ def written_commands(page: Path) -> list[Command]:
     return [Command(page, text) for text in texts if _PROGRAM.match(text)]
 
 
+def all_commands(page: Path) -> list[Command]:
+    """Return the commands of a page, those in running text too."""
+    return [*shell_commands(page), *written_commands(page)]
+
+
 def just_calls(page: Path) -> list[Command]:
     """Return every `just ...` of a page, those in running text too."""
-    return [one for one in [*shell_commands(page), *written_commands(page)] if one.line.startswith("just ")]
+    return [one for one in all_commands(page) if one.line.startswith("just ")]
 
 
 def links(page: Path) -> list[str]:

@@ -2,15 +2,17 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
-from tests.documentation import PAGES, Command, settings_set, shell_commands, written_commands
+from tests.documentation import PAGES, Command, all_commands, settings_set
 
 READER = "tests/journeys/test_documentation.py::test_it_does_what_it_is_for_when_a_reader_types_it"
 NEWCOMER = "tests/journeys/test_newcomer.py::test_the_first_command_of_the_readme_is_all_that_a_newcomer_needs"
-CONTAINERS = "tests/test_deploy_files.py::test_each_container_runs_its_part"
+SUITES = "tests/test_docs.py::test_the_suites_that_are_named_have_tests"
+REBUILDING = "tests/journeys/test_documentation.py::test_the_ledger_is_made_anew_as_the_page_says"
 MOVING = "tests/test_moving.py::test_rows_types_and_load_keys_are_carried_over_and_every_file_is_known"
 EXPORTED = "tests/test_automations_command.py::test_an_export_is_planned_and_applied_as_the_page_says"
-UNIT = "tests/test_deploy_files.py::test_systemd_has_no_complaint_about_the_unit"
+KEY = "tests/test_remote_trouble.py::test_what_ssh_keyscan_prints_is_the_key_that_is_needed"
 
 
 @dataclass(frozen=True)
@@ -30,24 +32,24 @@ WAYS = (
     Way(r"python3 -m venv .*/just up$", NEWCOMER),
     Way(r"python3 -m venv .*/just test$", reason="`.ci/run` takes it out of README.md and runs it"),
     Way(r"(source|just up$|just setup$)", NEWCOMER),
-    Way(r"just rebuild$", "tests/journeys/test_documentation.py::test_the_ledger_is_made_anew_as_the_page_says"),
-    Way(
-        r"just move-warehouse$",
-        "tests/test_moving.py::test_rows_types_and_load_keys_are_carried_over_and_every_file_is_known",
-    ),
-    Way(r"(just test-long|(\w+=\d+ )*just crashes)", "tests/test_docs.py::test_the_suites_that_are_named_have_tests"),
+    Way(r"just rebuild$", REBUILDING),
+    Way(r"just move-warehouse$", MOVING),
+    Way(r"(just test-long|(\w+=\d+ )*just crashes)", SUITES),
     Way(r"just (bench|screenshots)", reason="takes minutes, and a machine of its own or a look at what it has made"),
     Way(r"python -m automations ", EXPORTED),
     Way(r"(just|\.venv/bin/python|curl|lsof|sqlite3) ", READER),
-    Way(r"ssh-keyscan ", "tests/test_remote_trouble.py::test_what_ssh_keyscan_prints_is_the_key_that_is_needed"),
+    Way(r"ssh-keyscan ", KEY),
     Way(r"ssh -L ", reason="it is OpenSSH's own"),
     Way(r"apt install ", reason="`.ci/run` installs Debian's packages"),
-    Way(r"docker compose |cp deploy/\.env", CONTAINERS),
-    Way(r"(useradd|git clone|cp deploy/systemd|systemctl|sudo|chown|python3 -m venv)", UNIT),
     Way(
-        r"(kubectl|helm) ",
-        reason="needs a cluster; tests/test_kubernetes_files.py reads what it is given",
+        r"docker compose |cp deploy/\.env",
+        reason="needs a container engine; tests/test_deploy_files.py has Docker Compose read the file",
     ),
+    Way(
+        r"(useradd|git clone|cp deploy/systemd|systemctl|sudo|chown|python3 -m venv)",
+        reason="needs systemd as the first process; tests/test_deploy_files.py has systemd-analyze read the unit",
+    ),
+    Way(r"(kubectl|helm) ", reason="needs a cluster; tests/test_kubernetes_files.py reads what it is given"),
 )
 
 NAMED = {
@@ -65,12 +67,13 @@ NAMED = {
 """What is spoken of without being given what it takes."""
 
 
+@cache
 def commands() -> dict[str, Command]:
     """Return each command of the documentation once, by its words."""
     found: dict[str, Command] = {}
     for page in PAGES:
         settings = {name for name, _ in settings_set(page)}
-        for one in [*shell_commands(page), *written_commands(page)]:
+        for one in all_commands(page):
             words = " ".join(one.words)
             if words not in NAMED and one.line.partition("=")[0] not in settings:
                 found.setdefault(words, one)

@@ -75,8 +75,6 @@ def watch(stack: Stack, line: str) -> subprocess.CompletedProcess[str]:
 
 def typed(stack: Stack, command: Command, arrival: str) -> str:
     """Return a command's line with what a reader puts in place of the examples."""
-    upload = upload_name(command)
-    shutil.copy(stack.root / "orders.csv", stack.root / upload)
     instead = {
         r"metrics-20261124-140509(-3f9a1c)?": arrival,
         r"\bARRIVAL\b|\bID\b": arrival,
@@ -92,6 +90,8 @@ def typed(stack: Stack, command: Command, arrival: str) -> str:
     }
     line = command.line
     if command.words[0] == "curl":
+        upload = upload_name(command)
+        shutil.copy(stack.root / "orders.csv", stack.root / upload)
         instead |= {r"orders\.csv": upload, "^curl ": "curl --fail-with-body --no-progress-meter "}
     for example, own in instead.items():
         line = re.sub(example, own, line)

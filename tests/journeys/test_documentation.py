@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sensors.ledger import Ledger
 from sensors.ledger.states import ENDED
 from tests.documentation import Command
 from tests.documented_commands import READER, shown_by
@@ -127,16 +128,14 @@ def test_a_run_is_called_after_its_files_and_its_report_links_to_the_arrivals_pa
 
 def latest_arrival(stack: Stack) -> str:
     """Return the id of the arrival of the inbox `metrics` that was taken last."""
-    with sqlite3.connect(f"file:{stack.state_dir / 'ledger.db'}?mode=ro", uri=True) as ledger:
-        rows = ledger.execute("SELECT id FROM arrivals WHERE inbox = 'metrics' ORDER BY created_at DESC LIMIT 1")
-        return rows.fetchone()[0]
+    with Ledger(stack.state_dir / "ledger.db", read_only=True) as ledger:
+        return ledger.rows("SELECT id FROM arrivals WHERE inbox = 'metrics' ORDER BY created_at DESC LIMIT 1")[0]["id"]
 
 
 def has_ended(stack: Stack, arrival: str) -> bool:
     """Tell whether an arrival is not under way any more."""
-    with sqlite3.connect(f"file:{stack.state_dir / 'ledger.db'}?mode=ro", uri=True) as ledger:
-        (state,) = ledger.execute("SELECT state FROM arrivals WHERE id = ?", (arrival,)).fetchone()
-    return state in ENDED
+    with Ledger(stack.state_dir / "ledger.db", read_only=True) as ledger:
+        return ledger.rows("SELECT state FROM arrivals WHERE id = ?", (arrival,))[0]["state"] in ENDED
 
 
 @pytest.mark.parametrize("command", shown_by(READER), ids=str)
@@ -178,7 +177,7 @@ def test_a_backup_is_a_whole_ledger(reader: Stack) -> None:
         assert ledger.execute("SELECT count(*) FROM files").fetchone()[0] > 0
 
 
-def test_what_was_exported_differs_from_nothing(reader: Stack) -> None:
+def test_every_automation_was_exported(reader: Stack) -> None:
     names = {path.name for path in (reader.state_dir / "exported").glob("*.yaml")}
     assert {path.name for path in (reader.root / "automations").glob("*.yaml")} <= names
 
