@@ -21,6 +21,7 @@ from sensors.ledger.files import Dropped
 from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.staging.stage import new_arrival
+from tests.dropped_arrivals import record_arrival
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -78,6 +79,15 @@ def test_a_commit_that_fails_leaves_nothing_open(ledger):
         files.record_seen(ledger, "metrics", many, NOW)
     ledger.rows("PRAGMA max_page_count = 1000000")
     assert files.record_seen(ledger, "metrics", many, NOW) == 1000
+
+
+def test_what_is_read_at_one_moment_stays_as_it_is_whatever_is_written_meanwhile(ledger, tmp_path):
+    with Ledger.at_one_moment(tmp_path / "ledger.db") as reading:
+        assert reading.rows("SELECT * FROM arrivals") == []
+        record_arrival(ledger, "m-1", datetime(2026, 11, 26, tzinfo=UTC), {"a.csv": "loaded"})
+        assert reading.rows("SELECT * FROM files") == []
+    with Ledger.at_one_moment(tmp_path / "ledger.db") as reading:
+        assert len(reading.rows("SELECT * FROM files")) == 1
 
 
 def test_the_ledger_survives_a_power_cut(ledger):

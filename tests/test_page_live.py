@@ -8,10 +8,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sensors.books import Books
+from sensors.clock import Clock
+from sensors.inbox import read_inboxes
 from sensors.ledger import Ledger
 from sensors.ledger.states import ArrivalState
+from sensors.overview.inbox_glance import InboxGlance, glance_at
 from sensors.page import live as live_module
+from sensors.page import reading as reading_module
 from sensors.page.live import LedgerChanges, Live, Look, TooManyPagesError
+from sensors.page.reading import Reading
 from sensors.page.views import InboxView
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import page_settings, served_page
@@ -85,6 +90,19 @@ def test_a_page_is_told_what_there_is_and_then_each_step_of_an_arrival(page):
         with ledger.transaction():
             ledger.change("UPDATE arrivals SET state = 'loaded', ended_at = ?", ((NOW + timedelta(1)).isoformat(),))
         assert ArrivalState.LOADED in dict(events(lines, 1))["arrival"]["html"]
+
+
+def test_an_inbox_and_its_arrivals_are_shown_as_they_were_at_the_same_moment(page, monkeypatch):
+    reading = Reading(page.settings, read_inboxes(page.settings.inboxes_file, page.settings.inbox_dir), Clock(), dict)
+
+    def glance_after_an_arrival(*asked) -> InboxGlance:
+        with Ledger(page.settings.ledger_path) as ledger:
+            record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
+        return glance_at(*asked)
+
+    monkeypatch.setattr(reading_module, "glance_at", glance_after_an_arrival)
+    (inbox,), arrivals = reading.inboxes_and_arrivals(10)
+    assert (inbox.books.seen, inbox.last_name, arrivals) == (0, None, [])
 
 
 def test_two_pages_are_told_the_same(page):

@@ -55,6 +55,17 @@ class Ledger:
                 f"if it is corrupt, {REBUILD}"
             ) from error
 
+    @classmethod
+    @contextmanager
+    def at_one_moment(cls, path: Path) -> Generator[Self]:
+        """Open the ledger to read, and read it as it is at the first query, whatever is written meanwhile.
+
+        Raises LedgerError.
+        """
+        with cls(path, read_only=True) as ledger:
+            ledger._connection.execute("BEGIN")  # ends with the connection
+            yield ledger
+
     def _prepare(self, path: Path, *, read_only: bool) -> None:
         if self._version() > VERSION:
             raise LedgerError(

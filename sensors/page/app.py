@@ -79,10 +79,8 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 def _live(reading: Reading) -> Live:
     def look() -> Look:
-        return Look(
-            {view.name: view for view in reading.inbox_views()},
-            {view.id: view for view in reading.arrivals(SHOWN_ARRIVALS)},
-        )
+        inboxes, arrivals = reading.inboxes_and_arrivals(SHOWN_ARRIVALS)
+        return Look({view.name: view for view in inboxes}, {view.id: view for view in arrivals})
 
     return Live(look, lambda: Ledger(reading.settings.ledger_path, read_only=True))
 

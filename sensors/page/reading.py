@@ -1,6 +1,7 @@
 """Reading: what the page shows, asked of the ledger anew for every request."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
@@ -38,13 +39,21 @@ class Reading:
 
     def inbox_views(self) -> list[InboxView]:
         """Return every inbox, in the order of the configuration."""
-        midnight, watches = self.midnight(), self.watches()
         with self._ledger() as ledger:
-            books = books_of(ledger, [inbox.name for inbox in self.inboxes])
-            return [
-                self._inbox_view(ledger, inbox, books[inbox.name], midnight, watches.get(inbox.name))
-                for inbox in self.inboxes
-            ]
+            return self._inbox_views(ledger)
+
+    def inboxes_and_arrivals(self, limit: int) -> tuple[list[InboxView], list[ArrivalView]]:
+        """Return every inbox and the latest arrivals, as they were at the same moment."""
+        with self._ledger() as ledger:
+            return self._inbox_views(ledger), self._arrival_views(ledger, limit)
+
+    def _inbox_views(self, ledger: Ledger) -> list[InboxView]:
+        midnight, watches = self.midnight(), self.watches()
+        books = books_of(ledger, [inbox.name for inbox in self.inboxes])
+        return [
+            self._inbox_view(ledger, inbox, books[inbox.name], midnight, watches.get(inbox.name))
+            for inbox in self.inboxes
+        ]
 
     def _inbox_view(
         self, ledger: Ledger, inbox: Inbox, books: Books, midnight: datetime, watch: Watched | None
@@ -68,9 +77,13 @@ class Reading:
     def arrivals(self, limit: int, inbox: str | None = None, before: datetime | None = None) -> list[ArrivalView]:
         """Return the latest arrivals, the newest first."""
         with self._ledger() as ledger:
-            return [
-                arrival_view(one, self.settings.page_url) for one in latest(ledger, limit, inbox=inbox, before=before)
-            ]
+            return self._arrival_views(ledger, limit, inbox, before)
+
+    def _arrival_views(
+        self, ledger: Ledger, limit: int, inbox: str | None = None, before: datetime | None = None
+    ) -> list[ArrivalView]:
+        found = latest(ledger, limit, inbox=inbox, before=before)
+        return [arrival_view(one, self.settings.page_url) for one in found]
 
     def journey(self, arrival_id: str, files: int = 200) -> JourneyView | None:
         """Return an arrival's journey with at most `files` of its files, or None if there is no such arrival."""
@@ -110,5 +123,5 @@ class Reading:
         """Return the machine's time zone by its name: an offset alone is off after a change of the clock."""
         return get_localzone()
 
-    def _ledger(self) -> Ledger:
-        return Ledger(self.settings.ledger_path, read_only=True)
+    def _ledger(self) -> AbstractContextManager[Ledger]:
+        return Ledger.at_one_moment(self.settings.ledger_path)

@@ -180,5 +180,5 @@ def _glances(settings: Settings, inboxes: Iterable[str], now: datetime) -> dict[
     midnight = midnight_before(now, get_localzone())
     if not settings.ledger_path.exists():
         return {name: InboxGlance() for name in inboxes}
-    with Ledger(settings.ledger_path, read_only=True) as ledger:
+    with Ledger.at_one_moment(settings.ledger_path) as ledger:
         return {name: glance_at(ledger, name, midnight) for name in inboxes}

@@ -56,7 +56,7 @@ def read_arrival(settings: Settings, wanted: str) -> ArrivalPage:
     """Return what there is to show of an arrival, also while the stack is down. Raises StackError, LedgerError."""
     if not settings.ledger_path.exists():
         raise StackError(f"nothing has been dropped yet: there is no ledger at {settings.ledger_path}")
-    with Ledger(settings.ledger_path, read_only=True) as ledger:
+    with Ledger.at_one_moment(settings.ledger_path) as ledger:
         found = find_arrival(ledger, wanted)
         journey = arrival_journey(ledger, found, FILES)
     if journey is None:  # retention has just deleted it
