@@ -183,7 +183,8 @@ _install requirements:
     @test "$(cat {{ requirements }} pyproject.toml | cksum)" = "$(cat .venv/{{ requirements }}.done 2>/dev/null)" \
         || {{ just }} _install-now {{ requirements }}
 
-# `anew_uv` and `anew_pip` have each of them put in place again what seems to be installed.
+# `anew_uv` and `anew_pip` have each of them put in place again what seems to be installed. The pins name all there is,
+# and pip before 23.1 takes an extra of one of them for a package without a pin.
 _install-now requirements anew_uv="" anew_pip="":
     @echo "installing the pinned packages of {{ requirements }} into .venv"
     @test -x .venv/bin/python || python3 -m venv .venv
@@ -191,6 +192,6 @@ _install-now requirements anew_uv="" anew_pip="":
     @sed -n '/^uv==/,/[^\\]$/p' requirements.txt > .venv/uv.txt
     @{{ pip }} --require-hashes -r .venv/uv.txt
     @{{ uv }} --quiet {{ anew_uv }} --require-hashes -r {{ requirements }} \
-        || {{ pip }} {{ anew_pip }} --require-hashes -r {{ requirements }}
+        || {{ pip }} {{ anew_pip }} --no-deps --require-hashes -r {{ requirements }}
     @{{ uv }} --quiet --no-deps -e . || {{ pip }} --no-deps -e .
     @cat {{ requirements }} pyproject.toml | cksum > .venv/{{ requirements }}.done

@@ -12,6 +12,7 @@ from sensors.json_log import LogFormat
 from sensors.profile import EVERYWHERE, LOOPBACK, Profile, ProfileSettings, host_name, masked
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+_SITE = r"^(https?://[^/\s@?#]+/?)?$"
 
 
 class Auth(StrEnum):
@@ -51,7 +52,9 @@ class Settings(ProfileSettings):
     """Where the rows are; the flows check it, here it is only shown."""
     log_format: LogFormat = LogFormat.TEXT
     """What a line of the sensor's log is: `text` for a person, `json` for what gathers logs."""
-    drop_page_url: str = Field(default="", pattern=r"^(https?://[^/\s@?#]+/?)?$")
+    page_url: str = Field(default="", pattern=_SITE)
+    """Where people reach Prefect's page and API, if that is not API_PORT: the address of a proxy that encrypts."""
+    drop_page_url: str = Field(default="", pattern=_SITE)
     """Where people reach the drop page, if that is not the loopback: the address of a proxy that encrypts."""
     upload_token: SecretStr = SecretStr("")
     """What lets a script upload files, and nothing else: `Authorization: Bearer <it>`; empty: no such token."""
@@ -87,8 +90,10 @@ class Settings(ProfileSettings):
         return f"http://127.0.0.1:{self.api_port}/api" if self.has_server else self.prefect_api_url
 
     @property
-    def page_url(self) -> str:
-        """The address of Prefect's page, as other machines know it where they can reach it."""
+    def prefect_page(self) -> str:
+        """The address of Prefect's page, as other machines know it where they can reach it; no slash at its end."""
+        if self.page_url:
+            return self.page_url.rstrip("/")
         if not self.is_scale or not self.has_server or self.api_host in LOOPBACK:
             return self.api_url.removesuffix("/api")
         return _address(self.node if self.api_host in EVERYWHERE else self.api_host, self.api_port)

@@ -18,7 +18,7 @@ from sensors.stack.scale_environment import scale_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
-OTHERS = {"DO_NOT_TRACK", "ENV_FILE", "HOME", "PATH", "PYTHONPYCACHEPREFIX"}
+OTHERS = {"DO_NOT_TRACK", "ENV_FILE", "HOME", "PATH", "PYTHONPYCACHEPREFIX", "TZ"}
 
 
 def program(name: str, package: str) -> str:

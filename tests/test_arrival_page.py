@@ -59,7 +59,7 @@ def test_its_files_come_with_rows_and_reasons_those_first_that_need_a_person(wit
 
 def test_its_run_is_linked_and_the_end_of_the_runs_log_is_shown_harmless(with_server, capsys):
     text = shown(with_server, "a.csv", capsys)
-    assert f"{with_server.page_url}/runs/flow-run/run of m-1" in text
+    assert f"{with_server.prefect_page}/runs/flow-run/run of m-1" in text
     assert text.index("INFO    Pipeline execution started") < text.index(r"ERROR   line 3: \x1b[2Jno number")
 
 

@@ -83,6 +83,13 @@ def test_the_page_is_reached_by_the_name_that_other_machines_know(tmp_path):
     assert stack_environment(shared, {})["PREFECT_API_URL"] == "http://127.0.0.1:4799/api"
 
 
+def test_behind_a_proxy_the_page_and_what_it_asks_are_at_the_proxys_address(tmp_path):
+    environment = stack_environment(Settings(state_dir=tmp_path, page_url="https://prefect.example.com/"), {})
+    assert environment["PREFECT_UI_URL"] == "https://prefect.example.com"
+    assert environment["PREFECT_SERVER_UI_API_URL"] == "https://prefect.example.com/api"
+    assert environment["PREFECT_API_URL"] == "http://127.0.0.1:4200/api"
+
+
 def test_a_machine_without_servers_talks_to_those_of_another(tmp_path):
     joined = settings(
         tmp_path, profile="scale", api_servers=0, service_processes=0, prefect_api_url="http://10.0.0.5:4200/api/"

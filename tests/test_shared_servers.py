@@ -1,5 +1,6 @@
 """The servers that a scale profile shares, looked at before anything is started."""
 
+import psycopg
 import pytest
 
 from sensors.settings import Settings
@@ -40,6 +41,15 @@ def test_a_wrong_password_is_told(shared):
     lines = wrong_servers(Settings(profile="scale", api_servers=1, **wrong))
     assert "password authentication failed" in lines[0]
     assert "invalid username-password pair" in lines[1]
+
+
+def test_a_database_of_another_encoding_is_told_with_what_to_do(shared):
+    with psycopg.connect(shared["database_url"], autocommit=True) as connection:
+        connection.execute("CREATE DATABASE plain ENCODING SQL_ASCII LOCALE 'C' TEMPLATE template0")
+    plain = shared["database_url"].removesuffix("postgres") + "plain"
+    lines = wrong_servers(Settings(**{**shared, "database_url": plain}, api_servers=1))
+    assert "expected a database whose encoding is UTF8, got SQL_ASCII" in lines[0]
+    assert "createdb --encoding=UTF8" in lines[0]
 
 
 def test_a_balancer_that_is_not_installed_is_told_with_what_to_do(shared, monkeypatch):

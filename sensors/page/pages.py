@@ -36,7 +36,7 @@ def templates_of(reading: Reading) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(filters(reading.zone(), reading.clock))
-    cast(dict[str, object], environment.globals)["prefect_page"] = reading.settings.page_url
+    cast(dict[str, object], environment.globals)["prefect_page"] = reading.settings.prefect_page
     return environment
 
 

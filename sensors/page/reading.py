@@ -83,13 +83,13 @@ class Reading:
         self, ledger: Ledger, limit: int, inbox: str | None = None, before: datetime | None = None
     ) -> list[ArrivalView]:
         found = latest(ledger, limit, inbox=inbox, before=before)
-        return [arrival_view(one, self.settings.page_url) for one in found]
+        return [arrival_view(one, self.settings.prefect_page) for one in found]
 
     def journey(self, arrival_id: str, files: int = 200) -> JourneyView | None:
         """Return an arrival's journey with at most `files` of its files, or None if there is no such arrival."""
         with self._ledger() as ledger:
             found = arrival_journey(ledger, arrival_id, files)
-        return found and journey_view(found, self.settings.page_url)
+        return found and journey_view(found, self.settings.prefect_page)
 
     def bad_files(self, limit: int, inbox: str | None = None) -> list[FileView]:
         """Return the files that were not loaded, the latest first."""

@@ -33,7 +33,7 @@ class Watchman:
         self._api = PrefectApi(settings.api_url, settings.auth_string)
         self._ringer = Ringer(bell)
         self._heartbeat = Heartbeat(self._api, self._ringer, sensor_name(settings.sensor_port))
-        page = settings.api_url.removesuffix("/api")
+        page = settings.prefect_page
         self._silence = ServerSilence(self._ringer, page, timedelta(seconds=alarm.server_silent_seconds))
         self._ledger = Ledger(settings.ledger_path)
         self._missed = MissedAlerts(self._api, self._ringer, self._ledger, page, automations_in_files())

@@ -87,8 +87,8 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         # The warm server makes it, and the runs that the worker starts look for it.
         "WARM_SOCKET": str(warm_socket(settings)),
         **_arrival_page(settings, around),
-        "PREFECT_UI_URL": settings.page_url,
-        "PREFECT_SERVER_UI_API_URL": f"{settings.page_url}/api",
+        "PREFECT_UI_URL": settings.prefect_page,
+        "PREFECT_SERVER_UI_API_URL": f"{settings.prefect_page}/api",
         # How long a run waits that nobody has told the worker of: flows/warm/worker.py.
         "PREFECT_WORKER_QUERY_SECONDS": "5",
         # A receipt is an event, and can be looked up as soon as it is stored; with Prefect's 5 s the next arrival of a

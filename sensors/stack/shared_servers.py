@@ -23,9 +23,15 @@ def _wrong_database(settings: Settings) -> list[str]:
 
     url = libpq_url(settings)
     try:
-        psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS).close()
+        with psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS) as connection:
+            encoding = connection.info.parameter_status("server_encoding")
     except psycopg.Error as error:
         return [f"DATABASE_URL: {masked(url)} cannot be used: {one_line(error)}; start PostgreSQL, or correct it"]
+    if encoding != "UTF8":
+        return [
+            f"DATABASE_URL: expected a database whose encoding is UTF8, got {encoding} at {masked(url)}; make it anew "
+            "with `createdb --encoding=UTF8 --template=template0`"
+        ]
     return []
 
 

@@ -77,7 +77,7 @@ class Status:
             "alerts": {"undelivered": self.alerts.undelivered},
             "drift": sorted(self.drift),
             "services": {name.value: dataclasses.asdict(health) for name, health in self.services.items()},
-            "page": self.settings.page_url,
+            "page": self.settings.prefect_page,
             "state_dir": str(self.settings.state_dir),
         }
 

@@ -10,7 +10,7 @@ def summary(settings: Settings, inboxes: tuple[Inbox, ...], env_file: Path) -> l
     """Return the summary as pairs of a name and what belongs to it."""
     folders = [("inbox", f"{inbox.where}  (drop files here: `just drop FILE {inbox.name}`)") for inbox in inboxes]
     return [
-        ("page", settings.page_url),
+        ("page", settings.prefect_page),
         *([("drop page", settings.drop_page)] if settings.sensors or not settings.is_scale else []),
         ("log in", _log_in(settings, env_file)),
         *folders,

@@ -64,7 +64,7 @@ def read_arrival(settings: Settings, wanted: str) -> ArrivalPage:
     run_id = journey.arrival.run_id
     if run_id is None:
         return ArrivalPage(journey, no_log="it has no run")
-    url = run_url(settings.page_url, run_id)
+    url = run_url(settings.prefect_page, run_id)
     try:
         log = read_run_log(settings, run_id, LOG_LINES)
     except RunLogError as error:
