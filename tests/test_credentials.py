@@ -16,7 +16,7 @@ def mode(file):
 
 def test_the_first_time_credentials_are_generated_told_and_kept_in_a_private_file(tmp_path):
     env_file = tmp_path / ".env"
-    access = ensure_credentials(Settings(state_dir=tmp_path), env_file)
+    access = ensure_credentials(Settings(state_dir=tmp_path), env_file, at_terminal=True)
     kept = dotenv_values(env_file)["PREFECT_API_AUTH_STRING"]
     assert access.settings.auth_string == kept
     assert kept.startswith("admin:")
@@ -25,9 +25,16 @@ def test_the_first_time_credentials_are_generated_told_and_kept_in_a_private_fil
     assert mode(env_file) == 0o600
 
 
+def test_what_is_no_terminal_is_told_where_they_are_and_not_what_they_are(tmp_path):
+    access = ensure_credentials(Settings(state_dir=tmp_path), tmp_path / ".env", at_terminal=False)
+    (told,) = access.notices
+    assert str(tmp_path / ".env") in told
+    assert access.settings.auth_string not in told
+
+
 def test_every_installation_gets_credentials_of_its_own(tmp_path):
     first, second = (
-        ensure_credentials(Settings(state_dir=tmp_path), tmp_path / name).settings.auth_string
+        ensure_credentials(Settings(state_dir=tmp_path), tmp_path / name, at_terminal=True).settings.auth_string
         for name in ("one", "two")
     )
     assert first != second
@@ -37,14 +44,14 @@ def test_every_installation_gets_credentials_of_its_own(tmp_path):
 def test_what_stands_in_the_file_stays(tmp_path, before):
     env_file = tmp_path / ".env"
     env_file.write_text(before)
-    ensure_credentials(Settings(state_dir=tmp_path), env_file)
+    ensure_credentials(Settings(state_dir=tmp_path), env_file, at_terminal=True)
     assert env_file.read_text().startswith(before)
     assert dotenv_values(env_file)["API_PORT"] == "4300"
 
 
 def test_credentials_that_are_set_are_used_and_not_shown_again(tmp_path):
     settings = Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine")
-    access = ensure_credentials(settings, tmp_path / ".env")
+    access = ensure_credentials(settings, tmp_path / ".env", at_terminal=True)
     assert access.settings.auth_string == "me:mine"
     assert access.notices == ()
     assert not (tmp_path / ".env").exists()
@@ -52,7 +59,7 @@ def test_credentials_that_are_set_are_used_and_not_shown_again(tmp_path):
 
 def test_auth_off_asks_for_nothing_and_says_what_that_means(tmp_path):
     settings = Settings(state_dir=tmp_path, auth=Auth.OFF, prefect_api_auth_string="me:mine")
-    access = ensure_credentials(settings, tmp_path / ".env")
+    access = ensure_credentials(settings, tmp_path / ".env", at_terminal=True)
     assert access.settings.auth_string is None
     assert access.notices == (AUTH_OFF,)
 
@@ -61,7 +68,9 @@ def test_a_file_that_others_can_read_is_made_private_and_that_is_said(tmp_path):
     env_file = tmp_path / ".env"
     env_file.write_text("PREFECT_API_AUTH_STRING=me:mine\n")
     env_file.chmod(0o644)
-    access = ensure_credentials(Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine"), env_file)
+    access = ensure_credentials(
+        Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine"), env_file, at_terminal=True
+    )
     assert mode(env_file) == 0o600
     assert "private now" in access.notices[0]
 
@@ -70,7 +79,7 @@ def test_a_file_that_others_can_read_is_made_private_and_that_is_said(tmp_path):
 def test_unusable_credentials_are_refused_without_being_shown(tmp_path, unusable):
     settings = Settings(state_dir=tmp_path, prefect_api_auth_string=unusable)
     with pytest.raises(StackError, match="user:password in ASCII") as refused:
-        ensure_credentials(settings, tmp_path / ".env")
+        ensure_credentials(settings, tmp_path / ".env", at_terminal=True)
     assert unusable not in str(refused.value)
 
 

@@ -50,7 +50,7 @@ def up() -> int:
         _end_leftovers(settings, terminal)
         clear_temporary(settings)
         preflight(settings)
-        access = ensure_credentials(settings, env_file())
+        access = ensure_credentials(settings, env_file(), at_terminal=sys.stdout.isatty())
         for notice in access.notices:
             terminal.say(notice, "bold yellow")
         stop = StopRequest()

@@ -28,11 +28,11 @@ class Access:
     notices: tuple[str, ...] = ()
 
 
-def ensure_credentials(settings: Settings, env_file: Path) -> Access:
+def ensure_credentials(settings: Settings, env_file: Path, *, at_terminal: bool) -> Access:
     """Return the settings with the credentials that the API will ask for, generating them the first time.
 
-    New ones are appended to `env_file`, which is made private (0600) and otherwise left as it is. Raises
-    StackError when they cannot be used or written.
+    New ones are appended to `env_file`, which is made private (0600) and otherwise left as it is. They are told only
+    `at_terminal`: anything else that is written to is a log. Raises StackError when they cannot be used or written.
     """
     notices = [f"{env_file} was readable by others; it is private now (0600)"] if _make_private(env_file) else []
     if settings.auth is Auth.OFF:
@@ -44,6 +44,8 @@ def ensure_credentials(settings: Settings, env_file: Path) -> Access:
     _append(env_file, f"{VARIABLE}={auth_string}\n")
     with_credentials = settings.model_copy(update={"prefect_api_auth_string": SecretStr(auth_string)})
     told = f"credentials of the page and the API: {auth_string} (shown only now; they are kept in {env_file})"
+    if not at_terminal:
+        told = f"credentials of the page and the API were generated: {VARIABLE} in {env_file}"
     return Access(with_credentials, (*notices, told))
 
 

@@ -2,6 +2,7 @@
 
 import secrets
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -60,7 +61,7 @@ def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
         yield settings
         return
     # Here and not by `up`: what that says goes to a log, which must hold no credentials.
-    access = ensure_credentials(settings, env_file())
+    access = ensure_credentials(settings, env_file(), at_terminal=sys.stdout.isatty())
     for notice in access.notices:
         terminal.say(notice, "bold yellow")
     settings.logs_dir.mkdir(parents=True, exist_ok=True)

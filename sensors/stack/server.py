@@ -1,5 +1,6 @@
 """The server by itself, for a command that has to ask it something while the stack is down."""
 
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings
         marking.sweep(settings.state_dir, grace_seconds=3)
         if listener := taken_by(settings.api_port):
             raise StackError(f"API_PORT {settings.api_port} is taken by {listener}; stop it or set another port")
-        access = ensure_credentials(settings, env_file())
+        access = ensure_credentials(settings, env_file(), at_terminal=sys.stdout.isatty())
         for notice in access.notices:
             terminal.say(notice, "bold yellow")
         with _started(access.settings, terminal):

@@ -8,6 +8,8 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
+from collections.abc import Generator
 from pathlib import Path
 
 from tests.documentation import Command
@@ -71,6 +73,27 @@ def watch(stack: Stack, line: str) -> subprocess.CompletedProcess[str]:
     # As the shell says it of what Ctrl-C has ended; just itself ends with 130.
     status = 0 if process.returncode in {130, -signal.SIGINT} else process.returncode
     return subprocess.CompletedProcess(line, status, shown.decode(), "")
+
+
+@contextlib.contextmanager
+def recorded_terminal(record: Path) -> Generator[int]:
+    """Give a terminal to write to, and keep in a file what is written there."""
+    ours, its = os.openpty()
+
+    def keep() -> None:
+        with record.open("wb", buffering=0) as kept, contextlib.suppress(OSError):  # EIO: the other end was closed
+            while shown := os.read(ours, 65536):
+                kept.write(shown)
+
+    record.touch()
+    keeping = threading.Thread(target=keep)
+    keeping.start()
+    try:
+        yield its
+    finally:
+        os.close(its)
+        keeping.join(timeout=10)
+        os.close(ours)
 
 
 def typed(stack: Stack, command: Command, arrival: str) -> str:

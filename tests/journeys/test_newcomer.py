@@ -11,7 +11,7 @@ import pytest
 
 from tests.documentation import ROOT, shell_commands
 from tests.free_ports import free_ports
-from tests.journeys.reader import copy_of_the_project
+from tests.journeys.reader import copy_of_the_project, recorded_terminal
 from tests.journeys.stack import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -26,14 +26,14 @@ def test_the_first_command_of_the_readme_is_all_that_a_newcomer_needs(tmp_path: 
     environment |= {"API_PORT": str(api_port), "SENSOR_PORT": str(sensor_port)}
     terminal = tmp_path / "terminal.log"
     with (
-        terminal.open("wb") as output,
+        recorded_terminal(terminal) as its,
         subprocess.Popen(
             ["bash", "-c", first],
             cwd=clone,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=its,
+            stderr=its,
             start_new_session=True,
         ) as process,
     ):
