@@ -133,6 +133,15 @@ def test_behind_a_proxy_that_encrypts_the_origin_is_the_name_that_the_browser_kn
     assert status("POST", "/arrivals/x/retry", **headers, **basic("admin:sécret")) is None
 
 
+def test_a_proxy_may_leave_the_port_out_of_the_name_that_it_passes_on():
+    access = Access(
+        "admin:sécret", host_names=frozenset({"files.example.com"}), origin="https://files.example.com:8443"
+    )
+    for origin, wanted in (("https://files.example.com:8443", None), ("https://files.example.com:9", 403)):
+        headers = {"host": "files.example.com", "origin": origin}
+        assert status("POST", "/arrivals/x/retry", access, **headers, **basic("admin:sécret")) == wanted
+
+
 def test_beyond_the_loopback_credentials_are_always_asked_for():
     with pytest.raises(ValidationError, match="expected the loopback"):
         Settings(auth="off", sensor_host="0.0.0.0")

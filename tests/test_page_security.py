@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
-from sensors.page import connection
+from sensors.page import connection, lingering
 from tests.served_page import AUTH, TOKEN, ServedPage, page_settings, served_page
 
 IDLE = 0.5
@@ -191,6 +191,24 @@ def test_of_an_upload_that_is_cut_off_nothing_is_left(page):
         connected.sendall(head.encode() + b"Content-Length: 1000\r\n\r\n" + b"x" * 100)
         until(lambda: any(page.inbox.iterdir()))
     until(lambda: not any(page.inbox.iterdir()))
+
+
+@pytest.mark.parametrize(("authorization", "status"), [("Bearer wrong", 401), (f"Bearer {TOKEN}", 413)])
+def test_who_sends_all_of_it_before_he_reads_is_told_why_it_is_refused(page, authorization, status):
+    head = f"PUT /inbox/metrics/a.csv HTTP/1.1\r\nHost: localhost\r\nAuthorization: {authorization}\r\n"
+    size = 65 * 2**20
+    answer = raw(page, head.encode() + f"Connection: close\r\nContent-Length: {size}\r\n\r\n".encode() + bytes(size))
+    assert int(answer.split()[1]) == status
+
+
+def test_who_does_not_stop_sending_is_cut_off(page, monkeypatch):
+    monkeypatch.setattr(lingering, "LINGER_SECONDS", 0.2)
+    head = b"PUT /inbox/metrics/a.csv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", page.port), 5) as connected:
+        connected.sendall(head)
+        assert connected.recv(12) == b"HTTP/1.1 401"
+        with pytest.raises(OSError):  # noqa: PT011 - a reset or a broken pipe
+            until(lambda: connected.sendall(b"x"))
 
 
 def until(holds, seconds: float = 10) -> None:

@@ -39,6 +39,8 @@ class Access:
     upload_token: str | None = None
     host_names: frozenset[str] = frozenset()
     """Names of this page besides those of the loopback."""
+    origin: str | None = None
+    """What browsers call it behind a proxy, which may leave the port out of the `Host` that it passes on."""
     is_reachable: bool = False
     """Whether it is listened for beyond the loopback: then what is open is told under any name, as Prometheus asks."""
 
@@ -49,7 +51,7 @@ class Access:
             return None if is_open and self.is_reachable else refusal
         if is_open:
             return None
-        if method not in READING and (refusal := _from_elsewhere(headers)):
+        if method not in READING and (refusal := self._from_elsewhere(headers)):
             return refusal
         if self.is_open or self._has_credentials(headers.get("authorization", "")):
             return None
@@ -67,6 +69,22 @@ class Access:
             return None
         return Refusal(421, "this page is not known by that name; set DROP_PAGE_URL to the address that it has")
 
+    def _from_elsewhere(self, headers: Mapping[str, str]) -> Refusal | None:
+        """Refuse a change that another site's page asks for with the browser's credentials.
+
+        Every browser says where such a request comes from, by Sec-Fetch-Site or by Origin, and a script says neither:
+        https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
+        Another port of this machine is the same site, and another page all the same.
+        """
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site is not None and site not in {"same-origin", "none"}:
+            return Refusal(403, f"a page of another origin asked for this ({site}); use this page itself")
+        if origin is None or origin == self.origin:
+            return None
+        if origin.partition("://")[2] != headers.get("host", ""):
+            return Refusal(403, "a page of another origin asked for this; use this page itself")
+        return None
+
     def _has_credentials(self, authorization: str) -> bool:
         scheme, _, encoded = authorization.partition(" ")
         if self.auth_string is None or scheme.lower() != "basic":
@@ -82,21 +100,6 @@ class Access:
         if not self.upload_token or scheme.lower() != "bearer":
             return False
         return secrets.compare_digest(given.strip().encode(), self.upload_token.encode())
-
-
-def _from_elsewhere(headers: Mapping[str, str]) -> Refusal | None:
-    """Refuse a change that another site's page asks for with the browser's credentials.
-
-    Every browser says where such a request comes from, by Sec-Fetch-Site or by Origin, and a script says neither:
-    https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
-    Another port of this machine is the same site, and another page all the same.
-    """
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site is not None and site not in {"same-origin", "none"}:
-        return Refusal(403, f"a page of another origin asked for this ({site}); use this page itself")
-    if origin is not None and origin.partition("://")[2] != headers.get("host", ""):
-        return Refusal(403, "a page of another origin asked for this; use this page itself")
-    return None
 
 
 def _is_netloc(host: str) -> bool:

@@ -18,6 +18,7 @@ from sensors.page.api_routes import api_routes
 from sensors.page.connection import MOST_CONNECTIONS, ImpatientProtocol, allow_connections
 from sensors.page.error_pages import add_error_pages, refusal_page
 from sensors.page.headers import SecurityHeaders
+from sensors.page.lingering import Lingering
 from sensors.page.live import Live, Look
 from sensors.page.pages import SHOWN_ARRIVALS, event_maker, page_routes, templates_of
 from sensors.page.reading import Reading
@@ -43,7 +44,15 @@ def make_page(
     """Return the application; `wake` has what is to be announced announced at once."""
     reading = Reading(settings, inboxes, clock, watches)
     templates = templates_of(reading)
-    app = FastAPI(title="Drop page", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Drop page",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        # They would lead to http, and to the port that a proxy was given: behind one both are others.
+        redirect_slashes=False,
+    )
     app.include_router(upload_routes(uploads_of(settings), {inbox.name: inbox for inbox in inboxes}))
     app.include_router(api_routes(reading))
     app.include_router(retry_route(settings, wake))
@@ -53,6 +62,7 @@ def make_page(
     add_error_pages(app, templates)
     app.add_middleware(Guard, access=_access(settings), page=refusal_page(templates))
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Lingering)
     return app
 
 
@@ -74,6 +84,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing hangs on who a proxy says has asked
     )
 
 
@@ -90,6 +101,7 @@ def _access(settings: Settings) -> Access:
     return Access(
         settings.auth_string,
         is_open=settings.auth is Auth.OFF,
+        origin=settings.drop_page_url.rstrip("/").lower() or None,
         upload_token=settings.upload_token.get_secret_value() or None,
         host_names=frozenset(filter(None, names)) - EVERYWHERE,
         is_reachable=settings.sensor_host not in LOOPBACK,

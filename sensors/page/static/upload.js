@@ -120,6 +120,8 @@ function reasonOf(request) {
   try {
     return JSON.parse(request.responseText).detail;
   } catch {
-    return request.responseText.trim().slice(0, 300) || `${request.status} ${request.statusText}`;
+    // A page in HTML is a proxy's, which has refused it by itself.
+    const said = request.getResponseHeader("Content-Type")?.startsWith("text/plain") ? request.responseText.trim() : "";
+    return said.slice(0, 300) || `${request.status} ${request.statusText}`.trim();
   }
 }
