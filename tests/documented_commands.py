@@ -13,6 +13,7 @@ REBUILDING = "tests/journeys/test_documentation.py::test_the_ledger_is_made_anew
 MOVING = "tests/test_moving.py::test_rows_types_and_load_keys_are_carried_over_and_every_file_is_known"
 EXPORTED = "tests/test_automations_command.py::test_an_export_is_planned_and_applied_as_the_page_says"
 KEY = "tests/test_remote_trouble.py::test_what_ssh_keyscan_prints_is_the_key_that_is_needed"
+TUNNEL = "tests/test_tunnel.py::test_through_the_tunnel_the_page_answers_under_the_names_of_the_loopback"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ WAYS = (
     Way(r"python -m automations ", EXPORTED),
     Way(r"(just|\.venv/bin/python|curl|lsof|sqlite3) ", READER),
     Way(r"ssh-keyscan ", KEY),
-    Way(r"ssh -L ", reason="it is OpenSSH's own"),
+    Way(r"ssh -L ", TUNNEL),
     Way(r"apt install ", reason="`.ci/run` installs Debian's packages"),
     Way(
         r"docker compose |cp deploy/\.env",

@@ -100,6 +100,10 @@ class SftpServer:
             def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
                 connections.append(conn)
 
+            def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+                """Let it carry connections to this machine, as sshd does (`ssh -L`)."""
+                return dest_host == "127.0.0.1"
+
         class Chrooted(asyncssh.SFTPServer):
             def __init__(self, chan: "asyncssh.SSHServerChannel[bytes]") -> None:
                 super().__init__(chan, chroot=root)
