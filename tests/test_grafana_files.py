@@ -1,8 +1,8 @@
 """The dashboard and the alert rules: of metrics that there are, and as Prometheus reads them."""
 
-import json
 import re
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,19 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from sensors.clock import Clock
 from sensors.loop import Loop
-from tests.deploy_files import DEPLOY, ROOT, program, said
+from sensors.metrics.collector import SensorCollector
+from sensors.metrics.page import metrics_page
+from tests.dashboard import DASHBOARD, questions, variables
+from tests.deploy_files import ROOT, program, said
+from tests.journeys.stack import wait_until
+from tests.prometheus_server import GRAFANA, prometheus_server
 from tests.scrape import Sensor, get
+from tests.served_page import page_settings, served_page
 
-GRAFANA = DEPLOY / "grafana"
-DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboard.json").read_text("utf-8"))
 RULES = [rule for group in yaml.safe_load((GRAFANA / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
-OF_PROMETHEUS = {"up"}
+OF_PROMETHEUS = {"up", "ALERTS"}
 WORDS = {"and", "or", "unless", "bool"}
 
 
@@ -40,9 +45,7 @@ def names_in(expression: str) -> set[str]:
 
 
 def expressions() -> dict[str, str]:
-    panels = {panel["title"]: panel["targets"] for panel in DASHBOARD["panels"]}
-    of_panels = {f"{title} {one['refId']}": one["expr"] for title, targets in panels.items() for one in targets}
-    return of_panels | {rule["alert"]: rule["expr"] for rule in RULES}
+    return {str(one): one.expression for one in questions()} | {rule["alert"]: rule["expr"] for rule in RULES}
 
 
 def test_every_metric_of_the_dashboard_and_of_the_rules_is_one_that_is_exported(scraped):
@@ -61,7 +64,7 @@ def test_every_metric_of_ours_is_in_the_table_of_the_documentation_and_no_other(
 
 def test_the_dashboards_panels_have_their_own_places_and_ask_the_source_that_is_chosen():
     assert DASHBOARD["schemaVersion"] >= 36
-    assert {one["name"] for one in DASHBOARD["templating"]["list"]} == {"datasource", "inbox"}
+    assert variables().keys() == {"datasource", "inbox"}
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells: set[tuple[int, int]] = set()
@@ -72,6 +75,11 @@ def test_the_dashboards_panels_have_their_own_places_and_ask_the_source_that_is_
         assert max(x for x, _ in own) < 24
         cells |= own
         assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
+
+
+def test_a_figure_is_of_now_and_not_the_last_that_a_sensor_gave_before_it_went():
+    now = {one.panel for one in questions() if one.is_instant}
+    assert now == {panel["title"] for panel in DASHBOARD["panels"] if panel["type"] != "timeseries"}
 
 
 def test_every_rule_says_what_is_wrong_and_how_urgent_it_is():
@@ -102,6 +110,18 @@ def test_prometheus_has_no_complaint_about_the_names_and_types_of_the_metrics(tm
     text = get(sensor.app, "/metrics").text
     sensor.collector.close()
     assert said(checker, "check", "metrics", input=text) == ""
+
+
+def test_a_sensor_that_does_not_answer_is_about_to_fire(tmp_path):
+    settings = page_settings(tmp_path / "data")
+    with ExitStack() as until_asked:
+        with served_page(settings) as page:
+            collector = SensorCollector(settings, [], {}, Clock())
+            page.app.router.routes.append(metrics_page(collector))
+            prometheus = until_asked.enter_context(prometheus_server(tmp_path, page.port))
+            assert prometheus.rules()["BlueprintSensorDown"]["state"] == "inactive"
+        collector.close()
+        wait_until(lambda: prometheus.rules()["BlueprintSensorDown"]["state"] == "pending", "it is about to fire", 20)
 
 
 FIRING = {
