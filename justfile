@@ -135,6 +135,11 @@ test-long *ARGS: (_install "requirements-dev.txt")
 crashes *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m pytest tests -m "slow or long" -s "$@"
 
+# Follow docs/scale.md in containers and under systemd, as root: apt install docker.io mmdebstrap slirp4netns
+[group('development')]
+test-containers *ARGS: (_install "requirements-dev.txt")
+    @exec {{ python }} -m pytest tests/containers -m containers "$@"
+
 # Measure everything, or the PARTs named: drop burst big stream sensor alert arrivals, next to stock Prefect (--help)
 [group('development')]
 [no-exit-message]

@@ -37,6 +37,7 @@ APART = {"test_alert_kinds.py", "test_documentation.py", "test_moving.py", "test
 
 MARKS = {
     "browser": (pytest.mark.journey, pytest.mark.long, pytest.mark.timeout(180)),
+    "containers": (pytest.mark.containers, pytest.mark.timeout(1800)),
     "crashes": (pytest.mark.crash, pytest.mark.long, pytest.mark.timeout(900)),
     "journeys": (pytest.mark.journey, pytest.mark.timeout(300)),
 }

@@ -12,6 +12,11 @@ SUITES = "tests/test_docs.py::test_the_suites_that_are_named_have_tests"
 REBUILDING = "tests/journeys/test_documentation.py::test_the_ledger_is_made_anew_as_the_page_says"
 MOVING = "tests/test_moving.py::test_rows_types_and_load_keys_are_carried_over_and_every_file_is_known"
 EXPORTED = "tests/test_automations_command.py::test_an_export_is_planned_and_applied_as_the_page_says"
+COMPOSE = "tests/containers/test_compose.py::test_the_pages_commands_start_everything_and_load_a_file"
+SYSTEMD = (
+    "tests/containers/test_systemd.py"
+    "::test_the_pages_commands_start_everything_and_a_member_of_the_group_may_drop_files"
+)
 KEY = "tests/test_remote_trouble.py::test_what_ssh_keyscan_prints_is_the_key_that_is_needed"
 TUNNEL = "tests/test_tunnel.py::test_through_the_tunnel_the_page_answers_under_the_names_of_the_loopback"
 
@@ -35,21 +40,16 @@ WAYS = (
     Way(r"(source|just up$|just setup$)", NEWCOMER),
     Way(r"just rebuild$", REBUILDING),
     Way(r"just move-warehouse$", MOVING),
-    Way(r"(just test-long|(\w+=\d+ )*just crashes)", SUITES),
+    Way(r"(just test-(long|containers)|(\w+=\d+ )*just crashes)", SUITES),
     Way(r"just (bench|screenshots)", reason="takes minutes, and a machine of its own or a look at what it has made"),
     Way(r"python -m automations ", EXPORTED),
     Way(r"(just|\.venv/bin/python|curl|lsof|sqlite3) ", READER),
     Way(r"ssh-keyscan ", KEY),
     Way(r"ssh -L ", TUNNEL),
     Way(r"apt install ", reason="`.ci/run` installs Debian's packages"),
-    Way(
-        r"docker compose |cp deploy/\.env",
-        reason="needs a container engine; tests/test_deploy_files.py has Docker Compose read the file",
-    ),
-    Way(
-        r"(useradd|git clone|cp deploy/systemd|systemctl|sudo|chown|python3 -m venv)",
-        reason="needs systemd as the first process; tests/test_deploy_files.py has systemd-analyze read the unit",
-    ),
+    Way(r"docker compose |cp deploy/\.env", COMPOSE),
+    Way(r"chown ", reason="it is said of a folder that is there already"),
+    Way(r"(useradd|git clone|cp deploy/systemd|systemctl|sudo|python3 -m venv)", SYSTEMD),
     Way(r"(kubectl|helm) ", reason="needs a cluster; tests/test_kubernetes_files.py reads what it is given"),
 )
 
