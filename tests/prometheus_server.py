@@ -57,9 +57,12 @@ class Prometheus:
         return {rule["name"]: rule for group in self.get("rules")["groups"] for rule in group["rules"]}
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """Return what its API has at a path; raises PromQLError."""
+        """Return what its API has at a path; raises PromQLError, HTTPStatusError while it is not ready."""
         address = f"http://127.0.0.1:{self.port}/api/v1/{path}"
-        answer = self._client.get(address, params=parameters).json()
+        response = self._client.get(address, params=parameters)
+        if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:  # it listens before it is ready
+            response.raise_for_status()
+        answer = response.json()
         if answer["status"] != "success":
             raise PromQLError(f"{path} {parameters}: {answer['error']}")
         return answer["data"]
@@ -89,7 +92,7 @@ def prometheus_server(folder: Path, sensor_port: int) -> Generator[Prometheus]:
         assert process.poll() is None, prometheus.log()
         try:
             return prometheus.number("up") == 1
-        except httpx.TransportError:
+        except (httpx.TransportError, httpx.HTTPStatusError):
             return False
 
     try:
