@@ -140,8 +140,15 @@ def _has_not_ended(daemon: "subprocess.Popen[bytes]", folder: Path) -> None:
 
 
 def _take_down(engine: Engine) -> None:
-    """Remove the containers, for their cgroups and mounts are the kernel's, and end dockerd in order."""
+    """Remove the containers, for their cgroups and mounts are the kernel's, and end dockerd in order.
+
+    What containers have said that a failed test has left is kept in the log.
+    """
     if left := engine.docker("ps", "--all", "--quiet").split():
+        with (engine.folder / "log").open("a") as log:
+            for container in left:
+                said = engine.run("docker", "logs", "--tail", "100", container)
+                log.write(f"\n-- {container}\n{said.stdout}{said.stderr}")
         engine.docker("rm", "--force", "--volumes", *left)
     engine.process.send_signal(signal.SIGTERM)
     engine.process.wait(timeout=60)
