@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.deploy_files import DEPLOY
+from tests.prometheus_server import GRAFANA
 
-DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text("utf-8"))
+DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboard.json").read_text("utf-8"))
 RANGE_SECONDS = 300
 STEP_SECONDS = 5
 """What is shown: five minutes, a point every five seconds."""

@@ -63,11 +63,12 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
 
     @router.get("/")
     def overview(request: Request) -> HTMLResponse:
+        inboxes, arrivals = reading.inboxes_and_arrivals(SHOWN_ON_OVERVIEW)
         return shown(
             "overview.html",
             request,
-            inboxes=reading.inbox_views(),
-            arrivals=reading.arrivals(SHOWN_ON_OVERVIEW),
+            inboxes=inboxes,
+            arrivals=arrivals,
             attention=reading.attention(),
             days=DAYS_OF_ATTENTION,
             most=SHOWN_ON_OVERVIEW,

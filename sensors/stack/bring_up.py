@@ -12,7 +12,7 @@ from sensors.settings import Settings, env_file
 from sensors.stack import marking
 from sensors.stack.abandoned_runs import AbandonedRuns
 from sensors.stack.configuration import checked_settings
-from sensors.stack.credentials import ensure_credentials
+from sensors.stack.credentials import settle_credentials
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
 from sensors.stack.health import Health, check, check_api, troubles_of_stores
@@ -50,12 +50,10 @@ def up() -> int:
         _end_leftovers(settings, terminal)
         clear_temporary(settings)
         preflight(settings)
-        access = ensure_credentials(settings, env_file(), at_terminal=sys.stdout.isatty())
-        for notice in access.notices:
-            terminal.say(notice, "bold yellow")
+        settings = settle_credentials(settings, terminal)
         stop = StopRequest()
         stop.listen()
-        return _run(access.settings, terminal, stop)
+        return _run(settings, terminal, stop)
 
 
 def _end_leftovers(settings: Settings, terminal: Terminal) -> None:

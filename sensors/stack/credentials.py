@@ -3,13 +3,15 @@
 import os
 import secrets
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from sensors.settings import Auth, Settings
+from sensors.settings import Auth, Settings, env_file
 from sensors.stack.errors import StackError
+from sensors.stack.terminal import Terminal
 
 VARIABLE = "PREFECT_API_AUTH_STRING"
 USER = "admin"
@@ -28,24 +30,36 @@ class Access:
     notices: tuple[str, ...] = ()
 
 
-def ensure_credentials(settings: Settings, env_file: Path, *, at_terminal: bool) -> Access:
+def settle_credentials(settings: Settings, terminal: Terminal) -> Settings:
+    """Return the settings with the credentials, and say on the terminal what a person has to be told about them.
+
+    Raises StackError.
+    """
+    access = ensure_credentials(settings, env_file(), at_terminal=sys.stdout.isatty())
+    for notice in access.notices:
+        terminal.say(notice, "bold yellow")
+    return access.settings
+
+
+def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> Access:
     """Return the settings with the credentials that the API will ask for, generating them the first time.
 
-    New ones are appended to `env_file`, which is made private (0600) and otherwise left as it is. They are told only
+    New ones are appended to `file`, which is made private (0600) and otherwise left as it is. They are told only
     `at_terminal`: anything else that is written to is a log. Raises StackError when they cannot be used or written.
     """
-    notices = [f"{env_file} was readable by others; it is private now (0600)"] if _make_private(env_file) else []
+    notices = [f"{file} was readable by others; it is private now (0600)"] if _make_private(file) else []
     if settings.auth is Auth.OFF:
         return Access(settings, (*notices, AUTH_OFF))
     if settings.auth_string is not None:
         _check(settings.auth_string)
         return Access(settings, tuple(notices))
     auth_string = f"{USER}:{secrets.token_urlsafe(18)}"
-    _append(env_file, f"{VARIABLE}={auth_string}\n")
+    _append(file, f"{VARIABLE}={auth_string}\n")
     with_credentials = settings.model_copy(update={"prefect_api_auth_string": SecretStr(auth_string)})
-    told = f"credentials of the page and the API: {auth_string} (shown only now; they are kept in {env_file})"
-    if not at_terminal:
-        told = f"credentials of the page and the API were generated: {VARIABLE} in {env_file}"
+    if at_terminal:
+        told = f"credentials of the page and the API: {auth_string} (shown only now; they are kept in {file})"
+    else:
+        told = f"credentials of the page and the API were generated: {VARIABLE} in {file}"
     return Access(with_credentials, (*notices, told))
 
 

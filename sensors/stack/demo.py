@@ -2,7 +2,6 @@
 
 import secrets
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -13,9 +12,9 @@ from pathlib import Path
 from sensors.ledger import Ledger, LedgerError
 from sensors.ledger.journey import FileJourney, journey_of
 from sensors.ledger.states import FileState
-from sensors.settings import PROJECT_ROOT, Settings, env_file
+from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.configuration import checked_settings
-from sensors.stack.credentials import ensure_credentials
+from sensors.stack.credentials import settle_credentials
 from sensors.stack.drop import drop
 from sensors.stack.errors import StackError
 from sensors.stack.state_folder import is_held, other_ports
@@ -60,10 +59,8 @@ def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
     if read_status(settings).healthy or _recovers(settings, terminal):
         yield settings
         return
-    # Here and not by `up`: what that says goes to a log, which must hold no credentials.
-    access = ensure_credentials(settings, env_file(), at_terminal=sys.stdout.isatty())
-    for notice in access.notices:
-        terminal.say(notice, "bold yellow")
+    # Here and not by `up`: what that says goes to a log, where nobody is shown them.
+    settings = settle_credentials(settings, terminal)
     settings.logs_dir.mkdir(parents=True, exist_ok=True)
     log = settings.logs_dir / "demo-up.log"
     with log.open("wb") as output:
@@ -80,7 +77,7 @@ def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
             if not _true_within(lambda: process.poll() is not None or _is_up(log), UP_SECONDS) or process.poll():
                 raise StackError("the stack did not come up; it said:", *(f"    {line}" for line in tail(log)))
         terminal.step("the stack is up")
-        yield access.settings
+        yield settings
     finally:
         terminal.step("stopping the stack")
         process.terminate()

@@ -1,13 +1,12 @@
 """The server by itself, for a command that has to ask it something while the stack is down."""
 
-import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from sensors.settings import Settings, env_file
+from sensors.settings import Settings
 from sensors.stack import marking
-from sensors.stack.credentials import ensure_credentials
+from sensors.stack.credentials import settle_credentials
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
 from sensors.stack.health import check
@@ -39,11 +38,9 @@ def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings
         marking.sweep(settings.state_dir, grace_seconds=3)
         if listener := taken_by(settings.api_port):
             raise StackError(f"API_PORT {settings.api_port} is taken by {listener}; stop it or set another port")
-        access = ensure_credentials(settings, env_file(), at_terminal=sys.stdout.isatty())
-        for notice in access.notices:
-            terminal.say(notice, "bold yellow")
-        with _started(access.settings, terminal):
-            yield access.settings
+        settings = settle_credentials(settings, terminal)
+        with _started(settings, terminal):
+            yield settings
 
 
 @contextmanager

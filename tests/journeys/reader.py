@@ -13,7 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from tests.documentation import Command
-from tests.journeys.stack import CREDENTIALS, ROOT, Stack
+from tests.journeys.stack import CREDENTIALS, ROOT, Stack, wait_until
 
 LEFT_OUT = ("__pycache__", ".git", ".venv", "data", ".pytest_cache", ".ruff_cache", ".hypothesis", "*.egg-info", ".env")
 TOKEN = "a-token-of-this-test-alone"
@@ -49,30 +49,28 @@ def run(stack: Stack, line: str) -> subprocess.CompletedProcess[str]:
 
 def watch(stack: Stack, line: str) -> subprocess.CompletedProcess[str]:
     """Run a line that goes on until Ctrl-C, at a terminal, and press that when it has shown something."""
-    ours, its = os.openpty()
-    with subprocess.Popen(
-        shlex.split(line),
-        cwd=stack.root,
-        env=terminal(stack),
-        stdin=its,
-        stdout=its,
-        stderr=its,
-        start_new_session=True,
-    ) as process:
-        os.close(its)
+    record = stack.terminal.with_name("watched.log")
+    with (
+        recorded_terminal(record) as its,
+        subprocess.Popen(
+            shlex.split(line),
+            cwd=stack.root,
+            env=terminal(stack),
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
-            shown = os.read(ours, 65536)
+            wait_until(lambda: record.stat().st_size, "it has shown something")
             os.killpg(process.pid, signal.SIGINT)
-            with contextlib.suppress(OSError):  # EIO: the other end was closed
-                while more := os.read(ours, 65536):
-                    shown += more
             process.wait(timeout=30)
         finally:
             process.kill()
-            os.close(ours)
     # As the shell says it of what Ctrl-C has ended; just itself ends with 130.
     status = 0 if process.returncode in {130, -signal.SIGINT} else process.returncode
-    return subprocess.CompletedProcess(line, status, shown.decode(), "")
+    return subprocess.CompletedProcess(line, status, record.read_text(), "")
 
 
 @contextlib.contextmanager
@@ -85,7 +83,7 @@ def recorded_terminal(record: Path) -> Generator[int]:
             while shown := os.read(ours, 65536):
                 kept.write(shown)
 
-    record.touch()
+    record.write_bytes(b"")
     keeping = threading.Thread(target=keep)
     keeping.start()
     try:
