@@ -163,3 +163,27 @@ def test_a_store_that_is_down_is_told_apart_from_a_sick_sensor(settings, answers
     assert troubles_of_stores(settings, ["another"]) == []
     answers["/healthz"] = 503, {"loops": {**loops(announce="LedgerError"), **store}}
     assert troubles_of_stores(settings, ["partner"]) == []
+
+
+@pytest.fixture
+def sensor_only(scale):
+    """A machine of the scale profile that has a sensor alone."""
+    elsewhere = {"api_servers": 0, "service_processes": 0, "workers": 0}
+    url = f"http://127.0.0.1:{scale.api_port}/api"
+    return scale.model_copy(update={**elsewhere, "prefect_api_url": url, "api_port": 1})
+
+
+def test_where_this_machine_has_no_server_that_of_the_installation_is_looked_at(sensor_only, answers):
+    answers["/api/health"] = 200, True
+    assert check(sensor_only, Service.SERVER) == Health(healthy=True)
+    answers["/api/health"] = 500, None
+    assert check(sensor_only, Service.SERVER) == Health(healthy=False, detail="/api/health says 500")
+
+
+def test_where_this_machine_has_no_worker_one_of_another_is_enough(sensor_only, answers):
+    answers[WORKERS] = 200, [worker(90, "there-1"), worker(1, "there-2")]
+    assert check(sensor_only, Service.WORKER) == Health(healthy=True)
+    answers[WORKERS] = 200, [worker(90, "there-1"), worker(50, "there-2")]
+    assert check(sensor_only, Service.WORKER) == Health(healthy=False, detail="last heard of 50 s ago")
+    answers[WORKERS] = 200, []
+    assert check(sensor_only, Service.WORKER) == Health(healthy=False, detail="none has reported to the server yet")

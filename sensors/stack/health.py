@@ -12,7 +12,7 @@ import psutil
 
 from sensors.settings import Settings
 from sensors.stack import marking
-from sensors.stack.api import open_api
+from sensors.stack.api import open_api, trusted
 from sensors.stack.environment import HEARTBEAT_SECONDS
 from sensors.stack.services import WORK_POOL, Service, warm_socket, worker_names
 
@@ -30,7 +30,10 @@ class Health:
 
 
 def check(settings: Settings, service: Service, since: datetime | None = None) -> Health:
-    """Look at one service now; `since` (UTC) disregards what a worker reported before."""
+    """Look at one service now; `since` (UTC) disregards what a worker reported before.
+
+    Where this machine has no server, or no worker, that of the installation is looked at.
+    """
     try:
         return _check_workers(settings, since) if service is Service.WORKER else _CHECKS[service](settings)
     except httpx.ConnectError:
@@ -40,14 +43,20 @@ def check(settings: Settings, service: Service, since: datetime | None = None) -
 
 
 def _check_servers(settings: Settings) -> Health:
+    if not settings.has_server:
+        return _check_api_at(settings.api_url)
     found = {f"server-{n}": check_api(port) for n, port in enumerate(settings.api_server_ports, start=1)}
     return _all_of(found) if settings.has_balancer else next(iter(found.values()))
 
 
 def check_api(port: int) -> Health:
     """Look whether an API answers on a port of this machine."""
+    return _check_api_at(f"http://127.0.0.1:{port}/api")
+
+
+def _check_api_at(url: str) -> Health:
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=5.0, trust_env=False)
+        answer = httpx.get(f"{url}/health", timeout=5.0, trust_env=False, verify=trusted())
     except httpx.ConnectError:
         return Health(healthy=False, detail=NOT_RUNNING)
     except httpx.HTTPError as error:
@@ -108,8 +117,16 @@ def _check_workers(settings: Settings, since: datetime | None) -> Health:
     if answer.status_code == 404:
         return Health(healthy=False, detail=f"there is no work pool {WORK_POOL}")
     heard = {worker["name"]: worker["last_heartbeat_time"] for worker in answer.raise_for_status().json()}
-    found = {name: _worker_health(heard.get(name), since) for name in worker_names(settings)}
-    return _all_of(found)
+    if not (names := worker_names(settings)):
+        return _any_worker([one for one in heard.values() if one])
+    return _all_of({name: _worker_health(heard.get(name), since) for name in names})
+
+
+def _any_worker(heard: list[str]) -> Health:
+    """Return the health of the workers of other machines, of which one is enough."""
+    if not heard:
+        return Health(healthy=False, detail="none has reported to the server yet")
+    return _worker_health(max(heard, key=datetime.fromisoformat), None)
 
 
 def _worker_health(heard: str | None, since: datetime | None) -> Health:
@@ -127,7 +144,7 @@ def _heartbeat_health(heard: datetime, now: datetime, since: datetime | None) ->
 
 
 def _ask_sensor(settings: Settings) -> httpx.Response:
-    return httpx.get(f"{settings.sensor_url}/healthz", timeout=5.0, trust_env=False)
+    return httpx.get(f"{settings.sensor_url}/healthz", timeout=5.0, trust_env=False, verify=trusted())
 
 
 def _check_sensor(settings: Settings) -> Health:
