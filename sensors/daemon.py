@@ -19,6 +19,8 @@ from sensors.memory import share_memory
 from sensors.metrics.collector import SensorCollector
 from sensors.metrics.page import metrics_page
 from sensors.page.app import make_page, serve
+from sensors.page.services import look_at_services
+from sensors.page.services_watch import ServicesWatch
 from sensors.page.upload import clear_forgotten
 from sensors.readiness import ready_page
 from sensors.settings import Settings
@@ -76,7 +78,13 @@ def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI
         collector.close()
 
     return make_page(
-        settings, inboxes, lifespan, clock=work.clock, watches=lambda: work.watches, wake=work.announce_now
+        settings,
+        inboxes,
+        lifespan,
+        clock=work.clock,
+        watches=lambda: work.watches,
+        services=ServicesWatch(lambda: look_at_services(settings, work.loops), work.clock).latest,
+        wake=work.announce_now,
     )
 
 

@@ -10,6 +10,9 @@ from starlette.routing import Route
 from sensors.loop import Loop
 from sensors.watching.watch import WatchMode
 
+STUCK = "stuck"
+"""What is wrong with a loop that does not step."""
+
 
 class Watched(Protocol):
     """How an inbox is watched, and why not better."""
@@ -20,11 +23,16 @@ class Watched(Protocol):
     def why_polling(self) -> str: ...
 
 
+def troubles(loops: Sequence[Loop]) -> dict[str, str]:
+    """Return what is wrong with those loops that do not step or whose last step failed, by their names."""
+    return {loop.name: loop.trouble or STUCK for loop in loops if loop.trouble or not loop.alive}
+
+
 def health_page(loops: Sequence[Loop], watches: Mapping[str, Watched]) -> Route:
     """Return the route `/healthz`: 200 while every loop steps and has no trouble, else 503 and `detail`."""
 
     def healthz(_: Request) -> JSONResponse:
-        wrong = [f"{loop.name}: {loop.trouble or 'stuck'}" for loop in loops if loop.trouble or not loop.alive]
+        wrong = [f"{name}: {trouble}" for name, trouble in troubles(loops).items()]
         document = {
             "healthy": not wrong,
             "detail": "; ".join(wrong),

@@ -23,6 +23,7 @@ from sensors.page.live import Live, Look
 from sensors.page.pages import SHOWN_ARRIVALS, event_maker, page_routes, templates_of
 from sensors.page.reading import Reading
 from sensors.page.retry_route import retry_route
+from sensors.page.services import Services
 from sensors.page.stream_route import stream_route
 from sensors.page.upload import uploads_of
 from sensors.page.upload_routes import upload_routes
@@ -39,10 +40,14 @@ def make_page(
     *,
     clock: Clock,
     watches: Callable[[], Mapping[str, Watched]] = dict,
+    services: Callable[[], Services | None] = lambda: None,
     wake: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """Return the application; `wake` has what is to be announced announced at once."""
-    reading = Reading(settings, inboxes, clock, watches)
+    """Return the application; `wake` has what is to be announced announced at once.
+
+    `services` is asked often, and does not wait for them.
+    """
+    reading = Reading(settings, inboxes, clock, watches, services)
     templates = templates_of(reading)
     app = FastAPI(
         title="Drop page",
@@ -91,9 +96,9 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 def _live(reading: Reading) -> Live:
     def look() -> Look:
         inboxes, arrivals = reading.inboxes_and_arrivals(SHOWN_ARRIVALS)
-        return Look({view.name: view for view in inboxes}, {view.id: view for view in arrivals})
+        return Look({view.name: view for view in inboxes}, {view.id: view for view in arrivals}, reading.services())
 
-    return Live(look, lambda: Ledger(reading.settings.ledger_path, read_only=True))
+    return Live(look, lambda: Ledger(reading.settings.ledger_path, read_only=True), reading.services)
 
 
 def _access(settings: Settings) -> Access:

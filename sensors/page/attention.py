@@ -43,10 +43,17 @@ class Attention:
         return self.file_count - len(self.files)
 
 
-def attention_of(trouble: Trouble, alerts: Alerts, files: tuple[FileView, ...], file_count: int) -> Attention:
+def attention_of(
+    trouble: Trouble,
+    alerts: Alerts,
+    files: tuple[FileView, ...],
+    file_count: int,
+    services: tuple[Matter, ...] = (),
+) -> Attention:
     """Return what needs a person; pure."""
     return Attention(
         (
+            *services,
             *(_alert(line) for line in alerts.needs_a_person),
             *(_overdue(inbox, since) for inbox, since in trouble.overdue.items()),
             *(_stalled(arrival) for arrival in trouble.arrivals),

@@ -4,11 +4,12 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.concurrency import run_in_threadpool
 
 from sensors.ledger import Ledger, LedgerError
+from sensors.page.services import Services
 from sensors.page.views import ArrivalView, InboxView
 
 LOOK_SECONDS = 0.25
@@ -17,7 +18,7 @@ QUEUED = 2000
 """How much may wait for a page that does not read; then its stream ends, and it asks anew."""
 MOST_PAGES = 200
 
-Change = InboxView | ArrivalView
+Change = InboxView | ArrivalView | Services
 
 
 class TooManyPagesError(Exception):
@@ -30,11 +31,14 @@ class Look:
 
     inboxes: dict[str, InboxView] = field(default_factory=dict[str, InboxView])
     arrivals: dict[str, ArrivalView] = field(default_factory=dict[str, ArrivalView])
+    services: Services | None = None
 
     def changes_since(self, before: "Look") -> Iterator[Change]:
         """Yield what is new or has changed, the oldest arrivals first."""
         yield from (view for name, view in self.inboxes.items() if before.inboxes.get(name) != view)
         yield from (view for id_, view in reversed(self.arrivals.items()) if before.arrivals.get(id_) != view)
+        if self.services is not None and self.services != before.services:
+            yield self.services
 
 
 class LedgerChanges:
@@ -54,9 +58,15 @@ class LedgerChanges:
 class Live:
     """Looks while a page is open, and only then."""
 
-    def __init__(self, look: Callable[[], Look], open_ledger: Callable[[], Ledger]) -> None:
-        """`look` reads what pages show; `open_ledger` gives a connection for this alone."""
+    def __init__(
+        self,
+        look: Callable[[], Look],
+        open_ledger: Callable[[], Ledger],
+        services: Callable[[], Services | None] = lambda: None,
+    ) -> None:
+        """`look` reads what pages show; `open_ledger` gives a connection for this alone; `services` does not wait."""
         self._look = look
+        self._services = services
         self._open_ledger = open_ledger
         self._pages: set[asyncio.Queue[Change | None]] = set()
         self._latest = Look()
@@ -93,6 +103,8 @@ class Live:
                 with suppress(LedgerError, sqlite3.Error):  # the sensor's own loops tell of that
                     if await run_in_threadpool(changes.seen):
                         self._tell(await run_in_threadpool(self._look))
+                    if (services := self._services()) != self._latest.services:
+                        self._tell(replace(self._latest, services=services))
                 await asyncio.sleep(max(LOOK_SECONDS, 9 * (clock() - begun)))
         finally:
             ledger.close()

@@ -16,6 +16,7 @@ from sensors.page.attention import DAYS_OF_ATTENTION
 from sensors.page.day_plots import day_plots
 from sensors.page.live import Change
 from sensors.page.reading import Reading
+from sensors.page.services import Services
 from sensors.page.views import ArrivalView
 from sensors.page.wording import filters
 
@@ -45,6 +46,8 @@ def event_maker(templates: Environment) -> Callable[[Change], ServerSentEvent]:
     parts = cast(Any, templates.get_template("parts.html").module)
 
     def event_of(change: Change) -> ServerSentEvent:
+        if isinstance(change, Services):
+            return ServerSentEvent(event="services", data={"well": change.are_well})
         if isinstance(change, ArrivalView):
             return ServerSentEvent(event="arrival", data={"id": change.id, "html": str(parts.arrival(change))})
         return ServerSentEvent(event="inbox", data={"id": change.name, "html": str(parts.inbox(change))})
@@ -64,12 +67,14 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
     @router.get("/")
     def overview(request: Request) -> HTMLResponse:
         inboxes, arrivals = reading.inboxes_and_arrivals(SHOWN_ON_OVERVIEW)
+        services = reading.services()
         return shown(
             "overview.html",
             request,
             inboxes=inboxes,
             arrivals=arrivals,
-            attention=reading.attention(),
+            attention=reading.attention(services),
+            services=services,
             days=DAYS_OF_ATTENTION,
             most=SHOWN_ON_OVERVIEW,
         )

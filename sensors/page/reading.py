@@ -19,6 +19,7 @@ from sensors.overview.day import Day, midnight_before, read_day
 from sensors.overview.inbox_glance import glance_at
 from sensors.overview.known_file import KnownFile, file_by_id
 from sensors.page.attention import DAYS_OF_ATTENTION, SHOWN_FILES, Attention, attention_of
+from sensors.page.services import Services
 from sensors.page.upload import largest_upload
 from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
 from sensors.settings import Settings
@@ -36,6 +37,8 @@ class Reading:
     clock: Clock
     watches: Callable[[], Mapping[str, Watched]]
     """How the inboxes are watched, once they are."""
+    services: Callable[[], Services | None] = lambda: None
+    """How the services are, as far as that is known."""
 
     def inbox_views(self) -> list[InboxView]:
         """Return every inbox, in the order of the configuration."""
@@ -96,14 +99,15 @@ class Reading:
         with self._ledger() as ledger:
             return [file_view(file) for file in bad_files(ledger, limit, inbox)]
 
-    def attention(self) -> Attention:
-        """Return what needs a person now."""
+    def attention(self, services: Services | None = None) -> Attention:
+        """Return what needs a person now, what is wrong with the services first."""
         with self._ledger() as ledger:
             since = self.midnight() - timedelta(days=DAYS_OF_ATTENTION)
             found = bad_since(ledger, since, SHOWN_FILES)
             files = tuple(file_view(file) for file in found)
             count = len(files) if len(files) < SHOWN_FILES else count_bad_since(ledger, since)
-        return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count)
+        sick = services.matters(self.settings) if services else ()
+        return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count, sick)
 
     def file(self, file_id: int) -> KnownFile | None:
         """Return one file and where it lies."""

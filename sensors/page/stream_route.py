@@ -17,7 +17,7 @@ def stream_route(live: Live, event_of: Callable[[Change], ServerSentEvent]) -> A
 
     @router.get("/stream", response_class=EventSourceResponse)
     async def stream() -> AsyncIterator[ServerSentEvent]:
-        """Tell all there is, and then every change, as server-sent events `inbox` and `arrival`."""
+        """Tell all there is, and then every change, as server-sent events `inbox`, `arrival` and `services`."""
         try:
             async with live.page() as queue:
                 while (change := await queue.get()) is not None:

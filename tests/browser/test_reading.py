@@ -52,6 +52,22 @@ def test_the_title_counts_what_needs_a_person_and_follows_what_happens(page: Pag
     assert page.title() == f"({count}) Drop page"
 
 
+def test_the_services_are_well_in_one_line_and_an_inbox_in_trouble_needs_a_person_until_it_is_mended(
+    page: Page, stack: Stack
+):
+    services = page.locator(".services")
+    expect(services).to_have_text("server, worker, sensor, warm: well", timeout=OUTCOME_MS)
+    inbox = stack.state_dir / "inbox" / "orders"
+    away = inbox.rename(inbox.with_name("away"))
+    try:
+        trouble = page.locator(".matter", has_text="Inbox orders is in trouble")
+        expect(trouble).to_contain_text("just logs sensor", timeout=OUTCOME_MS)
+        expect(services).to_contain_text("sensor: in trouble")
+    finally:
+        away.rename(inbox)
+    expect(trouble).to_have_count(0, timeout=OUTCOME_MS)
+
+
 def test_a_file_that_comes_by_another_way_is_seen_on_its_journey(page: Page, stack: Stack):
     stack.drop("copied.csv", "day,sold\n2026-11-24,3\n")
     arrival = first_arrival(page, "copied.csv")

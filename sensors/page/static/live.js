@@ -1,4 +1,4 @@
-// The stream of changes, told to the rest of the page as events `arrival` and `figures`, and whether it still comes.
+// The stream of changes, told to the rest of the page as events `arrival`, `figures` and `services`, and whether it still comes.
 
 import { underWay } from "./zones.js";
 
@@ -31,6 +31,7 @@ function open() {
   });
   source.addEventListener("arrival", (event) => tell("arrival", elementOf(event)));
   source.addEventListener("inbox", (event) => tell("figures", elementOf(event)));
+  source.addEventListener("services", () => tell("services"));
   source.addEventListener("full", () => show("Not live: too many pages are open", true));
   source.addEventListener("error", () => {
     show("Connection lost, trying again", true);

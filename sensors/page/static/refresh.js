@@ -13,6 +13,7 @@ export function keepFresh() {
   if (document.querySelector("[data-refresh]") === null) return;
   document.addEventListener("live:arrival", ({ detail }) => concerns(detail) && refreshSoon());
   document.addEventListener("live:connected", refreshSoon);
+  document.addEventListener("live:services", refreshSoon);
   document.addEventListener("retried", refreshSoon);
   // Alerts that do not get through change nothing in the ledger.
   setInterval(refreshSoon, ANYWAY_MS);
