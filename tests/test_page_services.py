@@ -13,7 +13,7 @@ from sensors.loop import Loop
 from sensors.page import services_watch
 from sensors.page.live import Live, Look
 from sensors.page.services import Services, Sign, look_at_services
-from sensors.page.services_watch import LOOK_SECONDS, STALE_SECONDS, ServicesWatch
+from sensors.page.services_watch import LOOK_SECONDS, STALE_SECONDS, STARTING_SECONDS, ServicesWatch
 from sensors.settings import Settings
 from sensors.stack.health import NOT_RUNNING, Health
 from sensors.stack.services import Service
@@ -153,6 +153,7 @@ def test_nobody_looks_until_somebody_asks_and_then_only_now_and_then():
 def test_what_two_looks_in_a_row_find_wrong_lasts():
     hand, looks = HandClock(), Looks(found(lasting=False, server=DOWN))
     watch = ServicesWatch(looks, hand.clock)
+    hand.turn(STARTING_SECONDS)
     assert looked(watch, looks, 1).lasting == frozenset()
     hand.turn(LOOK_SECONDS)
     assert looked(watch, looks, 2).lasting == {"server"}
@@ -161,9 +162,20 @@ def test_what_two_looks_in_a_row_find_wrong_lasts():
     assert looked(watch, looks, 3).lasting == frozenset()
 
 
+def test_what_is_not_there_yet_while_the_stack_starts_needs_nobody():
+    hand, looks = HandClock(), Looks(found(lasting=False, warm=DOWN))
+    watch = ServicesWatch(looks, hand.clock)
+    for count in (1, 2, 3):
+        assert looked(watch, looks, count).lasting == frozenset()
+        hand.turn(LOOK_SECONDS)
+    hand.turn(STARTING_SECONDS - 3 * LOOK_SECONDS)
+    assert looked(watch, looks, 4).lasting == {"warm"}
+
+
 def test_what_was_found_long_ago_is_not_shown_and_makes_nothing_last():
     hand, looks = HandClock(), Looks(found(lasting=False, server=DOWN))
     watch = ServicesWatch(looks, hand.clock)
+    hand.turn(STARTING_SECONDS)
     looked(watch, looks, 1)
     hand.turn(STALE_SECONDS)
     assert watch.latest() is None
@@ -192,6 +204,7 @@ def test_a_look_that_fails_is_followed_by_another_after_the_pause():
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services_watch, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(services_watch, "STARTING_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -13,6 +13,8 @@ LOOK_SECONDS = 5.0
 """The pause between two looks: 2 ms of ours and two requests to the server each."""
 STALE_SECONDS = 30.0
 """What was found longer ago than this tells nothing of now."""
+STARTING_SECONDS = 30.0
+"""What starts together with the sensor, and later than it, has this long before it needs anybody."""
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +22,13 @@ logger = logging.getLogger(__name__)
 class ServicesWatch:
     """Looks when it is asked, and answers at once with what it knows; nobody asks, and it does nothing.
 
-    What is wrong lasts when two looks in a row have found it.
+    What is wrong lasts when two looks in a row have found it, and the sensor is not just starting.
     """
 
     def __init__(self, look: Callable[[], Services], clock: Clock) -> None:
         self._look = look
         self._clock = clock
+        self._started_at = clock.monotonic()
         self._lock = threading.Lock()
         self._is_looking = False
         self._found: Services | None = None
@@ -51,7 +54,12 @@ class ServicesWatch:
             logger.exception("the services cannot be looked at")
         now = self._clock.monotonic()
         with self._lock:
-            before = self._known(now)
-            self._found = found and replace(found, lasting=found.wrong & before.wrong if before else frozenset[str]())
+            self._found = found and replace(found, lasting=self._lasting(found, now))
             self._looked_at = now
             self._is_looking = False
+
+    def _lasting(self, found: Services, now: float) -> frozenset[str]:
+        before = self._known(now)
+        if before is None or now - self._started_at < STARTING_SECONDS:
+            return frozenset()
+        return found.wrong & before.wrong
