@@ -57,6 +57,12 @@ show *ARRIVAL: _ready
 retry ARRIVAL: _ready
     @exec {{ python }} -m sensors retry -- "$@"
 
+# Say that what was not loaded of ARRIVAL or FILE is settled, so that it needs nobody any more (--all)
+[group('files')]
+[no-exit-message]
+dismiss *WHAT: _ready
+    @exec {{ python }} -m sensors dismiss "$@"
+
 # Announce arrivals again: FILE, --since TIME, --failed; --reload replaces their rows
 [group('files')]
 [no-exit-message]

@@ -105,6 +105,25 @@ def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `sta
 
 
 @app.command()
+def dismiss(
+    what: Annotated[str | None, typer.Argument(help="An arrival's id, or a file's name.")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every file that was not loaded.")] = False,
+) -> None:
+    """Say that files which were not loaded are settled: `status` and the page no longer list them first."""
+    from datetime import UTC, datetime
+
+    from sensors.recovery.dismissal import dismiss as settle
+    from sensors.stack.configuration import checked_settings
+    from sensors.stack.errors import StackError
+
+    if (what is None) is not everything:
+        raise StackError("expected either an arrival's id or a file's name, or --all")
+    with mistakes_told():
+        typer.echo(settle(checked_settings(), what, datetime.now(UTC)))
+
+
+@app.command()
 def replay(
     file: Annotated[str | None, typer.Argument(help="A file's name: the arrivals that it is in.")] = None,
     *,

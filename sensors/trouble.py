@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sensors.ledger import Ledger
-from sensors.ledger.files import EVERY_INBOX
+from sensors.ledger.dismissals import NEEDS_A_PERSON
 from sensors.ledger.states import FileState
+from sensors.overview.bad_files import count_needing_a_person
 from sensors.settings import Settings
 
 
@@ -32,12 +33,17 @@ class StalledArrival:
 
 @dataclass(frozen=True)
 class Trouble:
-    """The latest bad files, the newest first, every stalled arrival, and every inbox that waits for overdue files."""
+    """The latest bad files that nobody has dismissed, every stalled arrival, and every inbox with overdue files.
+
+    The newest files come first.
+    """
 
     files: tuple[BadFile, ...] = ()
     arrivals: tuple[StalledArrival, ...] = ()
     overdue: dict[str, str] = field(default_factory=dict[str, str])
     """The local time since when, by the inbox's name."""
+    more_files: int = 0
+    """How many bad files there are besides."""
 
 
 def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
@@ -46,10 +52,9 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
         return Trouble()
     with Ledger(settings.ledger_path, read_only=True) as ledger:
         files = ledger.rows(
-            f"WITH {EVERY_INBOX} SELECT * FROM files WHERE inbox IN (SELECT one FROM every_inbox)"
-            " AND state IN ('rejected', 'failed') ORDER BY ended_at DESC, id DESC LIMIT ?",
-            (limit,),
+            f"SELECT f.* FROM files f WHERE {NEEDS_A_PERSON} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,)
         )
+        count = count_needing_a_person(ledger) if len(files) == limit > 0 else len(files)
         arrivals = ledger.rows(
             "SELECT a.id, a.attempt, coalesce((SELECT failure FROM announcements n WHERE n.arrival_id = a.id"
             " AND failure IS NOT NULL ORDER BY n.attempt DESC LIMIT 1), a.reason, 'no receipt') AS reason"
@@ -74,4 +79,5 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
             row["inbox"]: f"{datetime.fromisoformat(row['overdue_since']).astimezone():%Y-%m-%d %H:%M %Z}"
             for row in overdue
         },
+        count - len(files),
     )

@@ -55,6 +55,7 @@ WAYS = (
 
 NAMED = {
     "just replay --since",
+    "just dismiss",
     "just retry",
     "just prefect",
     "prefect automation create --from-file",

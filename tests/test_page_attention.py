@@ -1,14 +1,8 @@
 """What needs a person: alerts, overdue files, arrivals without a run, then files; each with what mends it."""
 
-from datetime import UTC, datetime, timedelta
-
-from sensors.overview.bad_files import bad_since, count_bad_since
 from sensors.page.attention import Attention, attention_of
 from sensors.stack.alerts import Alerts
 from sensors.trouble import StalledArrival, Trouble
-from tests.dropped_arrivals import record_arrival
-
-NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
 
 def test_the_most_urgent_comes_first_and_each_tells_what_mends_it():
@@ -31,13 +25,3 @@ def test_everything_counts_also_the_files_that_are_not_shown():
     found = attention_of(Trouble(overdue={"orders": "now"}), Alerts(), (), 7)
     assert (found.count, found.more_files) == (8, 7)
     assert Attention().count == 0
-
-
-def test_files_that_were_not_loaded_are_asked_for_since_a_moment(ledger):
-    for days in range(3):
-        files = {f"bad-{days}.csv": "rejected", f"good-{days}.csv": "loaded"}
-        record_arrival(ledger, f"m-{days}", NOW - timedelta(days=days), files, state="failed")
-    since = NOW - timedelta(days=1, hours=1)
-    assert [file.name for file in bad_since(ledger, since, 10)] == ["bad-0.csv", "bad-1.csv"]
-    assert [file.name for file in bad_since(ledger, since, 1)] == ["bad-0.csv"]
-    assert count_bad_since(ledger, since) == 2

@@ -37,6 +37,7 @@ def view(name: str, waiting: int = 0) -> InboxView:
         oldest_waiting=None,
         last_name=None,
         last_seen=None,
+        last_dismissed=None,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.ledger import Ledger
+from sensors.ledger import Ledger, dismissals
 from tests.dropped_arrivals import record_arrival, record_waiting
 from tests.shown_page import NOW, Shown, shown_page
 
@@ -51,9 +51,11 @@ def test_where_nothing_needs_a_person_the_page_says_so(ledger: Ledger, tmp_path:
     assert "None yet. Drop a file above" in page
 
 
-def test_a_file_that_failed_more_than_a_week_ago_is_among_the_failed_ones_only(ledger: Ledger, tmp_path: Path):
-    record_arrival(ledger, "old", NOW - timedelta(days=9), {"old.csv": "rejected"}, state="failed")
+def test_a_file_needs_a_person_however_long_ago_it_failed_until_it_is_dismissed(ledger: Ledger, tmp_path: Path):
+    record_arrival(ledger, "old", NOW - timedelta(days=90), {"old.csv": "rejected"}, state="failed")
     page = shown_page(tmp_path)
+    assert page.get("/").text.count("old.csv") > page.get("/failed").text.count("old.csv") > 0
+    dismissals.record_arrival(ledger, "old", NOW)
     assert "Nothing needs a person" in page.get("/").text
     assert "old.csv" in page.get("/failed").text
 

@@ -110,7 +110,8 @@ def test_every_answer_tells_the_browser_to_run_and_show_nothing_of_elsewhere(cli
 
 def test_a_form_on_another_page_changes_nothing(client):
     for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
-        assert client.post("/arrivals/x/retry", headers=headers).status_code == 403
+        for path in ("/arrivals/x/retry", "/files/1/dismiss", "/files/dismiss?until=2026-11-24T09:00:00Z"):
+            assert client.post(path, headers=headers).status_code == 403
         assert client.put("/inbox/metrics/a.csv", content=b"x", headers=headers).status_code == 403
 
 

@@ -66,14 +66,15 @@ def bad(name, reason):
 
 
 def test_what_needs_a_person_comes_first_with_its_reason(tmp_path):
-    trouble = Trouble((bad("b.csv", "line 3: 5 columns"),), (StalledArrival("metrics-2", 3, "Deployment not found"),))
+    stalled = StalledArrival("metrics-2", 3, "Deployment not found")
+    trouble = Trouble((bad("b.csv", "line 3: 5 columns"),), (stalled,), more_files=2)
     lines = shown(Status(Settings(state_dir=tmp_path), SICK, {"metrics": BOOKS}, trouble))
-    mended = "mend it, then `just drop` it; see `just show metrics-1`"
+    mended = "mend it, then `just drop` it, or `just dismiss metrics-1`; see `just show metrics-1`"
     assert lines[:4] == [
         f"! sensor: not running; see {tmp_path / 'logs' / 'sensor.log'}",
         "! arrival metrics-2 has no run after 3 announcements: Deployment not found; `just show metrics-2` tells more",
         f"! rejected in inbox metrics: b.csv: line 3: 5 columns; {mended}",
-        f"! and 2 files more; all of them are in {tmp_path / 'failed'}",
+        f"! and 2 files more; all of them are in {tmp_path / 'failed'}; `just dismiss --all` takes them off this list",
     ]
 
 
@@ -101,7 +102,7 @@ def test_a_failed_file_comes_with_the_command_that_tries_it_again(tmp_path):
     failed = BadFile("a.csv", "metrics", FileState.FAILED, "Cancelled", "metrics-1", datetime(2026, 11, 24, tzinfo=UTC))
     status = Status(Settings(state_dir=tmp_path), WELL, {}, Trouble((failed,)))
     assert status.needs_a_person() == [
-        "failed in inbox metrics: a.csv: Cancelled; `just retry metrics-1` tries it again"
+        "failed in inbox metrics: a.csv: Cancelled; `just retry metrics-1` tries it again, or `just dismiss metrics-1`"
     ]
 
 

@@ -1,9 +1,7 @@
 """Files that were not loaded: the latest of them, each with its reason."""
 
-from datetime import datetime
-
 from sensors.ledger import Ledger
-from sensors.ledger.database import stamp
+from sensors.ledger.dismissals import NEEDS_A_PERSON
 from sensors.ledger.files import EVERY_INBOX
 from sensors.overview.known_file import FILES, KnownFile, known_file
 
@@ -19,20 +17,12 @@ def bad_files(ledger: Ledger, limit: int, inbox: str | None = None) -> list[Know
     return [known_file(row) for row in rows]
 
 
-def bad_since(ledger: Ledger, since: datetime, limit: int) -> list[KnownFile]:
-    """Return the files that were rejected or failed since a moment, the latest first."""
-    rows = ledger.rows(
-        f"WITH {EVERY_INBOX} {FILES} WHERE f.inbox IN (SELECT one FROM every_inbox)"
-        " AND f.state IN ('rejected', 'failed') AND f.ended_at >= ? ORDER BY f.ended_at DESC, f.id DESC LIMIT ?",
-        (stamp(since), limit),
-    )
+def needing_a_person(ledger: Ledger, limit: int) -> list[KnownFile]:
+    """Return the files that were not loaded and that nobody has dismissed, the latest first."""
+    rows = ledger.rows(f"{FILES} WHERE {NEEDS_A_PERSON} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,))
     return [known_file(row) for row in rows]
 
 
-def count_bad_since(ledger: Ledger, since: datetime) -> int:
-    """Return how many files were rejected or failed since a moment."""
-    return ledger.rows(
-        f"WITH {EVERY_INBOX} SELECT count(*) AS files FROM files WHERE inbox IN (SELECT one FROM every_inbox)"
-        " AND state IN ('rejected', 'failed') AND ended_at >= ?",
-        (stamp(since),),
-    )[0]["files"]
+def count_needing_a_person(ledger: Ledger) -> int:
+    """Return how many files were not loaded and dismissed by nobody."""
+    return ledger.rows(f"SELECT count(*) AS files FROM files f WHERE {NEEDS_A_PERSON}")[0]["files"]

@@ -19,6 +19,8 @@ class InboxGlance:
     last_name: str | None = None
     """The file that was seen last."""
     last_seen: datetime | None = None
+    last_dismissed: datetime | None = None
+    """When somebody last said of a file that was not loaded that it needs nobody any more."""
 
 
 def waiting_since(ledger: Ledger, inbox: str) -> datetime | None:
@@ -43,10 +45,14 @@ def glance_at(ledger: Ledger, inbox: str, day_start: datetime) -> InboxGlance:
         (stamp(day_start), stamp(day_start), inbox),
     )[0]
     last = ledger.rows("SELECT name, seen_at FROM files WHERE inbox = ? ORDER BY seen_at DESC LIMIT 1", (inbox,))
+    dismissed = ledger.rows(
+        "SELECT max(dismissed_at) AS last FROM files WHERE inbox = ? AND dismissed_at IS NOT NULL", (inbox,)
+    )
     return InboxGlance(
         files_today=today["files"],
         rows_today=today["loaded"],
         oldest_waiting=waiting_since(ledger, inbox),
         last_name=last[0]["name"] if last else None,
         last_seen=moment(last[0]["seen_at"]) if last else None,
+        last_dismissed=moment(dismissed[0]["last"]),
     )

@@ -32,6 +32,8 @@ class KnownFile:
     settled_at: datetime | None
     staged_at: datetime | None
     ended_at: datetime | None
+    dismissed_at: datetime | None
+    """When a person said that it needs nobody any more; None if it does, or never did."""
     lies: Path
     """Where its bytes are, if no owner took it away."""
 
@@ -56,5 +58,6 @@ def known_file(row: sqlite3.Row) -> KnownFile:
         settled_at=moment(row["settled_at"]),
         staged_at=moment(row["staged_at"]),
         ended_at=moment(row["ended_at"]),
+        dismissed_at=moment(row["dismissed_at"]) if (row["dismissed_at"] or "") >= (row["ended_at"] or "") else None,
         lies=Path(row["lies"]),
     )

@@ -16,6 +16,7 @@ from sensors.ledger import Ledger
 from sensors.page.access import Access, Guard
 from sensors.page.api_routes import api_routes
 from sensors.page.connection import MOST_CONNECTIONS, ImpatientProtocol, allow_connections
+from sensors.page.dismissal_routes import dismissal_routes
 from sensors.page.error_pages import add_error_pages, refusal_page
 from sensors.page.headers import SecurityHeaders
 from sensors.page.lingering import Lingering
@@ -61,6 +62,7 @@ def make_page(
     app.include_router(upload_routes(uploads_of(settings), {inbox.name: inbox for inbox in inboxes}))
     app.include_router(api_routes(reading))
     app.include_router(retry_route(settings, wake))
+    app.include_router(dismissal_routes(settings, clock))
     app.include_router(stream_route(_live(reading), event_maker(templates)))
     app.include_router(page_routes(reading, templates))
     app.mount("/static", StaticFiles(directory=STATIC))

@@ -7,8 +7,6 @@ from sensors.settling.admission import readable
 from sensors.stack.alerts import Alerts
 from sensors.trouble import StalledArrival, Trouble
 
-DAYS_OF_ATTENTION = 7
-"""A file that was not loaded is shown first for so many days, a long weekend and more; then among all of them."""
 SHOWN_FILES = 4
 
 
@@ -28,7 +26,7 @@ class Attention:
 
     matters: tuple[Matter, ...] = ()
     files: tuple[FileView, ...] = ()
-    """The latest files of the last days that were not loaded."""
+    """The latest files that were not loaded and that nobody has dismissed."""
     file_count: int = 0
     """How many there are in all."""
 

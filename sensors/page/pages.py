@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sensors.page import parameters
 from sensors.page.api_routes import no_such_arrival
-from sensors.page.attention import DAYS_OF_ATTENTION
 from sensors.page.day_plots import day_plots
 from sensors.page.live import Change
 from sensors.page.reading import Reading
@@ -75,7 +74,6 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
             arrivals=arrivals,
             attention=reading.attention(services),
             services=services,
-            days=DAYS_OF_ATTENTION,
             most=SHOWN_ON_OVERVIEW,
         )
 

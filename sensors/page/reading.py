@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, datetime, tzinfo
 
 from tzlocal import get_localzone
 
@@ -14,11 +14,11 @@ from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from sensors.overview.arrival_journey import arrival_journey
 from sensors.overview.arrival_summary import latest
-from sensors.overview.bad_files import bad_files, bad_since, count_bad_since
+from sensors.overview.bad_files import bad_files, count_needing_a_person, needing_a_person
 from sensors.overview.day import Day, midnight_before, read_day
 from sensors.overview.inbox_glance import glance_at
 from sensors.overview.known_file import KnownFile, file_by_id
-from sensors.page.attention import DAYS_OF_ATTENTION, SHOWN_FILES, Attention, attention_of
+from sensors.page.attention import SHOWN_FILES, Attention, attention_of
 from sensors.page.services import Services
 from sensors.page.upload import largest_upload
 from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
@@ -74,6 +74,7 @@ class Reading:
             oldest_waiting=glance.oldest_waiting,
             last_name=glance.last_name and readable(glance.last_name),
             last_seen=glance.last_seen,
+            last_dismissed=glance.last_dismissed,
             done_file=inbox.done_file,
         )
 
@@ -102,10 +103,8 @@ class Reading:
     def attention(self, services: Services | None = None) -> Attention:
         """Return what needs a person now, what is wrong with the services first."""
         with self._ledger() as ledger:
-            since = self.midnight() - timedelta(days=DAYS_OF_ATTENTION)
-            found = bad_since(ledger, since, SHOWN_FILES)
-            files = tuple(file_view(file) for file in found)
-            count = len(files) if len(files) < SHOWN_FILES else count_bad_since(ledger, since)
+            files = tuple(file_view(file) for file in needing_a_person(ledger, SHOWN_FILES))
+            count = len(files) if len(files) < SHOWN_FILES else count_needing_a_person(ledger)
         sick = services.matters(self.settings) if services else ()
         return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count, sick)
 

@@ -33,6 +33,8 @@ class InboxView(View):
     oldest_waiting: datetime | None
     last_name: str | None
     last_seen: datetime | None
+    last_dismissed: datetime | None
+    """When somebody last dismissed a file: a change that no other figure shows."""
     done_file: str | None = None
     """What ends the name of a file that says that another one is done; those are uploaded too."""
 
@@ -75,6 +77,8 @@ class FileView(View):
     reason: str | None
     seen_at: datetime
     ended_at: datetime | None
+    dismissed_at: datetime | None
+    """When a person said that it needs nobody any more."""
 
 
 class StepView(View):
@@ -161,4 +165,5 @@ def file_view(file: KnownFile) -> FileView:
         reason=file.reason and readable(file.reason),
         seen_at=file.seen_at,
         ended_at=file.ended_at,
+        dismissed_at=file.dismissed_at,
     )

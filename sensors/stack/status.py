@@ -1,6 +1,7 @@
 """The status: whether all is healthy, what became of the files, and what needs a person."""
 
 import dataclasses
+import shlex
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from sensors.ledger.states import FileState
 from sensors.overview.day import midnight_before
 from sensors.overview.inbox_glance import InboxGlance, glance_at
 from sensors.settings import Settings
+from sensors.settling.admission import readable
 from sensors.stack.alerts import Alerts, read_alerts
 from sensors.stack.drifted import read_drift
 from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
@@ -125,15 +127,18 @@ class Status:
             f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}; {_mended_by(file)}"
             for file in self.trouble.files
         ]
-        more = sum(books.rejected + books.failed for books in self.inboxes.values()) - len(told)
-        failed = self.settings.failed_dir
-        return [*told, f"and {more} files more; all of them are in {failed}"] if more > 0 else told
+        if not (more := self.trouble.more_files):
+            return told
+        where = f"all of them are in {self.settings.failed_dir}"
+        return [*told, f"and {more} files more; {where}; `just dismiss --all` takes them off this list"]
 
 
 def _mended_by(file: BadFile) -> str:
+    dismiss = f"`just dismiss {file.arrival_id or shlex.quote(readable(file.name))}`"
     if file.state is FileState.FAILED:
-        return f"`just retry {file.arrival_id}` tries it again"
-    return "mend it, then `just drop` it" + (f"; see `just show {file.arrival_id}`" if file.arrival_id else "")
+        return f"`just retry {file.arrival_id}` tries it again, or {dismiss}"
+    see = f"; see `just show {file.arrival_id}`" if file.arrival_id else ""
+    return f"mend it, then `just drop` it, or {dismiss}{see}"
 
 
 def _stamp(moment: datetime | None) -> str | None:

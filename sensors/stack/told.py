@@ -11,10 +11,11 @@ def mistakes_told() -> Generator[None]:
     """Raise what goes wrong inside, with the ledger say, as a StackError of its lines."""
     from sensors.inbox import InboxesError
     from sensors.ledger import LedgerError
+    from sensors.recovery.dismissal import DismissalError
     from sensors.recovery.rebuild import RebuildError
     from sensors.recovery.replay import ReplayError
 
     try:
         yield
-    except (InboxesError, LedgerError, RebuildError, ReplayError) as error:
+    except (DismissalError, InboxesError, LedgerError, RebuildError, ReplayError) as error:
         raise StackError(*str(error).splitlines()) from error

@@ -218,12 +218,13 @@ def test_the_keyboard_alone_is_enough_to_upload_a_file(page: Page):
     expect_loaded(page, "typed.csv")
 
 
-def test_a_hostile_name_is_shown_as_text_wherever_it_stands(page: Page, tab: Tab):
+def test_a_hostile_name_is_shown_as_text_wherever_it_stands(page: Page, tab: Tab, stack: Stack):
     alerts: list[str] = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     drag_in(page, {"<b onclick=alert(2)>bold.csv": ROWS})
     expect_loaded(page, "<b onclick=alert(2)>bold.csv")
-    expect(matter(page, HOSTILE)).to_be_visible()
+    stack.drop("<img src=y onerror=alert(3)>.csv", "day,sold\n2026-11-24,3,surplus\n")
+    expect(matter(page, "<img src=y onerror=alert(3)>.csv")).to_be_visible(timeout=OUTCOME_MS)
     first_arrival(page, "<b onclick=alert(2)>bold.csv").get_by_role("link").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("<b onclick=alert(2)>bold.csv")
     tab.open("/failed")

@@ -38,7 +38,7 @@ def test_every_page_can_be_read_without_javascript(new_tab: Callable[..., Tab], 
 
 def test_without_javascript_a_file_is_tried_again_by_an_ordinary_form(new_tab: Callable[..., Tab]):
     page = visit(new_tab(java_script_enabled=False), "/failed")
-    matter(page, "broken.csv").get_by_role("button").click()
+    matter(page, "broken.csv").get_by_role("button", name="Try again").click()
     expect(page.get_by_role("heading", name="Journey")).to_be_visible()
     expect(matter(page, "broken.csv")).to_be_visible()
     assert "/arrivals/" in page.url

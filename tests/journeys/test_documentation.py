@@ -132,6 +132,14 @@ def latest_arrival(stack: Stack) -> str:
         return ledger.rows("SELECT id FROM arrivals WHERE inbox = 'metrics' ORDER BY created_at DESC LIMIT 1")[0]["id"]
 
 
+def drop_bad(stack: Stack, name: str) -> None:
+    """Drop a file that cannot be read, and wait until it is refused."""
+    rejected = stack.books()["rejected"]
+    wait_until(lambda: not (stack.inbox / name).exists(), "the file before is taken")
+    stack.drop(name, "day,sold\n2026-11-24,3,surplus\n")
+    wait_until(lambda: stack.books()["rejected"] == rejected + 1, "the file is rejected")
+
+
 def has_ended(stack: Stack, arrival: str) -> bool:
     """Tell whether an arrival is not under way any more."""
     with Ledger(stack.state_dir / "ledger.db", read_only=True) as ledger:
@@ -144,6 +152,8 @@ def test_it_does_what_it_is_for_when_a_reader_types_it(reader: Stack, command: C
     if "drop" in command.words:
         # A copy that has not been taken yet would be in the way of a second one.
         wait_until(lambda: not (reader.inbox / "orders.csv").exists(), "the file before is taken")
+    if "dismiss" in command.words:
+        drop_bad(reader, "orders.csv")
     arrival = latest_arrival(reader)
     if "retry" in command.words:
         wait_until(lambda: has_ended(reader, arrival), "the arrival has its outcome")

@@ -14,7 +14,8 @@ export function keepFresh() {
   document.addEventListener("live:arrival", ({ detail }) => concerns(detail) && refreshSoon());
   document.addEventListener("live:connected", refreshSoon);
   document.addEventListener("live:services", refreshSoon);
-  document.addEventListener("retried", refreshSoon);
+  document.addEventListener("live:figures", refreshSoon);
+  document.addEventListener("mended", refreshSoon);
   // Alerts that do not get through change nothing in the ledger.
   setInterval(refreshSoon, ANYWAY_MS);
 }
@@ -49,7 +50,7 @@ async function refresh() {
   }
 }
 
-// Somebody has just asked for another try in there, and is told what comes of it.
+// Somebody has just asked for something in there and is told what comes of it, or is about to.
 function busy(element) {
-  return element.querySelector("form.retry button:disabled") !== null;
+  return element.querySelector("form.retry button:disabled, details[open]") !== null;
 }

@@ -1,0 +1,51 @@
+"""Dismissal: what was not loaded is taken off what needs a person, because somebody asked for it on the page."""
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from sensors.clock import Clock
+from sensors.ledger import Ledger, dismissals
+from sensors.page import parameters
+from sensors.page.retry_route import Told
+from sensors.page.upload_routes import Answer
+from sensors.recovery.dismissal import dismissed
+from sensors.settings import Settings
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Told}, 409: {"model": Answer}}
+
+
+def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(tags=["arrivals"])
+
+    @router.post("/files/{file_id}/dismiss", responses=_ANSWERS)
+    async def dismiss(file_id: parameters.FileId, request: Request) -> Response:
+        """Say that a file that was not loaded needs nobody any more."""
+        return _told(await run_in_threadpool(one_file, file_id), request)
+
+    @router.post("/files/dismiss", responses=_ANSWERS)
+    async def dismiss_all(until: parameters.Moment, request: Request) -> Response:
+        """Say it of all files whose end came no later than `until`: of those that somebody saw, and of none since."""
+        return _told(await run_in_threadpool(all_files, until), request)
+
+    def one_file(file_id: int) -> int:
+        with Ledger(settings.ledger_path) as ledger:
+            return dismissals.record_file(ledger, file_id, clock.utc())
+
+    def all_files(until: datetime) -> int:
+        with Ledger(settings.ledger_path) as ledger:
+            return dismissals.record_until(ledger, until, clock.utc())
+
+    return router
+
+
+def _told(count: int, request: Request) -> Response:
+    if "text/html" in request.headers.get("accept", ""):  # a form without JavaScript; twice is as good as once
+        return RedirectResponse("/", 303)
+    if not count:
+        raise HTTPException(409, "no such file needs a person any more")
+    return JSONResponse({"told": [dismissed(count)]})

@@ -1,0 +1,150 @@
+"""Dismissal: what a person has settled needs nobody any more, until it fails once more."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sensors.__main__ import app
+from sensors.ledger import Ledger, dismissals
+from sensors.ledger.database import stamp
+from sensors.overview.bad_files import bad_files, count_needing_a_person, needing_a_person
+from sensors.recovery.dismissal import DismissalError, dismiss
+from sensors.settings import Settings
+from sensors.stack.errors import StackError
+from sensors.trouble import read_trouble
+from tests.dropped_arrivals import record_arrival, record_waiting
+
+TAKEN = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+LATER = TAKEN + timedelta(hours=1)
+
+
+@pytest.fixture
+def bad(ledger: Ledger) -> Ledger:
+    """A ledger with three arrivals, of each of which something was not loaded, and a file that waits."""
+    record_arrival(ledger, "m-0", TAKEN, {"a.csv": "rejected", "good.csv": "loaded"}, state="failed")
+    record_arrival(ledger, "m-1", TAKEN + timedelta(minutes=1), {"a.csv": "failed", "b.csv": "failed"}, state="failed")
+    record_arrival(ledger, "m-2", TAKEN + timedelta(minutes=2), {"c.csv": "failed"}, state="failed", inbox="orders")
+    record_waiting(ledger, "waiting.csv", TAKEN)
+    return ledger
+
+
+@pytest.fixture
+def settings(bad: Ledger, tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path)
+
+
+def needed(ledger: Ledger) -> list[str]:
+    return [f"{file.arrival_id}/{file.name}" for file in needing_a_person(ledger, 10)]
+
+
+ALL = ["m-2/c.csv", "m-1/b.csv", "m-1/a.csv", "m-0/a.csv"]
+
+
+def test_whatever_was_not_loaded_needs_a_person_the_latest_first(bad):
+    assert needed(bad) == ALL
+    assert [file.name for file in needing_a_person(bad, 1)] == ["c.csv"]
+    assert count_needing_a_person(bad) == 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left", "said"),
+    [
+        ("m-1", ["m-2/c.csv", "m-0/a.csv"], "2 files need nobody any more"),
+        ("a.csv", ["m-2/c.csv", "m-1/b.csv"], "2 files need nobody any more"),
+        ("c.csv", ALL[1:], "1 file needs nobody any more"),
+        (None, [], "4 files need nobody any more"),
+    ],
+)
+def test_an_arrival_a_name_or_everything_is_dismissed(settings, bad, wanted, left, said):
+    assert dismiss(settings, wanted, LATER).startswith(said)
+    assert needed(bad) == left
+    assert count_needing_a_person(bad) == len(left)
+
+
+def test_what_became_of_dismissed_files_stays_as_it_was(settings, bad):
+    before = [dict(row) for row in bad.rows("SELECT * FROM files ORDER BY id")]
+    dismiss(settings, None, LATER)
+    after = [dict(row) for row in bad.rows("SELECT * FROM files ORDER BY id")]
+    dismissed = {row["id"] for row in after if row["dismissed_at"]}
+    assert dismissed == {row["id"] for row in before if row["state"] in {"rejected", "failed"}}
+    assert [row | {"dismissed_at": None} for row in after] == before
+    assert {file.dismissed_at for file in bad_files(bad, 10)} == {LATER}
+
+
+def test_a_file_that_fails_once_more_needs_a_person_anew(settings, bad):
+    dismiss(settings, "c.csv", LATER)
+    again = stamp(LATER + timedelta(minutes=1))
+    with bad.transaction():
+        bad.change("UPDATE files SET ended_at = ? WHERE name = 'c.csv'", (again,))
+    assert needed(bad)[0] == "m-2/c.csv"
+    assert bad_files(bad, 1)[0].dismissed_at is None
+    assert dismiss(settings, "c.csv", LATER + timedelta(hours=1)).startswith("1 file")
+    assert "m-2/c.csv" not in needed(bad)
+
+
+def test_what_failed_after_the_list_was_made_is_not_dismissed_with_it(bad):
+    latest_seen = TAKEN + timedelta(minutes=1, seconds=1)  # when m-1 ended
+    assert dismissals.record_until(bad, latest_seen, LATER) == 3
+    assert needed(bad) == ["m-2/c.csv"]
+
+
+def test_the_first_to_dismiss_a_file_wins(bad):
+    (file,) = [one for one in needing_a_person(bad, 10) if one.name == "c.csv"]
+    assert [dismissals.record_file(bad, file.id, LATER) for _ in range(2)] == [1, 0]
+    (loaded,) = bad.rows("SELECT id FROM files WHERE name = 'good.csv'")
+    assert dismissals.record_file(bad, loaded["id"], LATER) == 0
+
+
+def test_the_status_tells_what_is_left_and_counts_the_rest(settings):
+    trouble = read_trouble(settings, 1)
+    assert ([file.name for file in trouble.files], trouble.more_files) == (["c.csv"], 3)
+    dismiss(settings, "m-1", LATER)
+    assert read_trouble(settings, 1).more_files == 1
+    dismiss(settings, None, LATER)
+    assert (read_trouble(settings).files, read_trouble(settings).more_files) == ((), 0)
+
+
+# -- mistakes
+
+
+def test_what_is_settled_or_unknown_is_told_apart(settings, tmp_path):
+    dismiss(settings, None, LATER)
+    assert dismiss(settings, None, LATER) == "no file needs a person"
+    for settled in ("m-1", "a.csv", "good.csv"):
+        with pytest.raises(DismissalError, match=rf"no file of {settled} needs a person; `just status`"):
+            dismiss(settings, settled, LATER)
+    with pytest.raises(DismissalError, match=r"expected an arrival's id, a file's name or --all, got nothing\.csv"):
+        dismiss(settings, "nothing.csv", LATER)
+    with pytest.raises(DismissalError, match="nothing has been dropped yet"):
+        dismiss(Settings(state_dir=tmp_path / "elsewhere"), None, LATER)
+
+
+@pytest.mark.parametrize("arguments", [[], ["m-1", "--all"]])
+def test_the_command_wants_to_know_what_and_nothing_besides(arguments):
+    result = CliRunner().invoke(app, ["dismiss", *arguments])
+    assert isinstance(result.exception, StackError)
+    assert "either an arrival's id or a file's name, or --all" in str(result.exception)
+
+
+def test_the_command_says_what_it_did(settings, monkeypatch):
+    monkeypatch.setenv("STATE_DIR", str(settings.state_dir))
+    result = CliRunner().invoke(app, ["dismiss", "c.csv"])
+    assert (result.exit_code, result.output) == (
+        0,
+        "1 file needs nobody any more; what became of them stays listed\n",
+    )
+
+
+def test_a_ledger_of_the_version_before_takes_dismissals(bad, settings, tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    with bad.transaction():
+        bad.change("DROP INDEX files_dismissed")
+        bad.change("ALTER TABLE files DROP COLUMN dismissed_at")
+        bad.change("PRAGMA user_version = 3")
+    bad.close()
+    shutil.copy(settings.ledger_path, old / "ledger.db")
+    assert dismiss(Settings(state_dir=old), "m-1", LATER).startswith("2 files")

@@ -1,0 +1,81 @@
+"""Dismissing on the page: over its routes, by a form and by a script."""
+
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sensors.ledger import Ledger
+from sensors.overview.bad_files import needing_a_person
+from tests.dropped_arrivals import record_arrival
+from tests.served_page import page_settings, served_page
+
+TAKEN = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+FORM = {"Accept": "text/html"}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Generator[Ledger]:
+    settings = page_settings(tmp_path / "data")
+    settings.state_dir.mkdir(exist_ok=True)
+    with Ledger(settings.ledger_path) as ledger:
+        for number in range(6):
+            taken = TAKEN + timedelta(minutes=number)
+            record_arrival(ledger, f"m-{number}", taken, {f"{number}.csv": "failed"}, state="failed")
+        yield ledger
+
+
+@pytest.fixture
+def client(ledger: Ledger, tmp_path: Path) -> Generator[httpx.Client]:
+    with served_page(page_settings(tmp_path / "data")) as page, page.client() as client:
+        yield client
+
+
+def names(ledger: Ledger) -> list[str]:
+    return [file.name for file in needing_a_person(ledger, 10)]
+
+
+def test_each_that_needs_a_person_can_be_dismissed_and_leaves_the_overview(client, ledger):
+    file = needing_a_person(ledger, 1)[0]
+    address = f"/files/{file.id}/dismiss"
+    assert f'action="{address}"' in client.get("/", headers=FORM).text
+    answer = client.post(address, headers=FORM)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    assert names(ledger) == ["4.csv", "3.csv", "2.csv", "1.csv", "0.csv"]
+    overview, failed = (client.get(path, headers=FORM).text for path in ("/", "/failed"))
+    assert "5.csv" not in overview.partition('id="inboxes-name"')[0]
+    assert "5 files" in overview
+    assert "dismissed" in failed.partition("5.csv")[2].partition("4.csv")[0]
+    assert address not in failed
+
+
+def test_all_means_those_that_the_page_has_counted(client, ledger):
+    page = client.get("/", headers=FORM).text
+    address = page.partition('action="/files/dismiss?until=')[2].partition('"')[0]
+    assert "Yes, dismiss 6 files" in page
+    record_arrival(ledger, "m-late", TAKEN + timedelta(hours=1), {"late.csv": "failed"}, state="failed")
+    assert client.post(f"/files/dismiss?until={address}", headers=FORM).status_code == 303
+    assert names(ledger) == ["late.csv"]
+    page = client.get("/", headers=FORM).text
+    assert "late.csv" in page
+    assert "Dismiss all" not in page, "of one there is a button already"
+
+
+def test_a_script_is_told_what_was_done_and_that_there_was_nothing_to_do(client, ledger):
+    until = {"until": "2026-11-24T09:02:30Z"}
+    answer = client.post("/files/dismiss", params=until)
+    assert answer.json() == {"told": ["3 files need nobody any more; what became of them stays listed"]}
+    again = client.post("/files/dismiss", params=until)
+    assert (again.status_code, again.json()) == (409, {"detail": "no such file needs a person any more"})
+    assert client.post("/files/123456/dismiss").status_code == 409
+    assert client.post("/files/dismiss").status_code == 422
+    assert client.post("/files/dismiss", params={"until": "yesterday"}).status_code == 422
+    assert names(ledger) == ["5.csv", "4.csv", "3.csv"]
+
+
+def test_who_has_no_credentials_dismisses_nothing(client, ledger):
+    for path in ("/files/1/dismiss", "/files/dismiss?until=2026-11-24T10:00:00Z"):
+        assert client.post(path, auth=None).status_code == 401
+    assert len(names(ledger)) == 6
