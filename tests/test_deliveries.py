@@ -1,8 +1,9 @@
 """Deliveries in the outbox: who may try what when, and what is written down of it."""
 
+from collections import Counter
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,26 @@ def test_only_one_of_many_gets_a_claim(outbox: Outbox) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert sum(one is not None for one in threads.map(try_it, range(8))) == 1
+
+
+def test_who_waits_for_the_outbox_with_an_older_time_takes_no_claim_away(outbox: Outbox) -> None:
+    post(outbox, posting(), BOTH, NOW)
+    assert claim(outbox, seconds=5) == "c-1"
+    assert claim(outbox, seconds=4.9) is None, "it read the clock, and another was quicker"
+
+
+def test_of_several_that_deliver_by_their_own_clocks_each_alert_is_claimed_by_one(outbox: Outbox) -> None:
+    causes = {f"c-{number}" for number in range(100)}
+    for cause in causes:
+        post(outbox, posting(cause), BOTH, datetime.now(UTC))
+
+    def drain(_: int) -> list[str]:
+        with Outbox(outbox.path) as own:
+            return [one.cause for one in iter(lambda: deliveries.claim(own, FIRST.id, datetime.now(UTC)), None)]
+
+    with ThreadPoolExecutor(4) as threads:
+        taken = Counter(cause for some in threads.map(drain, range(4)) for cause in some)
+    assert taken == Counter(causes)
 
 
 def test_the_oldest_comes_first(outbox: Outbox) -> None:

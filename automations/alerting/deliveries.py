@@ -12,6 +12,9 @@ from automations.alerting.posting import address
 
 CLAIM = timedelta(seconds=TIME_LIMIT_SECONDS + 15)
 """How long a process has for one attempt; if it was killed meanwhile, nobody knows whether the alert got through."""
+SET_BACK = timedelta(minutes=1)
+"""By how much a time may be later than expected before the clock must have been set back since: whoever waits for its
+turn at the outbox comes with the time at which it began to wait, and another may have claimed something meanwhile."""
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=2)
 
@@ -50,7 +53,8 @@ def _moments(now: datetime) -> dict[str, str]:
 
     What is to wait longer than anything waits bears the time of a clock that was set back since, and is due.
     """
-    return {"now": stamp(now), "claim": stamp(now + CLAIM), "longest": stamp(now + LONGEST_PAUSE)}
+    latest = now + SET_BACK
+    return {"now": stamp(now), "claim": stamp(latest + CLAIM), "longest": stamp(latest + LONGEST_PAUSE)}
 
 
 def has_something_due(outbox: Outbox, channel: str, now: datetime) -> bool:
