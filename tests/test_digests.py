@@ -1,15 +1,18 @@
 """Digests in the outbox: a storm or a night, from the first alert to the last message."""
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from automations.alerting import digests
+from automations.alerting import digests, gatherings
 from automations.alerting.outbox import Outbox
 from automations.alerting.policy import Policy
 from automations.alerting.posting import Posted, post
+from automations.alerting.storm import Gathering
 from tests.postings import NOW, at, policy, posting
 
 STORM = policy(storm="2/10m")
@@ -55,6 +58,26 @@ def test_a_storm_is_two_messages_a_digest_a_minute_later_and_one_when_it_is_over
     assert subjects(outbox, STORM, at(61)) == []
     assert subjects(outbox, STORM, at(660)) == ["Quiet again: daily"]
     assert subjects(outbox, STORM, at(9999)) == []
+
+
+def test_of_two_that_see_the_same_storm_due_one_tells_of_it(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    post_some(outbox, 5, STORM)
+    both_have_seen, due = Barrier(2, timeout=10), gatherings.due
+
+    def seen_by_both(own: Outbox, now: datetime) -> list[Gathering]:
+        found = due(own, now)
+        both_have_seen.wait()
+        return found
+
+    def deal(_: int) -> list[str]:
+        with Outbox(outbox.path) as own:
+            return subjects(own, STORM, at(60))
+
+    monkeypatch.setattr(gatherings, "due", seen_by_both)
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(deal, range(2))) == [[], ["3 alerts of daily"]]
+    monkeypatch.undo()
+    assert subjects(outbox, STORM, at(660)) == ["Quiet again: daily"]
 
 
 def test_what_comes_between_two_digests_is_told_by_the_next(outbox: Outbox) -> None:

@@ -19,6 +19,8 @@ def step(outbox: Outbox, policy: Policy, now: datetime) -> list[Posting]:
     made: list[Posting] = []
     for gathering in gatherings.due(outbox, now):
         with outbox.transaction():
+            if gatherings.read(outbox, gathering.group) != gathering:
+                continue  # another process has dealt with it meanwhile: the bell, or a server while there is none
             waiting = gatherings.waiting(outbox, gathering.group)
             if silent_until := _silent_until(policy, waiting, now):
                 gatherings.write(outbox, replace(gathering, due_at=silent_until))
