@@ -26,6 +26,8 @@ class Receiver:
     """What basic authentication has to bring along, if anything."""
     answers: list[int] = field(default_factory=list[int])
     """The status that each of the posts was answered with."""
+    times: list[float] = field(default_factory=list[float])
+    """When each of the posts came, in seconds of the monotonic clock."""
     held: dict[str, threading.Event] = field(default_factory=dict[str, threading.Event])
 
     def url(self, path: str = "alerts", user: str = "") -> str:
@@ -44,6 +46,11 @@ class Receiver:
         """Return the alerts that were answered with success."""
         posts = list(self.posts)[: len(self.answers)]
         return [body for (_, body), status in zip(posts, self.answers, strict=False) if status == HTTPStatus.OK]
+
+    def told(self, text: str) -> list[tuple[float, str]]:
+        """Return the messages in which a text stands and that were answered with success, each after its time."""
+        posts = list(zip(self.times, self.posts, self.answers, strict=False))
+        return [(at, body["message"]) for at, (_, body), status in posts if status == 200 and text in body["message"]]
 
     def answer_to(self, authorization: str | None) -> int:
         """Return the status that a post gets."""
@@ -74,6 +81,7 @@ def receiving() -> Generator[Receiver, None, None]:
             status = receiver.answer_to(self.headers["Authorization"])
             with lock:
                 receiver.posts.append((self.path, json.loads(body)))
+                receiver.times.append(time.monotonic())
                 receiver.answers.append(status)
             time.sleep(receiver.pause_seconds)
             self.answer(status, "text/plain", b"")

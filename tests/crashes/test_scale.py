@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import psycopg
 import pytest
 import yaml
 
+from automations.alerting.deliveries import CLAIM
 from sensors.ledger import Ledger
 from tests.crashes.installation import until
 from tests.free_ports import free_ports_in_a_row
@@ -34,6 +36,7 @@ VICTIMS = (
     *("server-1", "services-1", "worker-1", "sensor", "balancer", "redis"),
     *("joined worker-1", "server-2", "postgres", "services-2", "joined sensor", "worker-2"),
 )
+EXPIRED = CLAIM.total_seconds() - 1
 TOGETHER = pytest.mark.timeout(1500)
 
 
@@ -189,16 +192,24 @@ def assert_each_failure_is_told_once(installation: Installation) -> None:
     while time.monotonic() < quiet_until:
         failed = installation.failed_runs()
         assert told_more_than_once(installation, failed) == []
-        assert installation.alerts(failed) == Counter(dict.fromkeys(failed, 1))
+        assert {*installation.alerts(failed)} == {*failed}
         time.sleep(2)
     print(f"{len(failed)} runs failed or crashed, each told once")
 
 
 def told_more_than_once(installation: Installation, runs: Iterable[str]) -> list[str]:
-    """Return the texts of the alerts of each run that has several, by which one sees why."""
-    texts = [body["message"] for body in installation.receiver.taken()]
-    about = {run: [text for text in texts if run in text] for run in runs}
-    return [text for several in about.values() if len(several) > 1 for text in several]
+    """Return the texts of the alerts of each run that has several, by which one sees why.
+
+    A process that is killed between the sending and the answer leaves a claim, and the same is sent once more when that
+    has expired: docs/alerts.md says so, and it is left out here.
+    """
+    found: list[str] = []
+    for run in runs:
+        copies = [(at, text.partition("\nDelivered late:")[0]) for at, text in installation.receiver.told(run)]
+        pauses = [later - earlier for (earlier, _), (later, _) in pairwise(copies)]
+        if len({text for _, text in copies}) > 1 or min(pauses, default=EXPIRED) < EXPIRED:
+            found += [f"{at:.1f} s: {text}" for at, text in copies]
+    return found
 
 
 def untold(installation: Installation) -> dict[str, str]:
