@@ -122,7 +122,9 @@ class _BringUp:
             self._wait(service)
         if self.settings.is_main:
             make_work_pool(self.settings)
-        if restarted := restart_interrupted_runs(self.settings, self._began):
+        with self.terminal.waiting("looking for interrupted runs"):
+            restarted = restart_interrupted_runs(self.settings, self._began, self.stop.pause)
+        if restarted:
             self.terminal.step(f"{restarted} interrupted {_start(restarted)} again")
         if self.settings.is_main:
             self._prepare(deploying)

@@ -5,11 +5,12 @@ of their end, is gone as well (measured: such a run stays Running for ever). The
 such a run had loaded already is skipped by its load key.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from sensors.settings import Settings
 from sensors.stack.api import open_api
@@ -17,6 +18,10 @@ from sensors.stack.errors import StackError
 from sensors.stack.services import WORK_POOL
 
 PAGE = 200
+PATIENCE_SECONDS = 120.0
+"""How long a server that has just started may take to answer. One that has its SQLite locked lets others wait for up to
+60 s, and then has them come again."""
+ANSWER_SECONDS = 20.0
 WORKER_LABEL = "prefect.worker.name"
 """Which worker has a run: it writes that on the run before it starts the process."""
 CAUSE = "The stack was stopped while"
@@ -24,20 +29,38 @@ AGAIN = "{} this run was at work; the run starts again."
 CANCELLED = "{} this run was being cancelled."
 
 
-def restart_interrupted_runs(settings: Settings, down_until: datetime) -> int:
+def restart_interrupted_runs(settings: Settings, down_until: datetime, pause: Callable[[float], None]) -> int:
     """Have the runs start again that were at work when the stack went down; return how many.
 
     `down_until` (UTC) is when this start began: a run that has changed its state since is alive. Nothing may
-    be left of the stack before it, see `marking.sweep`. Raises StackError.
+    be left of the stack before it, see `marking.sweep`. A server that is busy is asked again, after a `pause` in
+    seconds. Raises StackError, and what the pause raises.
     """
-    now = datetime.now(UTC)
-    with open_api(settings, timeout_seconds=20) as api:
+    asking = Retrying(
+        retry=retry_if_exception(_is_busy),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(PATIENCE_SECONDS),
+        sleep=pause,
+        reraise=True,
+    )
+    restarted: set[str] = set()
+    with open_api(settings, timeout_seconds=ANSWER_SECONDS) as api:
         try:
-            runs = [run for run in at_work(api, settings) if is_interrupted(run, down_until)]
-            start_again(api, runs, now, CAUSE)
+            for attempt in asking:
+                with attempt:
+                    runs = [run for run in at_work(api, settings) if is_interrupted(run, down_until)]
+                    restarted |= {run["id"] for run in runs}
+                    start_again(api, runs, datetime.now(UTC), CAUSE)
         except httpx.HTTPError as error:
             raise StackError(f"the interrupted runs cannot be started again: {error}") from error
-    return len(runs)
+    return len(restarted)
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Tell whether a server is there that cannot answer just now."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.is_server_error
+    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError)
 
 
 def is_interrupted(run: dict[str, Any], down_until: datetime) -> bool:
