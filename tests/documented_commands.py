@@ -11,6 +11,9 @@ NEWCOMER = "tests/journeys/test_newcomer.py::test_the_first_command_of_the_readm
 SUITES = "tests/test_docs.py::test_the_suites_that_are_named_have_tests"
 REBUILDING = "tests/journeys/test_documentation.py::test_the_ledger_is_made_anew_as_the_page_says"
 MOVING = "tests/test_moving.py::test_rows_types_and_load_keys_are_carried_over_and_every_file_is_known"
+APT = "tests/containers/test_debian.py::test_what_fails_without_a_package_goes_when_the_page_s_line_was_typed"
+BENCH = "tests/test_benchmarks.py::test_a_part_measures_writes_its_figures_and_draws_them"
+SCREENSHOTS = "tests/browser/test_screenshots.py::test_the_pictures_are_taken_anew_of_a_real_stack"
 EXPORTED = "tests/test_automations_command.py::test_an_export_is_planned_and_applied_as_the_page_says"
 COMPOSE = "tests/containers/test_compose.py::test_the_pages_commands_start_everything_and_load_a_file"
 SYSTEMD = (
@@ -41,19 +44,20 @@ WAYS = (
     Way(r"just rebuild$", REBUILDING),
     Way(r"just move-warehouse$", MOVING),
     Way(r"(just test-(long|containers)|(\w+=\d+ )*just crashes)", SUITES),
-    Way(r"just (bench|screenshots)", reason="takes minutes, and a machine of its own or a look at what it has made"),
+    Way(r"just bench", BENCH),
+    Way(r"just screenshots", SCREENSHOTS),
     Way(r"python -m automations ", EXPORTED),
     Way(r"(just|\.venv/bin/python|curl|lsof|sqlite3) ", READER),
     Way(r"ssh-keyscan ", KEY),
     Way(r"ssh -L ", TUNNEL),
-    Way(r"apt install ", reason="`.ci/run` installs Debian's packages"),
+    Way(r"apt install ", APT),
     Way(r"docker compose |cp deploy/\.env", COMPOSE),
-    Way(r"chown ", reason="it is said of a folder that is there already"),
     Way(r"(useradd|git clone|cp deploy/systemd|systemctl|sudo|python3 -m venv)", SYSTEMD),
     Way(r"(kubectl|helm) ", reason="needs a cluster; tests/test_kubernetes_files.py reads what it is given"),
 )
 
 NAMED = {
+    "chown -R blueprint:blueprint",
     "just replay --since",
     "just dismiss",
     "just retry",

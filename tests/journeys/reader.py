@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -22,6 +23,20 @@ TOKEN = "a-token-of-this-test-alone"
 def copy_of_the_project(folder: Path) -> Path:
     """Return a copy of the project as a clone of it would be, and of what is not committed yet."""
     return shutil.copytree(ROOT, folder / "prefect-blueprint", ignore=shutil.ignore_patterns(*LEFT_OUT))
+
+
+def installed_copy(folder: Path) -> Path:
+    """Return a copy of the project that uses the packages which are installed here."""
+    copy = copy_of_the_project(folder)
+    (copy / ".venv").mkdir()
+    for part in Path(sys.prefix).iterdir():
+        if part.suffix != ".done":
+            (copy / ".venv" / part.name).symlink_to(part)
+    # As the justfile stamps what is installed: to install the copy would have this project's own `.venv` lead to it.
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        command = f"cat {name} pyproject.toml | cksum > .venv/{name}.done"
+        subprocess.run(["bash", "-c", command], cwd=copy, check=True)
+    return copy
 
 
 def terminal(stack: Stack) -> dict[str, str]:

@@ -6,8 +6,6 @@ In a copy of the project, as the lines go into its files.
 import hashlib
 import json
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from sensors.ledger import Ledger
 from sensors.ledger.states import ENDED
 from tests.documentation import Command
 from tests.documented_commands import READER, shown_by
-from tests.journeys.reader import TOKEN, copy_of_the_project, run, typed, upload_name, watch
+from tests.journeys.reader import TOKEN, installed_copy, run, typed, upload_name, watch
 from tests.journeys.stack import ROOT, Stack, wait_until
 from tests.receiver import Receiver, receiving
 from tests.test_docs import added_lines
@@ -38,15 +36,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with the ten lines in it; it uses the packages that are installed here."""
-    copy = copy_of_the_project(tmp_path_factory.mktemp("project"))
-    (copy / ".venv").mkdir()
-    for part in Path(sys.prefix).iterdir():
-        if part.suffix != ".done":
-            (copy / ".venv" / part.name).symlink_to(part)
-    # As the justfile stamps what is installed: to install the copy would have this project's own `.venv` lead to it.
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        command = f"cat {name} pyproject.toml | cksum > .venv/{name}.done"
-        subprocess.run(["bash", "-c", command], cwd=copy, check=True)
+    copy = installed_copy(tmp_path_factory.mktemp("project"))
     for name, lines in added_lines().items():
         file = copy / name
         before = file.read_text("utf-8") if file.exists() else ""
