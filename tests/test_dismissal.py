@@ -1,6 +1,10 @@
 """Dismissal: what a person has settled needs nobody any more, until it fails once more."""
 
+import os
 import shutil
+import subprocess
+from collections.abc import Generator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from sensors.settings import Settings
 from sensors.stack.errors import StackError
 from sensors.trouble import read_trouble
 from tests.dropped_arrivals import record_arrival, record_waiting
+from tests.served_page import page_settings, served_page
 
 TAKEN = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LATER = TAKEN + timedelta(hours=1)
@@ -148,3 +153,40 @@ def test_a_ledger_of_the_version_before_takes_dismissals(bad, settings, tmp_path
     bad.close()
     shutil.copy(settings.ledger_path, old / "ledger.db")
     assert dismiss(Settings(state_dir=old), "m-1", LATER).startswith("2 files")
+
+
+# -- a disk that is full
+
+
+@pytest.fixture
+def full(tmp_path: Path, bad: Ledger) -> Generator[Settings]:
+    """A stack whose ledger lies on a real file system of 1 MiB that has no room left."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+    try:
+        bad.close()
+        shutil.copy(tmp_path / "ledger.db", disk)
+        with Ledger(disk / "ledger.db"), (disk / "ballast").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"x" * 512):
+                pass
+        yield Settings(state_dir=disk)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_on_a_full_disk_the_command_says_so_in_one_line(full, monkeypatch):
+    monkeypatch.setenv("STATE_DIR", str(full.state_dir))
+    result = CliRunner().invoke(app, ["dismiss", "--all"])
+    assert isinstance(result.exception, StackError)
+    (line,) = result.exception.lines
+    assert line.endswith("database or disk is full; make room on the disk")
+
+
+def test_on_a_full_disk_the_page_says_so_in_one_line(full):
+    with served_page(page_settings(full.state_dir)) as page, page.client() as client:
+        answer = client.post("/files/dismiss", params={"until": "2026-11-25T00:00:00Z"})
+    assert answer.status_code == 503
+    assert answer.json()["detail"].endswith("database or disk is full; make room on the disk")

@@ -21,6 +21,19 @@ class LedgerError(Exception):
     """The ledger cannot be used; the message says why and what to do."""
 
 
+def mend_of(error: Exception) -> str:
+    """Return what mends that SQLite or the system refuses the ledger."""
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return REBUILD
+        case sqlite3.SQLITE_FULL:
+            return "make room on the disk"
+        case sqlite3.SQLITE_BUSY:
+            return "another process has it; try again"
+        case _:
+            return "check the disk, the room on it and the folder's permissions"
+
+
 class Ledger:
     """One connection to the ledger; a thread that works with it opens its own.
 
@@ -50,10 +63,7 @@ class Ledger:
                 self._connection.close()
                 raise
         except (sqlite3.DatabaseError, OSError) as error:
-            raise LedgerError(
-                f"the ledger at {path} cannot be opened: {error}; check the disk and the folder's permissions; "
-                f"if it is corrupt, {REBUILD}"
-            ) from error
+            raise LedgerError(f"the ledger at {path} cannot be opened: {error}; {mend_of(error)}") from error
 
     @classmethod
     @contextmanager
@@ -154,7 +164,7 @@ def _corruption_told() -> Generator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        if mend_of(error) != REBUILD:
             raise
         raise LedgerError(f"the ledger is corrupt: {error}; {REBUILD}") from error
 

@@ -1,5 +1,6 @@
 """Error pages: what went wrong, as a page for a browser and as JSON for a script."""
 
+import sqlite3
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sensors.ledger import LedgerError
+from sensors.ledger.database import mend_of
 from sensors.page.access import Refusal
 
 
@@ -46,11 +48,13 @@ def add_error_pages(app: FastAPI, templates: Environment) -> None:
         return shown(request, 422, said) or await request_validation_exception_handler(request, error)
 
     async def in_trouble(request: Request, error: Exception) -> Response:
-        return shown(request, 503, str(error)) or JSONResponse({"detail": str(error)}, 503)
+        said = f"the ledger refuses: {error}; {mend_of(error)}" if isinstance(error, sqlite3.Error) else str(error)
+        return shown(request, 503, said) or JSONResponse({"detail": said}, 503)
 
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(RequestValidationError, misunderstood)
     app.add_exception_handler(LedgerError, in_trouble)
+    app.add_exception_handler(sqlite3.Error, in_trouble)
 
 
 def refusal_page(templates: Environment) -> Callable[[Refusal], str]:

@@ -9,8 +9,11 @@ from sensors.stack.errors import StackError
 @contextmanager
 def mistakes_told() -> Generator[None]:
     """Raise what goes wrong inside, with the ledger say, as a StackError of its lines."""
+    import sqlite3
+
     from sensors.inbox import InboxesError
     from sensors.ledger import LedgerError
+    from sensors.ledger.database import mend_of
     from sensors.recovery.dismissal import DismissalError
     from sensors.recovery.rebuild import RebuildError
     from sensors.recovery.replay import ReplayError
@@ -19,3 +22,5 @@ def mistakes_told() -> Generator[None]:
         yield
     except (DismissalError, InboxesError, LedgerError, RebuildError, ReplayError) as error:
         raise StackError(*str(error).splitlines()) from error
+    except sqlite3.Error as error:
+        raise StackError(f"the ledger refuses: {error}; {mend_of(error)}") from error
