@@ -122,12 +122,22 @@ def latest_arrival(stack: Stack) -> str:
         return ledger.rows("SELECT id FROM arrivals WHERE inbox = 'metrics' ORDER BY created_at DESC LIMIT 1")[0]["id"]
 
 
+def arrivals_with(stack: Stack, name: str) -> list[str]:
+    """Return the ids of the arrivals with a file of that name, the latest first."""
+    with Ledger(stack.state_dir / "ledger.db", read_only=True) as ledger:
+        found = ledger.rows(
+            "SELECT arrival_id FROM files WHERE name = ? AND arrival_id IS NOT NULL ORDER BY id DESC", (name,)
+        )
+        return [row["arrival_id"] for row in found]
+
+
 def drop_bad(stack: Stack, name: str) -> None:
     """Drop a file that cannot be read, and wait until it is refused."""
-    rejected = stack.books()["rejected"]
     wait_until(lambda: not (stack.inbox / name).exists(), "the file before is taken")
+    before = arrivals_with(stack, name)
     stack.drop(name, "day,sold\n2026-11-24,3,surplus\n")
-    wait_until(lambda: stack.books()["rejected"] == rejected + 1, "the file is rejected")
+    wait_until(lambda: len(arrivals_with(stack, name)) > len(before), "the file is taken")
+    wait_until(lambda: has_ended(stack, arrivals_with(stack, name)[0]), "the file is rejected")
 
 
 def has_ended(stack: Stack, arrival: str) -> bool:
