@@ -60,7 +60,7 @@ class Torturer:
                 self._chance.choice(flows).kill()
             return True
         if target == "stop":
-            process = self._installation.processes[self._chance.choice(list(Service))]
+            process = self._chance.choice(list(self._installation.processes.values()))
             process.send_signal(signal.SIGSTOP)
             time.sleep(self._chance.uniform(0.5, 3))
             process.send_signal(signal.SIGCONT)
