@@ -21,11 +21,25 @@ class LedgerError(Exception):
     """The ledger cannot be used; the message says why and what to do."""
 
 
-def mend_of(error: Exception) -> str:
+def refusal_of(error: sqlite3.Error) -> str:
+    """Return what SQLite says against the use of the ledger, and what mends it."""
+    return f"the ledger refuses: {error}; {_mend_of(error)}"
+
+
+def _is_corruption(error: Exception) -> bool:
+    return _code_of(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def _code_of(error: Exception) -> int:
+    """Return SQLite's primary code of an error, 0 of one that is not SQLite's."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _mend_of(error: Exception) -> str:
     """Return what mends that SQLite or the system refuses the ledger."""
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return REBUILD
+    if _is_corruption(error):
+        return REBUILD
+    match _code_of(error):
         case sqlite3.SQLITE_FULL:
             return "make room on the disk"
         case sqlite3.SQLITE_BUSY:
@@ -63,7 +77,7 @@ class Ledger:
                 self._connection.close()
                 raise
         except (sqlite3.DatabaseError, OSError) as error:
-            raise LedgerError(f"the ledger at {path} cannot be opened: {error}; {mend_of(error)}") from error
+            raise LedgerError(f"the ledger at {path} cannot be opened: {error}; {_mend_of(error)}") from error
 
     @classmethod
     @contextmanager
@@ -164,7 +178,7 @@ def _corruption_told() -> Generator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if mend_of(error) != REBUILD:
+        if not _is_corruption(error):
             raise
         raise LedgerError(f"the ledger is corrupt: {error}; {REBUILD}") from error
 

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from sensors.clock import Clock
 from sensors.ledger import Ledger, dismissals
 from sensors.page import parameters
+from sensors.page.error_pages import wants_page
 from sensors.page.retry_route import Told
 from sensors.page.upload_routes import Answer
 from sensors.recovery.dismissal import dismissed
@@ -44,7 +45,7 @@ def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
 
 
 def _told(count: int, request: Request) -> Response:
-    if "text/html" in request.headers.get("accept", ""):  # a form without JavaScript; twice is as good as once
+    if wants_page(request.headers.get("accept", "")):  # a form without JavaScript; twice is as good as once
         return RedirectResponse("/", 303)
     if not count:
         raise HTTPException(409, "no such file needs a person any more")

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sensors.ledger import LedgerError
-from sensors.ledger.database import mend_of
+from sensors.ledger.database import refusal_of
 from sensors.page.access import Refusal
 
 
@@ -48,7 +48,7 @@ def add_error_pages(app: FastAPI, templates: Environment) -> None:
         return shown(request, 422, said) or await request_validation_exception_handler(request, error)
 
     async def in_trouble(request: Request, error: Exception) -> Response:
-        said = f"the ledger refuses: {error}; {mend_of(error)}" if isinstance(error, sqlite3.Error) else str(error)
+        said = refusal_of(error) if isinstance(error, sqlite3.Error) else str(error)
         return shown(request, 503, said) or JSONResponse({"detail": said}, 503)
 
     app.add_exception_handler(HTTPException, refused)

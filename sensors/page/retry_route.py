@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sensors.ledger import Ledger, replays
 from sensors.page.api_routes import no_such_arrival
+from sensors.page.error_pages import wants_page
 from sensors.page.upload_routes import Answer
 from sensors.recovery.replay import ReplayError, retry
 from sensors.settings import Settings
@@ -32,7 +33,7 @@ def retry_route(settings: Settings, wake: Callable[[], None]) -> APIRouter:
         """Have an arrival announced again; what is loaded already is skipped."""
         told = await run_in_threadpool(_retried, settings, arrival_id)
         wake()
-        if "text/html" in request.headers.get("accept", ""):
+        if wants_page(request.headers.get("accept", "")):
             return RedirectResponse(f"/arrivals/{arrival_id}", 303)
         return JSONResponse({"told": told})
 

@@ -13,7 +13,7 @@ def mistakes_told() -> Generator[None]:
 
     from sensors.inbox import InboxesError
     from sensors.ledger import LedgerError
-    from sensors.ledger.database import mend_of
+    from sensors.ledger.database import refusal_of
     from sensors.recovery.dismissal import DismissalError
     from sensors.recovery.rebuild import RebuildError
     from sensors.recovery.replay import ReplayError
@@ -23,4 +23,4 @@ def mistakes_told() -> Generator[None]:
     except (DismissalError, InboxesError, LedgerError, RebuildError, ReplayError) as error:
         raise StackError(*str(error).splitlines()) from error
     except sqlite3.Error as error:
-        raise StackError(f"the ledger refuses: {error}; {mend_of(error)}") from error
+        raise StackError(refusal_of(error)) from error
