@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sensors.ledger import Ledger
+from sensors.ledger.dismissals import NEEDS_A_PERSON
 from sensors.ledger.states import FileState
-from sensors.overview.bad_files import count_needing_a_person, needing_a_person
+from sensors.overview.bad_files import count_needing_a_person
 from sensors.settings import Settings
 
 
@@ -50,7 +51,9 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
     if not settings.ledger_path.exists():
         return Trouble()
     with Ledger(settings.ledger_path, read_only=True) as ledger:
-        files = needing_a_person(ledger, limit)
+        files = ledger.rows(
+            f"SELECT f.* FROM files f WHERE {NEEDS_A_PERSON} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,)
+        )
         count = count_needing_a_person(ledger) if len(files) == limit > 0 else len(files)
         arrivals = ledger.rows(
             "SELECT a.id, a.attempt, coalesce((SELECT failure FROM announcements n WHERE n.arrival_id = a.id"
@@ -62,14 +65,14 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
     return Trouble(
         tuple(
             BadFile(
-                file.name,
-                file.inbox,
-                file.state,
-                file.reason or "no reason was given",
-                file.arrival_id,
-                file.ended_at or file.seen_at,
+                row["name"],
+                row["inbox"],
+                FileState(row["state"]),
+                row["reason"] or "no reason was given",
+                row["arrival_id"],
+                datetime.fromisoformat(row["ended_at"]),
             )
-            for file in files
+            for row in files
         ),
         tuple(StalledArrival(row["id"], row["attempt"], row["reason"]) for row in arrivals),
         {
