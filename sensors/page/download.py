@@ -3,11 +3,14 @@
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
 from fastapi import HTTPException
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from sensors.overview.known_file import KnownFile
 
@@ -15,21 +18,43 @@ CHUNK_BYTES = 1 << 18
 
 
 def download(file: KnownFile) -> StreamingResponse:
-    """Return a file as an attachment, which no browser shows or runs; raises HTTPException (404)."""
-    descriptor = _opened(file.lies)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
+    """Return a file as an attachment, which no browser shows or runs; HTTPException (404) is raised as it is sent."""
+    return _Download(file)
+
+
+class _Download(StreamingResponse):
+    """Opens the file when it is sent and closes it however that ends: sent, cut off, cancelled, or never begun.
+
+    A generator that closes what it was given does so only if it was begun: a client that hangs up before that left the
+    descriptor open.
+    """
+
+    def __init__(self, file: KnownFile) -> None:
+        name = file.name.rpartition("/")[2].encode("utf-8", "backslashreplace")
+        super().__init__(
+            (),
+            media_type="application/octet-stream",
+            headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"},
+        )
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file; raises HTTPException (404) if it is not there any more."""
+        with ExitStack() as held:
+            # The thread itself hands over what it has opened: a request that is cancelled meanwhile gets no result.
+            descriptor = await run_in_threadpool(_open_into, held, self._file.lies)
+            size = os.fstat(descriptor).st_size
+            self.headers["Content-Length"] = str(size)
+            self.body_iterator = iterate_in_threadpool(_chunks(descriptor, size))
+            await super().__call__(scope, receive, send)
+
+
+def _open_into(held: ExitStack, path: Path) -> int:
+    descriptor = _opened(path)
+    held.callback(os.close, descriptor)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise HTTPException(404, "it is no regular file any more")
-    name = file.name.rpartition("/")[2].encode("utf-8", "backslashreplace")
-    return StreamingResponse(
-        _chunks(descriptor, status.st_size),
-        media_type="application/octet-stream",
-        headers={
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
-            "Content-Length": str(status.st_size),
-        },
-    )
+    return descriptor
 
 
 def _opened(path: Path) -> int:
@@ -42,8 +67,7 @@ def _opened(path: Path) -> int:
 
 def _chunks(descriptor: int, size: int) -> Iterator[bytes]:
     """Yield as much as was promised; a file that shrinks meanwhile ends the connection."""
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        left = size
-        while left and (chunk := file.read(min(CHUNK_BYTES, left))):
-            left -= len(chunk)
-            yield chunk
+    left = size
+    while left and (chunk := os.read(descriptor, min(CHUNK_BYTES, left))):
+        left -= len(chunk)
+        yield chunk

@@ -1,8 +1,10 @@
 """The stream: a page that is open is told of every change, and need not be loaded again."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from sensors.page.live import Change, Live, TooManyPagesError
@@ -15,14 +17,24 @@ def stream_route(live: Live, event_of: Callable[[Change], ServerSentEvent]) -> A
     """Return the route; `event_of` makes what a page puts in the place of what it shows."""
     router = APIRouter(tags=["arrivals"])
 
-    @router.get("/stream", response_class=EventSourceResponse)
-    async def stream() -> AsyncIterator[ServerSentEvent]:
-        """Tell all there is, and then every change, as server-sent events `inbox`, `arrival` and `services`."""
+    # Entered by the request and not by the generator: one that was left suspended would keep its page, and have the
+    # ledger looked at, until the garbage collector came by.
+    async def page() -> AsyncIterator[asyncio.Queue[Change | None] | None]:
         try:
             async with live.page() as queue:
-                while (change := await queue.get()) is not None:
-                    yield event_of(change)
+                yield queue
         except TooManyPagesError:
+            yield None
+
+    @router.get("/stream", response_class=EventSourceResponse)
+    async def stream(
+        queue: Annotated[asyncio.Queue[Change | None] | None, Depends(page)],
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Send all there is, and then every change, as server-sent events `inbox`, `arrival` and `services`."""
+        if queue is None:
             yield ServerSentEvent(event="full", data="too many pages are open", retry=FULL_MILLISECONDS)
+            return
+        while (change := await queue.get()) is not None:
+            yield event_of(change)
 
     return router
