@@ -117,7 +117,7 @@ alert-test: _ready
 [no-exit-message]
 [no-cd]
 move-warehouse *FILE: _ready
-    @exec {{ python }} -m flows.moving "$@"
+    @exec {{ python }} -m flows.migrate.run "$@"
 
 # Run any `prefect` command against this stack's server
 [group('server')]

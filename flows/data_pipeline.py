@@ -14,25 +14,24 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from flows.bulk_loading import BulkLoader
+from flows.errors import PipelineError, may_help_to_retry
 from flows.extract_config import ExtractConfig, extract_config
-from flows.failures import PipelineError, may_help_to_retry
-from flows.file_source import files_of
-from flows.http_source import download
-from flows.load_log import LoadLog
-from flows.load_progress import LoadProgress
-from flows.load_report import publish
-from flows.loading import Loader
-from flows.memory import bound
-from flows.outline import Plan, plans_of, size_of
-from flows.pipeline_settings import read_settings
-from flows.public_address import public_address
-from flows.query_progress import watched
+from flows.loading.bulk import BulkLoader
+from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
+from flows.loading.header_scan import Plan, plans_of, size_of
+from flows.loading.loader import Loader
+from flows.report.artifact import publish
+from flows.report.log import LoadLog
+from flows.report.progress import LoadProgress, watched
+from flows.settings import read_settings
 from flows.source_file import Rejected, SourceFile
-from flows.spool import spool_folder
-from flows.verdict import Outcome, Verdict, has_rejected, summary
-from flows.warehouse_address import table_in
-from flows.warehouse_opening import open_warehouse
+from flows.sources.files import files_of
+from flows.sources.http import download
+from flows.sources.redact_url import redact_url
+from flows.sources.spool import spool_folder
+from flows.warehouse.address import table_in
+from flows.warehouse.duckdb import bound
+from flows.warehouse.open import open_warehouse
 
 _Value = TypeVar("_Value")
 
@@ -62,7 +61,7 @@ def extract_data(
     table_in(read_settings().warehouse(config.table.catalog), config.table)
     files = (download(config.source_url, spool),) if config.is_http else files_of(config.source_url)
     size = sum(file.size for file in files)
-    logger.info("Extracted %d files, %s bytes, from %s", len(files), f"{size:,}", public_address(source_url))
+    logger.info("Extracted %d files, %s bytes, from %s", len(files), f"{size:,}", redact_url(source_url))
     return Extraction(config, (*files, *config.reloaded.not_found(files)))
 
 
@@ -84,7 +83,7 @@ def transform_data(extraction: Extraction, spool: Path) -> tuple[Plan, ...]:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tuple[Verdict, ...]:
+def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tuple[FileResult, ...]:
     """Load the files, each with its load key in one transaction, and return what became of each."""
     logger = get_run_logger()
     settings = read_settings()
@@ -96,7 +95,7 @@ def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tup
     progress = LoadProgress(load_id, len(plans), size, began, logger)
     with (
         open_warehouse(address, settings, logger.info) as warehouse,
-        watched(warehouse.reader, size, progress.glimpse),
+        watched(warehouse.reader, size, progress.estimate),
     ):
         batch_size = config.batch_size if config.is_http else None
         loader = Loader(warehouse, table, load_id, batch_size, config.reloaded)
@@ -104,11 +103,11 @@ def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tup
             now = time.monotonic()
             for level, line in log.lines(known, now):
                 logger.log(level, "%s", line)
-            progress.tell(known, log.verdicts, now)
-    if any(verdict.outcome is Outcome.LOADED for verdict in log.verdicts):
+            progress.tell(known, log.results, now)
+    if any(result.outcome is Outcome.LOADED for result in log.results):
         logger.info("Transaction committed successfully")
     places = {plan.name if isinstance(plan, Rejected) else plan.file.name: at for at, plan in enumerate(plans)}
-    return tuple(sorted(log.verdicts, key=lambda verdict: places[verdict.file]))
+    return tuple(sorted(log.results, key=lambda result: places[result.file]))
 
 
 def _unsearched(value: _Value) -> _Value:
@@ -148,13 +147,13 @@ def data_pipeline(
         with spool_folder(read_settings().spool_dir, run_id) as spool:
             extraction = extract_data(source_url, target_table, batch_size, arrival_id, reload, spool)
             plans = transform_data(_unsearched(extraction), spool)
-            verdicts = load_data(extraction.config, _unsearched(plans), load_id)
+            results = load_data(extraction.config, _unsearched(plans), load_id)
     except PipelineError as error:
         return Failed(message=str(error))
-    publish(load_id, verdicts, logger, read_settings().arrival_page(arrival_id))
+    publish(load_id, results, logger, read_settings().arrival_page(arrival_id))
     logger.info("Pipeline execution finished")
-    message = summary(verdicts)
-    return Failed(message=message) if has_rejected(verdicts) else Completed(message=message)
+    message = summary(results)
+    return Failed(message=message) if has_rejected(results) else Completed(message=message)
 
 
 if __name__ == "__main__":

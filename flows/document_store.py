@@ -4,7 +4,13 @@ An inbox that announces its arrivals by an event of its own, an automation that 
 takes: docs/add-an-inbox.md.
 """
 
-from typing import Any
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, Self
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -12,12 +18,95 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.document_folder import DocumentFolder
-from flows.failures import PipelineError, may_help_to_retry
-from flows.file_source import files_of
-from flows.load_report import publish
-from flows.pipeline_settings import read_settings
-from flows.verdict import Verdict, has_rejected, summary
+from flows.errors import PipelineError, RejectionError, may_help_to_retry
+from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
+from flows.report.artifact import publish
+from flows.settings import read_settings
+from flows.source_file import FileFormat, Rejected, SourceFile
+from flows.sources.files import files_of
+
+LARGEST = 64 * 2**20
+"""How many bytes a document has at most: it is read as a whole."""
+BUSY_SECONDS = 60.0
+"""How long one run waits for another that writes into the index."""
+_INDEX = """
+CREATE TABLE IF NOT EXISTS documents (
+    arrival_id TEXT NOT NULL,
+    file       TEXT NOT NULL,
+    sha256     TEXT NOT NULL,
+    bytes      INTEGER NOT NULL,
+    PRIMARY KEY (arrival_id, file)
+)
+"""
+
+
+class DocumentFolder:
+    """Stores documents in `<folder>/<2 digits>/<sha256>.json`, and lists them in `<folder>/index.db`.
+
+    What is killed may be done again: a document has one name whoever stores it, and is listed once for its arrival.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._index = sqlite3.connect(folder / "index.db", timeout=BUSY_SECONDS)
+        with self._index:
+            self._index.execute(_INDEX)
+
+    def store(self, file: SourceFile | Rejected, arrival_id: str) -> FileResult:
+        """Store a document and return what became of it: loaded as one row, skipped, or rejected with the reason.
+
+        Raises OSError and sqlite3.Error for what is not the document's fault.
+        """
+        began = time.monotonic()
+        if isinstance(file, Rejected):
+            return FileResult(file.name, Outcome.REJECTED, 0, file.size, 0.0, file.reason)
+        try:
+            content = _document(file)
+        except RejectionError as error:
+            return FileResult(file.name, Outcome.REJECTED, 0, file.size, 0.0, str(error))
+        digest = hashlib.sha256(content).hexdigest()
+        self._keep(content, digest)
+        with self._index:
+            listed = self._index.execute(
+                "INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (arrival_id, file.name, digest, len(content)),
+            ).rowcount
+        outcome = Outcome.LOADED if listed else Outcome.SKIPPED
+        return FileResult(file.name, outcome, 1, file.size, round(time.monotonic() - began, 6))
+
+    def _keep(self, content: bytes, digest: str) -> None:
+        """Write a document under its name, whole or not at all, unless it is there."""
+        place = self._folder / digest[:2] / f"{digest}.json"
+        if place.exists():
+            return
+        place.parent.mkdir(exist_ok=True)
+        partial = place.with_name(f".{digest}.{os.getpid()}.part")
+        with partial.open("wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(written.fileno())
+        partial.replace(place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._index.close()
+
+
+def _document(file: SourceFile) -> bytes:
+    """Return a document's content. Raises RejectionError if it is none."""
+    if file.format is not FileFormat.JSON or file.is_gzipped:
+        raise RejectionError(f"expected a JSON document, name.json, got {file.name}")
+    if file.size > LARGEST:
+        raise RejectionError(f"expected a document of at most {LARGEST:,} bytes, got {file.size:,}")
+    content = file.path.read_bytes()
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise RejectionError(f"expected a JSON document, got {' '.join(str(error).split()):.200}") from None
+    return content
 
 
 @task(
@@ -27,14 +116,14 @@ from flows.verdict import Verdict, has_rejected, summary
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def store_documents(source_url: str, load_id: str) -> tuple[Verdict, ...]:
+def store_documents(source_url: str, load_id: str) -> tuple[FileResult, ...]:
     """Store each document of the source, and write down that it came with this arrival."""
     logger = get_run_logger()
     with DocumentFolder(read_settings().state_dir / "documents") as folder:
-        verdicts = tuple(folder.store(file, load_id) for file in files_of(source_url))
-    for verdict in verdicts:
-        logger.log(verdict.log_level, "%s", verdict)
-    return verdicts
+        results = tuple(folder.store(file, load_id) for file in files_of(source_url))
+    for result in results:
+        logger.log(result.log_level, "%s", result)
+    return results
 
 
 @flow(name="Document Store", persist_result=False)
@@ -49,9 +138,9 @@ def document_store(source_url: str, arrival_id: str | None = None) -> State[Any]
     """
     load_id = arrival_id or str(flow_run.id)
     try:
-        verdicts = store_documents(source_url, load_id)
+        results = store_documents(source_url, load_id)
     except PipelineError as error:
         return Failed(message=str(error))
-    publish(load_id, verdicts, get_run_logger(), read_settings().arrival_page(arrival_id))
-    message = summary(verdicts)
-    return Failed(message=message) if has_rejected(verdicts) else Completed(message=message)
+    publish(load_id, results, get_run_logger(), read_settings().arrival_page(arrival_id))
+    message = summary(results)
+    return Failed(message=message) if has_rejected(results) else Completed(message=message)

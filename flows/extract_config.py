@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from flows.failures import PermanentError, TemporaryError
-from flows.public_address import public_address
-from flows.reload import Reload
-from flows.target_table import LOADS_TABLE, TargetTable
-from flows.warehouse_address import DUCKDB_CATALOGS
+from flows.errors import PermanentError, TemporaryError
+from flows.loading.loader import Reload
+from flows.sources.redact_url import redact_url
+from flows.sql_names import LOADS_TABLE, TargetTable
+from flows.warehouse.address import DUCKDB_CATALOGS
 
 HTTP_SCHEMES = frozenset({"http", "https"})
 SCHEMES = HTTP_SCHEMES | {"file"}
@@ -33,10 +33,10 @@ def _known_source(url: str) -> str:
         raise PydanticCustomError(
             _UNKNOWN_SCHEME,
             "expected http://, https:// or file://, got {url}",
-            {"url": public_address(url)},
+            {"url": redact_url(url)},
         )
     if address.scheme.lower() in HTTP_SCHEMES and not address.hostname:
-        raise PydanticCustomError("no_host", "expected http(s)://host/path, got {url}", {"url": public_address(url)})
+        raise PydanticCustomError("no_host", "expected http(s)://host/path, got {url}", {"url": redact_url(url)})
     if address.scheme.lower() == "file":
         _check_file_address(address.netloc, address.path, address.query or address.fragment)
     return url

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.pipeline_settings import PROJECT_ROOT, read_settings
-from flows.target_table import TargetTable
-from flows.warehouse_address import CATALOG, table_in
-from flows.warehouse_opening import open_warehouse
+from flows.settings import PROJECT_ROOT, read_settings
+from flows.sql_names import TargetTable
+from flows.warehouse.address import CATALOG, table_in
+from flows.warehouse.open import open_warehouse
 
 SAMPLE = PROJECT_ROOT / "flows" / "sample" / "daily_metrics.csv"
 TABLE = TargetTable(CATALOG, "public", "sample_metrics")

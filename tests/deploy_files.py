@@ -12,7 +12,7 @@ from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_valid_setting_names
 
 from automations.settings import Settings as AlertSettings
-from flows.pipeline_settings import PipelineSettings
+from flows.settings import PipelineSettings
 from sensors.settings import Settings
 from sensors.stack.scale_environment import scale_environment
 

@@ -8,18 +8,17 @@ from typing import Any
 
 import duckdb
 
-from flows.bulk_loading import BulkLoader
-from flows.duckdb_warehouse import DuckDbWarehouse, open_duckdb
-from flows.file_reader import read_plan
-from flows.file_source import files_of
-from flows.loading import Loader
-from flows.outline import plans_of
-from flows.reading import Reading
-from flows.reload import Reload
+from flows.loading.bulk import BulkLoader
+from flows.loading.file_result import FileResult
+from flows.loading.header_scan import plans_of
+from flows.loading.loader import Loader, Reload
+from flows.readers.base import Reading
+from flows.readers.registry import read_plan
 from flows.source_file import Rejected
-from flows.target_table import TargetTable
-from flows.verdict import Verdict
-from flows.warehouse import Warehouse
+from flows.sources.files import files_of
+from flows.sql_names import TargetTable
+from flows.warehouse.base import Warehouse
+from flows.warehouse.duckdb import DuckDbWarehouse, open_duckdb
 
 TABLE = TargetTable("warehouse", "public", "metrics")
 
@@ -55,28 +54,28 @@ class Pipeline:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def load(self, name: str, content: str | bytes, batch_size: int | None = None) -> Verdict:
+    def load(self, name: str, content: str | bytes, batch_size: int | None = None) -> FileResult:
         """Load one file as an arrival of its own."""
         self.arrivals += 1
         arrival = f"arrival-{self.arrivals}"
         self.write(name, content, arrival)
-        (verdict,) = self.load_arrival(arrival, batch_size)
-        return verdict
+        (result,) = self.load_arrival(arrival, batch_size)
+        return result
 
-    def load_arrival(self, arrival: str, batch_size: int | None = None, reload: Sequence[str] = ()) -> list[Verdict]:
+    def load_arrival(self, arrival: str, batch_size: int | None = None, reload: Sequence[str] = ()) -> list[FileResult]:
         """Load all files of an arrival, those that `reload` names again."""
         return self.load_plans(arrival, self.plans(arrival), batch_size, reload)
 
-    def load_in_bulk(self, arrival: str, reload: Sequence[str] = ()) -> list[Verdict]:
-        """Load all files of an arrival as a run does; the verdicts come in the order of their files' names."""
+    def load_in_bulk(self, arrival: str, reload: Sequence[str] = ()) -> list[FileResult]:
+        """Load all files of an arrival as a run does; the results come in the order of their files' names."""
         files = files_of((self.folder / arrival).as_uri())
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             plans = list(plans_of(connection, files))
         with self.opened() as warehouse:
             loader = Loader(warehouse, TABLE, arrival, None, Reload(frozenset(reload)))
-            verdicts = [one for known in BulkLoader(loader).load(plans) for one in known]
-        return sorted(verdicts, key=lambda verdict: verdict.file)
+            results = [one for known in BulkLoader(loader).load(plans) for one in known]
+        return sorted(results, key=lambda result: result.file)
 
     def plans(self, arrival: str) -> list[Reading | Rejected]:
         """Work out how the files of an arrival are read."""
@@ -91,7 +90,7 @@ class Pipeline:
         plans: Sequence[Reading | Rejected],
         batch_size: int | None = None,
         reload: Sequence[str] = (),
-    ) -> list[Verdict]:
+    ) -> list[FileResult]:
         with self.opened() as warehouse:
             return list(Loader(warehouse, TABLE, arrival, batch_size, Reload(frozenset(reload))).load(plans))
 

@@ -16,11 +16,10 @@ import duckdb
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from flows.memory import DEFAULT_LIMIT
-from flows.postgres_opening import open_postgres
-from flows.postgres_types import column_type, duckdb_type
-from flows.postgres_warehouse import PostgresWarehouse
-from flows.warehouse_address import PostgresDatabase
+from flows.warehouse.address import PostgresDatabase
+from flows.warehouse.duckdb import DEFAULT_LIMIT
+from flows.warehouse.postgres import PostgresWarehouse, open_postgres
+from flows.warehouse.postgres_types import column_type, duckdb_type
 from tests.pipeline import Pipeline
 
 TYPES = r"\b(DOUBLE|TINYINT|JSON|VARCHAR|TIMESTAMP|DATE|BIGINT|SMALLINT)\b"

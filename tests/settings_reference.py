@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from automations.settings import Settings as AlertSettings
-from flows.pipeline_settings import PipelineSettings
+from flows.settings import PipelineSettings
 from sensors.inbox import Expectation, Inbox
 from sensors.profile import ProfileSettings
 from sensors.settings import Settings

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows import bulk_loading
-from flows.loading import Loader
-from flows.outline import Plan
+from flows.loading import bulk
+from flows.loading.file_result import FileResult, Outcome
+from flows.loading.header_scan import Plan
+from flows.loading.loader import Loader
 from flows.source_file import Rejected
-from flows.verdict import Outcome, Verdict
 from tests.pipeline import Pipeline
 
 # -- whatever the files are
@@ -94,8 +94,8 @@ TABLES = st.sampled_from(
 )  # fmt: skip
 
 
-def left_by(pipeline: Pipeline, verdicts: list[Verdict]) -> tuple[list[Any], ...]:
-    """Return all that a load leaves but the times: columns and their types, rows, load keys and verdicts."""
+def left_by(pipeline: Pipeline, results: list[FileResult]) -> tuple[list[Any], ...]:
+    """Return all that a load leaves but the times: columns and their types, rows, load keys and results."""
     rows = (
         "SELECT COLUMNS(lambda name: name <> '_loaded_at'),"
         " row_number() OVER (PARTITION BY _file_name ORDER BY rowid) AS place FROM public.metrics"
@@ -105,9 +105,9 @@ def left_by(pipeline: Pipeline, verdicts: list[Verdict]) -> tuple[list[Any], ...
     return (
         list(pipeline.types().items()) if there else [],
         # `repr`, as not-a-number is not equal to itself
-        sorted(map(repr, pipeline.execute(rows))) if there and any(verdict.rows for verdict in verdicts) else [],
+        sorted(map(repr, pipeline.execute(rows))) if there and any(result.rows for result in results) else [],
         pipeline.execute(keys),
-        [replace(verdict, seconds=0) for verdict in verdicts],
+        [replace(result, seconds=0) for result in results],
     )
 
 
@@ -145,17 +145,17 @@ class Work:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     counted = Work()
-    read_together, load_one = bulk_loading.read_together, Loader.load_one
+    read_together, load_one = bulk.read_together, Loader.load_one
 
     def reading(*arguments: Any) -> Any:
         counted.readings += 1
         return read_together(*arguments)
 
-    def loading(loader: Loader, plan: Plan) -> Verdict:
+    def loading(loader: Loader, plan: Plan) -> FileResult:
         counted.alone.append(plan.name if isinstance(plan, Rejected) else plan.file.name)
         return load_one(loader, plan)
 
-    monkeypatch.setattr(bulk_loading, "read_together", reading)
+    monkeypatch.setattr(bulk, "read_together", reading)
     monkeypatch.setattr(Loader, "load_one", loading)
     return counted
 
@@ -169,8 +169,8 @@ def arrive(pipeline: Pipeline, count: int, others: dict[int, str | bytes] | None
 
 def test_the_first_file_makes_the_columns_and_the_others_come_500_at_a_time(pipeline: Pipeline, work: Work):
     arrive(pipeline, 1200)
-    verdicts = pipeline.load_in_bulk("x")
-    assert [(verdict.outcome, verdict.rows) for verdict in verdicts] == [(Outcome.LOADED, 1)] * 1200
+    results = pipeline.load_in_bulk("x")
+    assert [(result.outcome, result.rows) for result in results] == [(Outcome.LOADED, 1)] * 1200
     assert pipeline.rows("n, _file_name, _arrival_id") == [(number, f"{number:04}.csv", "x") for number in range(1200)]
     assert (work.readings, work.alone) == (3, ["0000.csv"])
 
@@ -183,16 +183,16 @@ def test_files_of_every_format_are_loaded_together(pipeline: Pipeline, work: Wor
             options = {"json": ", ARRAY true", "csv.gz": ", COMPRESSION gzip"}.get(suffix, "")
             form = {"ndjson": "json", "csv.gz": "csv"}.get(suffix, suffix)
             connection.execute(f"COPY (SELECT {number} AS n) TO '{path}' (FORMAT {form}{options})")
-    assert {verdict.outcome for verdict in pipeline.load_in_bulk("x")} == {Outcome.LOADED}
+    assert {result.outcome for result in pipeline.load_in_bulk("x")} == {Outcome.LOADED}
     assert pipeline.rows() == [(number,) for number in range(20)]
     assert (work.readings, len(work.alone)) == (1, 1)
 
 
 def test_misfits_cost_nothing_but_their_own_files(pipeline: Pipeline, work: Work):
     arrive(pipeline, 400, dict.fromkeys(range(50, 400, 50), "n\n1\nfoo\n"))
-    rejected = [verdict for verdict in pipeline.load_in_bulk("x") if verdict.outcome is Outcome.REJECTED]
-    assert [verdict.file for verdict in rejected] == [f"{number:04}.csv" for number in range(50, 400, 50)]
-    assert {verdict.reason for verdict in rejected} == {'line 3, column "n": "foo" is not a BIGINT'}
+    rejected = [result for result in pipeline.load_in_bulk("x") if result.outcome is Outcome.REJECTED]
+    assert [result.file for result in rejected] == [f"{number:04}.csv" for number in range(50, 400, 50)]
+    assert {result.reason for result in rejected} == {'line 3, column "n": "foo" is not a BIGINT'}
     assert (work.readings, len(work.alone)) == (1, 1 + len(rejected))
 
 
@@ -203,8 +203,8 @@ def test_a_few_that_cannot_be_read_do_not_have_the_others_loaded_one_by_one(
 ):
     places = range(100, 100 + 50 * bad, 50)
     arrive(pipeline, 400, dict.fromkeys(places, "n\n1,2\n" if suffix == "csv" else '{"n": 1\n'), suffix)
-    verdicts = pipeline.load_in_bulk("x")
-    assert [int(verdict.file[:4]) for verdict in verdicts if verdict.outcome is Outcome.REJECTED] == list(places)
+    results = pipeline.load_in_bulk("x")
+    assert [int(result.file[:4]) for result in results if result.outcome is Outcome.REJECTED] == list(places)
     assert len(work.alone) <= 1 + bad
     assert work.readings <= 1 + 2 * bad
 
@@ -212,23 +212,23 @@ def test_a_few_that_cannot_be_read_do_not_have_the_others_loaded_one_by_one(
 def test_a_few_that_the_table_refuses_do_not_have_the_others_read_again(pipeline: Pipeline, work: Work):
     pipeline.create("n BIGINT CHECK (n < 1000)")
     arrive(pipeline, 400, {100: "n\n5000\n", 300: "n\n6000\n"})
-    verdicts = pipeline.load_in_bulk("x")
-    assert [verdict.file for verdict in verdicts if verdict.outcome is Outcome.REJECTED] == ["0100.csv", "0300.csv"]
-    assert all("check constraint" in (verdict.reason or "").lower() for verdict in verdicts if verdict.reason)
+    results = pipeline.load_in_bulk("x")
+    assert [result.file for result in results if result.outcome is Outcome.REJECTED] == ["0100.csv", "0300.csv"]
+    assert all("check constraint" in (result.reason or "").lower() for result in results if result.reason)
     assert (work.readings, work.alone) == (1, ["0000.csv", "0100.csv", "0300.csv"])
 
 
 def test_files_that_bring_new_columns_are_loaded_in_their_turn(pipeline: Pipeline, work: Work):
     others = {20: "n,late\n1,x\n", 30: "n,late\n2,5\n", 40: "late\n\n"}
     arrive(pipeline, 60, dict(others))
-    assert {verdict.outcome for verdict in pipeline.load_in_bulk("x")} == {Outcome.LOADED}
+    assert {result.outcome for result in pipeline.load_in_bulk("x")} == {Outcome.LOADED}
     assert pipeline.types() == {"n": "BIGINT", "late": "VARCHAR"}
     assert work.alone[:2] == ["0000.csv", "0020.csv"]
 
 
 def test_headers_alone_are_loaded_together_and_make_no_columns(pipeline: Pipeline, work: Work):
     arrive(pipeline, 300, {number: f"n,m{number}\n" for number in range(1, 300)})
-    assert [verdict.rows for verdict in pipeline.load_in_bulk("x")] == [1] + [0] * 299
+    assert [result.rows for result in pipeline.load_in_bulk("x")] == [1] + [0] * 299
     assert pipeline.types() == {"n": "BIGINT"}
     assert pipeline.execute("SELECT count(*), sum(rows) FROM public._loads") == [(300, 1)]
     assert work.alone == ["0000.csv"]
@@ -237,7 +237,7 @@ def test_headers_alone_are_loaded_together_and_make_no_columns(pipeline: Pipelin
 def test_a_table_with_a_key_takes_its_files_one_by_one_in_their_order(pipeline: Pipeline, work: Work):
     pipeline.create("n BIGINT PRIMARY KEY")
     arrive(pipeline, 12, {5: "n\n9\n"})
-    rejected = [verdict.file for verdict in pipeline.load_in_bulk("x") if verdict.outcome is Outcome.REJECTED]
+    rejected = [result.file for result in pipeline.load_in_bulk("x") if result.outcome is Outcome.REJECTED]
     assert (rejected, work.readings) == (["0009.csv"], 0)
 
 
@@ -247,9 +247,9 @@ def test_what_was_loaded_before_is_skipped_and_what_is_to_be_reloaded_is_replace
     work.alone.clear()
     pipeline.write("0007.csv", "n\n70\n71\n", "x")
     pipeline.write("0030.csv", "n\n30\n", "x")
-    verdicts = pipeline.load_in_bulk("x", reload=["0007.csv"])
-    assert [verdict.outcome for verdict in verdicts].count(Outcome.SKIPPED) == 29
-    assert (verdicts[7].rows, verdicts[7].replaced, verdicts[30].outcome) == (2, 1, Outcome.LOADED)
+    results = pipeline.load_in_bulk("x", reload=["0007.csv"])
+    assert [result.outcome for result in results].count(Outcome.SKIPPED) == 29
+    assert (results[7].rows, results[7].replaced, results[30].outcome) == (2, 1, Outcome.LOADED)
     assert pipeline.execute("SELECT count(*), sum(rows) FROM public._loads") == [(31, 32)]
     assert pipeline.execute("SELECT count(*) FROM public.metrics") == [(32,)]
 
@@ -260,7 +260,7 @@ def test_what_was_loaded_before_is_skipped_and_what_is_to_be_reloaded_is_replace
 @pytest.mark.parametrize("tail", ['"8', '"', '8\n"9', ' "8', '"8\n9\n'])
 def test_a_file_that_ends_within_quotes_is_rejected_as_it_is_by_itself(pipeline: Pipeline, tail: str):
     arrive(pipeline, 20, {11: f"n\n7\n{tail}"})
-    (rejected,) = [verdict for verdict in pipeline.load_in_bulk("x") if verdict.outcome is Outcome.REJECTED]
+    (rejected,) = [result for result in pipeline.load_in_bulk("x") if result.outcome is Outcome.REJECTED]
     assert rejected.file == "0011.csv"
     assert "a quote is opened and not closed" in (rejected.reason or "")
 
@@ -268,15 +268,15 @@ def test_a_file_that_ends_within_quotes_is_rejected_as_it_is_by_itself(pipeline:
 def test_proper_quotes_do_not_keep_a_file_from_being_loaded_with_others(pipeline: Pipeline, work: Work):
     for number in range(20):
         pipeline.write(f"{number:02}.csv", f'\ufeff"n";"s"\r\n{number};"a ""b""; \nc"\r\n"{number}";""', "x")
-    assert {verdict.rows for verdict in pipeline.load_in_bulk("x")} == {2}
+    assert {result.rows for result in pipeline.load_in_bulk("x")} == {2}
     assert pipeline.rows()[:2] == [(0, 'a "b"; \nc'), (0, None)]
     assert (work.readings, len(work.alone)) == (1, 1)
 
 
 def test_a_json_file_whose_last_line_is_cut_off_is_never_taken_without_it(pipeline: Pipeline):
     arrive(pipeline, 100, dict.fromkeys(range(1, 100, 7), '{"n": 1}\n{"n"'), "ndjson")
-    rejected = [verdict for verdict in pipeline.load_in_bulk("x") if verdict.outcome is Outcome.REJECTED]
-    assert [int(verdict.file[:4]) for verdict in rejected] == list(range(1, 100, 7))
+    rejected = [result for result in pipeline.load_in_bulk("x") if result.outcome is Outcome.REJECTED]
+    assert [int(result.file[:4]) for result in rejected] == list(range(1, 100, 7))
 
 
 HOSTILE = ["a[1]*?", "*", "it's", "$(id)", "a\nb", "{x,y}", "year=2024", "-", "\\", "ü€", "a", "a.csv", '"', "%41", "~"]
@@ -285,7 +285,7 @@ HOSTILE = ["a[1]*?", "*", "it's", "$(id)", "a\nb", "{x,y}", "year=2024", "-", "\
 def test_hostile_names_name_those_very_files(pipeline: Pipeline, work: Work):
     for number, name in enumerate(HOSTILE):
         pipeline.write(f"day=1/{number}/{name}.csv", f"n\n{number}\n", "x")
-    assert {verdict.rows for verdict in pipeline.load_in_bulk("x")} == {1}
+    assert {result.rows for result in pipeline.load_in_bulk("x")} == {1}
     assert len(work.alone) == 1
     names = dict(pipeline.rows("_file_name, n"))
     for number, name in enumerate(HOSTILE):
@@ -312,6 +312,6 @@ def test_rows_and_keys_of_files_that_are_loaded_together_are_there_together_or_n
             pipeline.load_in_bulk("x")
     assert pipeline.execute("SELECT count(*) FROM public.metrics") == [(1,)]
     assert pipeline.execute("SELECT count(*) FROM public._loads") == [(1,)]
-    outcomes = [verdict.outcome for verdict in pipeline.load_in_bulk("x")]
+    outcomes = [result.outcome for result in pipeline.load_in_bulk("x")]
     assert (outcomes.count(Outcome.SKIPPED), outcomes.count(Outcome.LOADED)) == (1, 29)
     assert pipeline.execute("SELECT count(*), count(DISTINCT n) FROM public.metrics") == [(30, 30)]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flows.column_types import TEXT, TEXT_TYPES, Conversion, is_nested, looks_like
-from flows.text_types import types_of_texts
+from flows.readers.base import types_of_texts
+from flows.readers.column_types import TEXT, TEXT_TYPES, Conversion, is_nested, looks_like
 
 
 @pytest.fixture(scope="module")

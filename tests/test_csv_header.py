@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.csv_header import CsvHeader, delimiter_of, header_of, read_header
-from flows.failures import RejectionError
+from flows.errors import RejectionError
+from flows.readers.csv_files import CsvHeader, delimiter_of, header_of, read_header
 from flows.source_file import FileFormat, SourceFile
 
 

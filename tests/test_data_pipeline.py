@@ -26,8 +26,8 @@ from prefect.client.schemas.objects import State
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import data_pipeline as pipeline_module
-from flows import duckdb_warehouse
 from flows.data_pipeline import data_pipeline
+from flows.warehouse import duckdb as duckdb_warehouse
 from tests.postgres import PostgresServer
 from tests.web import Answer, serving
 
@@ -313,7 +313,7 @@ def run_as_a_script(state_dir: Path, loaded: int) -> None:
     assert done.returncode == 0, done.stderr
     assert f"1 file, {loaded} rows loaded" in done.stderr
     assert f"The rows are in {state_dir / 'warehouse.duckdb'}, table public.sample_metrics" in done.stdout
-    # DuckDB's binding complains when its types outlive the interpreter: see flows/warehouse.py.
+    # DuckDB's binding complains when its types outlive the interpreter: see flows/warehouse/base.py.
     assert "leaked" not in done.stderr
     assert rows(state_dir, "SELECT count(*), count(DISTINCT region) FROM public.sample_metrics") == [(30, 3)]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.document_folder import LARGEST, DocumentFolder
-from flows.file_source import files_of
+from flows.document_store import LARGEST, DocumentFolder
+from flows.loading.file_result import Outcome
 from flows.source_file import Rejected, SourceFile
-from flows.verdict import Outcome
+from flows.sources.files import files_of
 
 CONTENT = b'{"order": 7}'
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -28,8 +28,8 @@ def listed(folder: Path) -> list[tuple[str, str, str, int]]:
 
 def test_a_document_is_kept_under_its_contents_hash_and_listed_with_its_arrival(tmp_path: Path) -> None:
     with DocumentFolder(tmp_path / "documents") as folder:
-        verdict = folder.store(file(tmp_path, "a.json"), "d-1")
-    assert (verdict.outcome, verdict.rows, verdict.bytes) == (Outcome.LOADED, 1, len(CONTENT))
+        result = folder.store(file(tmp_path, "a.json"), "d-1")
+    assert (result.outcome, result.rows, result.bytes) == (Outcome.LOADED, 1, len(CONTENT))
     assert (tmp_path / "documents" / DIGEST[:2] / f"{DIGEST}.json").read_bytes() == CONTENT
     assert listed(tmp_path / "documents") == [("d-1", "a.json", DIGEST, len(CONTENT))]
 
@@ -71,9 +71,9 @@ def test_a_run_that_was_killed_before_the_listing_is_mended_by_the_next(tmp_path
 )
 def test_what_is_no_document_is_rejected_and_not_kept(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     with DocumentFolder(tmp_path / "documents") as folder:
-        verdict = folder.store(file(tmp_path, name, content), "d-1")
-    assert verdict.outcome is Outcome.REJECTED
-    assert (verdict.reason or "").startswith(reason)
+        result = folder.store(file(tmp_path, name, content), "d-1")
+    assert result.outcome is Outcome.REJECTED
+    assert (result.reason or "").startswith(reason)
     assert listed(tmp_path / "documents") == []
 
 

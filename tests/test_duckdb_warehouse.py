@@ -12,8 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flows.duckdb_warehouse import open_duckdb
-from flows.failures import TemporaryError
+from flows.errors import TemporaryError
+from flows.warehouse.duckdb import open_duckdb
 from tests.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +25,7 @@ from tests.pipeline import Pipeline
 print('ready', flush=True)
 sys.stdin.readline()
 for arrival in sys.argv[2:]:
-    print(*[verdict.outcome for verdict in Pipeline(Path(sys.argv[1])).load_arrival(arrival)], flush=True)
+    print(*[result.outcome for result in Pipeline(Path(sys.argv[1])).load_arrival(arrival)], flush=True)
 """
 
 
@@ -162,8 +162,8 @@ def test_a_process_killed_while_it_loads_leaves_nothing_and_the_next_loads_all_o
         wait_until(lambda: log.exists() and log.stat().st_size > 0, "the first file is committed")
         os.kill(victim.pid, signal.SIGKILL)
     assert victim.returncode == -signal.SIGKILL
-    verdicts = pipeline.load_arrival("x")
-    assert {verdict.file: verdict.rows for verdict in verdicts} == {"0.csv": 1, "1.csv": rows}
+    results = pipeline.load_arrival("x")
+    assert {result.file: result.rows for result in results} == {"0.csv": 1, "1.csv": rows}
     assert pipeline.execute("SELECT count(*), count(DISTINCT n) FROM public.metrics") == [(rows + 1, rows)]
     with duckdb.connect(pipeline.warehouse) as connection:
         assert connection.execute("SELECT count(*) FROM public._loads").fetchall() == [(2,)]

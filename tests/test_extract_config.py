@@ -2,8 +2,8 @@
 
 import pytest
 
+from flows.errors import PermanentError, TemporaryError
 from flows.extract_config import extract_config
-from flows.failures import PermanentError, TemporaryError
 
 GOOD = {
     "source_url": "file:///data/orders.csv",

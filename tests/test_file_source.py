@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.failures import PermanentError, TemporaryError
-from flows.file_source import files_of
+from flows.errors import PermanentError, TemporaryError
 from flows.source_file import FileFormat, Rejected, SourceFile
+from flows.sources.files import files_of
 
 
 def test_one_file_is_a_source(tmp_path: Path):

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from flows import http_source
-from flows.failures import PermanentError, TemporaryError
-from flows.http_source import download
+from flows.errors import PermanentError, TemporaryError
 from flows.source_file import FileFormat, SourceFile
+from flows.sources import http
+from flows.sources.http import download
 from tests.web import Answer, Web, serving
 
 JSON = "application/json"
@@ -178,7 +178,7 @@ def test_a_server_that_is_not_there_is_worth_trying_again(tmp_path: Path):
 
 
 def test_a_server_that_says_nothing_is_given_up_after_the_time_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(http_source, "TIMEOUT", http_source.httpx.Timeout(0.2))
+    monkeypatch.setattr(http, "TIMEOUT", http.httpx.Timeout(0.2))
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         pytest.raises(TemporaryError, match=r"no answer within 0\.2 s"),

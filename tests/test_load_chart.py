@@ -2,18 +2,17 @@
 
 import pytest
 
-from flows.load_chart import SHOWN, WIDTH, bar, chart, plain
-from flows.load_report import description_of
-from flows.verdict import Outcome, Verdict
+from flows.loading.file_result import FileResult, Outcome
+from flows.report.artifact import SHOWN, WIDTH, bar, chart, description_of, plain
 
 
-def loaded(name: str, rows: int) -> Verdict:
-    return Verdict(name, Outcome.LOADED, rows, 10 * rows, 0.1)
+def loaded(name: str, rows: int) -> FileResult:
+    return FileResult(name, Outcome.LOADED, rows, 10 * rows, 0.1)
 
 
 def test_what_somebody_has_to_see_to_stands_first_and_then_the_largest() -> None:
-    rejected = Verdict("bad.csv", Outcome.REJECTED, 0, 9, 0.0, "line 3")
-    skipped = Verdict("old.csv", Outcome.SKIPPED, 3, 9, 0.0)
+    rejected = FileResult("bad.csv", Outcome.REJECTED, 0, 9, 0.0, "line 3")
+    skipped = FileResult("old.csv", Outcome.SKIPPED, 3, 9, 0.0)
     lines = chart([loaded("small", 1), skipped, rejected, loaded("large", 8)]).splitlines()[2:]
     assert lines == [
         r"| bad\.csv | | &ensp;✗ rejected |",

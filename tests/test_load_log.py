@@ -2,23 +2,23 @@
 
 import logging
 
-from flows.load_log import NAMED, PAUSE, LoadLog
-from flows.verdict import Outcome, Verdict
+from flows.loading.file_result import FileResult, Outcome
+from flows.report.log import NAMED, PAUSE, LoadLog
 
 
-def loaded(number: int) -> Verdict:
-    return Verdict(f"{number}.csv", Outcome.LOADED, 10, 100, 0.1)
+def loaded(number: int) -> FileResult:
+    return FileResult(f"{number}.csv", Outcome.LOADED, 10, 100, 0.1)
 
 
-def rejected(number: int) -> Verdict:
-    return Verdict(f"{number}.csv", Outcome.REJECTED, 0, 100, 0.1, "empty file")
+def rejected(number: int) -> FileResult:
+    return FileResult(f"{number}.csv", Outcome.REJECTED, 0, 100, 0.1, "empty file")
 
 
 def test_each_of_a_few_files_has_a_line():
     log = LoadLog(2, 100.0)
-    verdicts = [loaded(1), rejected(2)]
-    assert list(log.lines(verdicts, 101.0)) == [
-        (logging.INFO, str(verdicts[0])),
+    results = [loaded(1), rejected(2)]
+    assert list(log.lines(results, 101.0)) == [
+        (logging.INFO, str(results[0])),
         (logging.WARNING, "2.csv: rejected: empty file"),
     ]
 

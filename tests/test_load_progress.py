@@ -9,11 +9,11 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.load_progress import AFTER, ARTIFACT_KEY, PAUSE, LoadProgress
-from flows.verdict import Outcome, Verdict
+from flows.loading.file_result import FileResult, Outcome
+from flows.report.progress import AFTER, ARTIFACT_KEY, PAUSE, LoadProgress
 
 MOST = 1_000
-LOADED = [Verdict(f"{number}.csv", Outcome.LOADED, 1, 10, 0.1) for number in range(MOST // 10)]
+LOADED = [FileResult(f"{number}.csv", Outcome.LOADED, 1, 10, 0.1) for number in range(MOST // 10)]
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def test_of_the_last_file_it_is_shown_how_far_its_query_is_and_of_no_other(clien
     def load() -> list[list[tuple[float, str | None]]]:
         load = LoadProgress("last", 2, MOST, 100.0, logging.getLogger("test"))
         seen: list[list[tuple[float, str | None]]] = []
-        load.glimpse(0.5, 100 + AFTER)
+        load.estimate(0.5, 100 + AFTER)
         seen.append(shown(client, "last"))
-        large = Verdict("large.csv", Outcome.LOADED, 1, 600, 0.1)
+        large = FileResult("large.csv", Outcome.LOADED, 1, 600, 0.1)
         load.tell([large], [large], 100)
         for share, now in [(0.25, AFTER), (0.3, AFTER + PAUSE / 2), (0.5, AFTER + PAUSE)]:
-            load.glimpse(share, 100 + now)
+            load.estimate(share, 100 + now)
             seen.append(shown(client, "last"))
         return seen
 

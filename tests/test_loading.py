@@ -7,14 +7,14 @@ from datetime import UTC, date, datetime, timedelta
 import duckdb
 import pytest
 
-from flows.reading import SAMPLE_ROWS
-from flows.verdict import Outcome
+from flows.loading.file_result import Outcome
+from flows.readers.base import SAMPLE_ROWS
 from tests.pipeline import Pipeline
 
 
 def test_a_files_rows_come_in_their_order_with_types_from_the_data(pipeline: Pipeline):
-    verdict = pipeline.load("a.csv", "day,region,orders,revenue\n2026-01-05,north,1,1.5\n2026-01-06,,2,2\n")
-    assert (verdict.outcome, verdict.rows, verdict.bytes) == (Outcome.LOADED, 2, 65)
+    result = pipeline.load("a.csv", "day,region,orders,revenue\n2026-01-05,north,1,1.5\n2026-01-06,,2,2\n")
+    assert (result.outcome, result.rows, result.bytes) == (Outcome.LOADED, 2, 65)
     assert pipeline.types() == {"day": "DATE", "region": "VARCHAR", "orders": "BIGINT", "revenue": "DOUBLE"}
     assert pipeline.rows() == [(date(2026, 1, 5), "north", 1, 1.5), (date(2026, 1, 6), None, 2, 2.0)]
 
@@ -22,7 +22,7 @@ def test_a_files_rows_come_in_their_order_with_types_from_the_data(pipeline: Pip
 def test_the_rows_of_a_big_file_may_come_in_any_order_and_are_all_there_once(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("flows.row_order.BIG", 1_000_000)
+    monkeypatch.setattr("flows.loading.loader.BIG", 1_000_000)
     rows = pipeline.many_rows
     assert pipeline.load("a.csv", "n\n" + "\n".join(map(str, range(rows)))).rows == rows
     assert pipeline.execute("SELECT count(*), count(DISTINCT n), min(n), max(n) FROM public.metrics") == [
@@ -47,7 +47,7 @@ def test_every_row_tells_its_arrival_its_file_and_when_it_was_loaded(pipeline: P
 
 def test_a_file_that_was_loaded_before_is_skipped_and_says_how_many_rows_it_has(pipeline: Pipeline):
     pipeline.write("a.csv", "a\n1\n2\n", "x")
-    assert [verdict.outcome for verdict in pipeline.load_arrival("x")] == [Outcome.LOADED]
+    assert [result.outcome for result in pipeline.load_arrival("x")] == [Outcome.LOADED]
     (again,) = pipeline.load_arrival("x")
     assert (again.outcome, again.rows) == (Outcome.SKIPPED, 2)
     assert pipeline.rows() == [(1,), (2,)]
@@ -81,10 +81,10 @@ def test_bad_files_among_good_ones_are_rejected_and_the_good_ones_loaded(pipelin
         "7.ndjson": '{"a": 7}\n',
     }.items():
         pipeline.write(name, content, "x")
-    verdicts = pipeline.load_arrival("x")
-    assert [verdict.file for verdict in verdicts if verdict.outcome is Outcome.LOADED] == ["1.csv", "7.ndjson"]
+    results = pipeline.load_arrival("x")
+    assert [result.file for result in results if result.outcome is Outcome.LOADED] == ["1.csv", "7.ndjson"]
     assert pipeline.rows() == [(1,), (7,)]
-    assert all(verdict.reason for verdict in verdicts if verdict.outcome is Outcome.REJECTED)
+    assert all(result.reason for result in results if result.outcome is Outcome.REJECTED)
 
 
 def test_a_damaged_parquet_file_does_not_keep_the_others_from_being_loaded(pipeline: Pipeline):
@@ -92,7 +92,7 @@ def test_a_damaged_parquet_file_does_not_keep_the_others_from_being_loaded(pipel
     pipeline.write("1.parquet", b"xyz" + content, "x")  # its footer is fine, and points beside the rows
     pipeline.write("2.parquet", content.replace(b"\x15", b"\x1e"), "x")
     pipeline.write("3.parquet", content, "x")
-    outcomes = [verdict.outcome for verdict in pipeline.load_arrival("x")]
+    outcomes = [result.outcome for result in pipeline.load_arrival("x")]
     assert outcomes == [Outcome.REJECTED, Outcome.REJECTED, Outcome.LOADED]
 
 
@@ -109,8 +109,8 @@ def test_a_new_column_is_added_and_null_before_a_missing_one_is_null(pipeline: P
 def test_a_file_without_rows_is_loaded_and_adds_no_columns(pipeline: Pipeline):
     pipeline.load("1.csv", "a\n1\n")
     for name, content in {"2.csv": "a,b\n", "3.json": "[]", "4.csv": "b"}.items():
-        verdict = pipeline.load(name, content)
-        assert (verdict.outcome, verdict.rows) == (Outcome.LOADED, 0), verdict
+        result = pipeline.load(name, content)
+        assert (result.outcome, result.rows) == (Outcome.LOADED, 0), result
     assert pipeline.types() == {"a": "BIGINT"}
     assert pipeline.execute("SELECT count(*) FROM public._loads") == [(4,)]
 
@@ -136,9 +136,9 @@ def test_a_table_that_somebody_else_made_gets_the_pipelines_columns(pipeline: Pi
 
 def test_a_constraint_of_the_table_that_a_file_breaks_rejects_the_file(pipeline: Pipeline):
     pipeline.create("a BIGINT CHECK (a < 10)")
-    verdict = pipeline.load("1.csv", "a\n5\n50\n")
-    assert verdict.outcome is Outcome.REJECTED
-    assert "check constraint" in (verdict.reason or "").lower()
+    result = pipeline.load("1.csv", "a\n5\n50\n")
+    assert result.outcome is Outcome.REJECTED
+    assert "check constraint" in (result.reason or "").lower()
     assert pipeline.rows() == []
 
 
@@ -177,13 +177,13 @@ def test_a_hostile_file_name_names_that_very_file(pipeline: Pipeline, name: str)
 def test_a_pattern_in_a_name_does_not_read_its_neighbours(pipeline: Pipeline):
     for name in ("*.csv", "a.csv", "b.csv"):
         pipeline.write(name, f"a\n{len(name)}\n", "x")
-    assert [verdict.rows for verdict in pipeline.load_arrival("x")] == [1, 1, 1]
+    assert [result.rows for result in pipeline.load_arrival("x")] == [1, 1, 1]
     assert pipeline.rows() == [(5,), (5,), (5,)]
 
 
 def test_a_folder_that_looks_like_a_partition_adds_no_column(pipeline: Pipeline):
     pipeline.write("month=01/a.csv", "a\n1\n", "year=2026")
-    assert [verdict.rows for verdict in pipeline.load_arrival("year=2026")] == [1]
+    assert [result.rows for result in pipeline.load_arrival("year=2026")] == [1]
     assert pipeline.types() == {"a": "BIGINT"}
 
 
@@ -231,9 +231,9 @@ def test_a_value_that_would_lose_something_is_rejected_and_named(
         "json": f'[{{"n": 1}}, {{"n": 2, "a": "{value}"}}]',
         "parquet": parquet(pipeline, f"SELECT * FROM (VALUES (1, NULL), (2, '{value}')) t(n, a)"),
     }
-    verdict = pipeline.load(f"1.{suffix}", content[suffix])
+    result = pipeline.load(f"1.{suffix}", content[suffix])
     place = "line 3" if suffix == "csv" else "row 2"
-    assert verdict.reason == f'{place}, column "a": "{value}" is not a {column}'
+    assert result.reason == f'{place}, column "a": "{value}" is not a {column}'
     assert pipeline.rows() == []
 
 
@@ -250,8 +250,8 @@ def test_the_first_misfit_of_a_big_file_is_named_by_its_line(pipeline: Pipeline)
     rows[5] = '5,"three\nlines\nlong"'
     rows[150_000] = "oops,x"
     rows[190_000] = "later,x"
-    verdict = pipeline.load("1.csv", "a,b\n" + "\n".join(rows) + "\n")
-    assert verdict.reason == 'line 150004, column "a": "oops" is not a BIGINT'
+    result = pipeline.load("1.csv", "a,b\n" + "\n".join(rows) + "\n")
+    assert result.reason == 'line 150004, column "a": "oops" is not a BIGINT'
 
 
 def test_a_long_value_is_shortened_and_stays_on_one_line(pipeline: Pipeline):
@@ -275,8 +275,8 @@ def test_a_new_columns_type_is_that_of_the_whole_file_when_the_sample_was_wrong(
         value = late if type_ == "DOUBLE" else f'"{late}"'
         type_ = "DOUBLE" if type_ == "DOUBLE" else "JSON"
         content = '{"a": 1}\n' * SAMPLE_ROWS + f'{{"a": {value}}}\n'
-    verdict = pipeline.load(f"1.{suffix}", content)
-    assert (verdict.outcome, verdict.rows) == (Outcome.LOADED, SAMPLE_ROWS + 1), verdict
+    result = pipeline.load(f"1.{suffix}", content)
+    assert (result.outcome, result.rows) == (Outcome.LOADED, SAMPLE_ROWS + 1), result
     assert pipeline.types() == {"a": type_}
 
 
@@ -312,8 +312,8 @@ CSV_ROWS = [(1, "x"), (2, "y")]
     ],
 )
 def test_every_format_gives_the_same_rows(pipeline: Pipeline, name: str, content: str | bytes):
-    verdict = pipeline.load(name, content)
-    assert verdict.reason is None
+    result = pipeline.load(name, content)
+    assert result.reason is None
     assert pipeline.rows() == CSV_ROWS
     assert pipeline.types() == {"n": "BIGINT", "s": "VARCHAR"}
 
@@ -347,20 +347,20 @@ def test_quotes_hold_delimiters_quotes_and_line_ends(pipeline: Pipeline):
 def test_a_file_that_cannot_be_parsed_is_rejected_in_one_line_without_its_path(
     pipeline: Pipeline, name: str, content: str | bytes, reason: str | None
 ):
-    verdict = pipeline.load(name, content)
-    assert verdict.outcome is Outcome.REJECTED
-    assert verdict.reason
-    assert reason in {None, verdict.reason}
-    assert str(pipeline.folder) not in verdict.reason
-    assert "\n" not in verdict.reason
-    assert len(verdict.reason) <= 300
+    result = pipeline.load(name, content)
+    assert result.outcome is Outcome.REJECTED
+    assert result.reason
+    assert reason in {None, result.reason}
+    assert str(pipeline.folder) not in result.reason
+    assert "\n" not in result.reason
+    assert len(result.reason) <= 300
 
 
 def test_a_ragged_line_is_found_wherever_it_is(pipeline: Pipeline):
     lines = [f"{number},x" for number in range(300_000)]
     lines[250_000] += ",surplus"
-    verdict = pipeline.load("a.csv", "a,b\n" + "\n".join(lines))
-    assert verdict.reason == "line 250002: expected 2 columns, got 3"
+    result = pipeline.load("a.csv", "a,b\n" + "\n".join(lines))
+    assert result.reason == "line 250002: expected 2 columns, got 3"
 
 
 def test_nested_json_becomes_a_json_column(pipeline: Pipeline):
@@ -404,13 +404,13 @@ def test_parquet_columns_keep_their_types_and_nested_ones_become_json(pipeline: 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 1000])
 def test_batches_give_the_same_rows_in_the_same_order(pipeline: Pipeline, batch_size: int):
-    verdict = pipeline.load("a.ndjson", "".join(f'{{"a": {number}}}\n' for number in range(7)), batch_size)
-    assert verdict.rows == 7
+    result = pipeline.load("a.ndjson", "".join(f'{{"a": {number}}}\n' for number in range(7)), batch_size)
+    assert result.rows == 7
     assert pipeline.rows() == [(number,) for number in range(7)]
 
 
 def test_all_batches_of_a_source_are_one_transaction(pipeline: Pipeline):
     pipeline.create("a BIGINT CHECK (a < 5)")
-    verdict = pipeline.load("a.csv", "a\n" + "\n".join(map(str, range(7))) + "\n", 2)
-    assert verdict.outcome is Outcome.REJECTED
+    result = pipeline.load("a.csv", "a\n" + "\n".join(map(str, range(7))) + "\n", 2)
+    assert result.outcome is Outcome.REJECTED
     assert pipeline.rows() == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flows.verdict import Outcome
+from flows.loading.file_result import Outcome
 from tests.pipeline import Pipeline
 from tests.postgres import PostgresServer
 from tests.postgres_pipeline import PostgresPipeline
@@ -44,7 +44,7 @@ def new(old: Pipeline, url: str) -> PostgresPipeline:
 def move(new: PostgresPipeline, *arguments: str, **settings: str) -> tuple[int, str]:
     """Run the command and return its status and what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows.moving", *arguments],
+        [sys.executable, "-m", "flows.migrate.run", *arguments],
         cwd=ROOT,
         env={**os.environ, "STATE_DIR": str(new.folder), "WAREHOUSE_URL": new.url, "COLUMNS": "200", **settings},
         capture_output=True,
@@ -64,7 +64,7 @@ def test_rows_types_and_load_keys_are_carried_over_and_every_file_is_known(old: 
     keys = "FROM public._loads ORDER BY ALL"
     assert new.execute(keys) == old.execute(keys)
     assert new.types() == {"n": "BIGINT", "s": "VARCHAR", "day": "DATE", "o": "JSON"}
-    outcomes = [verdict.outcome for arrival in ("one", "two") for verdict in new.load_arrival(arrival)]
+    outcomes = [result.outcome for arrival in ("one", "two") for result in new.load_arrival(arrival)]
     assert outcomes == [Outcome.SKIPPED] * 3
 
 

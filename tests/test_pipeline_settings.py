@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.failures import PermanentError
-from flows.pipeline_settings import PROJECT_ROOT, read_settings
+from flows.errors import PermanentError
+from flows.settings import PROJECT_ROOT, read_settings
 
 
 @pytest.fixture(autouse=True)

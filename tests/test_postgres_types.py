@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.postgres_types import column_type, duckdb_type
-from flows.verdict import Outcome
+from flows.loading.file_result import Outcome
+from flows.warehouse.postgres_types import column_type, duckdb_type
 from tests.pipeline import Pipeline
 from tests.postgres import PostgresServer
 from tests.postgres_pipeline import PostgresPipeline
@@ -177,17 +177,17 @@ def test_what_postgres_cannot_hold_is_a_rejected_file_with_its_reason(
 ):
     _, pipeline = both(tmp_path, database)
     pipeline.sql(f"CREATE TABLE public.metrics ({column})")
-    verdict = pipeline.load("a.csv", content)
-    assert verdict.outcome is Outcome.REJECTED
-    assert verdict.reason
-    assert (reason or "") in verdict.reason
+    result = pipeline.load("a.csv", content)
+    assert result.outcome is Outcome.REJECTED
+    assert result.reason
+    assert (reason or "") in result.reason
     assert pipeline.sql("SELECT count(*) FROM public.metrics") == [(0,)]
     assert pipeline.sql("SELECT count(*) FROM public._loads") == [(0,)]
 
 
 def test_a_value_that_only_fits_when_rounded_is_rejected_in_a_new_column_too(database: str, tmp_path: Path):
     _, pipeline = both(tmp_path, database)
-    verdict = pipeline.load(
+    result = pipeline.load(
         "a.parquet", parquet("TIMESTAMP_NS", ["2026-01-05 10:00:00", "2026-01-05 10:00:00.123456789"])
     )
-    assert verdict.reason == 'row 2, column "v": "2026-01-05 10:00:00.123456789" is not a TIMESTAMP'
+    assert result.reason == 'row 2, column "v": "2026-01-05 10:00:00.123456789" is not a TIMESTAMP'

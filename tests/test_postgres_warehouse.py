@@ -14,12 +14,11 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 
-from flows.failures import PermanentError, RefusedError, TemporaryError
-from flows.memory import DEFAULT_LIMIT
-from flows.postgres_opening import open_postgres
-from flows.postgres_warehouse import PostgresWarehouse
-from flows.verdict import Outcome, Verdict
-from flows.warehouse_address import PostgresDatabase
+from flows.errors import PermanentError, RefusedError, TemporaryError
+from flows.loading.file_result import FileResult, Outcome
+from flows.warehouse.address import PostgresDatabase
+from flows.warehouse.duckdb import DEFAULT_LIMIT
+from flows.warehouse.postgres import PostgresWarehouse, open_postgres
 from tests.pipeline import TABLE
 from tests.postgres import PostgresServer, postgres_server
 from tests.postgres_pipeline import PostgresPipeline
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOAD = """
 import sys
 from pathlib import Path
-from flows.postgres_warehouse import PostgresWarehouse
+from flows.warehouse.postgres import PostgresWarehouse
 from tests.postgres_pipeline import PostgresPipeline
 
 folder, url, how, point = sys.argv[1:5]
@@ -49,7 +48,7 @@ pipeline = PostgresPipeline(Path(folder), url=url)
 for arrival in sys.argv[5:]:
     print("ready", flush=True)
     sys.stdin.readline()
-    print(*[verdict.outcome for verdict in getattr(pipeline, how)(arrival)], flush=True)
+    print(*[result.outcome for result in getattr(pipeline, how)(arrival)], flush=True)
 """
 
 
@@ -126,7 +125,7 @@ def test_a_run_killed_at_any_step_leaves_whole_files_and_the_next_loads_the_rest
         while said(victim) != f"{moment} {point}":
             go_on(victim)
         os.kill(victim.pid, signal.SIGKILL)
-    outcomes = [verdict.outcome for verdict in getattr(pipeline, how)("x")]
+    outcomes = [result.outcome for result in getattr(pipeline, how)("x")]
     assert set(outcomes) <= {Outcome.LOADED, Outcome.SKIPPED}
     assert counts(pipeline) == [(20, 10, 20)]
 
@@ -142,8 +141,8 @@ def test_a_run_killed_while_it_copies_leaves_nothing_and_the_next_loads_all_once
         while not pipeline.sql(copying)[0][0]:
             assert time.monotonic() < deadline
         os.kill(victim.pid, signal.SIGKILL)
-    (verdict,) = pipeline.load_arrival("x")
-    assert (verdict.outcome, verdict.rows) == (Outcome.LOADED, rows)
+    (result,) = pipeline.load_arrival("x")
+    assert (result.outcome, result.rows) == (Outcome.LOADED, rows)
     assert counts(pipeline) == [(rows, 1, rows)]
 
 
@@ -170,7 +169,7 @@ def test_a_server_that_is_killed_while_rows_are_copied_is_waited_for_and_then_ha
     finally:
         begun_again.start()
         try:
-            outcomes = [verdict.outcome for verdict in pipeline.load_arrival("x")]  # waits until it is back
+            outcomes = [result.outcome for result in pipeline.load_arrival("x")]  # waits until it is back
         finally:
             begun_again.join()
     assert outcomes == [Outcome.SKIPPED, Outcome.LOADED]
@@ -199,7 +198,7 @@ def test_a_commit_whose_answer_got_lost_is_found_done(pipeline: PostgresPipeline
         patched.setattr(psycopg.Connection, "transaction", answerless)
         with pytest.raises(TemporaryError, match="is lost"):
             pipeline.load_arrival("x")
-    assert [verdict.outcome for verdict in pipeline.load_arrival("x")] == [Outcome.SKIPPED]
+    assert [result.outcome for result in pipeline.load_arrival("x")] == [Outcome.SKIPPED]
     assert counts(pipeline) == [(1, 1, 1)]
 
 
@@ -211,14 +210,14 @@ def test_who_has_lost_the_connection_waits_for_what_the_server_makes_of_the_comm
         assert said(slow) == "before record_loads"
         go_on(slow)
         assert said(slow) == "after record_loads"  # everything but the commit
-        verdicts: list[Verdict] = []
-        again = threading.Thread(target=lambda: verdicts.extend(pipeline.load_arrival("x")))
+        results: list[FileResult] = []
+        again = threading.Thread(target=lambda: results.extend(pipeline.load_arrival("x")))
         again.start()
         wait_for_lock(pipeline)
         go_on(slow)
         again.join()
         assert said(slow) == "loaded"
-    assert [verdict.outcome for verdict in verdicts] == [Outcome.SKIPPED]
+    assert [result.outcome for result in results] == [Outcome.SKIPPED]
     assert counts(pipeline) == [(1, 1, 1)]
 
 
@@ -276,7 +275,7 @@ def test_runs_of_different_arrivals_do_not_wait_for_one_another(pipeline: Postgr
         assert said(slow) == "ready"
         go_on(slow)
         assert said(slow) == "before record_loads"
-        assert [verdict.outcome for verdict in pipeline.load_arrival("y")] == [Outcome.LOADED]
+        assert [result.outcome for result in pipeline.load_arrival("y")] == [Outcome.LOADED]
         slow.communicate("go\ngo\n")
     assert counts(pipeline) == [(3, 3, 3)]
 
@@ -353,7 +352,7 @@ def test_a_missing_privilege_is_a_persons_to_grant(server: PostgresServer, pipel
     with pytest.raises(PermanentError, match=r"permission denied for schema public; docs/warehouse\.md says"):
         guest.load_arrival("x")
     pipeline.sql("GRANT CREATE, USAGE ON SCHEMA public TO guest")
-    assert [verdict.outcome for verdict in guest.load_arrival("x")] == [Outcome.LOADED]
+    assert [result.outcome for result in guest.load_arrival("x")] == [Outcome.LOADED]
 
 
 def test_a_user_who_may_insert_only_needs_no_more_when_all_is_there(server: PostgresServer, pipeline: PostgresPipeline):
@@ -363,7 +362,7 @@ def test_a_user_who_may_insert_only_needs_no_more_when_all_is_there(server: Post
     pipeline.sql("GRANT SELECT, INSERT ON public.metrics, public._loads TO clerk")
     clerk = PostgresPipeline(pipeline.folder, url=pipeline.url.replace(f"blueprint:{server.password}", "clerk:clerk"))
     clerk.write("b.csv", "n\n2\n", "y")
-    assert [verdict.outcome for verdict in clerk.load_arrival("y")] == [Outcome.LOADED]
+    assert [result.outcome for result in clerk.load_arrival("y")] == [Outcome.LOADED]
     pipeline.sql("DROP OWNED BY clerk")
 
 

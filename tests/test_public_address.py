@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.public_address import public_address, source_name
+from flows.sources.redact_url import redact_url, source_name
 
 SECRET = st.text(alphabet="sS€cret%40:;=+&", min_size=1).map(lambda text: f"zz{text}zz")
 
@@ -24,22 +24,22 @@ SECRET = st.text(alphabet="sS€cret%40:;=+&", min_size=1).map(lambda text: f"zz
     ],
 )
 def test_user_password_query_and_fragment_are_left_out(url: str, shown: str):
-    assert public_address(url) == shown
+    assert redact_url(url) == shown
 
 
 @given(SECRET)
 def test_a_password_is_never_shown_however_it_is_quoted(secret: str):
-    assert "zz" not in public_address(f"https://me:{secret}@host/path")
+    assert "zz" not in redact_url(f"https://me:{secret}@host/path")
 
 
 @pytest.mark.parametrize("secret", ["a/zz", "a?zz", "a#zz", "a@b/zz", "/zz", "zz"])
 def test_a_password_with_bare_separators_is_not_shown_either(secret: str):
-    assert "zz" not in public_address(f"https://me:{secret}@host/path?q=zz").replace("/zz", "")
+    assert "zz" not in redact_url(f"https://me:{secret}@host/path?q=zz").replace("/zz", "")
 
 
 @given(st.text())
 def test_it_takes_whatever_somebody_typed(text: str):
-    assert isinstance(public_address(text), str)
+    assert isinstance(redact_url(text), str)
 
 
 def test_an_http_source_is_named_by_host_and_path():

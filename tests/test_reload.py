@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from flows.reading import SAMPLE_ROWS
-from flows.reload import Reload
+from flows.loading.file_result import FileResult, Outcome
+from flows.loading.loader import Reload
+from flows.readers.base import SAMPLE_ROWS
 from flows.source_file import Rejected
-from flows.verdict import Outcome, Verdict
 from tests.pipeline import Pipeline
 
 KEYS = "SELECT arrival_id, file_name, rows, bytes FROM public._loads ORDER BY ALL"
@@ -24,11 +24,11 @@ def pipeline(make_pipeline: Callable[[Path], Pipeline], tmp_path: Path) -> Pipel
     return made
 
 
-def reloaded(pipeline: Pipeline, content: str, *names: str, batch_size: int | None = None) -> Verdict:
+def reloaded(pipeline: Pipeline, content: str, *names: str, batch_size: int | None = None) -> FileResult:
     """Write other content into the file of arrival x and load that again."""
     pipeline.write("a.csv", content, "x")
-    (verdict,) = pipeline.load_arrival("x", batch_size, names or ("a.csv",))
-    return verdict
+    (result,) = pipeline.load_arrival("x", batch_size, names or ("a.csv",))
+    return result
 
 
 def everything(pipeline: Pipeline) -> list[list[tuple[Any, ...]]]:
@@ -43,11 +43,11 @@ def test_its_rows_and_its_key_are_replaced_once_and_the_verdict_says_how_many(
     pipeline: Pipeline, names: tuple[str, ...], batch_size: int | None
 ):
     for _ in range(2):
-        verdict = reloaded(pipeline, "a\n3\n4\n5\n", *names, batch_size=batch_size)
-        assert (verdict.outcome, verdict.rows) == (Outcome.LOADED, 3)
+        result = reloaded(pipeline, "a\n3\n4\n5\n", *names, batch_size=batch_size)
+        assert (result.outcome, result.rows) == (Outcome.LOADED, 3)
         assert pipeline.rows("a, _arrival_id, _file_name") == [(n, "x", "a.csv") for n in (3, 4, 5)]
         assert pipeline.execute(KEYS) == [("x", "a.csv", 3, 8)]
-    assert str(verdict).endswith("; replaced 3 rows")
+    assert str(result).endswith("; replaced 3 rows")
 
 
 def test_a_file_that_is_not_named_is_skipped_though_it_has_changed(pipeline: Pipeline):
@@ -93,9 +93,9 @@ def test_what_was_loaded_stays_when_the_file_is_rejected(
     pipeline: Pipeline, content: str, said: str, batch_size: int | None
 ):
     before = everything(pipeline)
-    verdict = reloaded(pipeline, content, batch_size=batch_size)
-    assert verdict.outcome is Outcome.REJECTED
-    assert said in (verdict.reason or "")
+    result = reloaded(pipeline, content, batch_size=batch_size)
+    assert result.outcome is Outcome.REJECTED
+    assert said in (result.reason or "")
     assert everything(pipeline) == before
 
 
@@ -114,16 +114,16 @@ def test_what_was_loaded_stays_when_the_loading_fails_for_another_reason(
 
 
 def test_rows_are_replaced_too_when_the_whole_file_has_to_be_asked_for_a_new_columns_type(pipeline: Pipeline):
-    verdict = reloaded(pipeline, "a,b\n" + "3,1\n" * SAMPLE_ROWS + "3,late\n")
-    assert (verdict.outcome, verdict.rows, verdict.replaced) == (Outcome.LOADED, SAMPLE_ROWS + 1, 2)
+    result = reloaded(pipeline, "a,b\n" + "3,1\n" * SAMPLE_ROWS + "3,late\n")
+    assert (result.outcome, result.rows, result.replaced) == (Outcome.LOADED, SAMPLE_ROWS + 1, 2)
     assert pipeline.types() == {"a": "BIGINT", "b": "VARCHAR"}
     assert pipeline.execute("SELECT a, count(*) FROM public.metrics GROUP BY a") == [(3, SAMPLE_ROWS + 1)]
     assert pipeline.execute(KEYS)[0][2] == SAMPLE_ROWS + 1
 
 
 def test_a_file_without_rows_leaves_none_of_those_before(pipeline: Pipeline):
-    verdict = reloaded(pipeline, "a\n")
-    assert (verdict.outcome, verdict.rows, verdict.replaced) == (Outcome.LOADED, 0, 2)
+    result = reloaded(pipeline, "a\n")
+    assert (result.outcome, result.rows, result.replaced) == (Outcome.LOADED, 0, 2)
     assert pipeline.rows() == []
     assert pipeline.execute(KEYS) == [("x", "a.csv", 0, 2)]
 
@@ -133,8 +133,8 @@ def test_a_table_that_somebody_dropped_or_made_anew_is_filled_again(pipeline: Pi
         pipeline.drop()
         if made:
             pipeline.create(made)
-        verdict = reloaded(pipeline, "a\n3\n")
-        assert (verdict.outcome, verdict.replaced) == (Outcome.LOADED, 0), verdict
+        result = reloaded(pipeline, "a\n3\n")
+        assert (result.outcome, result.replaced) == (Outcome.LOADED, 0), result
         assert pipeline.rows("a, _file_name") == [(3, "a.csv")]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.spool import spool_folder
+from flows.sources.spool import spool_folder
 
 
 def test_a_runs_folder_is_removed_at_the_end_also_when_the_run_fails(tmp_path: Path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.verdict import Outcome
+from flows.loading.file_result import Outcome
 from tests.pipeline import Pipeline
 
 
@@ -16,9 +16,9 @@ def pipeline(tmp_path: Path) -> Pipeline:
 def test_files_of_one_name_in_several_folders_are_several_files(pipeline: Pipeline):
     for at, name in enumerate(("a.csv", "north/a.csv", "south/a.csv")):
         pipeline.write(name, f"a\n{at}\n", "x")
-    assert [verdict.file for verdict in pipeline.load_arrival("x")] == ["a.csv", "north/a.csv", "south/a.csv"]
+    assert [result.file for result in pipeline.load_arrival("x")] == ["a.csv", "north/a.csv", "south/a.csv"]
     assert pipeline.rows("a, _file_name") == [(0, "a.csv"), (1, "north/a.csv"), (2, "south/a.csv")]
-    assert [verdict.outcome for verdict in pipeline.load_arrival("x")] == [Outcome.SKIPPED] * 3
+    assert [result.outcome for result in pipeline.load_arrival("x")] == [Outcome.SKIPPED] * 3
 
 
 @pytest.mark.parametrize("name", ["a.csv", "north/a.csv", "no[r]th/a.csv", "north/[a]?.csv"])

@@ -4,29 +4,29 @@ from dataclasses import replace
 
 import pytest
 
-from flows.load_report import report_order, report_rows
-from flows.verdict import Outcome, Verdict, has_rejected, summary
+from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
+from flows.report.artifact import report_order, report_rows
 
-LOADED = Verdict("a.csv", Outcome.LOADED, 1234, 5000, 0.123)
-SKIPPED = Verdict("b.csv", Outcome.SKIPPED, 10, 100, 0.0)
-REJECTED = Verdict("c.csv", Outcome.REJECTED, 0, 7, 0.01, "line 3: expected 2 columns, got 3")
+LOADED = FileResult("a.csv", Outcome.LOADED, 1234, 5000, 0.123)
+SKIPPED = FileResult("b.csv", Outcome.SKIPPED, 10, 100, 0.0)
+REJECTED = FileResult("c.csv", Outcome.REJECTED, 0, 7, 0.01, "line 3: expected 2 columns, got 3")
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "message"),
+    ("results", "message"),
     [
         ([LOADED], "1 file, 1,234 rows loaded, 0 skipped"),
         ([LOADED, SKIPPED], "2 files, 1,234 rows loaded, 1 skipped"),
         ([LOADED, REJECTED], "1 of 2 files rejected: c.csv: line 3: expected 2 columns, got 3"),
     ],
 )
-def test_a_run_ends_with_a_message_that_counts_or_names(verdicts: list[Verdict], message: str):
-    assert summary(verdicts) == message
-    assert has_rejected(verdicts) is (REJECTED in verdicts)
+def test_a_run_ends_with_a_message_that_counts_or_names(results: list[FileResult], message: str):
+    assert summary(results) == message
+    assert has_rejected(results) is (REJECTED in results)
 
 
 def test_five_rejected_files_are_named_and_the_others_counted():
-    rejected = [Verdict(f"{number}.csv", Outcome.REJECTED, 0, 1, 0.0, "empty file") for number in range(7)]
+    rejected = [FileResult(f"{number}.csv", Outcome.REJECTED, 0, 1, 0.0, "empty file") for number in range(7)]
     message = summary([*rejected, LOADED])
     assert message.startswith("7 of 8 files rejected: 0.csv: empty file; 1.csv")
     assert message.endswith("4.csv: empty file; and 2 more")

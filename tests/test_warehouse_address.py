@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.failures import PermanentError
-from flows.pipeline_settings import PROJECT_ROOT, read_settings
-from flows.target_table import TargetTable
-from flows.warehouse_address import DuckDbFile, PostgresDatabase, table_in, warehouse_address
+from flows.errors import PermanentError
+from flows.settings import PROJECT_ROOT, read_settings
+from flows.sql_names import TargetTable
+from flows.warehouse.address import DuckDbFile, PostgresDatabase, table_in, warehouse_address
 
 SECRET = "s3cret"
 

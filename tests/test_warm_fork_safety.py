@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from flows.warm.fork_safety import open_descriptors, unsafe_to_fork
+from flows.forkserver.preload import open_descriptors, unsafe_to_fork
 
 
 @pytest.fixture

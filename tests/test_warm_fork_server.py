@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.warm.preload import project_modules
+from flows.forkserver.preload import project_modules
 from sensors.settings import Settings
 from sensors.stack.health import Health, check
 from sensors.stack.services import Service, warm_socket
@@ -57,7 +57,7 @@ def test_the_server_costs_nothing_while_it_waits(tmp_path):
 
 def test_the_client_reads_next_to_nothing_of_the_standard_library():
     counting = "import sys; exec(open(sys.argv[1]).read(), {'__name__': 'client'}); print(*sys.modules)"
-    client = ROOT / "flows/warm/client.py"
+    client = ROOT / "flows/forkserver/client.py"
     said = subprocess.run(
         [sys.executable, "-I", "-S", "-c", counting, str(client)], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -68,10 +68,10 @@ def test_the_client_reads_next_to_nothing_of_the_standard_library():
 def preloaded():
     """What is in a process after preloading."""
     script = (
-        "import json, sys; from pathlib import Path; from flows.warm import fork_safety as f, preload as p;"
-        "fds = f.open_descriptors(); p.preload();"
-        "print(json.dumps([f.unsafe_to_fork(fds), p.project_modules(Path.cwd(), 'flows.warm'), list(sys.modules)]),"
-        "flush=True); __import__('os')._exit(0)"
+        "import json, sys; from pathlib import Path; from flows.forkserver import preload as p;"
+        "fds = p.open_descriptors(); p.preload();"
+        "print(json.dumps([p.unsafe_to_fork(fds), p.project_modules(Path.cwd(), 'flows.forkserver'), "
+        "list(sys.modules)]), flush=True); __import__('os')._exit(0)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -85,7 +85,7 @@ def test_what_is_preloaded_can_be_forked_and_is_nothing_of_the_projects(preloade
 def test_all_that_the_flows_import_from_others_is_preloaded(preloaded):
     *_, loaded = preloaded
     wanted: set[str] = set()
-    for file in (ROOT / "flows").glob("*.py"):
+    for file in [one for one in (ROOT / "flows").rglob("*.py") if "forkserver" not in one.parts]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 wanted |= {alias.name for alias in node.names}
@@ -96,15 +96,15 @@ def test_all_that_the_flows_import_from_others_is_preloaded(preloaded):
 
 
 def test_a_module_of_the_project_in_the_server_is_named():
-    assert "tests.warm" in project_modules(ROOT, "flows.warm")
-    assert not [name for name in project_modules(ROOT, "flows.warm") if name.startswith("flows.warm")]
+    assert "tests.warm" in project_modules(ROOT, "flows.forkserver")
+    assert not [name for name in project_modules(ROOT, "flows.forkserver") if name.startswith("flows.forkserver")]
 
 
 def test_the_real_server_is_healthy_as_long_as_it_lives(tmp_path):
     settings = Settings(state_dir=tmp_path)
     assert check(settings, Service.WARM) == Health(healthy=False, detail="not running")
     server = subprocess.Popen(
-        [sys.executable, "-m", "flows.warm"],
+        [sys.executable, "-m", "flows.forkserver.server"],
         env={**os.environ, "WARM_SOCKET": str(warm_socket(settings))},
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -124,7 +124,12 @@ def test_the_real_server_is_healthy_as_long_as_it_lives(tmp_path):
 def test_a_server_without_a_socket_to_make_says_what_is_missing():
     environment = {name: value for name, value in os.environ.items() if name != "WARM_SOCKET"}
     done = subprocess.run(
-        [sys.executable, "-m", "flows.warm"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "flows.forkserver.server"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "WARM_SOCKET: expected the path of the socket to make, got none" in done.stderr
@@ -136,8 +141,13 @@ def test_a_library_that_starts_a_thread_is_refused_by_what_it_has_started(tmp_pa
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "WARM_SOCKET": str(tmp_path / "warm.sock")}
     done = subprocess.run(
-        [sys.executable, "-m", "flows.warm"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "flows.forkserver.server"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
-    assert "got the thread greedy. Take the library that brought it out of flows/warm/preload.py" in done.stderr
+    assert "got the thread greedy. Take the library that brought it out of flows/forkserver/preload.py" in done.stderr
     assert not (tmp_path / "warm.sock").exists()

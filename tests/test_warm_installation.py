@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from flows.warm import installation
-from flows.warm.installation import read_stamp
+from flows.forkserver import server
+from flows.forkserver.server import read_stamp
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_another_interpreter_changes_it(folder, tmp_path_factory, monkeypatch):
     before = read_stamp([str(folder)])
     python = tmp_path_factory.mktemp("bin") / "python"
     python.touch()
-    monkeypatch.setattr(installation.sys, "executable", str(python))
+    monkeypatch.setattr(server.sys, "executable", str(python))
     assert read_stamp([str(folder)]) != before
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.warm import client as warm_client
+from flows.forkserver import client as warm_client
 from tests.warm import WarmServer, warm_server
 
 FOREVER = "print(os.getpid(), flush=True); time.sleep(60)"

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 from prefect.settings import PREFECT_API_URL, Settings, get_current_settings, temporary_settings
 
-from flows.warm.settings_text import keep
+from flows.forkserver.settings_cache import keep
 
 MAKE = Settings.to_environment_variables
 FLAGS = ("exclude_unset", "include_secrets", "include_aliases")

@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.warm.worker import LOOKS, listen, look_when_told
+from flows.forkserver.worker import LOOKS, listen, look_when_told
 
 
 class Looking:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.warm import client
+from flows.forkserver import client
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENT = [sys.executable, "-I", "-S", client.__file__]
@@ -24,13 +24,14 @@ exec(os.environ["JOB"])
 _SERVER = """\
 import sys
 from pathlib import Path
-from flows.warm import flow_process, fork_server, installation
+from flows.forkserver.server import listen, read_stamp, serve
+from flows.forkserver import flow_process
 def changed():
     sys.exit(7)
-imported = installation.read_stamp()
-listener = fork_server.listen(Path(sys.argv[1]))
+imported = read_stamp()
+listener = listen(Path(sys.argv[1]))
 print("listening", flush=True)
-fork_server.serve(listener, flow_process.run, imported, changed)
+serve(listener, flow_process.run, imported, changed)
 """
 
 

@@ -12,7 +12,7 @@ WORK_QUEUE = "default"
 STOP_SECONDS = 3
 """How long a service has to stop when it is asked to, before it is killed."""
 
-_PREFECT = "flows.warm.prefect_command"
+_PREFECT = "flows.forkserver.prefect_command"
 
 
 class Service(StrEnum):
@@ -57,7 +57,7 @@ def programs(settings: Settings) -> tuple[Program, ...]:
         *_servers(settings),
         *_workers(settings),
         Program(Service.SENSOR, ("sensors", "run"), PROJECT_ROOT),
-        Program(Service.WARM, ("flows.warm",), PROJECT_ROOT),
+        Program(Service.WARM, ("flows.forkserver.server",), PROJECT_ROOT),
     ]
     return tuple(program for program in found if program.service in services_of(settings))
 
@@ -101,7 +101,7 @@ def _server(host: str, port: int) -> tuple[str, ...]:
 
 
 def _workers(settings: Settings) -> list[Program]:
-    worker = ("flows.warm.worker", "--pool", WORK_POOL, "--name")
+    worker = ("flows.forkserver.worker", "--pool", WORK_POOL, "--name")
     if not settings.is_scale:
         return [Program(Service.WORKER, (*worker, settings.node), PROJECT_ROOT)]
     return [

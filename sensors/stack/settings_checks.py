@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sensors.settings import PROJECT_ROOT
 from sensors.stack.environment import surrounding
 
-FLOWS = ("flows.pipeline_settings",)
+FLOWS = ("flows.settings",)
 AUTOMATIONS = ("automations", "check")
 
 

@@ -29,9 +29,9 @@ ROLES = {
     "haproxy": "balancer",
     "postgres": "PostgreSQL",
     "redis-server": "Redis",
-    "flows.warm.worker": "workers",
-    "flows/warm/client.py": "workers",
-    "flows.warm": "runs",
+    "flows.forkserver.worker": "workers",
+    "flows/forkserver/client.py": "workers",
+    "flows.forkserver.server": "runs",
     "prefect.engine": "runs",
     "sensors run": "sensor",
 }

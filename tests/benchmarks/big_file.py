@@ -113,13 +113,13 @@ def load_ours(file: Path) -> int:
     from prefect.logging import disable_run_logger
 
     from flows.data_pipeline import extract_data, load_data, transform_data
-    from flows.pipeline_settings import read_settings
-    from flows.spool import spool_folder
+    from flows.settings import read_settings
+    from flows.sources.spool import spool_folder
 
     with disable_run_logger(), spool_folder(read_settings().spool_dir, "big") as spool:
         extraction = extract_data.fn(file.as_uri(), "warehouse.public.daily_metrics", 500, "big", None, spool)
         plans = transform_data.fn(extraction, spool)
-        return sum(verdict.rows or 0 for verdict in load_data.fn(extraction.config, plans, "big"))
+        return sum(result.rows or 0 for result in load_data.fn(extraction.config, plans, "big"))
 
 
 def load_bare(file: Path, folder: Path) -> int:

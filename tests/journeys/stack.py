@@ -48,13 +48,13 @@ def flow_process_of(run_id: str) -> psutil.Process | None:
     if (process := process_of(run_id)) is None or not is_warm_client(process):
         return process
     errors = standard_error_of(process)
-    forks = [one for one in psutil.process_iter() if "flows.warm" in command_of(one)]
+    forks = [one for one in psutil.process_iter() if "flows.forkserver.server" in command_of(one)]
     return next((one for one in forks if standard_error_of(one) == errors), None)
 
 
 def is_warm_client(process: psutil.Process) -> bool:
     """Tell whether a run's process is one that has the flow run in a fork of the warm server."""
-    return any(part.endswith("flows/warm/client.py") for part in command_of(process))
+    return any(part.endswith("flows/forkserver/client.py") for part in command_of(process))
 
 
 def command_of(process: psutil.Process) -> list[str]:

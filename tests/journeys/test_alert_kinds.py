@@ -174,7 +174,7 @@ def test_a_channel_that_takes_no_alert_is_told_to_the_fallback_and_so_is_the_ale
 
 def test_a_silent_worker_sensor_and_server_are_told_and_so_is_that_they_are_back(alarm: Alarm):
     stack = alarm.stack
-    worker, sensor = stack.service("flows.warm.worker"), stack.service("sensors", "run")
+    worker, sensor = stack.service("flows.forkserver.worker"), stack.service("sensors", "run")
     for process in (worker, sensor):
         process.send_signal(signal.SIGSTOP)
     try:

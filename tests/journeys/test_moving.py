@@ -88,7 +88,7 @@ def test_no_file_is_lost_or_loaded_twice_when_an_installation_moves_from_embedde
     told_before = told(receiver, "bad.csv")
     drop(stack, "between")
     stack = Stack(stack.state_dir, NOTIFY_URLS=receiver.url(), PREFECT_API_AUTH_STRING=CREDENTIALS, **shared_servers)
-    moved = stack.command("flows.moving")
+    moved = stack.command("flows.migrate.run")
     assert moved.returncode == 0, moved.stdout + moved.stderr
     warehouse = shared_servers["WAREHOUSE_URL"]
     assert rows(warehouse, "SELECT count(*) FROM public.daily_metrics") == [(ROWS,)]

@@ -66,7 +66,7 @@ def test_a_run_starts_again_and_completes_when_it_is_killed_together_with_its_wo
 ):
     page = f"/killed-while-{state}"
     receiver.pages[page] = ("application/json", json.dumps({"data": [{"killed_while": state}], "next": None}).encode())
-    worker = stack.service("flows.warm.worker")
+    worker = stack.service("flows.forkserver.worker")
     with receiver.holding(page) as url:
         run_id = stack.run_now({"source_url": url})
         process = wait_until(lambda: process_of(run_id), "the run has a process", pause=0.01)
@@ -86,7 +86,7 @@ def test_a_run_whose_worker_alone_is_killed_ends_by_itself_and_is_not_started_ag
     with receiver.holding("/left-alone") as url:
         run_id = stack.run_now({"source_url": url})
         wait_until(lambda: stack.run(run_id)["state_name"] == "Running", "the run is under way")
-        stack.service("flows.warm.worker").kill()
+        stack.service("flows.forkserver.worker").kill()
         wait_until(lambda: "worker stopped" in stack.terminal.read_text()[said:], "`up` says so", 20)
         looked_until = time.monotonic() + 4  # time enough for `up` to do the wrong thing
         while time.monotonic() < looked_until:

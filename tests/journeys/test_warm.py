@@ -94,7 +94,7 @@ def forked(stack: Stack) -> list[psutil.Process]:
 
 def is_forked(process: psutil.Process) -> bool:
     try:
-        return process.cmdline()[-1:] == ["flows.warm"]
+        return process.cmdline()[-1:] == ["flows.forkserver.server"]
     except psutil.Error:  # it has just ended
         return False
 

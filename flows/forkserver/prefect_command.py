@@ -1,0 +1,15 @@
+"""`python -m flows.forkserver.prefect_command ...`: Prefect's command line, with its settings as text kept."""
+
+from prefect.cli import app
+
+from flows.forkserver.settings_cache import keep
+
+
+def main() -> None:
+    """Run what `prefect ...` would."""
+    keep()
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Loading an arrival: its small files together, hundreds in one transaction, all else one by one.
+
+That gives the outcome of loading them one by one in their order, because no column of a table ever changes its type:
+what becomes of a file whose columns are all there depends neither on the other files nor on when it is loaded. Only a
+file that brings a new column decides about others, so each of those is loaded alone, in its turn. And where rows of one
+file can forbid those of another, in a table with a key, nothing is loaded together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import duckdb
+
+from flows.errors import UNREADABLE, is_files_fault
+from flows.loading.file_result import FileResult, Outcome
+from flows.loading.header_scan import HeaderScan, Plan, weight
+from flows.loading.insert import StagingTable, matched, read_together
+from flows.loading.loader import Loader
+from flows.source_file import Rejected
+from flows.sql_names import RESERVED_COLUMNS, pattern
+from flows.warehouse.base import TableColumn
+
+FILES_AT_ONCE = 500
+BYTES_AT_ONCE = 32_000_000
+"""How many files, and how many bytes of text, one transaction takes at most: some tenths of a second's work."""
+
+_Item = TypeVar("_Item")
+FileResults = tuple[FileResult, ...]
+"""What became of the files that were loaded together."""
+
+
+@dataclass
+class BulkLoader:
+    """Loads the files of one arrival into one table."""
+
+    loader: Loader
+    """Loads one by one, and is asked about every file that cannot be loaded with others."""
+    _columns: Mapping[str, TableColumn] = field(default_factory=dict[str, TableColumn], init=False)
+
+    def load(self, plans: Sequence[Plan]) -> Iterator[FileResults]:
+        """Load all files and yield what became of them, in the order in which that is known.
+
+        Raises what a warehouse raises for what is no file's fault; what was yielded is loaded then.
+        """
+        warehouse, table = self.loader.warehouse, self.loader.table
+        warehouse.create_loads(table)
+        if self.loader.batch_size is not None or warehouse.has_unique_rows(table):
+            for plan in plans:
+                yield (self.loader.load_one(plan),)
+            return
+        loaded = warehouse.loads_of_arrival(table, self.loader.arrival_id)
+        self._columns = warehouse.columns(table)
+        groups: defaultdict[Hashable, _Group] = defaultdict(_Group)
+        for plan in plans:
+            if not isinstance(plan, HeaderScan) or self.loader.reload.covers(plan.file.name):
+                yield self._alone(plan)
+            elif plan.file.name in loaded:
+                yield (FileResult(plan.file.name, Outcome.SKIPPED, loaded[plan.file.name], plan.file.size, 0.0),)
+            elif not (plan.names | RESERVED_COLUMNS.keys()) <= self._columns.keys():
+                yield self._alone(plan)
+            elif groups[plan.shape].fills_up(plan):
+                yield from self._together(groups.pop(plan.shape).files)
+        for group in groups.values():
+            yield from self._together(group.files)
+
+    def _alone(self, plan: Plan) -> FileResults:
+        result = self.loader.load_one(plan)
+        if not isinstance(plan, Rejected):
+            self._columns = self.loader.warehouse.columns(self.loader.table)
+        return (result,)
+
+    def _together(self, files: Sequence[HeaderScan]) -> Iterator[FileResults]:
+        """Load files of one shape whose columns are all there."""
+        if len(files) < 2:
+            yield from map(self._alone, files)
+            return
+        began = time.monotonic()
+        insertion = matched(self.loader.warehouse, files[0].reading, self.loader.table, self._columns)
+        try:
+            incoming = read_together(self.loader.warehouse, insertion, [one.file for one in files])
+        except Exception as error:
+            bad = _named_in(error, files)
+            if not is_files_fault(error, files[0].file) and not (isinstance(error, duckdb.IOException) and bad):
+                raise
+            rest = [one for one in files if one is not bad]
+            for half in _halves(rest):
+                yield from self._together(half)
+            if bad:
+                yield self._alone(bad)
+            return
+        yield from self._written(incoming, files, [at for at, fits in enumerate(incoming.fits) if fits], began)
+        for one, fits in zip(files, incoming.fits, strict=True):
+            if not fits:
+                yield self._alone(one)
+
+    def _written(
+        self, incoming: StagingTable, files: Sequence[HeaderScan], places: Sequence[int], began: float
+    ) -> Iterator[FileResults]:
+        """Write the rows of the files at these places; if the table refuses any, those of each half by themselves."""
+        there: Mapping[str, int] = {}
+        try:
+            if places:
+                there = incoming.write(self.loader.arrival_id, places, datetime.now(UTC))
+        except UNREADABLE:
+            if len(places) == 1:
+                yield self._alone(files[places[0]])
+                return
+            for half in _halves(places):
+                yield from self._written(incoming, files, half, began)
+            return
+        seconds = round((time.monotonic() - began) / max(1, len(places)), 6)
+        written = ((incoming.files[place], incoming.rows[place]) for place in places)
+        yield tuple(
+            FileResult(file.name, Outcome.SKIPPED, there[file.name], file.size, 0.0)
+            if file.name in there
+            else FileResult(file.name, Outcome.LOADED, rows, file.size, seconds)
+            for file, rows in written
+        )
+
+
+@dataclass
+class _Group:
+    """Files of one shape that wait to be loaded."""
+
+    files: list[HeaderScan] = field(default_factory=list[HeaderScan])
+    bytes: int = 0
+
+    def fills_up(self, scan: HeaderScan) -> bool:
+        """Add a file; tell whether that is enough for a transaction."""
+        self.files.append(scan)
+        self.bytes += weight(scan.file)
+        return len(self.files) >= FILES_AT_ONCE or self.bytes >= BYTES_AT_ONCE
+
+
+def _halves(items: Sequence[_Item]) -> tuple[Sequence[_Item], Sequence[_Item]]:
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
+
+
+def _named_in(error: BaseException, files: Sequence[HeaderScan]) -> HeaderScan | None:
+    """Return the file that an error is about, if it says so."""
+    message = str(error).partition("\nLINE 1:")[0]  # after that it quotes the query, which names all of them
+    named = [one for one in files if (path := str(one.file.path)) in message or pattern(path) in message]
+    return max(named, key=lambda one: len(str(one.file.path)), default=None)

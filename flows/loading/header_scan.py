@@ -1,0 +1,134 @@
+"""The scan of a small file's header: enough to load it into columns that the table has already.
+
+Reading a file's values before they are loaded takes 6 ms (measured), and shows only which types new columns get. So of
+many files only those are read that bring a new column, which is seldom more than the first.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from codecs import BOM_UTF8
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import duckdb
+
+from flows.errors import is_reading_fault, reason_of
+from flows.readers.base import FILE_INDEX, Reading, one_thread
+from flows.readers.csv_files import csv_header_scan
+from flows.readers.json_files import json_header_scan, keys_of
+from flows.readers.parquet_files import parquet_reading
+from flows.readers.registry import read_plan
+from flows.source_file import FileFormat, Rejected, SourceFile
+
+FEWEST = 8
+"""With fewer files than that it does not pay to load them together."""
+SMALL = 4_000_000
+"""How many bytes of text a small file has at most."""
+_TEXTS = frozenset({FileFormat.CSV, FileFormat.TSV})
+_KEYS_AT_ONCE = 500
+_PACKED = 10
+"""By how much packed text is estimated to grow."""
+
+
+@dataclass(frozen=True)
+class HeaderScan:
+    """How a small file is read, as far as its header shows."""
+
+    reading: Reading
+    """With the columns' names; their types are not known unless the file says them itself."""
+
+    @property
+    def file(self) -> SourceFile:
+        """The file."""
+        return self.reading.file
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The columns' names in lower case; none for a file without rows."""
+        return frozenset(column.name.lower() for column in self.reading.columns)
+
+    @property
+    def shape(self) -> Hashable:
+        """What files have in common that one query can read together."""
+        return self.reading.shape if self.reading.columns else None
+
+
+Plan = Reading | HeaderScan | Rejected
+"""How a file is read, from its values or from its header alone, or why it is rejected."""
+
+
+def plans_of(connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile | Rejected]) -> Iterator[Plan]:
+    """Yield a plan for each file, of many small ones a header scan. Raises duckdb.Error if no file is at fault."""
+    scanned = dict(_scans(connection, files)) if len(files) >= FEWEST else {}
+    for file in files:
+        if isinstance(file, Rejected):
+            yield file
+        else:
+            yield scanned.get(file.name) or read_plan(connection, file)
+
+
+def weight(file: SourceFile) -> int:
+    """Return about how many bytes of text a file has."""
+    return file.size * (_PACKED if file.is_gzipped or file.format is FileFormat.PARQUET else 1)
+
+
+def size_of(plan: Plan) -> int:
+    """Return the bytes of a plan's file, as it lies there."""
+    return plan.size if isinstance(plan, Rejected) else plan.file.size
+
+
+def _scans(
+    connection: duckdb.DuckDBPyConnection, files: Iterable[SourceFile | Rejected]
+) -> Iterator[tuple[str, HeaderScan | Rejected]]:
+    """Yield the name of each small file, and its header scan; a file that has to be read by itself is left out."""
+    json: defaultdict[tuple[FileFormat, bool], list[SourceFile]] = defaultdict(list)
+    for file in files:
+        if isinstance(file, Rejected) or weight(file) > SMALL:
+            continue
+        if file.format is FileFormat.PARQUET:
+            yield from _scan(file, partial(parquet_reading, connection, file))
+        elif (content := _content(file)) is None:
+            continue
+        elif file.format in _TEXTS:
+            yield from _scan(file, partial(csv_header_scan, file, content))
+        elif not content.startswith(BOM_UTF8):  # DuckDB 2.0 refuses it at the start of a file, but not in a list
+            json[file.format, file.is_gzipped].append(file)
+    for alike in json.values():
+        yield from _json_glances(connection, alike)
+
+
+def _json_glances(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile]
+) -> Iterator[tuple[str, HeaderScan | Rejected]]:
+    for start in range(0, len(files), _KEYS_AT_ONCE):
+        with one_thread(connection):
+            found = list(keys_of(connection, files[start : start + _KEYS_AT_ONCE]))
+        for file, keys in found:
+            if keys is not None:
+                yield from _scan(file, partial(json_header_scan, file, keys))
+
+
+def _content(file: SourceFile) -> bytes | None:
+    """Return a file's text; None if it cannot be read or is not small."""
+    try:
+        with gzip.open(file.path) if file.is_gzipped else file.path.open("rb", buffering=0) as opened:
+            content = opened.read(SMALL + 1)
+    except (OSError, EOFError, zlib.error):
+        return None
+    return content if len(content) <= SMALL else None
+
+
+def _scan(file: SourceFile, read: Callable[[], Reading | None]) -> Iterator[tuple[str, HeaderScan | Rejected]]:
+    try:
+        reading = read()
+    except Exception as error:
+        if not is_reading_fault(error, file):
+            raise
+        yield file.name, Rejected(file.name, file.size, reason_of(error, file))
+        return
+    if reading and FILE_INDEX not in HeaderScan(reading).names:
+        yield file.name, HeaderScan(reading)

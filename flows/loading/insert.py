@@ -1,0 +1,209 @@
+"""Inserting rows into the table, each with the names of its file and arrival and the time.
+
+The rows of many small files go into a staging table first, and those of the good ones into the target together: reading
+is apart from writing, so that a mismatch costs its own file only, and the transaction is short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from flows.errors import RefusedError
+from flows.loading.mismatch import converted, marked, place, shortened
+from flows.readers.base import Reading, one_thread, raw
+from flows.readers.column_types import JSON, TEXT, Conversion
+from flows.source_file import SourceFile
+from flows.sql_names import RESERVED_COLUMNS, TargetTable, literal
+from flows.warehouse.base import TableColumn, Warehouse, missing_columns
+
+_INCOMING = "temp.main.incoming"
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One file's way into the table: which column of the file goes where, and how."""
+
+    reading: Reading
+    table: TargetTable
+    existing: Mapping[str, TableColumn]
+    """The columns that the table has already, by their lower-case names."""
+    conversions: tuple[Conversion, ...]
+
+    @property
+    def scan(self) -> str:
+        """The query of the file's rows."""
+        return self.reading.scan([conversion.read_type for conversion in self.conversions])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the rows have a value for: the file's, then the pipeline's own."""
+        return (*(conversion.column for conversion in self.conversions), *RESERVED_COLUMNS)
+
+    @property
+    def is_adding(self) -> bool:
+        """Whether the table, or a column of it, has to be made first."""
+        return bool(missing_columns(self.existing, self._wanted))
+
+    @property
+    def _wanted(self) -> dict[str, str]:
+        return {one.column: one.target_type for one in self.conversions if one.is_new}
+
+    def add_columns(self, warehouse: Warehouse) -> None:
+        """Add the columns that the table lacks, or create it. Raises what a warehouse raises."""
+        warehouse.add_columns(self.table, self.existing, self._wanted)
+
+    def insert(self, warehouse: Warehouse, arrival_id: str, at: datetime, batch_size: int | None = None) -> int:
+        """Insert the rows into the table, which has all columns by now, and return how many.
+
+        Bulk, in the order of the connection's choice, or `batch_size` rows at a time by way of a temporary table, in
+        the file's own. Raises what a warehouse raises.
+        """
+        if not self.conversions:
+            return 0
+        extra = [arrival_id, self.reading.file.name, at]
+        rows = converted(self.scan, self.conversions)
+        if batch_size is None:
+            return self._insert(warehouse, rows, extra)
+        numbered = f"SELECT row_number() OVER () AS row, * FROM ({rows})"
+        warehouse.reader.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {numbered}")
+        inserted = 0
+        while batch := self._insert(warehouse, _window(inserted, batch_size), extra):
+            inserted += batch
+        warehouse.reader.execute(f"DROP TABLE {_INCOMING}")
+        return inserted
+
+    def _insert(self, warehouse: Warehouse, rows: str, extra: Sequence[str | datetime]) -> int:
+        return warehouse.insert(self.table, self.columns, f"SELECT *, ?, ?, ? FROM ({rows})", extra)
+
+
+def planned(warehouse: Warehouse, reading: Reading, table: TargetTable) -> Insertion:
+    """Match the columns of a file with those that the table has; the others are new."""
+    return matched(warehouse, reading, table, warehouse.columns(table))
+
+
+def matched(
+    warehouse: Warehouse, reading: Reading, table: TargetTable, existing: Mapping[str, TableColumn]
+) -> Insertion:
+    """Match the columns of a file with those that the table is known to have; the others are new."""
+    conversions: list[Conversion] = []
+    for column in reading.columns:
+        there = existing.get(column.name.lower())
+        target_type = there.type if there else warehouse.stored_type(column.new_type)
+        read_type = reading.read_type(column, target_type)
+        is_new = there is None
+        is_blank = is_new and column.is_blank and reading.is_sampled
+        conversions.append(Conversion(column.name, read_type, target_type, is_new, is_blank))
+    return Insertion(reading, table, existing, tuple(conversions))
+
+
+def _window(start: int, size: int) -> str:
+    """Return the query of some rows of the temporary table; DuckDB skips the blocks that have none of them."""
+    return f"SELECT * EXCLUDE (row) FROM {_INCOMING} WHERE row > {start} AND row <= {start + size}"
+
+
+_TABLE = "temp.main.incoming"
+
+
+@dataclass(frozen=True)
+class StagingTable:
+    """Files of one shape whose rows are in the temporary table; the latest replaces the one before."""
+
+    warehouse: Warehouse
+    insertion: Insertion
+    """The way into the table of each of them."""
+    files: tuple[SourceFile, ...]
+    rows: tuple[int, ...]
+    """How many each file has."""
+    fits: tuple[bool, ...]
+    """Whether all values of the file fit their columns."""
+
+    def write(self, arrival_id: str, places: Sequence[int], at: datetime) -> dict[str, int]:
+        """Write the rows of the files at these places, and their load keys, in one transaction.
+
+        Returns those that another run has loaded in the meantime, by name, and how many rows each has: they are left
+        out. Raises what a warehouse raises.
+        """
+        warehouse, table = self.warehouse, self.insertion.table
+        with warehouse.transaction(table, arrival_id):
+            there = warehouse.loaded_meanwhile(table, arrival_id, [self.files[place].name for place in places])
+            ours = [place for place in places if self.files[place].name not in there]
+            if ours and self.insertion.conversions:
+                self._insert(arrival_id, ours, at)
+            files, rows = [self.files[place] for place in ours], [self.rows[place] for place in ours]
+            warehouse.record_loads(table, arrival_id, files, rows, at)
+        return there
+
+    def _insert(self, arrival_id: str, places: Sequence[int], at: datetime) -> None:
+        names: list[str | None] = [None] * len(self.files)
+        for one in places:
+            names[one] = self.files[one].name
+        values = ", ".join(f"value{at}" for at in range(len(self.insertion.conversions)))
+        query = (
+            f"SELECT {values}, ?, name, ? FROM"
+            f" (SELECT *, list_extract(?, file + 1) AS name FROM {_TABLE}) WHERE name IS NOT NULL"
+        )
+        self.warehouse.insert(self.insertion.table, self.insertion.columns, query, [arrival_id, at, names])
+
+
+def read_together(warehouse: Warehouse, insertion: Insertion, files: Sequence[SourceFile]) -> StagingTable:
+    """Read files of the insertion's shape, in their order. Raises duckdb.Error when one of them cannot be read."""
+    rows, fits = [0] * len(files), [True] * len(files)
+    if insertion.conversions:
+        scan = insertion.reading.scan([one.read_type for one in insertion.conversions], files)
+        query = marked(scan, insertion.conversions)
+        with one_thread(warehouse.reader):
+            warehouse.reader.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {query}")
+        counted = f"SELECT file, count(*), bool_and(fits) FROM {_TABLE} GROUP BY file"
+        for file, count, all_fit in warehouse.reader.execute(counted).fetchall():
+            rows[file], fits[file] = count, all_fit
+    return StagingTable(warehouse, insertion, tuple(files), tuple(rows), tuple(fits))
+
+
+_CUT = "..."
+"""What the database puts behind the beginning of a long value."""
+
+
+def describe_refusal(reader: duckdb.DuckDBPyConnection, insertion: Insertion, refused: RefusedError) -> str:
+    """Return where the value is that was refused, its column, the value, and why; without what is not known.
+
+    Reads the file once more: a rejection is rare.
+    """
+    reason = str(refused)
+    value = refused.value
+    if value is None:
+        return reason if refused.column is None else f'column "{refused.column}": {reason}'
+    found = None
+    for at, conversion in enumerate(insertion.conversions):
+        if _may_hold(conversion, refused.column):
+            row = _first_row(reader, insertion, at, value, is_part=refused.column is None)
+            if row is not None and (found is None or row < found[0]):
+                found = row, conversion.column
+    if found is None:
+        return reason if refused.column is None else f'column "{refused.column}": {reason}'
+    row, column = found
+    is_shown = refused.column is None or value.removesuffix(_CUT) in reason
+    shown = "" if is_shown else f'"{shortened(value)}": '
+    return f'{place(insertion.reading, row)}, column "{column}": {shown}{reason}'
+
+
+def _may_hold(conversion: Conversion, column: str | None) -> bool:
+    if column is None:
+        return conversion.target_type.startswith(TEXT) or conversion.target_type == JSON
+    return conversion.column.lower() == column.lower()
+
+
+def _first_row(
+    reader: duckdb.DuckDBPyConnection, insertion: Insertion, position: int, value: str, *, is_part: bool
+) -> int | None:
+    text = f"CAST({raw(position)} AS VARCHAR)"
+    wanted = literal(value.removesuffix(_CUT)) if "\0" not in value else "chr(0)"
+    if is_part:
+        condition = f"contains({text}, {wanted})"
+    else:
+        condition = f"starts_with({text}, {wanted})" if value.endswith(_CUT) else f"{text} = {wanted}"
+    numbered = f"SELECT row_number() OVER () AS row, * FROM ({insertion.scan})"
+    return reader.execute(f"SELECT min(row) FROM ({numbered}) WHERE {condition}").fetchall()[0][0]

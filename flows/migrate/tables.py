@@ -1,0 +1,202 @@
+"""Moving one table from a DuckDB warehouse into a PostgreSQL one: its rows and its load keys in one transaction.
+
+Only what is not there yet is copied, told by the load keys, so that it may be done again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+from psycopg.sql import SQL, Identifier
+
+from flows.errors import RefusedError, RejectionError
+from flows.loading.insert import describe_refusal, matched
+from flows.loading.mismatch import MISMATCH, converted, describe_mismatch
+from flows.readers.base import FileColumn, selection
+from flows.readers.parquet_files import type_read, value_read
+from flows.source_file import SourceFile
+from flows.sql_names import LOADS_TABLE, TargetTable, identifier
+from flows.warehouse.postgres import PostgresWarehouse
+
+SOURCE = "moved"
+"""What the DuckDB file is attached as to the warehouse's reader."""
+KEYLESS = ("moved", "rows without a load key")
+"""The key of rows that somebody has put into the DuckDB table without one: arrival and file."""
+
+_Key = tuple[str, str, int, int, datetime]
+"""Arrival, file, rows, bytes, when."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What was copied of one table."""
+
+    rows: int
+    files: int
+    """How many load keys."""
+
+
+@dataclass(frozen=True)
+class TableReading:
+    """A DuckDB table as something to be read, for what is known of reading files."""
+
+    file: SourceFile
+    """The DuckDB file."""
+    table: str
+    """As SQL."""
+    columns: tuple[FileColumn, ...]
+    condition: str
+    is_sampled: bool = False
+
+    def read_type(self, column: FileColumn, target_type: str) -> str:
+        """Return the type that the table has."""
+        return column.new_type
+
+    @property
+    def shape(self) -> Hashable:
+        """Return the table: nothing else is read with it."""
+        return self.table
+
+    def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
+        """Return the query of the rows; see `Reading`."""
+        return f"SELECT {selection(map(value_read, self.columns), together)} FROM {self.table} WHERE {self.condition}"
+
+
+def moved_tables(warehouse: PostgresWarehouse) -> list[TargetTable]:
+    """Return the tables of the attached DuckDB file that have load keys."""
+    schemas = warehouse.reader.execute(
+        "SELECT schema_name FROM duckdb_tables() WHERE database_name = ? AND table_name = ? ORDER BY ALL",
+        [SOURCE, LOADS_TABLE],
+    ).fetchall()
+    names = [
+        name
+        for (schema,) in schemas
+        for (name,) in warehouse.reader.execute(
+            f"SELECT DISTINCT target_table FROM {_source(schema, LOADS_TABLE)}"
+        ).fetchall()
+    ]
+    return [TargetTable(*name.split(".")) for name in sorted(names)]
+
+
+def move_table(warehouse: PostgresWarehouse, source: TargetTable, target: TargetTable, file: SourceFile) -> Move:
+    """Copy what the target does not have yet.
+
+    Raises RejectionError when the target has rows of other load keys, or cannot hold a value; nothing is changed then.
+    """
+    warehouse.create_loads(target)
+    with warehouse.transaction(target, "moving"):
+        warehouse.lock_columns(target)
+        keys, there = _keys(warehouse, source), _keys_there(warehouse, target)
+        missing = [key for key in keys if (key[0], key[1]) not in there]
+        rows = 0
+        columns = _columns(warehouse, source)
+        if columns:
+            _remember(warehouse, source, there)
+            _check_others(warehouse, source, target, there)
+            has_keyless = KEYLESS in there
+            condition = "keyed AND NOT there" if has_keyless else "NOT there"
+            rows = _copy(warehouse, TableReading(file, _marked(source), columns, condition), target)
+            keyless = rows - sum(key[2] for key in missing)
+            if keyless and not has_keyless:
+                missing.append((*KEYLESS, keyless, 0, datetime.now(UTC)))
+        _record(warehouse, target, missing)
+    return Move(rows, len(missing))
+
+
+def _columns(warehouse: PostgresWarehouse, source: TargetTable) -> tuple[FileColumn, ...]:
+    described = warehouse.reader.execute(
+        "SELECT column_name, data_type FROM duckdb_columns()"
+        " WHERE database_name = ? AND lower(schema_name) = ? AND lower(table_name) = ?",
+        [SOURCE, source.schema, source.table],
+    ).fetchall()
+    return tuple(FileColumn(name, type_read(type_)) for name, type_ in described)
+
+
+def _keys(warehouse: PostgresWarehouse, source: TargetTable) -> list[_Key]:
+    return warehouse.reader.execute(
+        f"SELECT arrival_id, file_name, rows, bytes, loaded_at FROM {_source(source.schema, LOADS_TABLE)}"
+        " WHERE target_table = ?",
+        [str(source)],
+    ).fetchall()
+
+
+def _keys_there(warehouse: PostgresWarehouse, target: TargetTable) -> set[tuple[str, str]]:
+    query = SQL("SELECT arrival_id, file_name FROM {} WHERE target_table = %s")
+    loads = Identifier(target.schema, LOADS_TABLE)
+    return {(arrival, name) for arrival, name in warehouse.connection.execute(query.format(loads), [str(target)])}
+
+
+def _remember(warehouse: PostgresWarehouse, source: TargetTable, there: Collection[tuple[str, str]]) -> None:
+    """Tell the reader which keys the DuckDB file has, and which are there already."""
+    warehouse.reader.execute(
+        "CREATE OR REPLACE TEMP TABLE there AS SELECT unnest(?::VARCHAR[]) AS arrival, unnest(?::VARCHAR[]) AS file",
+        [[arrival for arrival, _ in there], [name for _, name in there]],
+    )
+    warehouse.reader.execute(
+        "CREATE OR REPLACE TEMP TABLE keyed AS SELECT arrival_id AS arrival, file_name AS file"
+        f" FROM {_source(source.schema, LOADS_TABLE)} WHERE target_table = ?",
+        [str(source)],
+    )
+
+
+def _check_others(
+    warehouse: PostgresWarehouse, source: TargetTable, target: TargetTable, there: Collection[tuple[str, str]]
+) -> None:
+    """Raise RejectionError when the target has rows that are none of the DuckDB table's."""
+    columns = warehouse.columns(target)
+    if not columns:
+        return
+    told = "_arrival_id, _file_name" if {"_arrival_id", "_file_name"} <= columns.keys() else "NULL, NULL"
+    query = SQL(f"SELECT DISTINCT {told} FROM {{}}").format(Identifier(target.schema, target.table))
+    found = set(warehouse.connection.execute(query))
+    known = "SELECT arrival, file FROM temp.main.keyed"
+    if KEYLESS in there:
+        known += f" UNION SELECT _arrival_id, _file_name FROM {_source(source.schema, source.table)}"
+    others = found - set(warehouse.reader.execute(known).fetchall())
+    if others:
+        arrival, name = min(others, key=str)
+        raise RejectionError(
+            f"the table there has rows of {len(others)} files that the DuckDB file has no load keys of, the first is"
+            f" {name} of {arrival}; rename that table, or go on with it and leave the DuckDB file as it is"
+        )
+
+
+def _copy(warehouse: PostgresWarehouse, reading: TableReading, target: TargetTable) -> int:
+    insertion = matched(warehouse, reading, target, warehouse.columns(target))
+    insertion.add_columns(warehouse)
+    query = converted(insertion.scan, insertion.conversions)
+    try:
+        return warehouse.insert(target, [one.column for one in insertion.conversions], query, [])
+    except RefusedError as refused:
+        raise RejectionError(describe_refusal(warehouse.reader, insertion, refused)) from None
+    except duckdb.Error as error:
+        if MISMATCH not in str(error):
+            raise
+        said = describe_mismatch(warehouse.reader, reading, insertion.scan, insertion.conversions)
+        raise RejectionError(said or MISMATCH) from None
+
+
+def _record(warehouse: PostgresWarehouse, target: TargetTable, keys: Sequence[_Key]) -> None:
+    query = SQL(
+        "INSERT INTO {} (arrival_id, file_name, target_table, rows, bytes, loaded_at)"
+        " SELECT arrival, file, %s, rows, bytes, at FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[],"
+        " %s::timestamptz[]) AS keys (arrival, file, rows, bytes, at)"
+    )
+    columns = [[key[at] for key in keys] for at in range(5)]
+    warehouse.connection.execute(query.format(Identifier(target.schema, LOADS_TABLE)), [str(target), *columns])
+
+
+def _marked(source: TargetTable) -> str:
+    """Return the query of a table's rows with whether each has a load key, and whether that is there already."""
+    same = "arrival = _arrival_id AND file = _file_name"
+    return (
+        f"(SELECT *, EXISTS (SELECT 1 FROM temp.main.keyed WHERE {same}) AS keyed,"
+        f" EXISTS (SELECT 1 FROM temp.main.there WHERE {same}) AS there FROM {_source(source.schema, source.table)})"
+    )
+
+
+def _source(schema: str, table: str) -> str:
+    return f"{SOURCE}.{identifier(schema)}.{identifier(table)}"

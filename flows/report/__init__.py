@@ -1,0 +1,4 @@
+"""What a run reports to Prefect about its files: the artifact, the log and the progress.
+
+Nothing here changes what is loaded.
+"""

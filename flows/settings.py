@@ -1,0 +1,104 @@
+"""What the environment and the `.env` file say about where the flow keeps things."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flows.errors import PermanentError
+from flows.warehouse.address import CATALOG, DuckDbFile, WarehouseAddress, warehouse_address
+from flows.warehouse.duckdb import DEFAULT_LIMIT
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+_SECRET = frozenset({"warehouse_url"})
+"""Settings that may hold a password: never shown, however wrong."""
+
+
+class PipelineSettings(BaseSettings):
+    """Every field is an environment variable of the same name in capitals, which wins over the `.env` file."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True)
+
+    state_dir: Path = Path("data")
+    """Where everything is kept; a relative path is taken from the project's root."""
+    warehouse_url: SecretStr | None = None
+    """Where the warehouse is: the path of a DuckDB file, from the project's root, or postgresql://...; not set:
+    `warehouse.duckdb` in STATE_DIR."""
+    warehouse_wait_seconds: float = Field(default=600.0, ge=0)
+    """How long a run waits for another that has the warehouse open."""
+    warehouse_memory_limit: str = DEFAULT_LIMIT
+    """How much memory DuckDB may take for its buffers before it goes on in a file next to the warehouse."""
+    arrival_page_url: str = ""
+    """What comes before an arrival's id in the address of its page; empty: runs have no link to one."""
+
+    @field_validator("state_dir")
+    @classmethod
+    def _from_project_root(cls, path: Path) -> Path:
+        return (PROJECT_ROOT / path.expanduser()).resolve()
+
+    @field_validator("warehouse_url")
+    @classmethod
+    def _is_address(cls, url: SecretStr | None) -> SecretStr | None:
+        try:
+            if url is not None:
+                warehouse_address(url.get_secret_value().strip(), PROJECT_ROOT)
+        except ValueError as error:
+            raise PydanticCustomError("warehouse_url", "{problem}", {"problem": str(error)}) from None
+        return url
+
+    @field_validator("warehouse_memory_limit")
+    @classmethod
+    def _is_size(cls, size: str) -> str:
+        if not re.fullmatch(r"[1-9]\d*(\.\d+)? ?[MGT]i?B", size, re.IGNORECASE):
+            raise PydanticCustomError("size", "expected a size such as 512MB or 4GB")
+        return size
+
+    @property
+    def spool_dir(self) -> Path:
+        """The folder below which downloads are kept while they are loaded."""
+        return self.state_dir / "spool"
+
+    def arrival_page(self, arrival_id: str | None) -> str | None:
+        """Return the address of an arrival's page, or None where there is none."""
+        return f"{self.arrival_page_url}{arrival_id}" if self.arrival_page_url and arrival_id else None
+
+    def warehouse(self, catalog: str = CATALOG) -> WarehouseAddress:
+        """Return where the warehouse of a target table of this catalog is.
+
+        Without WAREHOUSE_URL it is `warehouse.duckdb` in the state folder; a file of another catalog's name that an
+        earlier version has made there goes on being used.
+        """
+        if self.warehouse_url is not None:
+            return warehouse_address(self.warehouse_url.get_secret_value().strip(), PROJECT_ROOT)
+        own = self.state_dir / f"{catalog}.duckdb"
+        return DuckDbFile(own if own.is_file() else self.state_dir / f"{CATALOG}.duckdb")
+
+
+def read_settings() -> PipelineSettings:
+    """Read the settings; raises PermanentError with every bad value at once."""
+    env_file = Path(os.environ.get("ENV_FILE") or PROJECT_ROOT / ".env")
+    try:
+        return PipelineSettings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
+    except ValidationError as error:
+        problems = [
+            f"{str(name).upper()}: {one['msg']}" + ("" if name in _SECRET else f", got {one['input']!r:.80}")
+            for one in error.errors()
+            for name in one["loc"][:1]
+        ]
+        raise PermanentError("check the environment and .env: " + "; ".join(problems)) from None
+
+
+def main() -> None:
+    """Tell in one line what is wrong with the settings, if anything is: `python -m flows.settings`."""
+    try:
+        read_settings()
+    except PermanentError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The warehouse: what loading needs of the database that the rows go into, be it a DuckDB file or PostgreSQL.
+
+In all of flows/ it is `import duckdb` and never `from duckdb import ...`, with annotations that are not evaluated:
+Prefect keeps a flow's functions alive when the interpreter ends, and a type of DuckDB's that one of them names then
+prints fifty lines of "nanobind: leaked" at the end of every run (measured, DuckDB 2.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import duckdb
+
+from flows.source_file import SourceFile
+from flows.sql_names import RESERVED_COLUMNS, TargetTable
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of the table, under its real name and with DuckDB's name of its type."""
+
+    name: str
+    type: str
+
+
+def missing_columns(existing: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return which of the wanted columns (name to type), and of the pipeline's own, are not among the existing ones.
+
+    >>> list(missing_columns({"a", "_arrival_id", "_file_name"}, {"A": "BIGINT", "b": "DATE"}))
+    ['b', '_loaded_at']
+    """
+    there = frozenset(existing)
+    return {name: type_ for name, type_ in {**wanted, **RESERVED_COLUMNS}.items() if name.lower() not in there}
+
+
+@dataclass(frozen=True)
+class LoadKey:
+    """One file of one arrival; it goes into one table once."""
+
+    arrival_id: str
+    file_name: str
+    target_table: str
+
+
+class Warehouse(Protocol):
+    """A warehouse that is open; names of columns are compared without regard to case.
+
+    A row, a key or a column that the database refuses is a RejectionError, or an error of DuckDB's of such a kind;
+    what trying again may mend is a TemporaryError or any other error of DuckDB's; what a person has to mend is a
+    PermanentError.
+    """
+
+    @property
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        """The connection that reads files, and in which the queries of `insert` run."""
+        ...
+
+    def stored_type(self, new_type: str) -> str:
+        """Return the type, in DuckDB's words, that a new column has when this one is wanted for it."""
+        ...
+
+    def create_loads(self, table: TargetTable) -> None:
+        """Create the target's schema and the table of its load keys, if they are not there."""
+        ...
+
+    def columns(self, table: TargetTable) -> dict[str, TableColumn]:
+        """Return the table's columns by their lower-case names; empty when there is no such table."""
+        ...
+
+    def has_unique_rows(self, table: TargetTable) -> bool:
+        """Tell whether what the table has already decides about what else it takes: a key that somebody gave it."""
+        ...
+
+    def loads_of_arrival(self, table: TargetTable, arrival_id: str) -> dict[str, int]:
+        """Return which files of an arrival have been loaded, by name, and how many rows each has."""
+        ...
+
+    def loaded_rows(self, table: TargetTable, key: LoadKey) -> int | None:
+        """Return how many rows were loaded under a key; None if it has not been loaded."""
+        ...
+
+    def transaction(self, table: TargetTable, arrival_id: str) -> AbstractContextManager[None]:
+        """Commit what is done inside, all of it or nothing; one at a time for an arrival and table."""
+        ...
+
+    def loaded_meanwhile(self, table: TargetTable, arrival_id: str, names: Sequence[str]) -> dict[str, int]:
+        """Return, in a transaction, which of these files another run has loaded since we looked, and their rows."""
+        ...
+
+    def lock_columns(self, table: TargetTable) -> bool:
+        """Let nobody else add columns until the transaction ends; tell whether somebody may have since we looked."""
+        ...
+
+    def add_columns(self, table: TargetTable, existing: Mapping[str, TableColumn], wanted: Mapping[str, str]) -> None:
+        """Add the wanted columns (name to type) to the existing ones; create the table when there are none."""
+        ...
+
+    def insert(self, table: TargetTable, columns: Sequence[str], query: str, parameters: Sequence[Any]) -> int:
+        """Insert what a query of the reader gives, whose values have the columns' types, and return how many rows."""
+        ...
+
+    def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
+        """Delete a key and its file's rows and return how many rows; None, and nothing deleted, if it is not there."""
+        ...
+
+    def record_loads(
+        self, table: TargetTable, arrival_id: str, files: Sequence[SourceFile], rows: Sequence[int], at: datetime
+    ) -> None:
+        """Write the keys of files, `rows` of each."""
+        ...
+
+    def first_rows(self, table: TargetTable, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return the table's columns and some of its rows, to be looked at."""
+        ...

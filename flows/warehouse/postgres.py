@@ -1,0 +1,374 @@
+"""The warehouse that is a PostgreSQL database, which several runs may load into at once.
+
+DuckDB reads and converts the rows as for its own warehouse and writes them into a file of texts in the spool; COPY
+takes them from there, in the transaction of their load keys. A whole file first: what cannot be read or converted
+has then ended the load before PostgreSQL sees a row of it, and the two never wait for each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier, Literal
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
+
+from flows.errors import PermanentError, RejectionError, TemporaryError
+from flows.source_file import SourceFile
+from flows.sources.spool import spool_folder
+from flows.sql_names import LOADS_TABLE, TargetTable, literal
+from flows.warehouse.address import PostgresDatabase
+from flows.warehouse.base import LoadKey, TableColumn, missing_columns
+from flows.warehouse.duckdb import bound
+from flows.warehouse.postgres_errors import explained, said_by
+from flows.warehouse.postgres_types import column_type, duckdb_type, written
+
+_AT_ONCE = 1_000_000
+"""How many bytes are sent at a time."""
+_NAME = "outgoing"
+
+
+def copied(
+    connection: psycopg.Connection[tuple[Any, ...]],
+    reader: duckdb.DuckDBPyConnection,
+    table: Identifier,
+    columns: Sequence[TableColumn],
+    query: tuple[str, Sequence[Any]],
+    spool: Path,
+) -> int:
+    """Copy what a query (and its parameters) gives into a table's columns and return how many rows.
+
+    Raises duckdb.Error, psycopg.Error, and TemporaryError when the spool cannot be read.
+    """
+    path = spool / _NAME
+    try:
+        _spool(reader, columns, query, path)
+        names = SQL(", ").join(Identifier(column.name) for column in columns)
+        into = SQL("COPY {} ({}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')").format(table, names)
+        with connection.cursor() as cursor:
+            with cursor.copy(into) as copy, path.open("rb") as rows:
+                while some := rows.read(_AT_ONCE):
+                    copy.write(some)
+            return cursor.rowcount
+    except OSError as error:
+        raise TemporaryError(f"rows on their way in {spool} cannot be read: {error.strerror}") from None
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _spool(
+    reader: duckdb.DuckDBPyConnection, columns: Sequence[TableColumn], query: tuple[str, Sequence[Any]], path: Path
+) -> None:
+    """Write the rows as CSV: nulls are nothing, an empty text is a pair of quotes."""
+    names = [f"column{at}" for at in range(len(columns))]
+    values = ", ".join(written(column.type, name) for column, name in zip(columns, names, strict=True))
+    reader.execute(
+        f"COPY (SELECT {values} FROM ({query[0]}) AS rows ({', '.join(names)})) TO {literal(str(path))}"
+        " (FORMAT csv, HEADER false, DELIMITER ',', QUOTE '\"', ESCAPE '\"', NULL '', FORCE_QUOTE *, COMPRESSION none)",
+        query[1],
+    )
+
+
+_LONGEST_NAME = 63
+"""In bytes; PostgreSQL cuts off what is longer, and says so to nobody."""
+_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+
+
+@dataclass(frozen=True)
+class PostgresWarehouse:
+    """An open connection to a database: what the `Warehouse` protocol says."""
+
+    connection: psycopg.Connection[tuple[Any, ...]]
+    """In autocommit mode; whatever belongs together is in a `transaction`."""
+    reader: duckdb.DuckDBPyConnection
+    spool: Path
+    """A folder of our own, for rows on their way."""
+    shown: str
+    """The database's address without credentials."""
+    wait_seconds: float
+    """How long to wait for what another session has locked."""
+
+    def stored_type(self, new_type: str) -> str:
+        """Return the type, in DuckDB's words, that a new column has when this one is wanted for it."""
+        return duckdb_type(column_type(new_type))
+
+    def create_loads(self, table: TargetTable) -> None:
+        """Create the target's schema and the table of its load keys, if they are not there."""
+        too_long = [name for name in (table.schema, table.table) if len(name.encode()) > _LONGEST_NAME]
+        if too_long:
+            raise PermanentError(f"target_table: {too_long[0]:.100} is longer than PostgreSQL's {_LONGEST_NAME} bytes")
+        with self._explained():
+            # Asked first, as to create what is there needs the right to create it, too.
+            if self._value("SELECT to_regclass(%s) IS NULL", _name(table.schema, LOADS_TABLE)):
+                with self.connection.transaction():
+                    self._settle()
+                    self._lock(f"{table.schema}.{LOADS_TABLE}")
+                    if self._value("SELECT to_regnamespace(%s) IS NULL", _name(table.schema)):
+                        self._run(SQL("CREATE SCHEMA {}").format(Identifier(table.schema)))
+                    self._run(
+                        SQL(
+                            "CREATE TABLE IF NOT EXISTS {} (arrival_id text, file_name text, target_table text,"
+                            " rows bigint NOT NULL, bytes bigint NOT NULL, loaded_at timestamptz NOT NULL,"
+                            " PRIMARY KEY (arrival_id, file_name, target_table))"
+                        ).format(_loads(table))
+                    )
+
+    def columns(self, table: TargetTable) -> dict[str, TableColumn]:
+        """Return the table's columns by their lower-case names; empty when there is no such table."""
+        with self._explained():
+            found = self._run(
+                # Of a domain the type that it stands on; of names that differ in case only the lower one comes last.
+                "SELECT a.attname, CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod)"
+                " ELSE format_type(a.atttypid, a.atttypmod) END"
+                " FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
+                " WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped"
+                " ORDER BY a.attname = lower(a.attname), a.attnum",
+                [_name(table.schema, table.table)],
+            ).fetchall()
+        return {name.lower(): TableColumn(name, duckdb_type(type_)) for name, type_ in found}
+
+    def has_unique_rows(self, table: TargetTable) -> bool:
+        """Tell whether somebody gave the table a key, or one of another table's to keep to."""
+        name = _name(table.schema, table.table)
+        with self._explained():
+            return self._value(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = to_regclass(%s)"
+                " AND (indisunique OR indisexclusion))"
+                " OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass(%s) AND contype = 'f')",
+                name,
+                name,
+            )
+
+    def loads_of_arrival(self, table: TargetTable, arrival_id: str) -> dict[str, int]:
+        """Return which files of an arrival have been loaded, by name, and how many rows each has."""
+        query = SQL("SELECT file_name, rows FROM {} WHERE arrival_id = %s AND target_table = %s").format(_loads(table))
+        with self._explained():
+            return dict(self._run(query, [arrival_id, str(table)]).fetchall())
+
+    def loaded_rows(self, table: TargetTable, key: LoadKey) -> int | None:
+        """Return how many rows were loaded under a key; None if it has not been loaded."""
+        return self.loaded_meanwhile(table, key.arrival_id, [key.file_name]).get(key.file_name)
+
+    @contextmanager
+    def transaction(self, table: TargetTable, arrival_id: str) -> Generator[None, None, None]:
+        """Commit what is done inside, all of it or nothing; one at a time for an arrival and table.
+
+        Who has lost the connection, and does not know whether the commit was done, waits here in the next run until
+        the server has ended the session, and then finds the load keys or does not.
+        """
+        with self._explained(), self.connection.transaction():
+            self._settle()
+            self._lock(f"{table} {arrival_id}")
+            yield
+
+    def loaded_meanwhile(self, table: TargetTable, arrival_id: str, names: Sequence[str]) -> dict[str, int]:
+        """Return which of these files have been loaded, and how many rows each has."""
+        query = SQL(
+            "SELECT file_name, rows FROM {} WHERE arrival_id = %s AND target_table = %s AND file_name = ANY(%s)"
+        ).format(_loads(table))
+        with self._explained():
+            return dict(self._run(query, [arrival_id, str(table), list(names)]).fetchall())
+
+    def lock_columns(self, table: TargetTable) -> bool:
+        """Let no other run add columns until the transaction ends; tell that one may have."""
+        with self._explained():
+            self._lock(f"columns of {table}")
+        return True
+
+    def add_columns(self, table: TargetTable, existing: Mapping[str, TableColumn], wanted: Mapping[str, str]) -> None:
+        """Add the wanted columns (name to DuckDB's type) in lower case; create the table when there are none.
+
+        Raises RejectionError for names that PostgreSQL cannot have.
+        """
+        missing = missing_columns(existing, wanted)
+        for name in missing:
+            _check_name(name)
+        columns = [
+            SQL("{} {}").format(Identifier(name.lower()), SQL(column_type(type_)))  # pyright: ignore[reportArgumentType]
+            for name, type_ in missing.items()
+        ]
+        if not columns:
+            return
+        if existing:
+            added = SQL(", ").join(SQL("ADD COLUMN {}").format(one) for one in columns)
+            query = SQL("ALTER TABLE {} {}").format(_table(table), added)
+        else:
+            query = SQL("CREATE TABLE {} ({})").format(_table(table), SQL(", ").join(columns))
+        with self._explained():
+            self._run(query)
+
+    def insert(self, table: TargetTable, columns: Sequence[str], query: str, parameters: Sequence[Any]) -> int:
+        """Insert what a query of the reader gives and return how many rows.
+
+        Raises duckdb.Error when it cannot be read, TemporaryError when there is no room for it in the spool.
+        """
+        there = self.columns(table)
+        into = [there.get(name.lower()) for name in columns]
+        if None in into:
+            raise TemporaryError(f"somebody has changed the columns of {table} while a file was being loaded")
+        known = [one for one in into if one]
+        with self._explained():
+            return copied(self.connection, self.reader, _table(table), known, (query, parameters), self.spool)
+
+    def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
+        """Delete a key and its file's rows and return how many rows; None, and nothing deleted, if it is not there."""
+        keys = SQL("DELETE FROM {} WHERE arrival_id = %s AND file_name = %s AND target_table = %s")
+        rows = SQL("DELETE FROM {} WHERE _arrival_id = %s AND _file_name = %s").format(_table(table))
+        with self._explained():
+            if not self._run(keys.format(_loads(table)), [key.arrival_id, key.file_name, key.target_table]).rowcount:
+                return None
+            return self._run(rows, [key.arrival_id, key.file_name]).rowcount
+
+    def record_loads(
+        self, table: TargetTable, arrival_id: str, files: Sequence[SourceFile], rows: Sequence[int], at: datetime
+    ) -> None:
+        """Write the keys of files, `rows` of each."""
+        query = SQL(
+            "INSERT INTO {} (arrival_id, file_name, target_table, rows, bytes, loaded_at)"
+            " SELECT %s, file_name, %s, rows, bytes, %s"
+            " FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS files (file_name, rows, bytes)"
+        ).format(_loads(table))
+        names, sizes = [file.name for file in files], [file.size for file in files]
+        with self._explained():
+            self._run(query, [arrival_id, str(table), at, names, list(rows), sizes])
+
+    def first_rows(self, table: TargetTable, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return the table's columns and some of its rows."""
+        with self._explained():
+            found = self._run(SQL("SELECT * FROM {} LIMIT {}").format(_table(table), Literal(count)))
+            return [column.name for column in found.description or ()], found.fetchall()
+
+    def _settle(self) -> None:
+        """Have this transaction wait no longer than it may, be killed by no clock, and last once it is committed."""
+        self._run(
+            "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),"
+            " set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', '0', true),"
+            # Else a server that crashes forgets rows of which the sensor has been told that they are loaded.
+            " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
+            " ELSE current_setting('synchronous_commit') END, true)",
+            [str(max(1, int(self.wait_seconds * 1000)))],
+        )
+
+    def _lock(self, what: str) -> None:
+        number = int.from_bytes(sha256(f"prefect-blueprint {what}".encode()).digest()[:8], signed=True)
+        self._run("SELECT pg_advisory_xact_lock(%s)", [number])
+
+    def _run(self, query: Any, parameters: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
+        return self.connection.execute(query, parameters)
+
+    def _value(self, query: str, *parameters: str) -> Any:
+        return self._run(query, parameters).fetchall()[0][0]
+
+    def _explained(self) -> Any:
+        return explained(self.shown, self.wait_seconds)
+
+
+def _table(table: TargetTable) -> Identifier:
+    return Identifier(table.schema, table.table)
+
+
+def _loads(table: TargetTable) -> Identifier:
+    return Identifier(table.schema, LOADS_TABLE)
+
+
+def _name(*parts: str) -> str:
+    """Return a name as `to_regclass` takes it; parts of a target table are letters, digits and _ only."""
+    return ".".join(f'"{part}"' for part in parts)
+
+
+def _check_name(name: str) -> None:
+    if name.lower() in _SYSTEM_COLUMNS:
+        raise RejectionError(f'column "{name}": PostgreSQL keeps that name for itself; rename it in the file')
+    if len(name.lower().encode()) > _LONGEST_NAME:
+        raise RejectionError(f'column "{name:.40}...": longer than PostgreSQL\'s {_LONGEST_NAME} bytes; rename it')
+    if "\0" in name:
+        raise RejectionError("a column's name holds a NUL character, which PostgreSQL cannot store")
+
+
+_DEFAULTS = {
+    "application_name": "prefect-blueprint",
+    "connect_timeout": 10,
+    # In seconds, and the last in milliseconds: a server that is gone without a word is noticed within a minute.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+_FOR_A_PERSON = re.compile(
+    "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|permission denied|not permitted"
+    "|not currently accepting connections|server does not support SSL|certificate"
+)
+"""What the server answers, before it gives codes to its errors, when waiting cannot help."""
+
+
+@contextmanager
+def open_postgres(
+    database: PostgresDatabase, wait_seconds: float, on_wait: Callable[[str], None], memory_limit: str, spool_dir: Path
+) -> Generator[PostgresWarehouse, None, None]:
+    """Open a warehouse and close it again: wait while the server does not answer or is full.
+
+    `on_wait` is told once that it waits. Raises TemporaryError when it still does not answer after `wait_seconds`,
+    PermanentError when it does not let us in.
+    """
+    connection = _connect(database, wait_seconds, on_wait)
+    try:
+        with spool_folder(spool_dir, f"warehouse-{uuid4().hex}") as spool, duckdb.connect() as reader:
+            reader.execute("SET TimeZone = 'UTC'")
+            bound(reader, memory_limit, spool / "reader.tmp")
+            yield PostgresWarehouse(connection, reader, spool, str(database), wait_seconds)
+    finally:
+        connection.close()
+
+
+def _connect(
+    database: PostgresDatabase, wait_seconds: float, on_wait: Callable[[str], None]
+) -> psycopg.Connection[tuple[Any, ...]]:
+    def notice(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome:
+            why = _why(state.outcome.exception())
+            on_wait(f"the warehouse {database} does not answer: {why}; waiting for up to {wait_seconds:g} s")
+
+    waiting = Retrying(
+        retry=retry_if_exception(_may_pass),
+        stop=stop_after_delay(wait_seconds),
+        wait=wait_random(0.1, 0.5),
+        before_sleep=notice,
+        reraise=True,
+    )
+    given = conninfo_to_dict(database.url)
+    options = {name: value for name, value in _DEFAULTS.items() if name not in given}
+    try:
+        return waiting(_connected, database.url, options)
+    except psycopg.Error as error:
+        if _may_pass(error):
+            raise TemporaryError(
+                f"the warehouse {database} does not answer after {wait_seconds:g} s: {_why(error)}; start it, or set"
+                " WAREHOUSE_WAIT_SECONDS to wait longer"
+            ) from None
+        raise PermanentError(
+            f"the warehouse {database} does not let us in: {_why(error)}; check WAREHOUSE_URL, its user and database"
+        ) from None
+
+
+def _connected(url: str, options: dict[str, Any]) -> psycopg.Connection[tuple[Any, ...]]:
+    # Nothing is prepared on the server: behind a pooler the next statement may come to another one.
+    return psycopg.connect(url, autocommit=True, prepare_threshold=None, client_encoding="UTF8", **options)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, psycopg.OperationalError) and not _FOR_A_PERSON.search(str(error))
+
+
+def _why(error: BaseException | None) -> str:
+    said = said_by(error) if isinstance(error, psycopg.Error) else str(error)
+    return said if said.startswith("Multiple") else said.rpartition(" failed: ")[2]
