@@ -11,7 +11,7 @@ from sensors.retention import Pruner
 from sensors.settings import Settings
 
 AFTER_START_SECONDS = 5.0
-"""What came while the sensor was down has to be seen before anything is called overdue."""
+"""What came while the sensor was down, or suspended, has to be seen before anything is called overdue."""
 PAUSE_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 TRIM_SECONDS = 60.0
@@ -31,6 +31,8 @@ class Housekeeping:
     def step(self) -> float:
         """Take one step of each kind that is due; return the seconds until the next."""
         now = self._clock.monotonic()
+        if resumed := self._clock.resumed():
+            self._not_before = max(self._not_before, resumed.monotonic + AFTER_START_SECONDS)
         if now < self._not_before:
             return self._not_before - now
         if now >= self._trim_due:

@@ -64,6 +64,7 @@ class Intake:
         self._has_begun = False
         self._is_interrupted = True
         """Whether an arrival may be staged half: after a start, or after an error."""
+        self._resumed = clock.resumed()
 
     def step(self) -> Step:
         """Look at what changed, settle what is complete, take what has settled.
@@ -87,6 +88,9 @@ class Intake:
         self._has_begun = True
 
     def _step(self) -> Step:
+        if (resumed := self._clock.resumed()) != self._resumed:
+            # No one watched the files while this process was suspended, and their writers may have been as well.
+            self._resumed, self._has_begun = resumed, False
         if not self._has_begun:
             self._begin()
         if self._is_interrupted:

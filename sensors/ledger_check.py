@@ -7,6 +7,7 @@ comes upon it; so nothing is done with a broken page meanwhile.
 from pathlib import Path
 
 from sensors.ledger import Ledger, LedgerError
+from sensors.loop import beat
 
 LARGE_BYTES = 50_000_000
 """From here on a check takes most of a second."""
@@ -31,7 +32,7 @@ class LedgerCheck:
         if not self._is_checked:
             try:
                 with Ledger(self._path, read_only=True) as ledger:
-                    ledger.check()
+                    ledger.check(beat)
             except LedgerError as error:
                 self._trouble = error
             self._is_checked = True

@@ -13,6 +13,7 @@ from typing import Protocol
 from sensors.clock import Clock
 from sensors.identity import Identity, identity_at
 from sensors.inbox import Inbox
+from sensors.loop import beat
 from sensors.settling import settle
 from sensors.settling.admission import Admission, admit
 from sensors.settling.lease import writer_of
@@ -176,6 +177,7 @@ class Lookout:
         """Take note of what lies there."""
         done_file = self._inbox.done_file
         for entry in entries:
+            beat()
             name, identity = entry.name, Identity.of(entry.status)
             if done_file and name.endswith(done_file):
                 found.done[name.removesuffix(done_file)] = identity.mtime_ns

@@ -18,6 +18,7 @@ from sensors.settings import Settings
 from sensors.settling.refusal import Refusals
 from sensors.staging.origin import LocalOrigin
 from sensors.staging.stage import Stager
+from sensors.suspension import Suspensions
 from sensors.watching.watch import Watch
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Work:
         alarm_settings: AlarmSettings,
     ) -> None:
         """`stores` holds those of the remote inboxes by their names."""
-        self.clock = Clock()
+        self._suspensions = Suspensions()
+        self.clock = Clock(resumed=self._suspensions.resumed)
         self.loops: list[Loop] = []
         self.watches: dict[str, Watch | RemoteWatch] = {}
         self._settings = settings
@@ -51,6 +53,7 @@ class Work:
     def start(self) -> None:
         """Open the ledger and start every loop; raises LedgerError."""
         settings, clock = self._settings, self.clock
+        self._suspensions.start()
         prefect = PrefectSide(settings, self._inboxes, clock)
         self._announcing = prefect.announcing
         for inbox in self._inboxes:
@@ -83,6 +86,7 @@ class Work:
 
     def stop(self) -> None:
         """Let the steps that are under way end, for some seconds, and close what is open."""
+        self._suspensions.stop()
         for loop in self.loops:
             loop.stop()
         for watch in self.watches.values():

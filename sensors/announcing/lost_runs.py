@@ -3,6 +3,8 @@
 Prefect's engine sends a heartbeat every PREFECT_FLOWS_HEARTBEAT_FREQUENCY seconds (30 here, the least it takes). A run
 without one for three times as long is told to Prefect as crashed, and then treated like any other crash. A run that
 is alive all the same does no harm: its files are loaded once, by whichever comes first.
+
+After the sensor itself was suspended every run has its whole time again: it may have been suspended as well.
 """
 
 import logging
@@ -33,14 +35,16 @@ class LostRuns:
         """Have Prefect know which of these runs have crashed. Raises ApiError."""
         now = self.clock.utc()
         for run in runs:
-            if reason := self._loss(run, now):
+            reason = self._loss(run, now)
+            # Evidence that was gathered before a suspension says nothing about the time after it.
+            if reason and self.clock.not_before_resumed(now) == now:
                 about = about_arrival(run.arrival_id) if run.arrival_id else None
                 logger.warning("run %s is lost: %s", run.name, reason, extra=about)
                 self.api.crash(run.id, reason)
 
     def _loss(self, run: Run, now: datetime) -> str:
         # While the server was not reached, no heartbeat could reach it either.
-        quiet = now - max(run.since, self.api.unreached_at or run.since)
+        quiet = now - self.clock.not_before_resumed(max(run.since, self.api.unreached_at or run.since))
         if run.state_type == "PENDING" and quiet > UNSTARTED_FOR:
             return f"its process has not started for {UNSTARTED_FOR.seconds} s"
         if run.state_type == "RUNNING" and quiet > SILENT_FOR:

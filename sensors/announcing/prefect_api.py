@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import httpx
 
+from sensors.loop import beat
+
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 PAGE = 50
 """How many events are asked for at a time; Prefect's own page size for events."""
@@ -220,6 +222,7 @@ class PrefectApi:
         except httpx.TransportError as error:
             self.unreached_at = datetime.now(UTC)
             raise ApiError(f"no answer from {self._client.base_url}: {error}") from error
+        beat()
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise ApiError("the API refused the credentials; check PREFECT_API_AUTH_STRING in .env")
         if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:  # its database is locked, now and then

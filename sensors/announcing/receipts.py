@@ -115,7 +115,7 @@ class ReceiptClerk:
     def _announce_again(self) -> None:
         now = self.clock.utc()
         for arrival in arrivals.in_state(self.ledger, ArrivalState.ANNOUNCED):
-            if is_overdue(arrival, now):
+            if is_overdue(arrival, now, self.clock.not_before_resumed):
                 waited = patience(arrival.unanswered)
                 told = f"no run {waited.seconds} s after announcement {arrival.attempt}"
                 is_stalled = arrival.unanswered == STALLED_ATTEMPTS
@@ -145,9 +145,17 @@ def stalled_notice(arrival: Arrival, reason: str, what_next: str) -> Notice:
     )
 
 
-def is_overdue(arrival: Arrival, now: datetime) -> bool:
-    """Return whether an announced arrival has waited long enough for its receipt."""
-    return arrival.announced_at is not None and now - arrival.announced_at >= patience(arrival.unanswered)
+def _as_it_is(moment: datetime) -> datetime:
+    return moment
+
+
+def is_overdue(arrival: Arrival, now: datetime, counted_from: Callable[[datetime], datetime] = _as_it_is) -> bool:
+    """Return whether an announced arrival has waited long enough for its receipt.
+
+    `counted_from` returns from when on the wait counts: not from before a suspension of this process.
+    """
+    since = arrival.announced_at
+    return since is not None and now - counted_from(since) >= patience(arrival.unanswered)
 
 
 def announced_event(event: Event) -> str:

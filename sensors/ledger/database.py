@@ -1,7 +1,7 @@
 """The ledger's SQLite file: opened, checked, and changed one transaction at a time."""
 
 import sqlite3
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -12,6 +12,8 @@ VERSION = 4
 """The schema's version, kept in SQLite's `user_version`; `schema/N.sql` leads from version N - 1 to N."""
 
 BUSY_SECONDS = 30.0
+PROGRESS_STEPS = 100_000
+"""After so many steps of SQLite's virtual machine a long check reports that it goes on."""
 
 
 REBUILD = "`just rebuild` puts it aside and makes a new one from the arrivals and from what Prefect knows of them"
@@ -120,8 +122,13 @@ class Ledger:
             if self._connection.execute("PRAGMA foreign_key_check").fetchone():
                 raise sqlite3.DatabaseError("rows refer to others that are not there")
 
-    def check(self) -> None:
-        """Read the whole file and raise LedgerError if it is corrupt; a million rows take about a second."""
+    def check(self, progress: Callable[[], None] | None = None) -> None:
+        """Read the whole file and raise LedgerError if it is corrupt; a million rows take about a second.
+
+        `progress` is called now and then meanwhile.
+        """
+        if progress is not None:
+            self._connection.set_progress_handler(progress, PROGRESS_STEPS)
         try:
             found = [row[0] for row in self._connection.execute("PRAGMA quick_check(3)")]
         except sqlite3.DatabaseError as error:

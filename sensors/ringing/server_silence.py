@@ -1,9 +1,10 @@
 """The server's silence: nobody but the sensor can tell of it, so it rings the bell itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from automations.bell import Ringer, server_back, server_silent
+from sensors.clock import Clock
 
 
 @dataclass
@@ -13,6 +14,8 @@ class ServerSilence:
     ringer: Ringer
     url: str
     patience: timedelta
+    clock: Clock = field(default_factory=Clock)
+    """It knows whether this process was suspended: no one listened to the server meanwhile."""
     _silent_since: datetime | None = None
     _is_told: bool = False
     _is_checked: bool = False
@@ -26,7 +29,7 @@ class ServerSilence:
 
     def not_heard(self, why: str, now: datetime) -> None:
         """Take note that the server has not answered."""
-        self._silent_since = min(self._silent_since or now, now)
+        self._silent_since = self.clock.not_before_resumed(min(self._silent_since or now, now))
         if not self._is_told and now - self._silent_since >= self.patience:
             posting = server_silent(self.url, self._silent_since, why, now)
             # A sensor that is started anew does not tell it again.

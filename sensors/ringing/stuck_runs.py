@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from sensors.announcing.lost_runs import HEARTBEAT
 from sensors.announcing.prefect_api import Event, PrefectApi
+from sensors.clock import Clock
 from sensors.ringing.failed_runs import RunState, read_runs
 from sensors.ringing.missed_alerts import GRACE, MissedAlerts
 from sensors.ringing.rhythm import Rhythm
@@ -26,6 +27,8 @@ class StuckRuns:
     missed: MissedAlerts
     patience: timedelta
     """How long a run may give no sign of life; heartbeats come every 30 s."""
+    clock: Clock = field(default_factory=Clock)
+    """It knows whether this process was suspended: every run has its whole time again after that."""
     _rhythm: Rhythm = field(default_factory=lambda: Rhythm(EVERY))
     _told: dict[str, datetime] = field(default_factory=dict[str, datetime])
     """The events that were sent, and when."""
@@ -36,13 +39,15 @@ class StuckRuns:
             return
         self._rhythm.record_done(now)
         for state in read_runs(self.api, {"state": {"type": {"any_": ["RUNNING"]}}}):
-            if state.run.get("deployment_id") and self._is_stuck(state, now):
+            is_stuck = state.run.get("deployment_id") and self._is_stuck(state, now)
+            # Evidence that was gathered before a suspension says nothing about the time after it.
+            if is_stuck and self.clock.not_before_resumed(now) == now:
                 self._tell(state, now)
 
     def _is_stuck(self, state: RunState, now: datetime) -> bool:
         # While the server was not reached, no heartbeat could reach it either.
         since = state.happening.occurred
-        if now - max(since, self.api.unreached_at or since) < self.patience:
+        if now - self.clock.not_before_resumed(max(since, self.api.unreached_at or since)) < self.patience:
             return False
         run = state.happening.resource.id
         if self.api.has_event(HEARTBEAT, run, since=now - self.patience):

@@ -34,10 +34,10 @@ class Watchman:
         self._ringer = Ringer(bell)
         self._heartbeat = Heartbeat(self._api, self._ringer, sensor_name(settings.sensor_port))
         page = settings.prefect_page
-        self._silence = ServerSilence(self._ringer, page, timedelta(seconds=alarm.server_silent_seconds))
+        self._silence = ServerSilence(self._ringer, page, timedelta(seconds=alarm.server_silent_seconds), clock)
         self._ledger = Ledger(settings.ledger_path)
         self._missed = MissedAlerts(self._api, self._ringer, self._ledger, page, automations_in_files())
-        self._stuck = StuckRuns(self._api, self._missed, timedelta(seconds=alarm.run_stuck_seconds))
+        self._stuck = StuckRuns(self._api, self._missed, timedelta(seconds=alarm.run_stuck_seconds), clock)
         self._settings = Rhythm(SETTINGS_EVERY)
         self._forgetting = Rhythm(FORGET_EVERY)
 
