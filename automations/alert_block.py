@@ -21,6 +21,7 @@ from automations.alerting.alert import Alert
 from automations.alerting.cause import NotifyType, split
 from automations.alerting.channels import read_routes
 from automations.alerting.delivery import Delivery, deliver, misunderstood
+from automations.alerting.direct import direct_sender
 from automations.alerting.outbox import OutboxError
 from automations.alerting.policy import ALERTS, FALLBACK, Policy
 from automations.alerting.posting import Posting
@@ -141,11 +142,13 @@ class AppriseAlerts(NotificationBlock):
         alert = Alert.of(subject, text)
         failures: list[str] | None = None
         if self.outbox is not None and self._block_document_name in {ALERTS, FALLBACK}:
+            posting = Posting(alert, cause, self._block_document_name)
             try:
-                posting = Posting(alert, cause, self._block_document_name)
                 failures = ringing.ring(Path(self.outbox), self._policy(), posting, self._log_path)
             except (OutboxError, sqlite3.Error) as error:
-                self.logger.warning("the alert is delivered without the outbox, in one attempt: %s", error)
+                self.logger.warning("the alert is sent without the outbox: %s", error)
+                sender = direct_sender(Path(self.outbox), self._log_path)
+                failures = sender.send(posting, self._policy(), datetime.now(UTC))[1]
         if failures is None:
             failures = self._ring_once(alert, cause.type if cause.kind != "alert" else self.notify_type)
         if failures:

@@ -11,6 +11,7 @@ from typing import Any
 from automations.alerting.alert import Alert
 from automations.alerting.bell import Bell
 from automations.alerting.cause import Cause, Unless
+from automations.alerting.direct import DirectSender, direct_sender
 from automations.alerting.escalation import FailingChannel
 from automations.alerting.happening import Happening, Resource
 from automations.alerting.outbox import OutboxError
@@ -32,6 +33,7 @@ __all__ = [
     "Bell",
     "Cause",
     "ConfigurationError",
+    "DirectSender",
     "FailingChannel",
     "Happening",
     "OutboxError",
@@ -44,6 +46,7 @@ __all__ = [
     "Unless",
     "automations_in_files",
     "automations_on_server",
+    "direct_sender",
     "open_bell",
     "policy_of_blocks",
     "read_alarm_settings",

@@ -51,6 +51,24 @@ def test_it_tells_so_until_those_who_were_told_of_its_silence_know(server: Prefe
     assert events(server) == [HEARTBEAT, HEARTBEAT, BACK, HEARTBEAT, BACK, HEARTBEAT]
 
 
+def test_one_silence_is_one_event_however_often_its_end_is_reported(server: PrefectServer, ringer: Ringer) -> None:
+    beat = heartbeat(server, ringer)
+    beat.step(NOW)
+    ringer.post(posting("silent", opens="sensor.machine-4201"), NOW)
+    for seconds in (10, 20, 30):
+        beat.step(NOW + timedelta(seconds=seconds))
+    assert len({one["id"] for one in server.emitted if one["event"] == BACK}) == 1
+
+
+def test_while_the_outbox_cannot_be_written_the_sensor_is_back_once(server: PrefectServer, ringer: Ringer) -> None:
+    heartbeat(server, ringer).step(NOW)
+    ringer.bell.outbox.change("CREATE TRIGGER full BEFORE UPDATE ON progress BEGIN SELECT RAISE (FAIL, 'full'); END")
+    beat = heartbeat(server, ringer)
+    for seconds in range(100, 130):
+        beat.step(NOW + timedelta(seconds=seconds))
+    assert events(server) == [HEARTBEAT, HEARTBEAT, BACK, HEARTBEAT, HEARTBEAT]
+
+
 def test_the_first_heartbeat_ever_is_no_return(server: PrefectServer, ringer: Ringer) -> None:
     heartbeat(server, ringer).step(NOW)
     assert events(server) == [HEARTBEAT]

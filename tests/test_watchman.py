@@ -186,6 +186,15 @@ def test_prefect_is_told_once_of_a_channel_that_does_not_take_its_alerts(
     assert told["payload"]["waiting"] == 1
 
 
+def test_a_failing_channel_is_reported_once_also_while_the_outbox_cannot_be_written(
+    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+) -> None:
+    fail_channel(bell, hand_clock)
+    bell.outbox.change("CREATE TRIGGER full BEFORE UPDATE ON channels BEGIN SELECT RAISE (FAIL, 'full'); END")
+    walk(watchman, hand_clock, 60)
+    assert emitted(server).count("alert.undelivered") == 1
+
+
 def test_it_is_told_later_if_the_server_is_silent(
     watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
 ) -> None:

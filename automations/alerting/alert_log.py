@@ -54,16 +54,17 @@ def record(path: Path | None, posting: Posting, posted: Posted, policy: Policy, 
             names = [one.name for one in policy.channels(posting.block, posting.cause.all_tags)]
             where = f"goes to {', '.join(names)}" if names else outcomes([])[0]
     if path is not None:
-        _append_or_warn(path, entry(posting.alert, [where], at))
+        append_or_warn(path, entry(posting.alert, [where], at))
 
 
 def note(path: Path | None, text: str, at: datetime) -> None:
     """Append one line about an alert that has its entry; a log that cannot be written stops no alert."""
     if path is not None:
-        _append_or_warn(path, f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}  {' '.join(text.split())}\n")
+        append_or_warn(path, f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}  {' '.join(text.split())}\n")
 
 
-def _append_or_warn(path: Path, text: str) -> None:
+def append_or_warn(path: Path, text: str) -> None:
+    """Append the text as `append` does; a log that cannot be written is a warning."""
     try:
         append(path, text)
     except OSError as error:

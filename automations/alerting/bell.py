@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from automations.alerting import alert_log, deliveries, digests, escalation
+from automations.alerting.direct import direct_sender
 from automations.alerting.outbox import Outbox, OutboxError
 from automations.alerting.policy import Policy
 from automations.alerting.posting import Posted
@@ -27,6 +28,8 @@ class Bell:
         """Open the outbox at `path`; raises OutboxError."""
         self.outbox = Outbox(path)
         self.log = log
+        self.direct = direct_sender(path, log)
+        self.direct.record.prepare()
         self._policy = policy
         self._told: Policy | None = None
         self._in_force: Policy | None = None
@@ -59,6 +62,7 @@ class Bell:
             raise OutboxError(f"{self.outbox.path} was moved away or put back; it is opened anew")
         self._seen, self._looked_at = changes, now
         self.outbox.say_alive()
+        self.direct.record_sent(self.outbox, policy, now)
         if told is not None and told != self._in_force:
             # Not before the server has told who is to be told: the settings may be older than the block on its page,
             # and what waits for a channel that they do not know would be lost.

@@ -12,7 +12,8 @@ from automations.alerting.cause import Cause
 from automations.alerting.channels import Channel
 from automations.alerting.outbox import Outbox, stamp
 from automations.alerting.policy import FALLBACK, Policy
-from automations.alerting.states import AlertState
+from automations.alerting.sent_record import sent_record
+from automations.alerting.states import AlertState, DeliveryState
 from automations.alerting.storm import joins
 
 SHORTLY = timedelta(minutes=2)
@@ -156,16 +157,34 @@ def address(
 ) -> None:
     """Write down which channels an alert has to reach, inside the caller's transaction.
 
-    Without any channel it has got through: the log of alerts, which has it already, is the only place there is.
+    Without any channel it has got through: the log of alerts, which has it already, is the only place there is. A
+    channel that was sent the alert while the outbox could not be written is not sent it again.
     """
+    record = sent_record(outbox.path)
     for channel in channels:
+        sent = record.was_sent(cause, channel.id)
         outbox.change(
-            "INSERT INTO deliveries (cause, channel, is_fallback, state, next_at) VALUES (?, ?, ?, 'pending', ?)"
-            " ON CONFLICT DO NOTHING",
-            (cause, channel.id, is_fallback, stamp(now)),
+            "INSERT INTO deliveries (cause, channel, is_fallback, state, next_at, delivered_at)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                cause,
+                channel.id,
+                is_fallback,
+                DeliveryState.DELIVERED if sent else DeliveryState.PENDING,
+                stamp(now),
+                stamp(now) if sent else None,
+            ),
         )
-    if not channels and not is_fallback:
+    moment = {"now": stamp(now), "cause": cause}
+    outbox.change(
+        "UPDATE alerts SET delivered_at = :now WHERE cause = :cause AND state = 'pending' AND delivered_at IS NULL"
+        " AND EXISTS (SELECT 1 FROM deliveries WHERE cause = :cause AND state = 'delivered')",
+        moment,
+    )
+    if not is_fallback:
         outbox.change(
-            "UPDATE alerts SET state = 'delivered', delivered_at = ? WHERE cause = ? AND state = 'pending'",
-            (stamp(now), cause),
+            "UPDATE alerts SET state = 'delivered', delivered_at = coalesce(delivered_at, :now) WHERE cause = :cause"
+            " AND state = 'pending' AND NOT EXISTS (SELECT 1 FROM deliveries WHERE cause = :cause"
+            "   AND state <> 'delivered' AND NOT is_fallback)",
+            moment,
         )

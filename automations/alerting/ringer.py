@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from automations.alerting import alert_log, escalation, waiting
 from automations.alerting.bell import Bell
 from automations.alerting.cause import Unless
-from automations.alerting.delivery import deliver
+from automations.alerting.direct import direct_sender
 from automations.alerting.escalation import FailingChannel
 from automations.alerting.outbox import Outbox, stamp
 from automations.alerting.posting import Posted, Posting, post
@@ -27,27 +27,22 @@ class Ringer:
         """Open a connection of its own; raises OutboxError."""
         self.bell = bell
         self._outbox = Outbox(bell.outbox.path)
-        self._sent_without: set[str] = set()
-        """The causes that were told while the outbox could not be written."""
+        self._direct = direct_sender(bell.outbox.path, bell.log)
+        self._unrecorded: dict[str, datetime] = {}
+        """The progress that could not be written; without it the same would be looked through, and sent, each time."""
+        self._told: set[tuple[str, datetime]] = set()
+        """The failing channels that Prefect knows of, whether or not that could be written."""
 
     def post(self, posting: Posting, now: datetime) -> Posted:
-        """Have an alert delivered, once for its cause; on a full disk in one attempt, here and now."""
-        if posting.cause.id in self._sent_without:
-            return Posted.KNOWN
+        """Have an alert delivered, once for its cause; directly while the outbox cannot be written."""
         try:
+            self._direct.record_sent(self._outbox, self.bell.policy, now)
             posted = post(self._outbox, posting, self.bell.policy, now)
         except sqlite3.Error as error:
-            logger.warning("the alert is delivered without the outbox, in one attempt: %s", error)
-            return self._send_without(posting)
+            logger.warning("the alert is sent without the outbox: %s", error)
+            return self._direct.send(posting, self.bell.policy, now)[0]
         alert_log.record(self.bell.log, posting, posted, self.bell.policy, now)
         return posted
-
-    def _send_without(self, posting: Posting) -> Posted:
-        channels = self.bell.policy.channels(posting.block, posting.cause.all_tags)
-        sent = deliver(posting.alert, [one.url for one in channels], posting.cause.type)
-        if any(one.delivered for one in sent):
-            self._sent_without.add(posting.cause.id)
-        return Posted.PENDING
 
     def verify(self, has_come: Callable[[Unless], bool], now: datetime) -> None:
         """Cancel or release the alerts that an event may make needless; `has_come` tells whether it has."""
@@ -64,29 +59,43 @@ class Ringer:
     def trouble_since(self, key: str) -> datetime | None:
         """Return since when somebody knows of a trouble that is not over, or None."""
         rows = self._outbox.rows("SELECT opened_at FROM troubles WHERE key = ?", (key,))
-        return datetime.fromisoformat(rows[0]["opened_at"]) if rows else None
+        return self._direct.trouble_since(key, datetime.fromisoformat(rows[0]["opened_at"]) if rows else None)
 
     def progress(self, what: str) -> datetime | None:
         """Return how far the past was looked through for something."""
+        if what in self._unrecorded:
+            return self._unrecorded[what]
         rows = self._outbox.rows("SELECT until FROM progress WHERE what = ?", (what,))
         return datetime.fromisoformat(rows[0]["until"]) if rows else None
 
     def record_progress(self, what: str, until: datetime) -> None:
-        """Write down how far the past was looked through for something."""
-        with self._outbox.transaction():
-            self._outbox.change(
-                "INSERT INTO progress (what, until) VALUES (?, ?)"
-                " ON CONFLICT (what) DO UPDATE SET until = excluded.until",
-                (what, stamp(until)),
-            )
+        """Write down how far the past was looked through for something; in memory while the outbox takes nothing."""
+        try:
+            with self._outbox.transaction():
+                self._outbox.change(
+                    "INSERT INTO progress (what, until) VALUES (?, ?)"
+                    " ON CONFLICT (what) DO UPDATE SET until = excluded.until",
+                    (what, stamp(until)),
+                )
+        except sqlite3.Error as error:
+            if not self._unrecorded:
+                logger.warning("the outbox cannot be written, progress is kept in memory: %s", error)
+            self._unrecorded[what] = until
+        else:
+            self._unrecorded.pop(what, None)
 
     def failing_channels(self, now: datetime) -> list[FailingChannel]:
         """Return the channels that do not take their alerts and of which Prefect was not told yet."""
-        return escalation.failing_channels(self._outbox, now, untold=True)
+        found = escalation.failing_channels(self._outbox, now, untold=True)
+        return [one for one in found if (one.channel, one.failing_since) not in self._told]
 
     def record_told(self, channel: FailingChannel, now: datetime) -> None:
         """Write down that Prefect knows of a failing channel."""
-        escalation.record_told(self._outbox, channel.channel, now)
+        self._told.add((channel.channel, channel.failing_since))
+        try:
+            escalation.record_told(self._outbox, channel.channel, now)
+        except sqlite3.Error as error:
+            logger.warning("the outbox cannot be written; that a channel fails is not reported again: %s", error)
 
     def forget_old(self, now: datetime) -> None:
         """Forget what was delivered or was over long ago."""

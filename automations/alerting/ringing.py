@@ -9,6 +9,7 @@ from pathlib import Path
 
 from automations.alerting import alert_log, deliveries, digests
 from automations.alerting.channels import Channel
+from automations.alerting.direct import direct_sender
 from automations.alerting.outbox import Outbox, OutboxError
 from automations.alerting.policy import ALERTS, Policy
 from automations.alerting.posting import Posted, Posting, post, tell
@@ -26,7 +27,10 @@ def ring(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list
     Raises OutboxError, sqlite3.Error for an alert that was not written down; one that was is not for others to deliver.
     """
     now = datetime.now(UTC)
+    sender = direct_sender(path, log)
     with Outbox(path) as outbox:
+        sender.record.prepare()
+        sender.record_sent(outbox, policy, now)
         posted = post(outbox, posting, policy, now)
         alert_log.record(log, posting, posted, policy, now)
         if outbox.has_a_bell(now):

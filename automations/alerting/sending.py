@@ -1,5 +1,6 @@
 """Sending: one alert is brought through one channel, and its outcome is written down at once."""
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from automations.alerting.channels import Channel
 from automations.alerting.deliveries import Claim
 from automations.alerting.delivery import deliver
 from automations.alerting.outbox import Outbox
+from automations.alerting.sent_record import sent_record
 
 LATE = timedelta(minutes=1)
 
@@ -31,10 +33,19 @@ def drain(path: Path, channel: Channel, log: Path | None, is_over: Callable[[], 
 def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> str | None:
     """Bring one claimed alert through; return why that failed, or None."""
     alert = told_late(claimed, datetime.now(UTC))
+    record = sent_record(outbox.path)
+    if record.was_sent(claimed.cause, channel.id):
+        deliveries.record_delivered(outbox, claimed, channel, datetime.now(UTC))
+        return None
     [delivery] = deliver(alert, [channel.url], cast("NotifyType", claimed.type))
     now = datetime.now(UTC)
     if delivery.delivered:
-        if deliveries.record_delivered(outbox, claimed, channel, now):
+        try:
+            is_news = deliveries.record_delivered(outbox, claimed, channel, now)
+        except sqlite3.Error:
+            record.record_sent(claimed.cause, channel.id, now)  # the next attempt finds it there, and only records it
+            raise
+        if is_news:
             alert_log.note(log, f"delivered to {channel.name}: {alert.subject}", now)
         return None
     failure = delivery.failure or "the service gave no reason"

@@ -1,6 +1,8 @@
 """The alarm: the bell and its watchman, opened when they can be, so that a broken outbox keeps no file waiting."""
 
-from automations.bell import AlarmSettings, Bell, OutboxError, open_bell
+import sqlite3
+
+from automations.bell import AlarmSettings, Bell, OutboxError, direct_sender, open_bell
 from sensors.clock import Clock
 from sensors.ringing.watchman import Watchman
 from sensors.settings import Settings
@@ -18,12 +20,17 @@ class Alarm:
 
     def deliver(self) -> float:
         """Begin to deliver what is due; return the seconds until the next look. Raises OutboxError, sqlite3.Error."""
-        bell = self._bell = self._bell or open_bell(self._alarm_settings)
+        now = self._clock.utc()
         try:
-            return bell.step(self._clock.utc())
-        except OutboxError:  # whoever moved a broken one away finds that it works again
-            self._bell = None
-            bell.close()
+            bell = self._bell = self._bell or open_bell(self._alarm_settings)
+            return bell.step(now)
+        except (OutboxError, sqlite3.Error) as error:
+            # Whoever moved a broken outbox away finds that it works again.
+            bell, self._bell = self._bell, None if isinstance(error, OutboxError) else self._bell
+            sender = direct_sender(self._alarm_settings.outbox, self._alarm_settings.alert_log)
+            sender.retry(bell.policy if bell else self._alarm_settings.policy, now)
+            if bell is not None and self._bell is None:
+                bell.close()
             raise
 
     def watch(self) -> float:

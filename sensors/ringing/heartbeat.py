@@ -31,9 +31,12 @@ class Heartbeat:
         """Send a heartbeat if one is due; say whether. Raises ApiError, and sends it with the next step then."""
         if not self._rhythm.is_due(now):
             return False
-        events = [self._event(HEARTBEAT, now)]
+        events = [self._event(HEARTBEAT, str(uuid.uuid4()), now)]
         if since := self._silent_since(now):
-            events.append(self._event(BACK, now, since=f"{since.astimezone():%Y-%m-%d %H:%M:%S %Z}"))
+            # The same event for the same silence, so that Prefect and the outbox know a repeated one.
+            identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._resource_id}/{BACK}/{since.isoformat()}"))
+            shown = f"{since.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+            events.append(self._event(BACK, identity, now, since=shown))
         self.api.emit(events)
         self.ringer.record_progress(_PROGRESS, now)
         self._rhythm.record_done(now)
@@ -50,9 +53,9 @@ class Heartbeat:
     def _resource_id(self) -> str:
         return f"sensor.{self.sensor}"
 
-    def _event(self, name: str, now: datetime, **payload: str) -> Event:
+    def _event(self, name: str, identity: str, now: datetime, **payload: str) -> Event:
         resource = {"prefect.resource.id": self._resource_id, "prefect.resource.name": self.sensor}
-        return Event(str(uuid.uuid4()), name, now, resource, payload=payload)
+        return Event(identity, name, now, resource, payload=payload)
 
 
 def sensor_name(port: int) -> str:

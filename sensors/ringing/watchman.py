@@ -95,8 +95,9 @@ class Watchman:
 
 
 def _undelivered(channel: FailingChannel, now: datetime) -> Event:
+    failing = f"{UNDELIVERED}/{channel.channel}/{channel.failing_since.isoformat()}"
     return Event(
-        id=str(uuid.uuid4()),
+        id=str(uuid.uuid5(uuid.NAMESPACE_OID, failing)),
         event=UNDELIVERED,
         occurred=now,
         resource={"prefect.resource.id": f"alert.channel.{channel.channel}", "prefect.resource.name": channel.name},

@@ -1,0 +1,161 @@
+"""What was sent while the outbox could not be written, so that neither this process nor another sends it twice.
+
+The record is a file beside the outbox whose size never changes: its blocks are allocated while there is room, and
+overwriting them works on a full disk. It depends on no database, so a locked or corrupt outbox does not matter to it.
+Where the file cannot be written either (a read-only file system), the record is kept in memory, for this process only.
+"""
+
+import fcntl
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+SLOTS = 1024
+"""How many deliveries are remembered; the oldest gives way to the next."""
+CLAIM_SECONDS = 60.0
+"""How long a process has for a delivery that it has claimed; after that it must have been killed."""
+_SIZE = 64
+_EMPTY = b" " * (_SIZE - 1) + b"\n"
+_Slot: TypeAlias = tuple[str, tuple[str, float]]
+"""The key of a delivery, its state, and since when."""
+_CLAIMED, _SENT = "claimed", "sent"
+
+
+class SentRecord:
+    """Deliveries, each an alert on a channel, that the outbox does not know of."""
+
+    def __init__(self, path: Path) -> None:
+        """Use the file at `path`; it is made by `prepare`."""
+        self.path = path
+        self._lock = threading.Lock()
+        self._memory: OrderedDict[str, tuple[str, float]] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Allocate the file, readable by its owner only, while the disk has room for it; best effort."""
+        with suppress(OSError), self._opened(create=True) as file:
+            if os.fstat(file).st_size < SLOTS * _SIZE:
+                os.pwrite(file, _EMPTY * SLOTS, 0)
+                os.fsync(file)
+
+    def claim(self, cause: str, channel: str, now: datetime) -> bool:
+        """Claim a delivery for this process; False if it was sent, or if another is sending it now."""
+        key, at = _key(cause, channel), now.timestamp()
+        with self._lock:
+            known = self._memory.get(key)
+            with suppress(OSError), self._opened() as file:
+                slots = _read(file)
+                known = _newer(known, dict(slots).get(key))
+                if _is_taken(known, at):
+                    return False
+                _write(file, slots, key, _CLAIMED, at)
+            if _is_taken(known, at):
+                return False
+            self._remember(key, _CLAIMED, at)
+        return True
+
+    def record_sent(self, cause: str, channel: str, now: datetime) -> None:
+        """Record that a channel has taken an alert."""
+        self._record(_key(cause, channel), _SENT, now.timestamp())
+
+    def release(self, cause: str, channel: str) -> None:
+        """Give back a claim: the channel did not take the alert."""
+        key = _key(cause, channel)
+        with self._lock:
+            self._memory.pop(key, None)
+            with suppress(OSError), self._opened() as file:
+                number = _number(_read(file), key)
+                if number is not None:
+                    _overwrite(file, number, _EMPTY)
+
+    def was_sent(self, cause: str, channel: str) -> bool:
+        """Return whether a channel has taken an alert, as far as this record knows."""
+        key = _key(cause, channel)
+        with self._lock:
+            if self._memory.get(key, ("", 0.0))[0] == _SENT:
+                return True
+            with suppress(OSError), self._opened() as file:
+                return f"{key} {_SENT} ".encode("ascii") in os.pread(file, SLOTS * _SIZE, 0)
+        return False
+
+    def _record(self, key: str, state: str, at: float) -> None:
+        with self._lock:
+            self._remember(key, state, at)
+            with suppress(OSError), self._opened() as file:
+                _write(file, _read(file), key, state, at)
+
+    def _remember(self, key: str, state: str, at: float) -> None:
+        self._memory[key] = (state, at)
+        self._memory.move_to_end(key)
+        while len(self._memory) > SLOTS:
+            self._memory.popitem(last=False)
+
+    @contextmanager
+    def _opened(self, *, create: bool = False) -> Generator[int]:
+        """Open the file, alone among all processes."""
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        file = os.open(self.path, flags, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+        finally:
+            os.close(file)
+
+
+@lru_cache(maxsize=16)
+def sent_record(outbox: Path) -> SentRecord:
+    """Return this process's record for an outbox."""
+    return SentRecord(outbox.with_name(f"{outbox.name}.sent"))
+
+
+def _key(cause: str, channel: str) -> str:
+    return hashlib.sha256(f"{cause}\0{channel}".encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def _is_taken(known: tuple[str, float] | None, at: float) -> bool:
+    # A claim from the future is of a clock that was set back since, and counts as an old one.
+    return known is not None and (known[0] == _SENT or 0 <= at - known[1] < CLAIM_SECONDS)
+
+
+def _newer(one: tuple[str, float] | None, other: tuple[str, float] | None) -> tuple[str, float] | None:
+    if one is None or other is None:
+        return one or other
+    return one if one[0] == _SENT or (other[0] != _SENT and one[1] >= other[1]) else other
+
+
+def _read(file: int) -> list[_Slot]:
+    """Return what each slot holds; one that cannot be read counts as empty and very old."""
+    data = os.pread(file, SLOTS * _SIZE, 0)
+    return [_parse(data[at : at + _SIZE]) for at in range(0, len(data) - _SIZE + 1, _SIZE)]
+
+
+def _parse(slot: bytes) -> _Slot:
+    words = slot.decode("ascii", "replace").split()
+    try:
+        key, state, at = words
+        return key, (state, float(at))
+    except ValueError:
+        return "", ("", 0.0)
+
+
+def _number(slots: Sequence[_Slot], key: str) -> int | None:
+    return next((number for number, slot in enumerate(slots) if slot[0] == key), None)
+
+
+def _write(file: int, slots: Sequence[_Slot], key: str, state: str, at: float) -> None:
+    """Write one delivery over itself, or else over the oldest; the file never grows."""
+    number = _number(slots, key)
+    if number is None and slots:  # a file that was not allocated must not begin to grow now
+        number = min(range(len(slots)), key=lambda index: slots[index][1][1])
+    if number is not None:
+        _overwrite(file, number, f"{key} {state} {at:.3f}".ljust(_SIZE - 1).encode("ascii") + b"\n")
+
+
+def _overwrite(file: int, number: int, slot: bytes) -> None:
+    os.pwrite(file, slot, number * _SIZE)
