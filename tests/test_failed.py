@@ -45,11 +45,12 @@ def test_only_the_bad_files_of_a_failed_arrival_are_linked_with_their_reasons(se
         failed = FailedFolder(ledger, settings.failed_dir)
         failed.show_all()
         failed.show("metrics-1")
-    shown = settings.failed_dir / "metrics-1"
-    assert sorted(path.name for path in shown.iterdir()) == ["REASONS.txt", "bad.csv"]
-    assert (shown / "bad.csv").is_symlink()
-    assert (shown / "bad.csv").resolve() == arrival / "bad.csv"
-    assert (shown / "bad.csv").read_text() == "bad.csv"
+    shown = settings.failed_dir / "arrivals" / "metrics-1"
+    assert sorted(path.name for path in shown.iterdir()) == ["REASONS.txt", "links"]
+    (link,) = (shown / "links").iterdir()
+    assert link.is_symlink()
+    assert link.resolve() == arrival / "bad.csv"
+    assert link.read_text() == "bad.csv"
     assert (shown / "REASONS.txt").read_text() == "bad.csv: line 3: too many columns\n"
 
 

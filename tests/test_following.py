@@ -57,7 +57,7 @@ def test_a_failed_run_that_is_tried_again_and_succeeds_flips_the_outcome(
     api.report("m-1", "r1", a="rejected", b="rejected")
     assert follower.step()
     assert arrivals.get(ledger, arrival).state == "failed"
-    assert (tmp_path / "failed" / "m-1" / "b.csv").exists()
+    assert (tmp_path / "failed" / "arrivals" / "m-1" / "links" / "b.csv").exists()
 
     api.run("r1", "SCHEDULED")
     hand_clock.turn(FAILED_SECONDS)
@@ -71,7 +71,7 @@ def test_a_failed_run_that_is_tried_again_and_succeeds_flips_the_outcome(
     assert follower.step()
     assert arrivals.get(ledger, arrival).state == "loaded"
     assert states(ledger) == {"a.csv": "loaded", "b.csv": "loaded"}
-    assert not (tmp_path / "failed" / "m-1").exists()
+    assert not (tmp_path / "failed" / "arrivals" / "m-1").exists()
 
 
 def test_failed_arrivals_are_asked_about_now_and_then_only(ledger, follower, api, arrival, hand_clock):
@@ -111,7 +111,8 @@ def test_a_run_that_ends_otherwise_gives_each_file_its_reason(
         remember(api, "r1")
     assert follower.step()
     assert arrivals.get(ledger, "m-1").state == "failed"
-    assert (tmp_path / "failed" / "m-1" / "REASONS.txt").read_text() == f"a.csv: {reason}\nb.csv: {reason}\n"
+    shown = tmp_path / "failed" / "arrivals" / "m-1"
+    assert (shown / "REASONS.txt").read_text() == f"a.csv: {reason}\nb.csv: {reason}\n"
 
 
 def test_an_arrival_whose_run_the_server_never_heard_of_is_announced_again(ledger, follower, api, arrival):

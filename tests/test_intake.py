@@ -120,8 +120,8 @@ def test_a_file_that_cannot_be_loaded_is_rejected_once_and_stays(intake, inbox, 
     until_idle(again, hand_clock, 12)
     assert len(intake._ledger.rows("SELECT * FROM files")) == 1
     assert (inbox.path / "report.pdf").read_text() == "%PDF"
-    shown = tmp_path / "failed" / "metrics"
-    assert (shown / "report.pdf").read_text() == "%PDF"
+    shown = tmp_path / "failed" / "inboxes" / "metrics"
+    assert (shown / "links" / "report.pdf").read_text() == "%PDF"
     assert "report.pdf: inbox 'metrics' takes *.csv" in (shown / "REASONS.txt").read_text()
 
 

@@ -91,12 +91,13 @@ def test_a_failed_arrival_has_its_bad_files_in_failed_with_their_reasons(setting
     stored(settings, FIRST, "a.csv", "b.csv")
     prefect.run("r1", "FAILED", FIRST, "1 of 2 files rejected: b.csv: line 3: surplus")
     prefect.report(FIRST, "r1", a="loaded", b="rejected")
-    stale = settings.failed_dir / FIRST
+    stale = settings.failed_dir / "arrivals" / FIRST
     stale.mkdir(parents=True)
     (stale / "a.csv").symlink_to("nowhere")
     rebuild(settings)
     assert states(settings) == {FIRST: "failed", "a.csv": "loaded", "b.csv": "rejected"}
-    assert sorted(path.name for path in stale.iterdir()) == ["REASONS.txt", "b.csv"]
+    assert sorted(path.name for path in stale.iterdir()) == ["REASONS.txt", "links"]
+    assert [path.name for path in (stale / "links").iterdir()] == ["b.csv"]
     assert (stale / "REASONS.txt").read_text() == "b.csv: line 3: surplus\n"
 
 

@@ -70,8 +70,8 @@ def test_what_is_refused_stays_there_with_its_reason_and_is_told_once(world):
     sensor.pass_time(SETTLED)
     assert sorted(sensor.states()) == [("large.csv", "rejected"), ("report.pdf", "rejected")]
     assert world.remote.all_names() == ["large.csv", "report.pdf"]
-    shown = sensor.folder / "failed" / "partner"
-    assert f"URL={world.remote.url}/report.pdf" in (shown / "report.pdf.url").read_text()
+    shown = sensor.folder / "failed" / "inboxes" / "partner"
+    assert f"URL={world.remote.url}/report.pdf" in (shown / "shortcuts" / "report.pdf.url").read_text()
     assert "report.pdf: inbox 'partner' takes" in (shown / "REASONS.txt").read_text()
     assert len(sensor.ledger.rows("SELECT * FROM notices")) == 1
 

@@ -198,7 +198,8 @@ def test_an_empty_file_waits_is_rejected_or_is_taken_as_the_inbox_says(new_senso
         assert states() == [expected]
         time.sleep(0.05)
     if rule is EmptyFiles.REJECT:
-        assert "empty.csv: the file is empty" in (sensor.folder / "failed" / "metrics" / "REASONS.txt").read_text()
+        shown = sensor.folder / "failed" / "inboxes" / "metrics"
+        assert "empty.csv: the file is empty" in (shown / "REASONS.txt").read_text()
 
 
 def test_symlinks_fifos_sockets_and_devices_are_left_alone(new_sensor, tmp_path):

@@ -7,24 +7,28 @@ import sys
 from pathlib import Path
 
 
-def rename_without_replacing(old: Path, new: Path) -> None:
+def rename_without_replacing(
+    old: Path | str, new: Path | str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+) -> None:
     """Rename a file; raises FileExistsError if the new name is taken, OSError with EXDEV across devices.
 
-    renameat2(2) does both in one step, and a watcher sees a rename, the surest sign of a whole file. Where it does
-    not exist a hard link does the same, but looks like a file being written.
+    Relative names are taken from the directory descriptors, as by `os.rename`. renameat2(2) does both in one step, and
+    a watcher sees a rename, the surest sign of a whole file. Where it does not exist a hard link does the same, but
+    looks like a file being written.
     """
-    if _renameat2(old, new):
+    if _renameat2(old, new, src_dir_fd, dst_dir_fd):
         return
-    os.link(old, new, follow_symlinks=False)
-    old.unlink()
+    os.link(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False)
+    os.unlink(old, dir_fd=src_dir_fd)
 
 
-def _renameat2(old: Path, new: Path) -> bool:
+def _renameat2(old: Path | str, new: Path | str, src_dir_fd: int | None, dst_dir_fd: int | None) -> bool:
     """Return whether the rename was done; False where the system or the file system does not know it."""
     if sys.platform != "linux" or _libc_renameat2 is None:
         return False
-    names = _AT_WORKING_DIRECTORY, os.fsencode(old), _AT_WORKING_DIRECTORY, os.fsencode(new)
-    if _libc_renameat2(*names, _NO_REPLACE) == 0:
+    source = _AT_WORKING_DIRECTORY if src_dir_fd is None else src_dir_fd
+    target = _AT_WORKING_DIRECTORY if dst_dir_fd is None else dst_dir_fd
+    if _libc_renameat2(source, os.fsencode(old), target, os.fsencode(new), _NO_REPLACE) == 0:
         return True
     error = ctypes.get_errno()
     if error in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:

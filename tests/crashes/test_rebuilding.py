@@ -42,7 +42,7 @@ def test_a_ledger_of_rubbish_is_rebuilt_with_the_same_books(tmp_path: Path, new_
         assert "a sensor works on" in refused.stderr
         stack.stop()
         rows = everything(stack)
-        (reasons,) = stack.state_dir.glob("failed/*/REASONS.txt")
+        (reasons,) = stack.state_dir.glob("failed/*/*/REASONS.txt")
         told = reasons.read_text()
         ledger.write_bytes(RUBBISH)
 

@@ -49,6 +49,6 @@ def test_what_lies_in_a_store_becomes_rows_and_what_is_bad_is_rejected(remote_st
     ]
     assert [name for name in bucket.all_names() if not name.startswith(".")] == ["report.pdf"]
     assert folder.all_names() == []
-    assert "takes *.csv" in (stack.state_dir / "failed" / "bucket" / "REASONS.txt").read_text()
+    assert "takes *.csv" in (stack.state_dir / "failed" / "inboxes" / "bucket" / "REASONS.txt").read_text()
     said = "".join(path.read_text(errors="replace") for path in (stack.state_dir / "logs").glob("*.log"))
     assert ENVIRONMENT["AWS_SECRET_ACCESS_KEY"] not in said
