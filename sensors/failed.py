@@ -4,8 +4,8 @@
     failed/arrivals/<arrival id>/links/         failed/inboxes/<inbox>/links/
                                                 failed/inboxes/<inbox>/shortcuts/   of a remote inbox
 
-Users choose the names of files, and may replace a file by a symbolic link at any time. So `links/` has nothing in it but
-links, and no file of ours is beside one: to write into that would be to write where the link leads.
+Users choose the names of files, and may replace a file by a symbolic link at any time. So `links/` has nothing but
+links in it, and no file of ours is beside one: to write into that would be to write where the link leads.
 """
 
 import errno
