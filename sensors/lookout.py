@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sensors.clock import Clock
+from sensors.duty_cycle import DutyCycle
 from sensors.identity import Identity, identity_at
 from sensors.inbox import Inbox
 from sensors.loop import beat
@@ -29,10 +30,13 @@ POLLING_SECONDS = 1.0
 WRITER_SECONDS = 0.5
 """How often a file that somebody has open is looked at again; its closing is a hint, this is the net."""
 SCAN_SHARE = 0.02
-"""A scan, where one is needed, may take this share of the time: a folder that takes a second to list is listed once a
-minute at most."""
+LONGEST_PAUSE_SECONDS = 30.0
+"""A scan, where one is needed, may take this share of the time: a folder that always takes half a second to list is
+listed every 25 s. However slow it is, and so on a network folder that stalls, the next scan is no further away than
+the longest pause, if the inbox is not configured to be listed more rarely."""
 SWEEP_SECONDS = 60.0
 SWEEP_SHARE = 0.0003
+LONGEST_SWEEP_SECONDS = 600.0
 """How often at most, and for which share of the time, everything is listed where nothing says that it is needed: no
 hint came and no name came or went. It finds what was changed in place without a hint. Ten inboxes of 10,000 files take
 0.3 % of the time for it."""
@@ -79,6 +83,8 @@ class Lookout:
         self._lying = lying
         self._clock = clock
         self._at = inbox.at("")
+        self._scanning = DutyCycle(SCAN_SHARE, LONGEST_PAUSE_SECONDS)
+        self._sweeping = DutyCycle(SWEEP_SHARE, LONGEST_SWEEP_SECONDS)
         self._sweep_due = 0.0
         self.scan_due = 0.0
         """When it has to be known again whether names have come or gone; 0 has everything listed."""
@@ -92,8 +98,9 @@ class Lookout:
         if hints.changed or self._needs_scan(now):
             found = self._scan(hints, now)
             lasted = self._clock.monotonic() - now
-            self.scan_due = now + max(self._rescan_seconds, lasted / SCAN_SHARE)
-            self._sweep_due = now + max(SWEEP_SECONDS, lasted / SWEEP_SHARE)
+            ended = now + lasted
+            self.scan_due = ended + max(self._rescan_seconds - lasted, self._scanning.pause_after(lasted))
+            self._sweep_due = ended + max(SWEEP_SECONDS - lasted, self._sweeping.pause_after(lasted))
         elif names := hints.completed | hints.touched | again:
             found = self._look_at(names, hints, now)
         else:
@@ -141,6 +148,7 @@ class Lookout:
         folders: set[str] = set()
 
         def cover(folder: str, status: os.stat_result) -> None:
+            beat()
             folders.add(folder)
             self._watch.cover(folder, status)
 

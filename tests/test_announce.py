@@ -1,12 +1,14 @@
 """Announcing while there is no server to announce to."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
 from sensors.announcing.announce import NAMED_FILES, Announcer
 from sensors.announcing.prefect_api import NotReachedError, PrefectApi
 from sensors.ledger import announcements, arrivals
+from sensors.ledger.database import stamp
 from sensors.ledger.states import ArrivalState
 from tests.receiver import receiving
 
@@ -77,3 +79,13 @@ def test_an_inbox_may_announce_its_arrivals_by_an_event_of_its_own(ledger, hand_
         assert Announcer(ledger, api, hand_clock.clock, events={"documents": "inbox.document.ready"}).step()
         told = {body[0]["payload"]["inbox"]: body[0]["event"] for _, body in server.posts}
     assert told == {"metrics": "inbox.arrival.ready", "documents": "inbox.document.ready"}
+
+
+def test_a_pause_that_was_written_down_before_the_clock_was_set_back_holds_nothing_up(ledger, hand_clock):
+    for minutes in (1, 60):
+        ledger.change(
+            "INSERT INTO arrivals (id, inbox, folder, state, created_at, announce_after)"
+            " VALUES (?, 'metrics', '/arrivals/1', 'staged', '2026', ?)",
+            (f"in-{minutes}", stamp(hand_clock.now + timedelta(minutes=minutes))),
+        )
+    assert [one.id for one in arrivals.to_announce(ledger, hand_clock.now)] == ["in-60"]

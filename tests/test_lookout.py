@@ -5,10 +5,12 @@ import threading
 
 import pytest
 
+from sensors import lookout
 from sensors.failed import FailedFolder
 from sensors.inbox import Inbox
 from sensors.intake import Intake
 from sensors.settling.refusal import Refusals
+from sensors.staging import origin
 from sensors.staging.stage import Stager
 from sensors.watching import folder_times, scan
 from sensors.watching.folder_times import FolderTimes
@@ -36,7 +38,7 @@ def make(tmp_path, ledger, hand_clock, wake, scans, stats):
             (inbox.path / name.format(n)).write_text(text)
         for folder in (inbox.path, inbox.path / "north"):
             os.utime(folder, (1000, 1000))  # long ago, so that its time can be relied on
-        watches.append(Watch(inbox.path, wake))
+        watches.append(Watch(inbox.path, wake, polling=inbox.watch == "polling"))
         refusals = Refusals(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
         stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
         intake = Intake(inbox, watches[-1], ledger, stager, refusals, hand_clock.clock)
@@ -221,3 +223,91 @@ def test_the_intake_looks_again_at_once_while_more_has_settled_than_one_arrival_
     steps = [intake.step() for _ in range(3)]
     assert [step.found_work for step in steps] == [True, True, False]
     assert steps[0].look_again_in == 0.0
+
+
+@pytest.fixture
+def slow_listing(monkeypatch, hand_clock):
+    """Have each listing take the seconds that are in this list, one after the other, then none."""
+    seconds: list[float] = []
+    real = lookout.scan
+
+    def scan_slowly(*args, **kwargs):
+        hand_clock.turn(seconds.pop(0) if seconds else 0.0)
+        yield from real(*args, **kwargs)
+
+    monkeypatch.setattr(lookout, "scan", scan_slowly)
+    return seconds
+
+
+def seconds_until_taken(intake: Intake, name: str, hand_clock: HandClock, most: float) -> float:
+    """Drop a file and let time pass as a sleeping loop does, until it is taken."""
+    (intake.inbox.path / name).write_text("a\n1\n")
+    dropped = hand_clock.seconds
+    while (pause := intake.step().look_again_in) >= 0 and (intake.inbox.path / name).exists():
+        hand_clock.turn(max(pause, 0.01))
+        assert hand_clock.seconds - dropped <= most, f"{name} was not taken within {most} s"
+    return hand_clock.seconds - dropped
+
+
+def test_one_slow_listing_costs_a_few_seconds_and_blinds_no_inbox(make, slow_listing, hand_clock):
+    intake = make(watch="polling", max_in_flight=9)
+    slow_listing += [6.0]
+    hand_clock.turn(1)
+    intake.step()
+    assert slow_listing == [], "that one was slow"
+    seconds_until_taken(intake, "new.csv", hand_clock, most=5)
+
+
+def test_the_first_listing_after_a_start_may_be_slow_as_well(make, slow_listing, hand_clock):
+    intake = make(watch="polling", max_in_flight=9)
+    slow_listing += [6.0]
+    fresh = Intake(intake.inbox, intake.watch, intake._ledger, intake._stager, intake._refusals, hand_clock.clock)
+    fresh.step()
+    seconds_until_taken(fresh, "new.csv", hand_clock, most=5)
+
+
+def test_a_folder_that_is_slow_to_list_for_good_is_listed_seldom_but_within_bounds(make, slow_listing, hand_clock):
+    intake = make(watch="polling", max_in_flight=9)
+    slow_listing += [60.0] * 9
+    pauses: list[float] = []
+    for _ in range(6):
+        pauses.append(intake.step().look_again_in)
+        hand_clock.turn(pauses[-1])
+    assert pauses[-1] == lookout.LONGEST_PAUSE_SECONDS
+    assert all(pause <= lookout.LONGEST_PAUSE_SECONDS for pause in pauses)
+    slow_listing.clear()
+    intake.step()
+    assert intake.step().look_again_in <= 1, "it is as fast as ever once it lists quickly again"
+
+
+def test_a_change_in_place_without_a_hint_is_found_within_minutes_however_slow_the_listing_was(
+    make, slow_listing, scans, hand_clock
+):
+    intake = make(text="")
+    slow_listing += [60.0] * 5
+    for _ in range(5):
+        intake.watch.changed()
+        intake.step()
+    scans.clear()
+    for _ in range(200):
+        hand_clock.turn(5)
+        intake.step()
+    assert scans
+
+
+def test_a_long_listing_and_a_long_taking_give_signs_of_life(make, scans, hand_clock, monkeypatch):
+    intake = make(text="")
+    beats: list[int] = []
+    for module in (lookout, origin):
+        monkeypatch.setattr(module, "beat", lambda: beats.append(len(scans)))
+    intake.watch.changed()
+    intake.step()
+    assert len(beats) == 2 + LYING, "one for each folder, and for each file"
+    for n in range(5):
+        (intake.inbox.path / f"again-{n}.csv").write_text("a\n1\n")
+    intake.watch.changed()
+    intake.step()
+    hand_clock.turn(intake.inbox.quiet_seconds)
+    beats.clear()
+    intake.step()
+    assert len(beats) == 5, "one for each file that is taken"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -186,3 +187,22 @@ def test_more_pages_than_there_is_room_for_get_no_stream(ledger, tmp_path, monke
                     pass
 
     asyncio.run(open_two())
+
+
+def test_one_look_that_takes_long_does_not_make_open_pages_stand_still(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "LOOK_SECONDS", 0.01)
+    looks: list[Look] = [Look(), Look({"a": view("a")}), Look({"b": view("b")})]
+
+    def look() -> Look:
+        if len(looks) == 2:
+            time.sleep(1.0)
+        return looks.pop(0) if len(looks) > 1 else looks[0]
+
+    async def look_slowly() -> None:
+        live = Live(look, lambda: Ledger(tmp_path / "ledger.db", read_only=True))
+        async with live.page() as queue:
+            assert await asyncio.wait_for(queue.get(), 5) == view("a")
+            record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
+            assert await asyncio.wait_for(queue.get(), 5) == view("b")
+
+    asyncio.run(look_slowly())

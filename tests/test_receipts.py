@@ -55,3 +55,9 @@ def test_an_arrival_is_overdue_when_its_patience_has_run_out():
     arrival = Arrival("a", "metrics", Path("/a"), ArrivalState.ANNOUNCED, 7, NOW, None, None, unanswered=2)
     assert not is_overdue(arrival, NOW + 2 * FIRST_WAIT - timedelta(seconds=1))
     assert is_overdue(arrival, NOW + 2 * FIRST_WAIT)
+
+
+def test_an_arrival_that_was_announced_before_the_clock_was_set_back_does_not_wait_for_that_time():
+    arrival = Arrival("a", "metrics", Path("/a"), ArrivalState.ANNOUNCED, 1, NOW, None, None, unanswered=1)
+    assert is_overdue(arrival, NOW - timedelta(hours=1))
+    assert not is_overdue(arrival, NOW - timedelta(seconds=1)), "two clocks may be a little apart"

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sensors.ledger import Ledger, arrivals
+from sensors.ledger.database import stamp
 from sensors.recovery.replay import ReplayError, Selection, moment_of, replay, retry
 from sensors.settings import Settings
 
@@ -58,7 +59,7 @@ def test_one_that_is_under_way_is_left_alone_and_says_so(settings, ledger):
 
 
 def test_one_that_waits_for_its_next_announcement_does_not_wait_any_longer(settings, ledger):
-    ledger.change("UPDATE arrivals SET announce_after = '2099' WHERE id = 'staged'")
+    ledger.change("UPDATE arrivals SET announce_after = ? WHERE id = 'staged'", (stamp(NOW + timedelta(minutes=5)),))
     retry(settings, "staged")
     assert [one.id for one in arrivals.to_announce(ledger, NOW)] == ["staged"]
 

@@ -1,7 +1,8 @@
 """The tally of an inbox's files: counted in two ways, and by nobody who is in a hurry."""
 
 import sqlite3
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -66,11 +67,11 @@ def test_where_it_takes_long_the_last_one_is_given_and_the_next_made_aside(keepe
     monkeypatch.setattr(tallying, "QUICK_SECONDS", -1.0)  # every count takes long
     monkeypatch.setattr(tallying, "SHARE", 0.000_001)
     keeper.tally(ledger)
-    keeper._last = tallying.Tally(hand_clock.now, 0.2, keeper._last.inboxes)
+    keeper._last = tallying.Tally(hand_clock.now, 0.2, keeper._last.inboxes, hand_clock.seconds)
     record_waiting(ledger, "f.csv", NOW)
     assert seen(keeper, ledger) == 4
     assert keeper._counting is None  # it is not old yet
-    hand_clock.turn(1 + 0.2 / tallying.SHARE)
+    hand_clock.turn(1 + tallying.LONGEST_PAUSE_SECONDS)
     assert seen(keeper, ledger) == 4
     keeper.wait()
     assert seen(keeper, ledger) == 5
@@ -87,3 +88,17 @@ def test_what_goes_wrong_aside_is_told_to_the_next_who_asks(keeper, ledger, hand
         pass
     with pytest.raises((LedgerError, sqlite3.Error)):
         keeper.tally(closed)
+
+
+def test_one_count_that_took_very_long_or_a_clock_set_back_leaves_no_figures_as_they_were(
+    keeper, ledger, hand_clock, monkeypatch
+):
+    monkeypatch.setattr(tallying, "QUICK_SECONDS", -1.0)
+    keeper.tally(ledger)
+    keeper._last = replace(keeper._last, seconds=20.0)
+    record_waiting(ledger, "f.csv", NOW)
+    hand_clock.turn(61)
+    hand_clock.now -= timedelta(hours=1)
+    keeper.tally(ledger)
+    keeper.wait()
+    assert seen(keeper, ledger) == 5

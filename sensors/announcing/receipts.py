@@ -152,10 +152,12 @@ def _as_it_is(moment: datetime) -> datetime:
 def is_overdue(arrival: Arrival, now: datetime, counted_from: Callable[[datetime], datetime] = _as_it_is) -> bool:
     """Return whether an announced arrival has waited long enough for its receipt.
 
-    `counted_from` returns from when on the wait counts: not from before a suspension of this process.
+    `counted_from` returns from when on the wait counts: not from before a suspension of this process. An arrival that
+    was announced in the future was announced before the clock was set back; nothing says how long it has waited.
     """
-    since = arrival.announced_at
-    return since is not None and now - counted_from(since) >= patience(arrival.unanswered)
+    if arrival.announced_at is None:
+        return False
+    return not -CLOCKS_APART <= now - counted_from(arrival.announced_at) < patience(arrival.unanswered)
 
 
 def announced_event(event: Event) -> str:

@@ -5,7 +5,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sensors.identity import Identity
@@ -16,6 +16,8 @@ from sensors.ledger.states import ENDED, ArrivalState
 UNFINISHED = "state NOT IN ('loaded', 'failed', 'skipped')"
 """Word for word as in the index `arrivals_unfinished`, which a query then reads instead of all arrivals of all time:
 with a million of them each look would take a second."""
+LONGEST_PAUSE = timedelta(minutes=10)
+"""More than any pause before an arrival is announced again."""
 _COLUMNS = (
     "*, attempt - max(given_up, coalesce((SELECT max(attempt) FROM announcements n"
     " WHERE n.arrival_id = arrivals.id AND n.run_id IS NOT NULL), 0)) AS unanswered"
@@ -153,12 +155,15 @@ def get(ledger: Ledger, arrival_id: str) -> Arrival | None:
 
 
 def to_announce(ledger: Ledger, now: datetime) -> list[Arrival]:
-    """Return the staged arrivals whose time to be announced has come, in the order in which they were taken."""
+    """Return the staged arrivals whose time to be announced has come, in the order in which they were taken.
+
+    A time that is further away than any pause was written before the clock was set back, and has come as well.
+    """
     return _arrivals(
         ledger.rows(
             f"SELECT {_COLUMNS} FROM arrivals WHERE state = 'staged' AND {UNFINISHED}"
-            " AND (announce_after IS NULL OR announce_after <= ?) ORDER BY created_at, id",
-            (stamp(now),),
+            " AND (announce_after IS NULL OR announce_after <= ? OR announce_after > ?) ORDER BY created_at, id",
+            (stamp(now), stamp(now + LONGEST_PAUSE)),
         )
     )
 

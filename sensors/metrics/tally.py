@@ -15,7 +15,9 @@ from sensors.ledger.states import FileState
 QUICK_SECONDS = 0.01
 """A tally that takes no longer is made for everybody who asks."""
 SHARE = 0.02
-"""One that takes longer is made in the background, for this share of the time at most."""
+LONGEST_PAUSE_SECONDS = 60.0
+"""One that takes longer is made in the background, for this share of the time; and once a minute all the same, so that
+one slow count, or a clock that was set back, does not leave the figures as they were."""
 
 _EVERY = "every"
 _COUNTS = (
@@ -49,6 +51,8 @@ class Tally:
     seconds: float
     """How long the counting took."""
     inboxes: Mapping[str, InboxTally]
+    counted_at: float = 0.0
+    """The same moment by the monotonic clock."""
 
 
 def count(ledger: Ledger, clock: Clock) -> Tally:
@@ -65,7 +69,7 @@ def count(ledger: Ledger, clock: Clock) -> Tally:
         name: InboxTally(seen - states.get(name, {}).get(FileState.WITHDRAWN, 0), balance(states.get(name, {})))
         for name, seen in every.items()
     }
-    return Tally(at, clock.monotonic() - began, inboxes)
+    return Tally(at, clock.monotonic() - began, inboxes, began)
 
 
 class TallyKeeper:
@@ -97,7 +101,7 @@ class TallyKeeper:
             self._counting.join()
 
     def _is_old(self, last: Tally) -> bool:
-        return (self._clock.utc() - last.at).total_seconds() >= last.seconds / SHARE
+        return self._clock.monotonic() - last.counted_at >= min(LONGEST_PAUSE_SECONDS, last.seconds / SHARE)
 
     def _count_aside(self) -> None:
         try:

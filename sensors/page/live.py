@@ -8,12 +8,16 @@ from dataclasses import dataclass, field, replace
 
 from starlette.concurrency import run_in_threadpool
 
+from sensors.duty_cycle import DutyCycle
 from sensors.ledger import Ledger, LedgerError
 from sensors.page.services import Services
 from sensors.page.views import ArrivalView, InboxView
 
 LOOK_SECONDS = 0.25
-"""The pause between two looks, which is longer where a look takes long: a tenth of a core at most."""
+LOOK_SHARE = 0.1
+LONGEST_PAUSE_SECONDS = 3.0
+"""The pause between two looks: longer where a look always takes long, a tenth of a core at most, but never so long that
+an open page seems to stand still."""
 QUEUED = 2000
 """How much may wait for a page that does not read; then its stream ends, and it asks anew."""
 MOST_PAGES = 200
@@ -97,7 +101,7 @@ class Live:
         clock = asyncio.get_running_loop().time
         ledger = await run_in_threadpool(self._open_ledger)
         try:
-            changes = LedgerChanges(ledger)
+            changes, duty = LedgerChanges(ledger), DutyCycle(LOOK_SHARE, LONGEST_PAUSE_SECONDS)
             while self._pages:
                 begun = clock()
                 with suppress(LedgerError, sqlite3.Error):  # the sensor's own loops tell of that
@@ -105,7 +109,7 @@ class Live:
                         self._tell(await run_in_threadpool(self._look))
                     if (services := self._services()) != self._latest.services:
                         self._tell(replace(self._latest, services=services))
-                await asyncio.sleep(max(LOOK_SECONDS, 9 * (clock() - begun)))
+                await asyncio.sleep(max(LOOK_SECONDS, duty.pause_after(clock() - begun)))
         finally:
             ledger.close()
 

@@ -3,6 +3,7 @@
 from collections.abc import Set
 
 from sensors.clock import Clock
+from sensors.duty_cycle import DutyCycle
 from sensors.identity import Identity
 from sensors.inbox import Inbox
 from sensors.lookout import Found
@@ -17,7 +18,9 @@ from sensors.settling.settle import Writer
 AGAIN_SECONDS = 1.0
 """After which a file that could not be taken is listed again."""
 LISTING_SHARE = 0.2
-"""A listing may take this share of the time: each costs the store something."""
+LONGEST_PAUSE_SECONDS = 60.0
+"""A listing may take this share of the time, as each costs the store something; but the next one is no further away
+than the longest pause, if the inbox is not configured to be listed more rarely."""
 
 
 class RemoteLookout:
@@ -35,6 +38,7 @@ class RemoteLookout:
         self._refusals = refusals
         self._lying = lying
         self._clock = clock
+        self._listing = DutyCycle(LISTING_SHARE, LONGEST_PAUSE_SECONDS)
         self._listed_at = float("-inf")
         self._listed: Set[str] = frozenset()
         self.scan_due = 0.0
@@ -62,7 +66,7 @@ class RemoteLookout:
         self._refusals.forget_all_but(found.seen)
         self._origin.forget_all_but(found.seen)
         ended = self._clock.monotonic()
-        self.scan_due = ended + max(self._inbox.rescan_seconds, (ended - now) / LISTING_SHARE)
+        self.scan_due = ended + max(self._inbox.rescan_seconds, self._listing.pause_after(ended - now))
         return found
 
     def prove(self, name: str, now: float) -> float | None:

@@ -11,6 +11,7 @@ from typing import Protocol
 from sensors.json_log import about_arrival
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import WaitingFile
+from sensors.loop import beat
 from sensors.staging.duplicates import digest_of
 from sensors.staging.take import Move, take
 
@@ -42,6 +43,7 @@ class LocalOrigin:
     ) -> Iterator[tuple[ArrivalFile, Move]]:
         """Take one file after the other into an arrival's folder; raises OSError when the file system refuses."""
         for file in files:
+            beat()
             yield file, self._take(file, folder, done_file, first=first)
 
     def _take(self, file: ArrivalFile, folder: Path, done_file: str | None, *, first: bool) -> Move:
