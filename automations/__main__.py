@@ -136,5 +136,11 @@ def alert_test() -> None:
     raise typer.Exit(1 if failed else 0)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run a command; what it keeps in STATE_DIR is its user's alone."""
+    os.umask(0o077)
     app()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,5 +1,6 @@
 """What the environment and the `.env` file say about where the flow keeps things."""
 
+import grp
 import os
 import re
 import sys
@@ -32,6 +33,8 @@ class PipelineSettings(BaseSettings):
     """How long a run waits for another that has the warehouse open."""
     warehouse_memory_limit: str = DEFAULT_LIMIT
     """How much memory DuckDB may take for its buffers before it goes on in a file next to the warehouse."""
+    warehouse_readers: str = ""
+    """The group whose members may read the DuckDB file, such as analysts; empty: no one but the stack's own user."""
     arrival_page_url: str = ""
     """What comes before an arrival's id in the address of its page; empty: runs have no link to one."""
 
@@ -56,6 +59,21 @@ class PipelineSettings(BaseSettings):
         if not re.fullmatch(r"[1-9]\d*(\.\d+)? ?[MGT]i?B", size, re.IGNORECASE):
             raise PydanticCustomError("size", "expected a size such as 512MB or 4GB")
         return size
+
+    @field_validator("warehouse_readers")
+    @classmethod
+    def _is_group(cls, name: str) -> str:
+        try:
+            if name:
+                grp.getgrnam(name)
+        except (KeyError, ValueError):
+            raise PydanticCustomError("group", "expected the name of a group of this machine") from None
+        return name
+
+    @property
+    def readers(self) -> int | None:
+        """The id of the group that may read the DuckDB file, or None."""
+        return grp.getgrnam(self.warehouse_readers).gr_gid if self.warehouse_readers else None
 
     @property
     def spool_dir(self) -> Path:

@@ -175,8 +175,10 @@ def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()]
 
 def main() -> None:
     """Run a command; a mistake of the user's is told in plain lines, with exit status 1."""
+    from sensors.permissions import take_private_umask
     from sensors.stack.errors import StackError
 
+    take_private_umask()
     try:
         with told_when_missing():
             app()

@@ -22,6 +22,7 @@ from sensors.page.app import make_page, serve
 from sensors.page.services import look_at_services
 from sensors.page.services_watch import ServicesWatch
 from sensors.page.upload import clear_forgotten
+from sensors.permissions import close_to_others, make_state_folder
 from sensors.readiness import ready_page
 from sensors.settings import Settings
 from sensors.work import Work
@@ -45,10 +46,11 @@ def run(settings: Settings) -> None:
     _log_to_standard_error(settings.log_format)
     alarm_settings = read_alarm_settings()
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
+    make_state_folder(settings.state_dir)
     make_folders(settings.inboxes_file, inboxes, for_now=True)
     stores = _open_stores(settings, inboxes)
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{settings.ledger_path}.lock", blocking=False)
+    _close_to_others(settings)
+    lock = FileLock(f"{settings.ledger_path}.lock", blocking=False, mode=0o600)
     try:
         with lock:
             _check_ledger(settings)
@@ -86,6 +88,16 @@ def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI
         services=ServicesWatch(lambda: look_at_services(settings, work.loops), work.clock).latest,
         wake=work.announce_now,
     )
+
+
+def _close_to_others(settings: Settings) -> None:
+    """Close the state folder to other users; what keeps `up` from starting is only logged here.
+
+    In a pod the volume may be root's, and no other user is there.
+    """
+    found = close_to_others(settings.state_dir, settings.readers)
+    for line in (*found.dangers, *found.notices):
+        logger.warning("%s", line)
 
 
 def _open_stores(settings: Settings, inboxes: tuple[Inbox, ...]) -> "dict[str, Store]":

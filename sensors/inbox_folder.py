@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sensors.inbox import Inbox, InboxesError
+from sensors.permissions import make_shared_folder
 
 
 def make_folders(file: Path, inboxes: Iterable[Inbox], *, for_now: bool = False) -> None:
@@ -25,7 +26,7 @@ def make_folders(file: Path, inboxes: Iterable[Inbox], *, for_now: bool = False)
 
 def _problem(path: Path, *, for_now: bool) -> str | None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_shared_folder(path)
     except FileExistsError:
         return "is a file"
     except OSError as error:

@@ -9,10 +9,21 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 from pydantic_core import PydanticCustomError
 
 from sensors.json_log import LogFormat
+from sensors.permissions import ARRIVALS, WAREHOUSE, group_id
 from sensors.profile import EVERYWHERE, LOOPBACK, Profile, ProfileSettings, host_name, masked
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 _SITE = r"^(https?://[^/\s@?#]+/?)?$"
+
+
+def _group(name: str) -> str:
+    """Return a group's name as it is; raises PydanticCustomError for one to which we cannot give files."""
+    try:
+        if name:
+            group_id(name)
+    except ValueError as error:
+        raise PydanticCustomError("group", "{problem}", {"problem": str(error)}) from None
+    return name
 
 
 class Auth(StrEnum):
@@ -50,6 +61,10 @@ class Settings(ProfileSettings):
     """The credentials of the page and the API, `user:password`; the first `just up` generates them into `.env`."""
     warehouse_url: SecretStr = SecretStr("")
     """Where the rows are; the flows check it, here it is only shown."""
+    warehouse_readers: Annotated[str, AfterValidator(_group)] = ""
+    """The group whose members may read the DuckDB file; the flows see to it as well."""
+    arrivals_readers: Annotated[str, AfterValidator(_group)] = ""
+    """The group whose members may read the arrivals, such as workers that are another user; empty: no one."""
     log_format: LogFormat = LogFormat.TEXT
     """What a line of the sensor's log is: `text` for a person, `json` for what gathers logs."""
     page_url: str = Field(default="", pattern=_SITE)
@@ -126,6 +141,12 @@ class Settings(ProfileSettings):
     def auth_string(self) -> str | None:
         """The API's credentials as `user:password`, or None: none are asked, or none were generated yet."""
         return (self.prefect_api_auth_string.get_secret_value() or None) if self.auth is Auth.ON else None
+
+    @property
+    def readers(self) -> dict[str, int]:
+        """The ids of the groups that may read a part of the state folder."""
+        names = {WAREHOUSE: self.warehouse_readers, ARRIVALS: self.arrivals_readers}
+        return {part: group_id(name) for part, name in names.items() if name}
 
     @property
     def inbox_dir(self) -> Path:

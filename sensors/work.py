@@ -12,6 +12,7 @@ from sensors.intake import Intake
 from sensors.ledger import Ledger
 from sensors.ledger_check import LedgerCheck
 from sensors.loop import Loop
+from sensors.permissions import ARRIVALS
 from sensors.prefect_side import PrefectSide
 from sensors.ringing.alarm import Alarm
 from sensors.settings import Settings
@@ -121,7 +122,7 @@ def _intake_loop(
 ) -> Loop:
     ledger = Ledger(settings.ledger_path)
     origin = LocalOrigin() if isinstance(watch, Watch) else watch.origin
-    stager = Stager(ledger, settings.arrivals_dir, clock, origin)
+    stager = Stager(ledger, settings.arrivals_dir, clock, origin, settings.readers.get(ARRIVALS))
     refusals = Refusals(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
     intake = Intake(inbox, watch, ledger, stager, refusals, clock)
     take_step = intake.step if isinstance(watch, Watch) else watch.patient(intake.step, announcing.wake.set)

@@ -34,7 +34,12 @@ from the project's root. The value of a secret is shown nowhere.
 
 SECTIONS: tuple[tuple[str, str, type[BaseModel], frozenset[str]], ...] = (
     # What the sensor only shows is told where it is used.
-    ("The stack", "", Settings, frozenset({*ProfileSettings.model_fields, "notify_urls", "warehouse_url"})),
+    (
+        "The stack",
+        "",
+        Settings,
+        frozenset({*ProfileSettings.model_fields, "notify_urls", "warehouse_readers", "warehouse_url"}),
+    ),
     ("Runs", "[warehouse.md](warehouse.md) has more on the warehouse.", PipelineSettings, frozenset({"state_dir"})),
     ("Alerts", "[alerts.md](alerts.md) says how they work together.", AlertSettings, frozenset({"state_dir"})),
     ("The scale profile", "[scale.md](scale.md) says when to move, and to what.", ProfileSettings, frozenset()),

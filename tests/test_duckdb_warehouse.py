@@ -1,7 +1,9 @@
 """The warehouse lets one in at a time, and survives whoever is killed in it."""
 
+import grp
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import pytest
 
 from flows.errors import TemporaryError
 from flows.warehouse.duckdb import open_duckdb
+from tests.other_user import needs_root
 from tests.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +24,7 @@ HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('open', fl
 LOAD = """
 import sys
 from pathlib import Path
+from tests.other_user import needs_root
 from tests.pipeline import Pipeline
 print('ready', flush=True)
 sys.stdin.readline()
@@ -182,3 +186,15 @@ def test_a_disk_that_was_full_when_the_warehouse_was_made_leaves_nothing_broken_
     assert list(tmp_path.iterdir()) == []
     with open_duckdb(path, 0, pytest.fail) as warehouse:
         warehouse.reader.execute("CREATE TABLE t (i INTEGER)")
+
+
+@needs_root
+def test_a_group_may_read_the_file_and_no_one_else(tmp_path: Path):
+    path, group = tmp_path / "w.duckdb", grp.getgrnam("games").gr_gid
+    before = os.umask(0o077)
+    try:
+        with open_duckdb(path, 0, pytest.fail, readers=group):
+            pass
+    finally:
+        os.umask(before)
+    assert (path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (group, 0o640)

@@ -1,6 +1,8 @@
 """Settled files become an arrival."""
 
+import grp
 import re
+import stat
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from sensors.ledger.files import Dropped, WaitingFile
 from sensors.ledger.journey import journey_of
 from sensors.ledger.states import FileState
 from sensors.staging.stage import Stager, _sync, new_arrival, next_batch
+from tests.other_user import needs_root
 
 
 @pytest.fixture
@@ -167,3 +170,15 @@ def test_a_file_that_waits_because_another_stands_where_its_folder_would_holds_u
     (tmp_path / "a.csv").touch()
     waiting = ArrivalFile(1, Path("/in/a.csv/b.csv"), "a.csv/b.csv", Identity(1, 1, 1, 1))
     _sync(tmp_path, [waiting], set())
+
+
+@needs_root
+def test_an_arrival_can_be_read_by_the_group_that_may(ledger, inbox, hand_clock, tmp_path):
+    group = grp.getgrnam("games").gr_gid
+    stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock, readers=group)
+    settled(ledger, inbox, hand_clock.clock, orders="1")
+    (inbox.path / "orders.csv").chmod(0o600)
+    assert stager.step(inbox)
+    (staged,) = (tmp_path / "arrivals").glob("*/*/orders.csv")
+    found = {path: (path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) for path in (staged, *staged.parents[:2])}
+    assert found == {staged: (group, 0o640), staged.parent: (group, 0o2750), staged.parents[1]: (group, 0o2750)}

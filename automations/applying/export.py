@@ -1,7 +1,9 @@
 """Writing the automations of a server as files, from which `plan` finds nothing to do on that server."""
 
 import hashlib
+import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -54,8 +56,11 @@ def export(folder: Path, *, force: bool = False) -> Export:
         raise ConfigurationError(Problem(str(path), "is there already; --force overwrites it") for path in there)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
         for path, text in paths.items():
             with path.open("w" if force else "x", encoding="utf-8") as file:
+                # As open as the folder: our umask is for what is in STATE_DIR.
+                os.fchmod(file.fileno(), mode | 0o600)
                 file.write(text)
     except OSError as error:
         raise ConfigurationError([Problem(str(error.filename or folder), f"cannot be written: {error}")]) from error

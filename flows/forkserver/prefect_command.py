@@ -1,5 +1,7 @@
 """`python -m flows.forkserver.prefect_command ...`: Prefect's command line, with its settings as text kept."""
 
+import os
+
 from prefect.cli import app
 
 from flows.forkserver.settings_cache import keep
@@ -7,6 +9,7 @@ from flows.forkserver.settings_cache import keep
 
 def main() -> None:
     """Run what `prefect ...` would."""
+    os.umask(0o077)
     keep()
     app()
 

@@ -214,6 +214,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 def main() -> NoReturn:
     """Import the libraries, make sure that it is safe to fork, and serve until somebody ends us."""
+    os.umask(0o077)
     path = os.environ.get(SOCKET_VARIABLE)
     if not path:
         sys.exit(f"{SOCKET_VARIABLE}: expected the path of the socket to make, got none; `just up` sets it")

@@ -70,6 +70,7 @@ async def listen(told: asyncio.Event) -> None:
 
 def main() -> None:
     """Take what the stack says on the command line, and run."""
+    os.umask(0o077)
     parser = argparse.ArgumentParser(prog="python -m flows.forkserver.worker", description=main.__doc__)
     parser.add_argument("--pool", required=True, help="the work pool; it has to exist and to be of the type process")
     parser.add_argument("--name", required=True, help="the worker's name")

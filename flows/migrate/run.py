@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from flows.warehouse.duckdb import holder
 
 def main() -> None:
     """Copy table by table and show what was copied; ends with status 1 when anything was not."""
+    os.umask(0o077)
     if len(sys.argv) > 2:
         sys.exit("expected at most one argument, the DuckDB file")
     shown = Table("table", "rows copied", "load keys", "", box=None)

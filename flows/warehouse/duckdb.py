@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -164,13 +165,17 @@ class DuckDbWarehouse:
 
 @contextmanager
 def open_duckdb(
-    path: Path, wait_seconds: float, on_wait: Callable[[str], None], memory_limit: str = DEFAULT_LIMIT
+    path: Path,
+    wait_seconds: float,
+    on_wait: Callable[[str], None],
+    memory_limit: str = DEFAULT_LIMIT,
+    readers: int | None = None,
 ) -> Generator[DuckDbWarehouse, None, None]:
     """Open a warehouse and close it again, alone: wait while another thread or process has it open.
 
     `on_wait` is told once that and for whom it waits. The session's time zone is UTC. What does not fit into the memory
-    limit goes into a folder next to the file while it is open. Raises TemporaryError when it is still in use after
-    `wait_seconds`, or cannot be opened.
+    limit goes into a folder next to the file while it is open. `readers` is the id of a group that may read the file.
+    Raises TemporaryError when it is still in use after `wait_seconds`, or cannot be opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _opened_here[path]
@@ -182,6 +187,7 @@ def open_duckdb(
         connection = _connect(path, wait_seconds, on_wait)
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            _let_read(path, readers)
             bound(connection, memory_limit, path.with_name(f"{path.name}.tmp"))
             yield DuckDbWarehouse(connection)
         finally:
@@ -212,6 +218,17 @@ def _connect(path: Path, wait_seconds: float, on_wait: Callable[[str], None]) ->
         if who is None:
             raise TemporaryError(f"the warehouse {path} cannot be opened: {error}") from None
         raise TemporaryError(_still_in_use(path, who, wait_seconds)) from None
+
+
+def _let_read(path: Path, group: int | None) -> None:
+    """Let a group read the file, if it is ours."""
+    if group is None:
+        return
+    # Not opened: closing it would take away the locks that DuckDB has on it in this process.
+    status = path.stat()
+    if status.st_uid == os.geteuid() and (status.st_gid != group or not status.st_mode & 0o040):
+        os.chown(path, -1, group)
+        path.chmod(stat.S_IMODE(status.st_mode) | 0o040)
 
 
 def _create(path: Path) -> None:

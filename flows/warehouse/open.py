@@ -21,7 +21,7 @@ def open_warehouse(
     """
     wait_seconds, limit = settings.warehouse_wait_seconds, settings.warehouse_memory_limit
     if isinstance(address, DuckDbFile):
-        with open_duckdb(address.path, wait_seconds, on_wait, limit) as warehouse:
+        with open_duckdb(address.path, wait_seconds, on_wait, limit, settings.readers) as warehouse:
             yield warehouse
         return
     # Only here: a run whose warehouse is a DuckDB file does without psycopg, and is 0.3 s faster.

@@ -16,6 +16,7 @@ from sensors.ledger import Ledger, announcements, rebuilding
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.files import Dropped
 from sensors.ledger.states import ArrivalState
+from sensors.permissions import make_state_folder
 from sensors.recovery.claims import give_back_claims
 from sensors.recovery.fate import Fate, read_fates
 from sensors.recovery.remote_claims import give_back_remote_claims
@@ -68,7 +69,7 @@ def rebuild(settings: Settings, *, offline: bool = False) -> Rebuilt:
     """
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
     try:
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        make_state_folder(settings.state_dir)
         with _no_sensor(settings):
             return _rebuild(settings, inboxes, offline=offline)
     except (OSError, sqlite3.Error) as error:
@@ -79,7 +80,7 @@ def rebuild(settings: Settings, *, offline: bool = False) -> Rebuilt:
 def _no_sensor(settings: Settings) -> Generator[None]:
     """Keep every sensor away from the state folder."""
     try:
-        held = FileLock(f"{settings.ledger_path}.lock", timeout=LOCK_SECONDS).acquire()
+        held = FileLock(f"{settings.ledger_path}.lock", timeout=LOCK_SECONDS, mode=0o600).acquire()
     except Timeout as error:
         raise RebuildError(
             f"a sensor works on {settings.state_dir}, so its ledger is left alone; stop `just up` and run this again"

@@ -46,7 +46,7 @@ def up() -> int:
     """
     terminal = Terminal()
     settings = checked_settings()
-    with hold_state_folder(settings):
+    with hold_state_folder(settings, lambda notice: terminal.say(notice, "yellow")):
         _end_leftovers(settings, terminal)
         clear_temporary(settings)
         preflight(settings)

@@ -3,10 +3,12 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import httpx
 
+from sensors.permissions import make_state_folder
 from sensors.settings import Settings
 from sensors.stack.api import open_api
 from sensors.stack.configuration import checked_settings
@@ -23,6 +25,8 @@ def become(module: str, arguments: Sequence[str]) -> NoReturn:
     Raises StackError when a command of Prefect's needs the server and nobody listens there.
     """
     settings = checked_settings()
+    with suppress(OSError):  # which the command itself reports, if it needs the folder
+        make_state_folder(settings.state_dir)
     if module == "prefect" and needs_server(arguments):
         _look_for_server(settings)
     environment = client_environment(settings, surrounding())

@@ -12,6 +12,7 @@ from pathlib import Path
 from sensors.ledger import Ledger, LedgerError
 from sensors.ledger.journey import FileJourney, journey_of
 from sensors.ledger.states import FileState
+from sensors.permissions import make_state_folder
 from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import settle_credentials
@@ -61,7 +62,8 @@ def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
         return
     # Here and not by `up`: what that says goes to a log, where nobody is shown them.
     settings = settle_credentials(settings, terminal)
-    settings.logs_dir.mkdir(parents=True, exist_ok=True)
+    make_state_folder(settings.state_dir)
+    settings.logs_dir.mkdir(exist_ok=True)
     log = settings.logs_dir / "demo-up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

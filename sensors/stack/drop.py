@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sensors.inbox import Inbox, read_inboxes
+from sensors.permissions import make_shared_folder, make_state_folder, umask_of_caller
 from sensors.settings import Settings
 from sensors.settling.admission import Admission, admit, readable
 from sensors.stack.configuration import checked_settings
@@ -23,6 +24,7 @@ def drop(file: Path, inbox_name: str) -> list[str]:
     if inbox.url:
         upload(file, inbox)
         return [f"uploaded {readable(file.name)} to {inbox.name}: {inbox.at(file.name)}", _what_next(settings, inbox)]
+    make_state_folder(settings.state_dir)
     target = place(file, inbox.path)
     return [f"dropped {readable(file.name)} into {inbox.name}: {target}", _what_next(settings, inbox)]
 
@@ -56,10 +58,12 @@ def place(file: Path, folder: Path) -> Path:
     if os.path.lexists(target):
         raise _taken(target.name, folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_shared_folder(folder)
         with file.open("rb") as source, partial.open("wb") as copy:
             shutil.copyfileobj(source, copy, 1 << 20)
             copy.flush()
+            # As `cp` would make it: the sensor may be another user, who has to be able to read it.
+            os.fchmod(copy.fileno(), 0o666 & ~umask_of_caller())
             os.fsync(copy.fileno())
         rename_without_replacing(partial, target)
     except FileExistsError as error:

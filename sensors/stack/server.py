@@ -30,7 +30,7 @@ def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings
         yield settings
         return
     try:
-        held = hold_state_folder(settings)
+        held = hold_state_folder(settings, terminal.say)
     except StackError:  # a stack has it, which starts, stops or has lost its server: whoever asks says what it is
         yield settings
         return

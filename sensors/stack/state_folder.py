@@ -2,27 +2,34 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from sensors.permissions import close_to_others, make_state_folder
 from sensors.settings import Settings
 from sensors.stack.errors import StackError
 
 
-def hold_state_folder(settings: Settings) -> FileLock:
-    """Make the state folder with what is in it and take it for ourselves; return the lock.
+def hold_state_folder(settings: Settings, say: Callable[[str], object] = lambda _: None) -> FileLock:
+    """Make the state folder with what is in it, close it to other users and take it for ourselves; return the lock.
 
-    The kernel gives it back when we die, however we die. Raises StackError when the folder cannot be used or
-    another stack has it.
+    The kernel gives it back when we die, however we die. `say` gets what a person should know. Raises StackError when
+    the folder cannot be used, other users can change what is in it, or another stack has it.
     """
     _make_folders(settings)
+    _close_to_others(settings, say)
     lock = _lock(settings)
     holder = settings.logs_dir / "up.pid"
     try:
         lock.acquire(timeout=0.3)  # `status` has it for a moment, when it looks whether anybody does
-        holder.write_text(f"{os.getpid()}\n", "utf-8")
-        _ports_file(settings).write_text(f"{settings.api_port} {settings.sensor_port}\n", "utf-8")
+        for file, text in (
+            (holder, f"{os.getpid()}"),
+            (_ports_file(settings), f"{settings.api_port} {settings.sensor_port}"),
+        ):
+            file.touch(mode=0o600)
+            file.write_text(f"{text}\n", "utf-8")
     except Timeout:
         pid = holder.read_text("utf-8").strip() if holder.exists() else "unknown"
         raise StackError(f"already running on {settings.state_dir} (pid {pid}); see `just status`") from None
@@ -73,7 +80,7 @@ def is_held(settings: Settings) -> bool:
 
 
 def _lock(settings: Settings) -> FileLock:
-    return FileLock(settings.logs_dir / "up.lock")
+    return FileLock(settings.logs_dir / "up.lock", mode=0o600)
 
 
 def _ports_file(settings: Settings) -> Path:
@@ -84,10 +91,22 @@ def _make_folders(settings: Settings) -> None:
     folders = (settings.inbox_dir, settings.arrivals_dir, settings.prefect_home, settings.logs_dir)
     for folder in (settings.state_dir, *folders):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_state_folder(settings.state_dir)
+            folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StackError(
                 f"STATE_DIR: the folder {folder} cannot be made: {error.strerror}; set STATE_DIR to another one"
             ) from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise StackError(f"STATE_DIR: {folder} is not writable; set STATE_DIR to another folder")
+
+
+def _close_to_others(settings: Settings, say: Callable[[str], object]) -> None:
+    try:
+        found = close_to_others(settings.state_dir, settings.readers)
+    except OSError as error:
+        raise StackError(f"STATE_DIR: {error.filename} cannot be closed to other users: {error.strerror}") from error
+    if found.dangers:
+        raise StackError(*found.dangers)
+    for notice in found.notices:
+        say(notice)

@@ -37,6 +37,7 @@ _RUNS_FLOWS = (Service.WORKER, Service.WARM)
 _SUPERVISORD = """\
 [supervisord]
 nodaemon=true
+umask=077
 logfile=supervisor.log
 logfile_maxbytes=10MB
 logfile_backups=3
@@ -65,6 +66,7 @@ def _program(program: Program, place: int) -> str:
 [program:{program.name}]
 command={_without_secrets(program)}python -m sensors.stack.tether {" ".join(program.arguments)}
 directory=%(ENV_{_folder_variable(program)})s
+umask=077
 priority={place}
 autostart=false
 autorestart=true

@@ -22,6 +22,7 @@ from sensors.ledger import files as ledger_files
 from sensors.ledger.arrivals import Arrival, ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ArrivalState
+from sensors.permissions import share_with_group
 from sensors.staging.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
 from sensors.staging.origin import LocalOrigin, Origin
 from sensors.staging.take import Move, sync_folder
@@ -48,6 +49,8 @@ class Stager:
     arrivals_dir: Path
     clock: Clock
     origin: Origin = field(default_factory=LocalOrigin)
+    readers: int | None = None
+    """The id of a group that may read the arrivals."""
     _synced: set[Path] = field(default_factory=set[Path])
 
     def step(self, inbox: Inbox) -> Taken | None:
@@ -100,6 +103,8 @@ class Stager:
         moves: dict[Move, list[ArrivalFile]] = {move: [] for move in Move}
         for file, move in self.origin.take_all(files, arrival.folder, inbox.done_file, first=first):
             moves[move].append(file)
+        if self.readers is not None:
+            share_with_group(arrival.folder, [file.name for file in files], self.readers)
         _sync(arrival.folder, files, self.origin.folders_of(files))
         if arrival.folder.parent not in self._synced:
             sync_folder(self.arrivals_dir)  # the day's folder may be new

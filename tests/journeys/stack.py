@@ -111,6 +111,8 @@ class Stack:
             **environment,
         }
         self.terminal = state_dir.with_name(f"{state_dir.name}.terminal.log")
+        self.umask = -1
+        """The umask with which `up` and the commands are typed; -1 is that of the tests."""
         self._process: subprocess.Popen[bytes] | None = None
         user, _, password = CREDENTIALS.partition(":")
         self.api = httpx.Client(
@@ -133,6 +135,7 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                umask=self.umask,
             )
         try:
             wait_until(self._is_up, "the stack is healthy", seconds)
@@ -189,6 +192,7 @@ class Stack:
             text=True,
             timeout=seconds,
             check=False,
+            umask=self.umask,
         )
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
