@@ -16,10 +16,8 @@ BENCH = "tests/test_benchmarks.py::test_a_part_measures_writes_its_figures_and_d
 SCREENSHOTS = "tests/browser/test_screenshots.py::test_the_pictures_are_taken_anew_of_a_real_stack"
 EXPORTED = "tests/test_automations_command.py::test_an_export_is_planned_and_applied_as_the_page_says"
 COMPOSE = "tests/containers/test_compose.py::test_the_pages_commands_start_everything_and_load_a_file"
-SYSTEMD = (
-    "tests/containers/test_systemd.py"
-    "::test_the_pages_commands_start_everything_and_a_member_of_the_group_may_drop_files"
-)
+SYSTEMD = "tests/containers/test_systemd.py::test_the_pages_commands_start_everything"
+ACCESS_LIST = "tests/containers/test_systemd.py::test_a_user_with_an_access_list_drops_files"
 KEY = "tests/test_remote_trouble.py::test_what_ssh_keyscan_prints_is_the_key_that_is_needed"
 TUNNEL = "tests/test_tunnel.py::test_through_the_tunnel_the_page_answers_under_the_names_of_the_loopback"
 
@@ -52,6 +50,7 @@ WAYS = (
     Way(r"ssh -L ", TUNNEL),
     Way(r"apt install ", APT),
     Way(r"docker compose |cp deploy/\.env", COMPOSE),
+    Way(r"setfacl ", ACCESS_LIST),
     Way(r"(useradd|git clone|cp deploy/systemd|systemctl|sudo|python3 -m venv)", SYSTEMD),
     Way(r"(kubectl|helm) ", reason="needs a cluster; tests/test_kubernetes_files.py reads what it is given"),
 )

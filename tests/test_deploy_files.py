@@ -41,9 +41,31 @@ def test_the_unit_exposes_little():
     assert float(found[1]) <= MOST_EXPOSURE, report
 
 
-def test_the_unit_starts_the_project_and_may_write_where_that_writes():
+def unit_settings() -> list[tuple[str, str]]:
     lines = [line for line in UNIT.read_text().splitlines() if line and not line.startswith(("#", "["))]
-    settings = [line.split("=", 1) for line in lines]
+    return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
+
+
+def test_the_unit_gives_no_one_else_a_right_to_what_the_service_reads_and_runs():
+    """Not even members of its group: what is written into Prefect's home is run."""
+    unit = dict(unit_settings())
+    assert int(unit["UMask"], 8) == 0o077
+    assert int(unit["StateDirectoryMode"], 8) == 0o711
+    assert int(unit["CacheDirectoryMode"], 8) == 0o700
+    assert unit["User"] == unit["Group"]
+    assert "SupplementaryGroups" not in unit
+    written = {unit["StateDirectory"], unit["CacheDirectory"]}
+    assert {path.rpartition("/")[2] for path in unit["ReadWritePaths"].split()} == written
+
+
+def test_the_unit_leaves_the_machine_memory_and_processes():
+    unit = dict(unit_settings())
+    assert 0 < int(unit["MemoryHigh"].rstrip("%")) < int(unit["MemoryMax"].rstrip("%")) < 100
+    assert 0 < int(unit["TasksMax"]) < 2**15
+
+
+def test_the_unit_starts_the_project_and_may_write_where_that_writes():
+    settings = unit_settings()
     unit = {name: value for name, value in settings if name != "Environment"}
     environment = dict(value.split("=", 1) for name, value in settings if name == "Environment")
     assert unit["ExecStart"].endswith("/.venv/bin/python -m sensors up")

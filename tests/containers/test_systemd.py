@@ -10,7 +10,7 @@ import pytest
 from tests.containers.engine import Engine
 from tests.containers.machine import NAME, REPOSITORY, Machine, machine_booted
 from tests.containers.stand_ins import DEBIAN, build, provide
-from tests.documented_commands import SYSTEMD, shown_by
+from tests.documented_commands import ACCESS_LIST, SYSTEMD, shown_by
 from tests.journeys.stack import wait_until
 
 UNIT = "prefect-blueprint"
@@ -40,8 +40,8 @@ def wait_until_healthy(machine: Machine) -> None:
 
 
 def drop(machine: Machine, name: str) -> None:
-    """Drop a file as somebody of the group, whose files are for that person and that person's group alone."""
-    machine.typed(f"su ann -c 'umask 027; printf \"{ORDERS}\" > {STATE}/inbox/metrics/{name}'")
+    """Drop a file as another user, whose new files are for that user alone."""
+    machine.typed(f"su alice -c 'umask 077; printf \"{ORDERS}\" > {STATE}/inbox/metrics/{name}'")
 
 
 def wait_for_rows(machine: Machine, name: str) -> None:
@@ -60,16 +60,36 @@ def main_process(machine: Machine) -> str:
     return machine.shown(UNIT, "MainPID")
 
 
-def test_the_pages_commands_start_everything_and_a_member_of_the_group_may_drop_files(machine: Machine) -> None:
+def test_the_pages_commands_start_everything(machine: Machine) -> None:
     *commands, _status = (command.line for command in shown_by(SYSTEMD))
     lines = "\n".join(commands)
     assert lines.count(" ... ") == 1
     machine.typed(lines.replace(" ... ", f" {REPOSITORY} "))
     wait_until_healthy(machine)
-    machine.typed("useradd --groups blueprint ann")
+
+
+def test_a_user_with_an_access_list_drops_files(machine: Machine) -> None:
+    machine.typed("useradd alice")
+    (access_list,) = (command.line for command in shown_by(ACCESS_LIST))
+    machine.typed(access_list)
     drop(machine, "orders.csv")
     wait_for_rows(machine, "orders.csv")
-    assert machine.typed(f"stat --format %a:%G {STATE}/arrivals/*/*/orders.csv").strip() == "640:blueprint"
+    assert machine.typed(f"stat --format %U {STATE}/arrivals/*/*/orders.csv").strip() == "alice"
+
+
+@pytest.mark.parametrize("group", ["alice", "blueprint"])
+def test_neither_that_user_nor_a_member_of_the_group_changes_what_the_service_runs(
+    machine: Machine, group: str
+) -> None:
+    """Version 1.0.0 let members of the group write into Prefect's home, and ran what they wrote."""
+    machine.typed(f"usermod --groups {group} alice")
+    folders = machine.typed(f"find {STATE} /var/cache/{UNIT} /opt/{UNIT} /etc/systemd/system -type d").split()
+    mine = f"{STATE}/inbox/metrics"
+    tried = " ".join(f'"{folder}"' for folder in folders if not folder.startswith(mine))
+    writable = f'for folder in {tried}; do touch "$folder/planted" 2>/dev/null && echo "$folder"; done; true'
+    assert machine.typed(f"su alice <<'END'\n{writable}\nEND") == ""
+    files = f"find {STATE}/* /opt/{UNIT} -path {mine} -prune -o -type f -writable -print 2>/dev/null; true"
+    assert machine.typed(f"su alice -c '{files}'") == ""
 
 
 def test_what_is_killed_is_started_again_and_nothing_is_lost(machine: Machine) -> None:
