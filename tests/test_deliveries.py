@@ -251,3 +251,68 @@ def test_what_was_forgotten_while_it_was_sent_is_no_error(outbox: Outbox) -> Non
     sent = claimed(outbox)
     outbox.change("DELETE FROM alerts")
     assert not deliveries.record_delivered(outbox, sent, FIRST, at(1))
+
+
+def leave_open(outbox: Outbox, seconds: float = 0) -> datetime:
+    one = claimed(outbox, seconds=seconds)
+    return deliveries.record_failed(outbox, one, FIRST, "no answer", at(seconds), is_open=True)
+
+
+HOUR = 3600
+
+
+def test_an_alert_that_is_perhaps_delivered_waits_for_an_hour_and_then_longer_each_time(outbox: Outbox) -> None:
+    post(outbox, posting(), policy(ONE), NOW)
+    assert leave_open(outbox) == at(HOUR)
+    assert claim(outbox, seconds=HOUR - 1) is None
+    assert leave_open(outbox, HOUR) == at(2 * HOUR)
+    assert leave_open(outbox, 2 * HOUR) == at(4 * HOUR)
+    assert leave_open(outbox, 100 * HOUR) == at(124 * HOUR)
+    deliver(outbox, FIRST, 124 * HOUR)
+    assert state(outbox) == "delivered"
+
+
+def test_a_plain_failure_after_that_does_not_make_copies_any_faster(outbox: Outbox) -> None:
+    post(outbox, posting(), policy(ONE), NOW)
+    leave_open(outbox)
+    fail(outbox, seconds=HOUR)
+    assert claim(outbox, seconds=2 * HOUR - 1) is None
+    assert claimed(outbox, seconds=2 * HOUR).perhaps_at == NOW
+
+
+def test_another_alert_to_the_same_channel_does_not_wait_for_an_hour(outbox: Outbox) -> None:
+    post(outbox, posting(), policy(ONE), NOW)
+    leave_open(outbox)
+    post(outbox, posting("c-2"), policy(ONE), NOW)
+    assert claim(outbox, seconds=2) == "c-2"
+
+
+def test_an_alert_that_is_perhaps_delivered_goes_to_the_fallback_too(outbox: Outbox) -> None:
+    configured = policy(ONE, fallback_urls=FALLBACK)
+    post(outbox, posting(), configured, NOW)
+    leave_open(outbox)
+    escalation.step(outbox, configured, at(31))
+    [fallback] = configured.fallback_channels
+    assert claim(outbox, fallback, 31) == "c-1"
+
+
+def test_a_restart_or_a_mended_address_sends_no_copy_of_it(outbox: Outbox) -> None:
+    post(outbox, posting(), policy(ONE), NOW)
+    leave_open(outbox)
+    deliveries.retarget(outbox, policy(ONE), at(60))
+    assert claim(outbox, seconds=61) is None
+
+
+def test_a_service_that_asks_to_wait_is_left_alone_that_long(outbox: Outbox) -> None:
+    for cause in ("c-1", "c-2"):
+        post(outbox, posting(cause), policy(ONE), NOW)
+    one = claimed(outbox)
+    assert deliveries.record_failed(outbox, one, FIRST, "429", NOW, retry_after=300) == at(300)
+    assert claim(outbox, seconds=299) is None
+    assert claim(outbox, seconds=300) == "c-2"
+
+
+def test_a_clock_that_is_set_back_keeps_neither_waiting(outbox: Outbox) -> None:
+    post(outbox, posting(), policy(ONE), NOW)
+    leave_open(outbox, 10 * HOUR)
+    assert claim(outbox, seconds=0) == "c-1"

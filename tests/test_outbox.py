@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from automations.alerting.outbox import ALIVE_SECONDS, VERSION, Outbox, OutboxError, stamp
+from automations.alerting import deliveries
+from automations.alerting.outbox import ALIVE_SECONDS, SCHEMA, VERSION, Outbox, OutboxError, stamp
 from automations.alerting.posting import post
 from tests.postings import NOW, policy, posting
 
@@ -82,16 +83,48 @@ def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_one_of_version_1_is_brought_up_to_date_and_keeps_what_it_has(path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_one_of_an_earlier_version_is_brought_up_to_date_and_keeps_what_it_has(path: Path, version: int) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as old:
-        old.executescript(resources("automations.alerting").joinpath("outbox.sql").read_text("utf-8"))
+        for script in SCHEMA[:version]:
+            old.executescript(resources("automations.alerting").joinpath(script).read_text("utf-8"))
         old.execute("INSERT INTO progress VALUES ('failed runs', '2026')")
-        old.execute("PRAGMA user_version = 1")
+        old.execute(f"PRAGMA user_version = {version}")
     old.close()
     with Outbox(path) as outbox:
         assert [row["until"] for row in outbox.rows("SELECT until FROM progress")] == ["2026"]
-        assert outbox.rows("SELECT alias FROM alerts") == []
+        assert outbox.rows("SELECT alias, perhaps_at FROM alerts LEFT JOIN deliveries USING (cause)") == []
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_what_waits_in_an_outbox_of_an_earlier_version_is_delivered(path: Path, version: int) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as old:
+        for script in SCHEMA[:version]:
+            old.executescript(resources("automations.alerting").joinpath(script).read_text("utf-8"))
+        old.execute(f"PRAGMA user_version = {version}")
+        channel = policy().channels("alerts", ())[0]
+        old.execute(
+            "INSERT INTO alerts (cause, block, kind, group_name, tags, type, subject, body, state, occurred_at,"
+            " posted_at, told_at) VALUES ('c-1', 'alerts', 'alert', '', '[]', 'failure', 's', 'b', 'pending', ?, ?, ?)",
+            (stamp(NOW),) * 3,
+        )
+        old.execute(
+            "INSERT INTO deliveries (cause, channel, is_fallback, state, attempts, next_at, failure)"
+            " VALUES ('c-1', ?, 0, 'pending', 3, ?, 'refused')",
+            (channel.id, stamp(NOW)),
+        )
+        old.execute(
+            "INSERT INTO channels (channel, name, failures, rest_until, failing_since, failure)"
+            " VALUES (?, '1 (JSON)', 3, ?, ?, 'refused')",
+            (channel.id, stamp(NOW), stamp(NOW)),
+        )
+    old.close()
+    with Outbox(path) as outbox:
+        claimed = deliveries.claim(outbox, channel.id, NOW)
+        assert claimed is not None
+        assert (claimed.cause, claimed.attempt, claimed.perhaps_at) == ("c-1", 4, None)
 
 
 def test_a_database_of_a_later_version_is_refused(path: Path) -> None:

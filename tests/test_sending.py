@@ -12,6 +12,7 @@ from automations.alerting.deliveries import Claim
 from automations.alerting.outbox import Outbox
 from automations.alerting.posting import post
 from automations.alerting.sending import drain, told_late
+from automations.alerting.undelivered import read_undelivered
 from tests.postings import NOW, policy, posting
 from tests.receiver import Receiver, receiving
 
@@ -118,3 +119,27 @@ def test_a_log_that_cannot_be_written_stops_no_alert(
     drain(tmp_path / "alerts.db", channel, tmp_path / "logs" / "alerts.log", lambda: False)
     assert len(receiver.posts) == 2
     assert "the alert log" in caplog.text
+
+
+def test_an_alert_without_an_answer_is_perhaps_delivered_and_its_copy_says_so(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    path, log = tmp_path / "alerts.db", tmp_path / "alerts.log"
+    url = f"{receiver.url()}?rto=0.3"
+    [channel] = policy(url).channels("alerts", ())
+    with Outbox(path) as outbox:
+        post(outbox, posting(), policy(url), NOW)
+    receiver.pause_seconds = 1.5
+    drain(path, channel, log, lambda: False)
+    found = read_undelivered(path)
+    assert (found.alerts, found.perhaps, found.perhaps_subject) == (0, 1, "Failed: c-1")
+    assert "PERHAPS delivered to 1 (JSON), it is sent again at " in log.read_text()
+    drain(path, channel, log, lambda: False)
+    assert len(receiver.posts) == 1
+    receiver.pause_seconds = 0
+    with Outbox(path) as outbox:
+        outbox.change("UPDATE deliveries SET next_at = ''")
+        outbox.change("DELETE FROM channels")
+    drain(path, channel, log, lambda: False)
+    assert "Sent again: no answer came when it was sent at " in receiver.posts[1][1]["message"]
+    assert read_undelivered(path).perhaps == 0

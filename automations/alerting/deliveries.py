@@ -8,7 +8,7 @@ from automations.alerting.channels import Channel
 from automations.alerting.delivery import TIME_LIMIT_SECONDS
 from automations.alerting.outbox import Outbox, stamp
 from automations.alerting.policy import Policy
-from automations.alerting.posting import address
+from automations.alerting.posting import PERHAPS_PAUSE, address
 
 CLAIM = timedelta(seconds=TIME_LIMIT_SECONDS + 15)
 """How long a process has for one attempt; if it was killed meanwhile, nobody knows whether the alert got through."""
@@ -17,6 +17,7 @@ SET_BACK = timedelta(minutes=1)
 turn at the outbox comes with the time at which it began to wait, and another may have claimed something meanwhile."""
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=2)
+LONGEST_PERHAPS_PAUSE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Claim:
     occurred_at: datetime
     attempt: int
     last_failure: str | None
+    perhaps_at: datetime | None = None
+    """Since when it is perhaps delivered."""
 
 
 def pause(failures: int) -> timedelta:
@@ -41,9 +44,11 @@ _DUE = (
     "a.state = 'pending' AND d.channel = :channel AND d.state <> 'delivered' AND (d.state = 'pending'"
     " OR d.claimed_until <= :now OR d.claimed_until > :claim)"
 )
+# A pause that began in the future is of a clock that was set back. Rows of version 2 do not say when theirs began.
 _RESTED = (
-    "(c.rest_until IS NULL OR c.rest_until <= :now OR c.rest_until > :longest)"
-    " AND (d.next_at <= :now OR d.next_at > :longest)"
+    "(c.rest_until IS NULL OR c.rest_until <= :now OR c.failed_at > :latest"
+    "   OR (c.failed_at IS NULL AND c.rest_until > :longest))"
+    " AND (d.next_at <= :now OR d.tried_at > :latest OR (d.tried_at IS NULL AND d.next_at > :longest))"
 )
 _TABLES = "deliveries d JOIN alerts a USING (cause) LEFT JOIN channels c USING (channel)"
 
@@ -54,7 +59,12 @@ def _moments(now: datetime) -> dict[str, str]:
     What is to wait longer than anything waits bears the time of a clock that was set back since, and is due.
     """
     latest = now + SET_BACK
-    return {"now": stamp(now), "claim": stamp(latest + CLAIM), "longest": stamp(latest + LONGEST_PAUSE)}
+    return {
+        "now": stamp(now),
+        "latest": stamp(latest),
+        "claim": stamp(latest + CLAIM),
+        "longest": stamp(latest + LONGEST_PAUSE),
+    }
 
 
 def has_something_due(outbox: Outbox, channel: str, now: datetime) -> bool:
@@ -74,7 +84,7 @@ def claim(outbox: Outbox, channel: str, now: datetime, cause: str | None = None)
     which = _RESTED if cause is None else "d.cause = :cause"
     with outbox.transaction():
         found = outbox.rows(
-            f"SELECT a.*, d.attempts, d.failure FROM {_TABLES} WHERE {_DUE} AND {which}"
+            f"SELECT a.*, d.attempts, d.failure, d.perhaps_at FROM {_TABLES} WHERE {_DUE} AND {which}"
             " ORDER BY d.attempts, d.rowid LIMIT 1",
             {"channel": channel, "cause": cause, **_moments(now)},
         )
@@ -96,6 +106,7 @@ def claim(outbox: Outbox, channel: str, now: datetime, cause: str | None = None)
         datetime.fromisoformat(row["occurred_at"]),
         row["attempts"] + 1,
         row["failure"],
+        datetime.fromisoformat(row["perhaps_at"]) if row["perhaps_at"] else None,
     )
 
 
@@ -120,24 +131,61 @@ def record_delivered(outbox: Outbox, claimed: Claim, channel: Channel, now: date
     return bool(changed)
 
 
-def record_failed(outbox: Outbox, claimed: Claim, channel: Channel, failure: str, now: datetime) -> None:
-    """Write down that a channel has not taken an alert, and let both wait."""
+def record_failed(
+    outbox: Outbox,
+    claimed: Claim,
+    channel: Channel,
+    failure: str,
+    now: datetime,
+    *,
+    is_open: bool = False,
+    retry_after: float = 0.0,
+) -> datetime:
+    """Write down that a channel has not taken an alert, and let both wait; return when the alert is tried again.
+
+    `is_open` says that the channel may have it all the same, and `retry_after` is what the service asks to wait, in
+    seconds.
+    """
+    asked = timedelta(seconds=retry_after)
+    perhaps_at = claimed.perhaps_at or (now if is_open else None)
+    if perhaps_at is None:
+        wait = max(pause(claimed.attempt), asked)
+    else:  # twice as long each time
+        wait = min(max(PERHAPS_PAUSE, now - perhaps_at, asked), LONGEST_PERHAPS_PAUSE)
     with outbox.transaction():
         outbox.change(
-            "UPDATE deliveries SET state = 'pending', claimed_until = NULL, failure = ?, next_at = ?"
+            "UPDATE deliveries SET state = 'pending', claimed_until = NULL, failure = ?, next_at = ?, tried_at = ?,"
+            " perhaps_at = ?"
             # Unless another has claimed it since: a machine may sleep for longer than a claim lasts.
             " WHERE cause = ? AND channel = ? AND state = 'sending' AND attempts = ?",
-            (failure, stamp(now + pause(claimed.attempt)), claimed.cause, channel.id, claimed.attempt),
+            (
+                failure,
+                stamp(now + wait),
+                stamp(now),
+                stamp(perhaps_at) if perhaps_at else None,
+                claimed.cause,
+                channel.id,
+                claimed.attempt,
+            ),
         )
         before = outbox.rows("SELECT failures FROM channels WHERE channel = ?", (channel.id,))
         failures = (before[0]["failures"] if before else 0) + 1
         outbox.change(
-            "INSERT INTO channels (channel, name, failures, rest_until, failing_since, failure)"
-            " VALUES (?, ?, ?, ?, ?, ?)"
+            "INSERT INTO channels (channel, name, failures, rest_until, failing_since, failure, failed_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (channel) DO UPDATE SET name = excluded.name, failures = excluded.failures,"
-            " rest_until = excluded.rest_until, failure = excluded.failure",
-            (channel.id, channel.name, failures, stamp(now + pause(failures)), stamp(now), failure),
+            " rest_until = excluded.rest_until, failure = excluded.failure, failed_at = excluded.failed_at",
+            (
+                channel.id,
+                channel.name,
+                failures,
+                stamp(now + max(pause(failures), asked)),
+                stamp(now),
+                failure,
+                stamp(now),
+            ),
         )
+    return now + wait
 
 
 def retarget(outbox: Outbox, policy: Policy, now: datetime) -> None:
@@ -158,4 +206,4 @@ def retarget(outbox: Outbox, policy: Policy, now: datetime) -> None:
             "   AND NOT d.is_fallback)"
         )
         outbox.change("UPDATE channels SET rest_until = ''")
-        outbox.change("UPDATE deliveries SET next_at = '' WHERE state = 'pending'")
+        outbox.change("UPDATE deliveries SET next_at = '' WHERE state = 'pending' AND perhaps_at IS NULL")

@@ -2,23 +2,27 @@
 
 import logging
 import re
+import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from automations.alerting.alert import Alert, harmless
 from automations.alerting.cause import NotifyType
+from automations.alerting.transport import Outcome, Watch, judge, watching, words_of
 
 if TYPE_CHECKING:
     from apprise import NotifyBase
 
-# Apprise gives a service 4 s to accept a connection and 4 s to answer, but some speak to a service several
-# times. What has not answered by then is told as not delivered; it may still arrive.
-TIME_LIMIT_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+"""How long a service has to accept a connection, and to answer, unless its URL says otherwise (`cto`, `rto`)."""
+TIME_LIMIT_SECONDS = 45.0
+"""How long all requests for one alert may take, such as a log-in and a message."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class Delivery:
     position: int
     service: str
     failure: str | None = None
+    is_open: bool = False
+    """Whether the service may have taken the alert all the same: it was sent, and no answer says what became of it."""
+    retry_after: float = 0.0
+    """How many seconds the service asks to wait before the next attempt."""
 
     @property
     def delivered(self) -> bool:
@@ -64,48 +72,69 @@ def deliver(
     """
     if not urls:
         return []
+    watches = [Watch(words_of((alert.subject, alert.body), url), url) for url in urls]
     executor = ThreadPoolExecutor(max_workers=len(urls), thread_name_prefix="alert")
-    sending = [executor.submit(_send, alert, url, position, notify_type) for position, url in enumerate(urls, start=1)]
+    sending = [
+        executor.submit(_send, alert, watch, position, notify_type) for position, watch in enumerate(watches, start=1)
+    ]
     wait(sending, timeout=time_limit)
     executor.shutdown(wait=False, cancel_futures=True)
     return [
-        _result(future, position, url, time_limit)
-        for position, (future, url) in enumerate(zip(sending, urls, strict=True), start=1)
+        _result(future, position, watch, time_limit)
+        for position, (future, watch) in enumerate(zip(sending, watches, strict=True), start=1)
     ]
 
 
-def _result(future: Future[Delivery], position: int, url: str, time_limit: float) -> Delivery:
+def _result(future: Future[Delivery], position: int, watch: Watch, time_limit: float) -> Delivery:
+    watch.end()
     if not future.done() or future.cancelled():
-        return Delivery(position, service_name(service_at(url)), f"no answer within {time_limit:g} s")
+        service = service_at(watch.url)
+        judged = judge(watch, sent=None, is_watched=_is_watched(service))
+        failure = f"no answer within {time_limit:g} s"
+        return Delivery(position, service_name(service), failure, judged.outcome is Outcome.PERHAPS)
     if error := future.exception():
         return Delivery(position, "unknown service", f"sending ended in {type(error).__name__}")
     return future.result()
 
 
-def _send(alert: Alert, url: str, position: int, notify_type: NotifyType) -> Delivery:
+def _send(alert: Alert, watch: Watch, position: int, notify_type: NotifyType) -> Delivery:
     import apprise  # here: it takes 0.3 s, and every process of Prefect imports our block
 
     with _captured_log() as log:
-        service = service_at(url)
+        service = service_at(watch.url)
         if service is None:
             return Delivery(position, "unknown service", "the URL is not understood by Apprise")
+        _set_up(service)
         name = service_name(service)
         sender = apprise.Apprise()
         sender.add(service)  # pyright: ignore[reportUnknownMemberType]
         try:
-            # The text says that it is plain text, so that services which speak a markup have it escaped.
-            sent = sender.notify(
-                body=alert.body,
-                title=alert.subject,
-                notify_type=notify_type,
-                body_format=apprise.NotifyFormat.TEXT.value,
-            )
+            with watching(watch):
+                sent = sender.notify(
+                    body=alert.body,
+                    title=alert.subject,
+                    notify_type=notify_type,
+                    body_format=apprise.NotifyFormat.TEXT.value,
+                )
         except Exception as error:  # noqa: BLE001 - one of 100+ plugins; the other URLs must still be told
-            log.append(type(error).__name__)
+            log.lines.append(type(error).__name__)
+            log.errors.append(error)
             sent = False
-    if sent:
+    judged = judge(watch, sent=bool(sent), is_watched=_is_watched(service), errors=log.errors)
+    if judged.outcome is Outcome.DELIVERED:
         return Delivery(position, name)
-    return Delivery(position, name, _without_secrets(" ".join(log), url) or "the service gave no reason")
+    said = _without_secrets(" ".join(log.lines), watch.url)
+    failure = " ".join(one for one in (judged.reason, said) if one) or "the service gave no reason"
+    return Delivery(position, name, failure, judged.outcome is Outcome.PERHAPS, judged.retry_after or 0.0)
+
+
+def _is_watched(service: "NotifyBase | None") -> bool:
+    """Return whether `transport` sees the requests of a plugin."""
+    return _speaks_through(service, "requests") or _speaks_through(service, "smtplib")
+
+
+def _speaks_through(service: "NotifyBase | None", library: str) -> bool:
+    return any(hasattr(sys.modules.get(one.__module__), library) for one in type(service).__mro__)
 
 
 def service_at(url: str) -> "NotifyBase | None":
@@ -120,6 +149,23 @@ def service_at(url: str) -> "NotifyBase | None":
     )
     with _captured_log():
         return apprise.Apprise.instantiate(url, asset=asset)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _set_up(service: "NotifyBase") -> None:
+    """Set what Apprise leaves to the URL; what an alert's URL sets of times and lengths stays."""
+    import apprise
+
+    given = vars(service)
+    if "socket_read_timeout" not in given:
+        service.socket_read_timeout = ANSWER_SECONDS
+    if "socket_connect_timeout" not in given:
+        # For mail the one time limit covers the answers as well.
+        is_mail = _speaks_through(service, "smtplib")
+        service.socket_connect_timeout = ANSWER_SECONDS if is_mail else CONNECT_SECONDS
+    if "overflow_mode" not in given:
+        service.overflow_mode = apprise.OverflowMode.TRUNCATE
+    # The outbox tries again, with pauses; an `optional` failure would count as delivered.
+    service.retry, service.optional = 0, False
 
 
 def service_name(service: "NotifyBase | None") -> str:
@@ -139,28 +185,38 @@ def _without_secrets(text: str, url: str) -> str:
 
 # Apprise logs whole URLs: as errors when it cannot read one, for debugging otherwise. What it logs on our
 # behalf is kept from every handler, and its warnings are the only place where it says why a service refused.
-_log: ContextVar[list[str] | None] = ContextVar("apprise log", default=None)
+@dataclass
+class _Log:
+    """What a plugin has warned of, and the exceptions that it was handling then."""
+
+    lines: list[str] = field(default_factory=list[str])
+    errors: list[BaseException] = field(default_factory=list[BaseException])
+
+
+_log: ContextVar[_Log | None] = ContextVar("apprise log", default=None)
 
 
 @contextmanager
-def _captured_log() -> Generator[list[str], None, None]:
+def _captured_log() -> Generator[_Log, None, None]:
     logger = logging.getLogger("apprise")
     if _keep_from_handlers not in logger.filters:
         logger.addFilter(_keep_from_handlers)
-    lines: list[str] = []
-    token = _log.set(lines)
+    log = _Log()
+    token = _log.set(log)
     try:
-        yield lines
+        yield log
     finally:
         _log.reset(token)
 
 
 def _keep(record: logging.LogRecord) -> bool:
-    lines = _log.get()
-    if lines is None:
+    log = _log.get()
+    if log is None:
         return True
     if record.levelno >= logging.WARNING:
-        lines.append(record.getMessage())
+        log.lines.append(record.getMessage())
+        if (error := sys.exception()) is not None:
+            log.errors.append(error)
     return False
 
 

@@ -181,6 +181,9 @@ class DirectSender:
             if one.delivered:
                 self.record.record_sent(posting.cause.id, channel.id, now)
                 sent.append(channel.name)
+            elif one.is_open:
+                self.record.record_perhaps_sent(posting.cause.id, channel.id, now)
+                failures.append(f"{channel.name}, perhaps delivered: {one.failure}")
             else:
                 self.record.release(posting.cause.id, channel.id)
                 failures.append(f"{channel.name}: {one.failure}")

@@ -23,6 +23,8 @@ class FailingChannel:
     failing_since: datetime
     waiting: int
     """How many alerts wait for it."""
+    perhaps: int = 0
+    """How many of them it has perhaps taken."""
 
 
 def step(outbox: Outbox, policy: Policy, now: datetime) -> int:
@@ -57,14 +59,21 @@ def _give_up_primaries(outbox: Outbox, now: datetime) -> None:
 def failing_channels(outbox: Outbox, now: datetime, *, untold: bool = False) -> list[FailingChannel]:
     """Return the channels for which alerts have waited a while, or those of them of which Prefect was not told yet."""
     rows = outbox.rows(
-        "SELECT c.*, (SELECT count(*) FROM deliveries d JOIN alerts a USING (cause) WHERE d.channel = c.channel"
-        " AND d.state <> 'delivered' AND a.state = 'pending') AS waiting FROM channels c"
-        f" WHERE failing_since <= ?{' AND told_at IS NULL' if untold else ''} ORDER BY failing_since",
+        "SELECT c.*, count(a.cause) AS waiting, count(CASE WHEN a.cause IS NOT NULL THEN d.perhaps_at END) AS perhaps"
+        " FROM channels c LEFT JOIN deliveries d ON d.channel = c.channel AND d.state <> 'delivered'"
+        " LEFT JOIN alerts a ON a.cause = d.cause AND a.state = 'pending'"
+        f" WHERE failing_since <= ?{' AND c.told_at IS NULL' if untold else ''}"
+        " GROUP BY c.channel ORDER BY failing_since",
         (stamp(now - FALLBACK_AFTER),),
     )
     return [
         FailingChannel(
-            row["channel"], row["name"], row["failure"], datetime.fromisoformat(row["failing_since"]), row["waiting"]
+            row["channel"],
+            row["name"],
+            row["failure"],
+            datetime.fromisoformat(row["failing_since"]),
+            row["waiting"],
+            row["perhaps"],
         )
         for row in rows
         if row["waiting"]

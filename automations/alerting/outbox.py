@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
-SCHEMA = ("outbox.sql", "outbox_2.sql")
+SCHEMA = ("outbox.sql", "outbox_2.sql", "outbox_3.sql")
 """The n-th leads from version n - 1 to n."""
 VERSION = len(SCHEMA)
 BUSY_SECONDS = 10.0

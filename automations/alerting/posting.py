@@ -20,6 +20,10 @@ SHORTLY = timedelta(minutes=2)
 """How far apart the same may have happened twice."""
 
 
+PERHAPS_PAUSE = timedelta(hours=1)
+"""How long an alert waits that was sent without an answer: it is perhaps delivered, and each attempt may be a copy."""
+
+
 class Posted(StrEnum):
     """What became of an alert that was posted."""
 
@@ -162,17 +166,20 @@ def address(
     """
     record = sent_record(outbox.path)
     for channel in channels:
-        sent = record.was_sent(cause, channel.id)
+        sent, perhaps = record.was_sent(cause, channel.id), record.was_perhaps_sent(cause, channel.id)
         outbox.change(
-            "INSERT INTO deliveries (cause, channel, is_fallback, state, next_at, delivered_at)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO deliveries (cause, channel, is_fallback, state, next_at, delivered_at, tried_at, perhaps_at,"
+            " failure) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 cause,
                 channel.id,
                 is_fallback,
                 DeliveryState.DELIVERED if sent else DeliveryState.PENDING,
-                stamp(now),
+                stamp(now + PERHAPS_PAUSE if perhaps else now),
                 stamp(now) if sent else None,
+                stamp(now) if perhaps else None,
+                stamp(now) if perhaps else None,
+                "the alert was sent, and no answer came" if perhaps else None,
             ),
         )
     moment = {"now": stamp(now), "cause": cause}

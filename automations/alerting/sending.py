@@ -49,15 +49,26 @@ def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> 
             alert_log.note(log, f"delivered to {channel.name}: {alert.subject}", now)
         return None
     failure = delivery.failure or "the service gave no reason"
-    deliveries.record_failed(outbox, claimed, channel, failure, now)
+    next_at = deliveries.record_failed(
+        outbox, claimed, channel, failure, now, is_open=delivery.is_open, retry_after=delivery.retry_after
+    )
+    if delivery.is_open:
+        again = f"{next_at.astimezone():%Y-%m-%d %H:%M %Z}"
+        alert_log.note(
+            log, f"PERHAPS delivered to {channel.name}, it is sent again at {again}: {alert.subject}: {failure}", now
+        )
+        return f"perhaps delivered: {failure}"
     if failure != claimed.last_failure:
         alert_log.note(log, f"NOT delivered to {channel.name}, it is tried again: {alert.subject}: {failure}", now)
     return failure
 
 
 def told_late(claimed: Claim, now: datetime) -> Alert:
-    """Return the alert as it is sent now: one that comes late says so."""
+    """Return the alert as it is sent now: one that comes late, or perhaps a second time, says so."""
     alert = Alert(claimed.subject, claimed.body)
+    if claimed.perhaps_at is not None:
+        first = f"{claimed.perhaps_at.astimezone():%Y-%m-%d %H:%M %Z}"
+        return replace(alert, body=f"{alert.body}\nSent again: no answer came when it was sent at {first}.".strip())
     late = now - claimed.occurred_at
     if late < LATE:
         return alert

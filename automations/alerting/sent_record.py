@@ -25,7 +25,7 @@ _SIZE = 64
 _EMPTY = b" " * (_SIZE - 1) + b"\n"
 _Slot: TypeAlias = tuple[str, tuple[str, float]]
 """The key of a delivery, its state, and since when."""
-_CLAIMED, _SENT = "claimed", "sent"
+_CLAIMED, _SENT, _PERHAPS = "claimed", "sent", "perhaps"
 
 
 class SentRecord:
@@ -64,6 +64,10 @@ class SentRecord:
         """Record that a channel has taken an alert."""
         self._record(_key(cause, channel), _SENT, now.timestamp())
 
+    def record_perhaps_sent(self, cause: str, channel: str, now: datetime) -> None:
+        """Record that an alert was sent to a channel without an answer; it is not sent again from here."""
+        self._record(_key(cause, channel), _PERHAPS, now.timestamp())
+
     def release(self, cause: str, channel: str) -> None:
         """Give back a claim: the channel did not take the alert."""
         key = _key(cause, channel)
@@ -76,12 +80,19 @@ class SentRecord:
 
     def was_sent(self, cause: str, channel: str) -> bool:
         """Return whether a channel has taken an alert, as far as this record knows."""
+        return self._holds(cause, channel, _SENT)
+
+    def was_perhaps_sent(self, cause: str, channel: str) -> bool:
+        """Return whether an alert was sent to a channel without an answer."""
+        return self._holds(cause, channel, _PERHAPS)
+
+    def _holds(self, cause: str, channel: str, state: str) -> bool:
         key = _key(cause, channel)
         with self._lock:
-            if self._memory.get(key, ("", 0.0))[0] == _SENT:
+            if self._memory.get(key, ("", 0.0))[0] == state:
                 return True
             with suppress(OSError), self._opened() as file:
-                return f"{key} {_SENT} ".encode("ascii") in os.pread(file, SLOTS * _SIZE, 0)
+                return f"{key} {state} ".encode("ascii") in os.pread(file, SLOTS * _SIZE, 0)
         return False
 
     def _record(self, key: str, state: str, at: float) -> None:
@@ -120,7 +131,7 @@ def _key(cause: str, channel: str) -> str:
 
 def _is_taken(known: tuple[str, float] | None, at: float) -> bool:
     # A claim from the future is of a clock that was set back since, and counts as an old one.
-    return known is not None and (known[0] == _SENT or 0 <= at - known[1] < CLAIM_SECONDS)
+    return known is not None and (known[0] != _CLAIMED or 0 <= at - known[1] < CLAIM_SECONDS)
 
 
 def _newer(one: tuple[str, float] | None, other: tuple[str, float] | None) -> tuple[str, float] | None:

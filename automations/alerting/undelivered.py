@@ -16,6 +16,10 @@ class Undelivered:
     oldest_subject: str = ""
     oldest_at: datetime | None = None
     channels: tuple[FailingChannel, ...] = ()
+    perhaps: int = 0
+    """How many alerts were sent without an answer that says whether they were taken."""
+    perhaps_subject: str = ""
+    perhaps_at: datetime | None = None
 
 
 def read_undelivered(path: Path) -> Undelivered:
@@ -24,9 +28,18 @@ def read_undelivered(path: Path) -> Undelivered:
         return Undelivered()
     with Outbox(path) as outbox:
         rows = outbox.rows(
-            "SELECT subject, posted_at FROM alerts WHERE state = 'pending' AND delivered_at IS NULL ORDER BY posted_at"
+            "SELECT subject, posted_at, min(d.perhaps_at) AS perhaps FROM alerts a LEFT JOIN deliveries d USING (cause)"
+            " WHERE a.state = 'pending' AND a.delivered_at IS NULL GROUP BY cause ORDER BY posted_at"
         )
         channels = tuple(failing_channels(outbox, datetime.now(UTC)))
-    if not rows:
-        return Undelivered(channels=channels)
-    return Undelivered(len(rows), rows[0]["subject"], datetime.fromisoformat(rows[0]["posted_at"]), channels)
+    waiting = [row for row in rows if row["perhaps"] is None]
+    perhaps = [row for row in rows if row["perhaps"] is not None]
+    return Undelivered(
+        len(waiting),
+        waiting[0]["subject"] if waiting else "",
+        datetime.fromisoformat(waiting[0]["posted_at"]) if waiting else None,
+        channels,
+        len(perhaps),
+        perhaps[0]["subject"] if perhaps else "",
+        datetime.fromisoformat(perhaps[0]["perhaps"]) if perhaps else None,
+    )

@@ -60,7 +60,7 @@ def read_pending_alerts(outbox: Path) -> PendingAlerts | None:
         found = read_undelivered(outbox)
     except (OutboxError, sqlite3.Error):
         return None
-    return PendingAlerts(found.alerts, len(found.channels))
+    return PendingAlerts(found.alerts + found.perhaps, len(found.channels))
 
 
 def _age(since: datetime | None, now: datetime) -> float:

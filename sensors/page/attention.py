@@ -63,7 +63,8 @@ def attention_of(
 
 def _alert(line: str) -> Matter:
     said, _, mend = line.partition("; ")
-    return Matter("Alerts do not get through", readable(said), mend or "They are sent again until they get through.")
+    title = "Alerts are perhaps delivered" if "are perhaps delivered" in said else "Alerts do not get through"
+    return Matter(title, readable(said), mend or "They are sent again until they get through.")
 
 
 def _overdue(inbox: str, since: str) -> Matter:

@@ -76,7 +76,10 @@ class Status:
                 {"deployment": one.deployment, "at": _stamp(one.at), "state": one.state} for one in self.next_runs
             ],
             "needs_a_person": self.needs_a_person(),
-            "alerts": {"undelivered": self.alerts.undelivered},
+            "alerts": {
+                "undelivered": self.alerts.undelivered,
+                "perhaps_delivered": self.alerts.perhaps_delivered,
+            },
             "drift": sorted(self.drift),
             "services": {name.value: dataclasses.asdict(health) for name, health in self.services.items()},
             "page": self.settings.prefect_page,
