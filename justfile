@@ -181,6 +181,11 @@ pin *OPTIONS: (_install "requirements-dev.txt")
     {{ pin }} pyproject.toml --group tools --group dev -o requirements-dev.txt "$@" >/dev/null
     {{ pin }} pyproject.toml --group tools -c requirements-dev.txt -o requirements.txt >/dev/null
 
+# Pin the images of deploy/ by the digests that their registries have now; it needs docker with buildx
+[group('development')]
+pin-images: (_install "requirements-dev.txt")
+    @exec {{ python }} -m tests.image_pins
+
 # Install what the project needs into .venv, anew if it is there; the other commands do that by themselves
 [group('development')]
 setup:

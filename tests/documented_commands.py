@@ -43,6 +43,7 @@ WAYS = (
     Way(r"just move-warehouse$", MOVING),
     Way(r"(just test-(long|containers)|(\w+=\d+ )*just crashes)", SUITES),
     Way(r"just bench", BENCH),
+    Way(r"just pin-images", reason="asks the images' registry; tests/test_deploy_files.py checks what it writes"),
     Way(r"just screenshots", SCREENSHOTS),
     Way(r"python -m automations ", EXPORTED),
     Way(r"(just|\.venv/bin/python|curl|lsof|sqlite3) ", READER),

@@ -13,6 +13,7 @@ import pytest
 from sensors.settings import Settings, read_settings
 from sensors.stack.services import Service, services_of
 from tests.deploy_files import DEPLOY, ROOT, known_variables, program, said
+from tests.image_pins import FILES, images, pinned
 
 UNIT = DEPLOY / "systemd" / "prefect-blueprint.service"
 CONTAINERFILE = DEPLOY / "container" / "Containerfile"
@@ -168,3 +169,44 @@ def test_the_balancers_configuration_is_one(compose: dict[str, Any]):
     said(program("haproxy", "haproxy"), "-c", "-f", str(configuration))
     asked = {*re.findall(r"(\w+):4200 *$", configuration.read_text(), re.MULTILINE)}
     assert asked == {name for name, one in compose["services"].items() if "API_HOST" in (one.get("environment") or {})}
+
+
+@pytest.mark.parametrize("container", ["main", "api", "worker", "sensor-2", "postgres", "redis", "balancer"])
+def test_a_container_can_neither_gain_rights_nor_write_nor_take_the_machine_s_memory(
+    compose: dict[str, Any], container: str
+):
+    confined = compose["services"][container]
+    assert confined["read_only"]
+    assert confined["cap_drop"] == ["ALL"]
+    assert confined["security_opt"] == ["no-new-privileges:true"]
+    assert int(confined["mem_limit"]) <= 6 * 2**30
+    assert int(confined["pids_limit"]) <= 2**12
+    assert not confined.get("cap_add")
+    assert not confined.get("privileged")
+
+
+def test_no_other_container_is_there_that_could(compose: dict[str, Any]):
+    assert {*compose["services"]} == {"main", "api", "worker", "sensor-2", "postgres", "redis", "balancer"}
+
+
+# -- images
+
+
+def test_every_image_is_pinned_by_its_digest(compose: dict[str, Any]):
+    example, containerfile = (images(file.read_text()) for file in FILES)
+    assert set(example) == {"PYTHON_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE", "HAPROXY_IMAGE"}
+    assert containerfile == {"PYTHON_IMAGE": example["PYTHON_IMAGE"]}
+    assert all(re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", image) for image in example.values()), example
+    services = compose["services"].values()
+    assert {one["image"] for one in services if "build" not in one} <= {*example.values()}
+    assert {one["build"]["args"]["PYTHON_IMAGE"] for one in services if "build" in one} == {example["PYTHON_IMAGE"]}
+    assert {*re.findall(r"^FROM (\S+)", CONTAINERFILE.read_text(), re.MULTILINE)} == {"${PYTHON_IMAGE}"}
+
+
+def test_a_newer_digest_takes_the_place_of_the_older_one_and_nothing_else_changes():
+    before = "# One.\nARG PYTHON_IMAGE=python:3.11-slim@sha256:" + "0" * 64 + "\nTZ=UTC\nMY_IMAGE=host:5000/a/b:1\n"
+    after = pinned(before, lambda name: f"sha256:{len(name):064x}")
+    first, second = (f"{len(name):064x}" for name in ("python:3.11-slim", "host:5000/a/b:1"))
+    assert after == (
+        f"# One.\nARG PYTHON_IMAGE=python:3.11-slim@sha256:{first}\nTZ=UTC\nMY_IMAGE=host:5000/a/b:1@sha256:{second}\n"
+    )

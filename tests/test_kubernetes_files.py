@@ -17,11 +17,12 @@ from sensors.stack.scale_environment import scale_environment
 from tests.deploy_files import DEPLOY, ROOT, known_variables, said, scale_settings
 
 KUBERNETES = "1.31"
+FILES = ("sensor.yaml", "network-policy.yaml", "secrets.example.yaml")
 OF_PREFECT_YAML = {"GIT_COMMIT", "GIT_REPOSITORY", "IMAGE"}
 
 
 def manifests() -> list[dict[str, Any]]:
-    files = (DEPLOY / "kubernetes" / name for name in ("sensor.yaml", "secrets.example.yaml"))
+    files = (DEPLOY / "kubernetes" / name for name in FILES)
     return [document for file in files for document in yaml.safe_load_all(file.read_text())]
 
 
@@ -114,3 +115,58 @@ def test_the_values_for_prefects_charts_name_what_the_manifests_have():
     names = {*re.findall(r"(?:existingSecret|extraEnvVarsCM|extraEnvVarsSecret): (\S+)", text)}
     assert names <= {one["metadata"]["name"] for one in manifests()}
     assert json.dumps(yaml.safe_load(text.partition("worker:\n")[0])).count("prefect-blueprint") == 1
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """Return the specification of each pod that ours make, the runs' own one too."""
+    found = {one["kind"]: one["spec"]["template"]["spec"] for one in manifests() if "template" in one.get("spec", {})}
+    template = json.loads((DEPLOY / "kubernetes" / "job-template.json").read_text())
+    return found | {"run": template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]}
+
+
+@pytest.mark.parametrize("pod", pods().values(), ids=pods())
+def test_a_pod_has_no_rights_and_a_limit_on_its_memory(pod: dict[str, Any]):
+    account = pod["securityContext"]
+    assert account["runAsNonRoot"]
+    assert account["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    # Else Kubernetes lets the group write into everything at each start.
+    assert "fsGroup" not in account or account["fsGroupChangePolicy"] == "OnRootMismatch"
+    for container in (*pod.get("initContainers", []), *pod["containers"]):
+        assert_confined(container["securityContext"])
+        assert container["resources"]["limits"]["memory"]
+
+
+def assert_confined(context: dict[str, Any]) -> None:
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.parametrize("chart", ["server", "worker"])
+def test_the_charts_pods_are_held_to_the_same(chart: str):
+    values = yaml.safe_load((DEPLOY / "kubernetes" / f"values-{chart}.yaml").read_text())[chart]
+    assert values["podSecurityContext"]["runAsNonRoot"]
+    assert values["podSecurityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    containers = [values, *([values["initContainer"]] if "initContainer" in values else [])]
+    for container in containers:
+        assert_confined(container["containerSecurityContext"])
+        assert container["resources"]["limits"]["memory"]
+
+
+def test_kubernetes_itself_rejects_a_pod_with_more_rights():
+    (namespace,) = [one for one in manifests() if one["kind"] == "Namespace"]
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_nobody_reaches_a_pod_but_the_api_servers_and_no_pod_the_clouds_metadata():
+    policies = {one["metadata"]["name"]: one["spec"] for one in manifests() if one["kind"] == "NetworkPolicy"}
+    closed = [one for one in policies.values() if one["policyTypes"] == ["Ingress"] and not one.get("ingress")]
+    assert [one["podSelector"] for one in closed] == [{}]
+    (api,) = [one for one in policies.values() if one.get("ingress")]
+    assert api["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "prefect-server"}}
+    assert [port["port"] for rule in api["ingress"] for port in rule["ports"]] == [4200]
+    (egress,) = [one for one in policies.values() if one["policyTypes"] == ["Egress"]]
+    blocks = [to["ipBlock"] for rule in egress["egress"] for to in rule["to"] if "ipBlock" in to]
+    assert egress["podSelector"] == {}
+    assert ["169.254.0.0/16"] in [block["except"] for block in blocks]

@@ -38,9 +38,10 @@ class Installation:
     # -- passwords
 
     def set_passwords(self) -> None:
-        """Put a password in place of each of the example's."""
+        """Put a password in place of each of the example's, and take the digests away: a stand-in has another."""
         file = self.folder / "deploy" / ".env"
-        file.write_text(re.sub("change-me", lambda _: secrets.token_hex(24), file.read_text()))
+        text = re.sub("change-me", lambda _: secrets.token_hex(24), file.read_text())
+        file.write_text(re.sub(r"@sha256:[0-9a-f]{64}", "", text))
 
     @cached_property
     def passwords(self) -> Mapping[str, str]:

@@ -12,9 +12,9 @@ IMAGES = Path(__file__).parent / "images"
 DEBIAN = "debian:bookworm-slim"
 STAND_INS = {
     "python:3.11-slim-bookworm": "python",
-    "postgres:17.2-bookworm": "postgres",
+    "postgres:17-bookworm": "postgres",
     "redis:7.4-bookworm": "redis",
-    "haproxy:3.0-bookworm": "haproxy",
+    "haproxy:3.0-trixie": "haproxy",
 }
 _OWN_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
