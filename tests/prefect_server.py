@@ -8,11 +8,12 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 PAGE = 200
+LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 
 @dataclass
@@ -33,6 +34,8 @@ class PrefectServer:
     """The records of runs' logs by the run's id, the latest first."""
     states_set: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     """The states that runs were given: the run's id and the state."""
+    histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    """All states of runs, by the run's id, as the API gives them."""
 
     @property
     def url(self) -> str:
@@ -97,6 +100,7 @@ class PrefectServer:
             "state_name": state,
             "state_type": name,
             "state": {"id": f"state-{run_id}", "name": state, "type": name, "message": message, "timestamp": stamp},
+            "expected_start_time": stamp,
             "end_time": stamp,
             "run_count": 1,
             "tags": [],
@@ -104,9 +108,33 @@ class PrefectServer:
             **more,
         }
         self.runs.append(run)
-        self.stored["flows"] = [{"id": "flow-1", "name": "Enterprise Data Pipeline", "tags": []}]
-        self.stored["deployments"] = [{"id": "deployment-1", "name": "production-etl", "tags": ["env:prod"]}]
+        self.know_deployment()
         return run
+
+    def know_deployment(self, **more: Any) -> dict[str, Any]:
+        """Have a deployment and its flow, with a work pool that has a live worker; return the deployment."""
+        deployment = {
+            "id": "deployment-1",
+            "name": "production-etl",
+            "flow_id": "flow-1",
+            "tags": ["env:prod"],
+            "paused": False,
+            "schedules": [],
+            "updated": LONG_AGO,
+            "work_pool_name": "local-process-pool",
+            "work_queue_id": "queue-1",
+            "work_queue_name": "default",
+            **more,
+        }
+        known = {"flows": {"id": "flow-1", "name": "Enterprise Data Pipeline", "tags": []}, "deployments": deployment}
+        known["work_pools"] = {"id": "pool-1", "name": "local-process-pool", "is_paused": False}
+        known["work_queues"] = {"id": "queue-1", "name": "default", "is_paused": False, "work_pool_id": "pool-1"}
+        for kind, one in known.items():
+            others = [other for other in self.stored.get(kind, []) if other["id"] != one["id"]]
+            kept = [other for other in self.stored.get(kind, []) if other["id"] == one["id"]]
+            self.stored[kind] = [*others, one if more or not kept else kept[0]]
+        self.stored.setdefault("workers", [{"name": "w", "status": "ONLINE"}])
+        return deployment
 
     def answer(self, path: str, body: Any) -> Any:
         """Return what the API would return."""
@@ -122,6 +150,12 @@ class PrefectServer:
             return None
         if path == "/api/events/filter":
             return {"events": [one for one in self.events if _is_wanted(one, body["filter"])]}
+        return self.listed(path, body)
+
+    def listed(self, path: str, body: Any) -> Any:
+        """Return what the API would return of what it lists."""
+        if path.startswith("/api/flow_run_states/"):
+            return self.histories.get(path.rpartition("=")[2], [])
         if path == "/api/logs/filter":
             [run_id] = body["logs"]["flow_run_id"]["any_"]
             return self.logs.get(run_id, [])[: body["limit"]]
@@ -129,7 +163,9 @@ class PrefectServer:
         assert limit <= PAGE, "Prefect refuses more"
         if path == "/api/flow_runs/filter":
             found = [run for run in self.runs if _matches(run, body["flow_runs"])]
-        elif (kind := path.split("/")[2]) in {"flows", "deployments", "block_documents", "automations"}:
+        elif path.endswith("/workers/filter"):
+            found = self.stored.get("workers", [])
+        elif (kind := path.split("/")[2]) in STORED:
             ids = body.get(kind, {}).get("id", {}).get("any_")
             found = [one for one in self.stored.get(kind, []) if ids is None or one["id"] in ids]
         else:
@@ -149,11 +185,36 @@ def _is_wanted(event: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return resource in resources and datetime.fromisoformat(event["occurred"]) >= since
 
 
+STORED = ("flows", "deployments", "block_documents", "automations", "work_pools", "work_queues")
+_LATEST = datetime.max.replace(tzinfo=UTC)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+def _in_span(moment: str | None, span: dict[str, str] | None) -> bool:
+    if span is None:
+        return True
+    after, before = span.get("after_"), span.get("before_")
+    at = None if moment is None else datetime.fromisoformat(moment)
+    return at is not None and (
+        (datetime.fromisoformat(after) if after else _EARLIEST)
+        <= at
+        <= (datetime.fromisoformat(before) if before else _LATEST)
+    )
+
+
 def _matches(run: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    if not _in_span(run.get("expected_start_time"), wanted.get("expected_start_time")):
+        return False
+    deployments = wanted.get("deployment_id", {}).get("any_")
+    if deployments is not None and run.get("deployment_id") not in deployments:
+        return False
+    creators = wanted.get("created_by", {}).get("type_")
+    if creators is not None and run.get("created_by") and run["created_by"]["type"] not in creators:
+        return False
     ids = wanted.get("id", {}).get("any_")
     types = wanted.get("state", {}).get("type", {})
     ended_after = wanted.get("end_time", {}).get("after_")
-    if ended_after and datetime.fromisoformat(run["end_time"]) < datetime.fromisoformat(ended_after):
+    if ended_after and not _in_span(run.get("end_time"), {"after_": ended_after}):
         return False
     only, unless = types.get("any_"), types.get("not_any_", [])
     return (
@@ -170,14 +231,14 @@ def prefect_answering() -> Generator[PrefectServer, None, None]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
             answer = json.dumps(prefect.answer(self.path, body)).encode()
             self.send_response(prefect.status)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
 
-        do_PATCH = do_POST  # noqa: N815 - the name is the base class's
+        do_GET = do_PATCH = do_POST  # noqa: N815 - the names are the base class's
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
             pass

@@ -1,14 +1,14 @@
 """Following runs to their end, also after it: what is resumed, what is lost, what a person reads."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from sensors.announcing.lost_runs import HEARTBEAT, LostRuns
-from sensors.announcing.outcome import FAILED_SECONDS, Follower
+from sensors.announcing.outcome import ARRIVAL_FAILED, FAILED_SECONDS, UNSTARTED_LIMIT, Follower
 from sensors.announcing.prefect_api import PrefectApi
 from sensors.failed import FailedFolder
-from sensors.ledger import arrivals
+from sensors.ledger import arrivals, notices
 from tests.prefect_server import prefect_answering
 
 
@@ -84,12 +84,12 @@ def test_failed_arrivals_are_asked_about_now_and_then_only(ledger, follower, api
     assert len(api.asked) <= asked + 1
 
 
-def remember(api, run_id: str) -> None:
+def remember(api, run_id: str, state: str = "Pending") -> None:
     """Have the server keep an event of a run, as it does when the run itself is deleted."""
     resource = {"prefect.resource.id": f"prefect.flow-run.{run_id}"}
     occurred = "2026-11-24T09:00:00+00:00"
     api.events.append(
-        {"id": "p", "event": "prefect.flow-run.Pending", "occurred": occurred, "resource": resource, "related": []}
+        {"id": "p", "event": f"prefect.flow-run.{state}", "occurred": occurred, "resource": resource, "related": []}
     )
 
 
@@ -113,6 +113,79 @@ def test_a_run_that_ends_otherwise_gives_each_file_its_reason(
     assert arrivals.get(ledger, "m-1").state == "failed"
     shown = tmp_path / "failed" / "arrivals" / "m-1"
     assert (shown / "REASONS.txt").read_text() == f"a.csv: {reason}\nb.csv: {reason}\n"
+
+
+def failed_arrivals(ledger) -> list[str]:
+    """Return what is reported of arrivals that failed."""
+    return [one.notice.payload["reason"] for one in notices.unsent(ledger, 10) if one.notice.event == ARRIVAL_FAILED]
+
+
+@pytest.mark.parametrize(
+    ("state_type", "message", "told"),
+    [
+        ("CANCELLED", "", ["Cancelled"]),
+        ("CANCELLED", "no more of this", ["Cancelled: no more of this"]),
+        (None, "", ["its run was deleted"]),
+        ("FAILED", "no source", []),  # the run's own alert reports that
+        ("COMPLETED", "", []),
+    ],
+)
+@pytest.mark.usefixtures("arrival")
+def test_an_arrival_that_fails_without_a_failed_run_is_reported_once(ledger, follower, api, state_type, message, told):
+    if state_type:
+        api.run("r1", state_type, message=message)
+    else:
+        remember(api, "r1")
+    for _ in range(3):
+        follower.step()
+    assert failed_arrivals(ledger) == told
+
+
+LIMITED = "Deployment concurrency limit reached."
+
+
+@pytest.mark.usefixtures("arrival")
+def test_a_run_that_a_concurrency_limit_cancelled_is_started_again_with_growing_pauses_up_to_a_bound(
+    ledger, follower, api, hand_clock
+):
+    pauses = []
+    for attempt in range(2, UNSTARTED_LIMIT + 1):
+        api.run(f"r{attempt - 1}", "CANCELLED", message=LIMITED)
+        follower.step()
+        (row,) = ledger.rows("SELECT state, reason, announce_after FROM arrivals")
+        assert (row["state"], row["reason"]) == (
+            "staged",
+            f"run run-r{attempt - 1} was cancelled before it started: {LIMITED}",
+        )
+        pauses.append((datetime.fromisoformat(row["announce_after"]) - hand_clock.now).total_seconds())
+        ledger.change(
+            "INSERT INTO announcements VALUES (?, 'm-1', ?, '2026-11-24T09:00:00+00:00', NULL, NULL, ?)",
+            (f"e{attempt}", attempt, f"r{attempt}"),
+        )
+        ledger.change("UPDATE arrivals SET state = 'running', attempt = ?, run_id = ?", (attempt, f"r{attempt}"))
+    assert pauses == [15, 30, 60, 120, 240, 480, 600, 600, 600]
+    assert failed_arrivals(ledger) == []
+    api.run(f"r{UNSTARTED_LIMIT}", "CANCELLED", message=LIMITED)
+    follower.step()
+    assert arrivals.get(ledger, "m-1").state == "failed"
+    assert failed_arrivals(ledger) == [f"Cancelled: {LIMITED}"]
+
+
+@pytest.mark.usefixtures("arrival")
+def test_a_run_that_was_cancelled_while_it_ran_is_not_started_again_whatever_its_message(ledger, follower, api):
+    api.run("r1", "CANCELLED", message=LIMITED)
+    api.runs[-1]["run_count"] = 1
+    follower.step()
+    assert arrivals.get(ledger, "m-1").state == "failed"
+
+
+@pytest.mark.parametrize(("seen", "state"), [("Scheduled", "staged"), ("Late", "staged"), ("Running", "failed")])
+@pytest.mark.usefixtures("arrival")
+def test_a_deleted_run_is_started_again_unless_a_worker_had_taken_it(ledger, follower, api, seen, state):
+    remember(api, "r1", seen)
+    follower.step()
+    assert arrivals.get(ledger, "m-1").state == state
+    assert failed_arrivals(ledger) == ([] if state == "staged" else ["its run was deleted"])
 
 
 def test_an_arrival_whose_run_the_server_never_heard_of_is_announced_again(ledger, follower, api, arrival):

@@ -132,6 +132,35 @@ def test_a_look_that_the_server_breaks_off_is_made_up_for(
     assert missed.step(NOW + timedelta(hours=3))
 
 
+@pytest.mark.parametrize(
+    ("state", "run_id", "rings"), [("failed", "r1", True), ("staged", "r1", False), ("failed", "r2", False)]
+)
+def test_an_arrival_that_failed_with_a_run_that_no_automation_is_about_is_rung_for_once(
+    missed: MissedAlerts, server: PrefectServer, ringer: Ringer, ledger: Ledger, state: str, run_id: str, *, rings: bool
+) -> None:
+    ledger.change(
+        "INSERT INTO arrivals (id, inbox, folder, state, attempt, created_at, run_id)"
+        " VALUES ('m-1', 'metrics', '/m-1', ?, 1, '2026', ?)",
+        (state, run_id),
+    )
+    server.failed_run("r1", NOW, parameters={"arrival_id": "m-1"})
+    server.stored["flows"][0]["name"] = "Another Flow"
+    for turn in range(1, 5):
+        missed.step(NOW + turn * LATER)
+    assert causes(ringer) == (["state-r1/alert-on-failed-arrival"] if rings else [])
+
+
+def test_a_run_that_a_limit_cancelled_rings_and_one_of_an_arrival_or_by_a_person_does_not(
+    missed: MissedAlerts, server: PrefectServer, ringer: Ringer
+) -> None:
+    limit = "Deployment concurrency limit reached."
+    for run_id, message, parameters in (("r1", limit, {}), ("r2", limit, {"arrival_id": "m-1"}), ("r3", "enough", {})):
+        run = server.failed_run(run_id, NOW, "Cancelled", message, parameters=parameters, run_count=0)
+        run["state_type"] = run["state"]["type"] = "CANCELLED"
+    missed.step(NOW + LATER)
+    assert causes(ringer) == ["state-r1/alert-on-cancelled-run"]
+
+
 def somebodys(body: str, **more: object) -> SendingAutomation:
     trigger = {"posture": "Reactive", "expect": ["prefect.flow-run.*"]}
     return SendingAutomation("somebody's", trigger, "alerts", "Failed", body)

@@ -61,6 +61,11 @@ class Ringer:
         rows = self._outbox.rows("SELECT opened_at FROM troubles WHERE key = ?", (key,))
         return self._direct.trouble_since(key, datetime.fromisoformat(rows[0]["opened_at"]) if rows else None)
 
+    def open_troubles(self, prefix: str) -> list[str]:
+        """Return the troubles whose names begin with a text, that someone knows of and that are not over."""
+        rows = self._outbox.rows("SELECT key FROM troubles WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+        return [row["key"] for row in rows]
+
     def progress(self, what: str) -> datetime | None:
         """Return how far the past was looked through for something."""
         if what in self._unrecorded:

@@ -14,7 +14,7 @@ from automations.alerting.happening import Happening
 from automations.alerting.policy import ALERTS, FALLBACK
 from automations.alerting.posting import Posting
 from automations.alerting.template import render
-from automations.alerting.trigger import fires
+from automations.alerting.trigger import Awaited, awaited, fires, matches, waits
 
 _SLUG = "apprise-alerts"
 _SEND = "send-notification"
@@ -34,6 +34,25 @@ class SendingAutomation:
     def concerns(self, happening: Happening) -> bool:
         """Return whether the event should have led to this alert; not one from before the automation was there."""
         return (self.created is None or self.created <= happening.occurred) and fires(self.trigger, happening)
+
+    @property
+    def waits(self) -> bool:
+        """Whether this alert is sent when an event is not followed by another one in time."""
+        return waits(self.trigger)
+
+    def is_about(self, happening: Happening) -> bool:
+        """Return whether the automation is about the event's resource, whatever the event is called."""
+        return matches(self.trigger, happening)
+
+    def awaited(self, history: Iterable[Happening]) -> Awaited | None:
+        """Return the event that has to be followed by another one, given all of a resource, the oldest first.
+
+        None if no event is waited for, or if the waiting began before the automation was there.
+        """
+        found = awaited(self.trigger, history) if self.waits else None
+        if found is None or (self.created is not None and found.begun.occurred < self.created):
+            return None
+        return found
 
     def posting(self, happening: Happening, run: Mapping[str, Any] | None, page: str) -> Posting:
         """Return the alert that Prefect would have posted."""

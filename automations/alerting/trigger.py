@@ -6,10 +6,20 @@ in the sensor, as it brings the whole server with it; a test compares the two.
 
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from automations.alerting.happening import Happening, Resource
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """An event after which another one is expected, and the time until when it may come."""
+
+    begun: Happening
+    until: datetime
 
 
 def fires(trigger: Mapping[str, Any], happening: Happening) -> bool:
@@ -21,12 +31,34 @@ def fires(trigger: Mapping[str, Any], happening: Happening) -> bool:
         return False
     if trigger.get("threshold", 1) != 1:
         return False
+    return _expects(trigger.get("expect"), happening.event) and matches(trigger, happening)
+
+
+def waits(trigger: Mapping[str, Any]) -> bool:
+    """Return whether the trigger fires when an event is not followed by another one in time."""
+    is_event = trigger.get("type", "event") == "event" and trigger.get("posture") == "Proactive"
+    return bool(is_event and trigger.get("after") and trigger.get("threshold", 1) == 1)
+
+
+def awaited(trigger: Mapping[str, Any], history: Iterable[Happening]) -> Awaited | None:
+    """Return what a trigger that waits is waiting for, given all events of one resource, the oldest first."""
+    begun: Happening | None = None
+    for happening in history:
+        if not matches(trigger, happening):
+            continue
+        if _expects(trigger.get("expect"), happening.event):
+            begun = None
+        elif begun is None and _expects(trigger["after"], happening.event):
+            begun = happening
+    return None if begun is None else Awaited(begun, begun.occurred + timedelta(seconds=trigger.get("within") or 0))
+
+
+def matches(trigger: Mapping[str, Any], happening: Happening) -> bool:
+    """Return whether an event is of a resource that the trigger is about, whatever the event is called."""
     related: Any = trigger.get("match_related") or {}
     specifications = cast("list[Mapping[str, Any]]", related if isinstance(related, list) else [related])
-    return (
-        _expects(trigger.get("expect"), happening.event)
-        and _includes(trigger.get("match") or {}, [happening.resource])
-        and all(_includes(specification, happening.related) for specification in specifications)
+    return _includes(trigger.get("match") or {}, [happening.resource]) and all(
+        _includes(specification, happening.related) for specification in specifications
     )
 
 

@@ -15,7 +15,9 @@ from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import FileOutcome
 from sensors.ledger.arrivals import Arrival
+from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState, FileState
+from sensors.runs.issues import was_cancelled_by_a_limit
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,16 @@ FAILED_MOST = 400
 
 REMEMBERED_FOR = timedelta(days=60)
 """How far back a server is asked whether it has heard of a run; Prefect keeps events for a week by default."""
+UNSTARTED_LIMIT = 10
+"""How many of an arrival's runs may be cancelled by a concurrency limit, or deleted, before they were at work."""
+UNSTARTED_PAUSE = timedelta(seconds=15)
+"""Before the second of them; twice as long before each one after that, up to LONGEST_PAUSE."""
+LONGEST_PAUSE = timedelta(minutes=10)
+TAKEN = ("prefect.flow-run.Pending", "prefect.flow-run.Running")
+"""The events of a run that a worker has taken."""
+ARRIVAL_FAILED = "inbox.arrival.failed"
 UNHEARD_OF = "the server has never heard of its run"
+DELETED_UNSTARTED = "its run was deleted before it started"
 
 ARTIFACT_KEY = "arrival-{}"
 """The key of the table artifact in which a run tells, file by file, what it did."""
@@ -100,13 +111,20 @@ class Follower:
             pause = CRASHED_PAUSE * 2 ** max(0, runs - 1)
             reason = f"run {run.name} crashed: {run.message}"
             return announcements.record_unannounced(self.ledger, arrival.id, now + pause, reason)
+        if runs < UNSTARTED_LIMIT and (reason := self._why_unstarted(arrival, run)):
+            logger.warning("arrival %s: %s, announcing again", arrival.id, reason, extra=about)
+            pause = min(UNSTARTED_PAUSE * 2 ** max(0, runs - 1), LONGEST_PAUSE)
+            return announcements.record_unannounced(self.ledger, arrival.id, now + pause, reason)
         if run is None and self._is_unheard_of(arrival):
             # The server has another database than the one that had the run: all of them moved, or theirs was lost.
             logger.warning("arrival %s: %s, announcing again", arrival.id, UNHEARD_OF, extra=about)
             return announcements.record_unannounced(self.ledger, arrival.id, now, UNHEARD_OF)
         table = None if run is None else self.api.table_artifact(ARTIFACT_KEY.format(arrival.id), run.id)
         outcome = outcome_of(run, table or [])
-        if not announcements.record_outcome(self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now):
+        notice = failed_notice(arrival, run, outcome)
+        if not announcements.record_outcome(
+            self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now, notice
+        ):
             return False
         kill_point("ended")
         self.failed.refresh(arrival.id)
@@ -115,10 +133,44 @@ class Follower:
         )
         return True
 
+    def _why_unstarted(self, arrival: Arrival, run: Run | None) -> str:
+        """Return why an arrival's run has ended before it was at work though no person ended it, or an empty text."""
+        if run is not None:
+            was_limited = was_cancelled_by_a_limit(run.state_type, run.message, run.run_count)
+            return f"run {run.name} was cancelled before it started: {run.message}" if was_limited else ""
+        # Prefect deletes what waits together with its deployment. A run that a worker had taken a person has deleted.
+        since, resource = self.clock.utc() - REMEMBERED_FOR, f"{RUN_RESOURCE}{arrival.run_id}"
+        was_there = self.api.has_event(None, resource, since)
+        return DELETED_UNSTARTED if was_there and not self.api.has_event(TAKEN, resource, since) else ""
+
     def _is_unheard_of(self, arrival: Arrival) -> bool:
         """Tell whether the server has no event of an arrival's run; of one that somebody deleted it has them."""
         since = self.clock.utc() - REMEMBERED_FOR
         return not self.api.has_event(None, f"{RUN_RESOURCE}{arrival.run_id}", since)
+
+
+def failed_notice(arrival: Arrival, run: Run | None, outcome: Outcome) -> Notice | None:
+    """Return what is reported of an arrival that failed although no run of it failed; of a failed run its own alert."""
+    if outcome.state is not ArrivalState.FAILED or (run is not None and run.state_type in {"FAILED", "CRASHED"}):
+        return None
+    return Notice(
+        key=f"failed/{arrival.id}/{arrival.run_id}",
+        event=ARRIVAL_FAILED,
+        inbox=arrival.inbox,
+        payload=failed_payload(arrival.id, arrival.inbox, outcome.reason or "no reason was given"),
+    )
+
+
+def failed_payload(arrival_id: str, inbox: str, reason: str) -> dict[str, str]:
+    """Return what an alert says of a failed arrival."""
+    next_step = f"`just retry {arrival_id}` has it loaded after all, `just dismiss {arrival_id}` settles it"
+    return {
+        "arrival_id": arrival_id,
+        "inbox": inbox,
+        "reason": reason,
+        "subject": f"Arrival {arrival_id} failed",
+        "text": f"Inbox: {inbox}\nArrival: {arrival_id}\nReason: {reason}\nNext: {next_step}",
+    }
 
 
 def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> Outcome:

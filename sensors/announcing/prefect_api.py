@@ -5,7 +5,7 @@ Plain HTTP rather than Prefect's client: importing that takes 2.5 s and three ti
 
 import json
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -67,6 +67,8 @@ class Run:
     arrival_id: str | None = None
     """The arrival that it was started for."""
     tags: tuple[str, ...] = ()
+    run_count: int = 0
+    """How often it has begun to run."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,14 @@ ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 class PrefectApi:
     """A client of one Prefect API."""
 
-    def __init__(self, url: str, auth_string: str | None) -> None:
+    def __init__(self, url: str, auth_string: str | None, timeout: httpx.Timeout = TIMEOUT) -> None:
         self.unreached_at: datetime | None = None
         """When the server was last asked and did not answer."""
         self._is_unreached = False
         user, _, password = (auth_string or "").partition(":")
         self._client = httpx.Client(
             base_url=url.rstrip("/"),
-            timeout=TIMEOUT,
+            timeout=timeout,
             auth=(user, password) if auth_string else None,
             mounts={f"all://{LOOPBACK}": None},  # a proxy of the user's cannot reach this machine's loopback
         )
@@ -142,11 +144,11 @@ class PrefectApi:
         )
         return [_event(found) for found in answer["events"]]
 
-    def has_event(self, name: str | None, resource_id: str, since: datetime) -> bool:
-        """Tell whether an event of this name, or any, and of this resource has come since a time. Raises ApiError."""
+    def has_event(self, name: str | Sequence[str] | None, resource_id: str, since: datetime) -> bool:
+        """Tell whether an event of a name, or any, and of this resource has come since a time. Raises ApiError."""
         wanted: dict[str, Any] = {"resource": {"id": [resource_id]}, "occurred": {"since": since.isoformat()}}
         if name:
-            wanted["event"] = {"name": [name]}
+            wanted["event"] = {"name": [name] if isinstance(name, str) else list(name)}
         return bool(self.post("/events/filter", {"filter": wanted, "limit": 1})["events"])
 
     def crash(self, run_id: str, message: str) -> None:
@@ -211,6 +213,21 @@ class PrefectApi:
         """Return what the API answers to a POST. Raises ApiError."""
         return self._send("POST", path, body)
 
+    def get(self, path: str) -> Any:
+        """Return what the API answers to a GET. Raises ApiError."""
+        return self._send("GET", path, None)
+
+    def pages(self, path: str, body: Mapping[str, object], most: int | None = None) -> list[dict[str, Any]]:
+        """Return everything that a filter finds, page by page, or the first `most`. Raises ApiError."""
+        found: list[dict[str, Any]] = []
+        while most is None or len(found) < most:
+            limit = RUNS_PAGE if most is None else min(RUNS_PAGE, most - len(found))
+            page = self.post(path, {**body, "limit": limit, "offset": len(found)})
+            found += page
+            if len(page) < limit:
+                break
+        return found
+
     def _send(self, method: str, path: str, body: object) -> Any:
         self.knock()
         try:
@@ -266,6 +283,7 @@ def _run(found: dict[str, Any]) -> Run:
         since=datetime.fromisoformat(state["timestamp"]) if state else LONG_AGO,
         arrival_id=parameters.get("arrival_id"),
         tags=tuple(found.get("tags") or ()),
+        run_count=found.get("run_count") or 0,
     )
 
 

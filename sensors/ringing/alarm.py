@@ -5,6 +5,7 @@ import sqlite3
 from automations.bell import AlarmSettings, Bell, OutboxError, direct_sender, open_bell
 from sensors.clock import Clock
 from sensors.ringing.watchman import Watchman
+from sensors.runs.issues import RunIssue
 from sensors.settings import Settings
 
 
@@ -43,6 +44,10 @@ class Alarm:
                 self._watchman.close()
             self._watchman = Watchman(self._settings, bell, self._clock, self._alarm_settings)
         return self._watchman.step()
+
+    def run_issues(self) -> tuple[RunIssue, ...]:
+        """Return the runs that needed attention at the last look at the server."""
+        return () if self._watchman is None else self._watchman.run_issues
 
     def close(self) -> None:
         """Begin no delivery any more."""

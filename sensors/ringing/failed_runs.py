@@ -8,7 +8,7 @@ from typing import Any
 from automations.bell import Happening, Resource
 from sensors.announcing.prefect_api import RUNS_PAGE, PrefectApi
 
-FAILED_STATES = ("FAILED", "CRASHED")
+FAILED_STATES = ("FAILED", "CRASHED", "CANCELLED")
 MESSAGE_LIMIT = 100_000
 """Where Prefect cuts a state's message in its event."""
 _CREATORS = {"DEPLOYMENT": "deployment", "AUTOMATION": "automation"}

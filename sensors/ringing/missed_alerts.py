@@ -5,17 +5,21 @@ run has failed all the same, and the sensor has what it wanted to tell.
 """
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from automations.bell import Happening, Posted, Resource, Ringer, SendingAutomation
 from sensors.announcing.notices import event_of
+from sensors.announcing.outcome import ARRIVAL_FAILED, failed_payload
 from sensors.announcing.prefect_api import Event, PrefectApi
-from sensors.ledger import Ledger, notices
+from sensors.ledger import Ledger, arrivals, notices
 from sensors.ledger.notices import StoredNotice
+from sensors.ledger.states import ArrivalState
 from sensors.ringing.failed_runs import RunState, read_failed_runs
 from sensors.ringing.rhythm import Rhythm
+from sensors.runs.issues import is_of_an_arrival
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +53,7 @@ class MissedAlerts:
         self._rhythm.record_done(now)
         begin = min(self.ringer.progress(_PROGRESS) or now, now)  # what was before the first start concerns nobody
         failed = read_failed_runs(self.api, begin - OVERLAP) if self.automations else []
-        rung = [self.ring(one, now) for one in failed if self._had_its_time(one.happening, begin, now)]
+        rung = [self._ring_for_run(one, now) for one in failed if self._had_its_time(one.happening, begin, now)]
         told = notices.sent_since(self.ledger, begin - OVERLAP)
         rung.append(self._ring_for([one for one in told if one.sent_at and one.sent_at < now - GRACE], now))
         self.ringer.record_progress(_PROGRESS, now)
@@ -63,25 +67,49 @@ class MissedAlerts:
     def _had_its_time(self, happening: Happening, begin: datetime, now: datetime) -> bool:
         return begin - OVERLAP < happening.occurred < now - GRACE
 
+    def _ring_for_run(self, failed: RunState, now: datetime) -> bool:
+        """Ring for a failed run; if no automation is about it, for the arrival that has failed with it."""
+        if any(one.concerns(failed.happening) for one in self.automations) or not is_of_an_arrival(failed.run):
+            return self.ring(failed, now)
+        state: Mapping[str, Any] = failed.run["state"]
+        arrival = arrivals.get(self.ledger, str(failed.run["parameters"]["arrival_id"]))
+        has_failed = arrival is not None and arrival.state is ArrivalState.FAILED
+        if arrival is None or not has_failed or arrival.run_id != failed.run["id"] or state["type"] == "CANCELLED":
+            return False
+        reason = f"{state['name']}: {state.get('message') or 'no message'}"
+        resource = {"prefect.resource.id": f"inbox.notice.{state['id']}", "prefect.resource.name": arrival.inbox}
+        payload = failed_payload(arrival.id, arrival.inbox, reason)
+        happening = replace(
+            failed.happening, event=ARRIVAL_FAILED, resource=Resource(resource), payload=payload, related=()
+        )
+        return self.ring(RunState({}, happening), now)
+
     def _ring_for(self, stored: Iterable[StoredNotice], now: datetime) -> bool:
         rung = [self.ring(RunState({}, _happening(event_of(one))), now) for one in stored]
         return any(rung)
 
     def ring(self, failed: RunState, now: datetime) -> bool:
         """Ring for an event, unless its alert is there; say whether the bell was rung."""
-        rung = False
-        for automation in self.automations:
-            happening = failed.happening
-            if not automation.concerns(happening) or self.ringer.knows(automation.cause(happening)):
-                continue
-            posting = automation.posting(happening, failed.run or None, self.page)
-            # Of an automation that says nothing to the bell nobody can tell whether its alert has come.
-            if posting.cause.is_its_own or posting.cause.void:
-                continue
-            if self.ringer.post(posting, now) is not Posted.KNOWN:
-                logger.warning("%s: no alert came of it; the bell is rung: %s", happening.event, posting.alert.subject)
-                rung = True
-        return rung
+        rung = [
+            self.ring_for(automation, failed, now)
+            for automation in self.automations
+            if automation.concerns(failed.happening)
+        ]
+        return any(rung)
+
+    def ring_for(self, automation: SendingAutomation, state: RunState, now: datetime) -> bool:
+        """Ring with one automation's alert for an event, unless it is there; say whether the bell was rung."""
+        happening = state.happening
+        if self.ringer.knows(automation.cause(happening)):
+            return False
+        posting = automation.posting(happening, state.run or None, self.page)
+        # Of an automation that says nothing to the bell nobody can tell whether its alert has come.
+        if posting.cause.is_its_own or posting.cause.void or self.ringer.knows(posting.cause.id):
+            return False
+        if self.ringer.post(posting, now) is Posted.KNOWN:
+            return False
+        logger.warning("%s: no alert came of it; the bell is rung: %s", happening.event, posting.alert.subject)
+        return True
 
 
 def _happening(event: Event) -> Happening:

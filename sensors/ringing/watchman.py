@@ -7,19 +7,26 @@ from datetime import datetime, timedelta
 from automations.bell import AlarmSettings, Bell, FailingChannel, Ringer, Unless, automations_in_files
 from sensors.announcing.prefect_api import ApiError, Event, PrefectApi
 from sensors.clock import Clock
-from sensors.ledger import Ledger
+from sensors.ledger import Ledger, dismissals
 from sensors.ringing.heartbeat import Heartbeat, sensor_name
 from sensors.ringing.missed_alerts import MissedAlerts
+from sensors.ringing.missing_runs import MissingRuns
 from sensors.ringing.rhythm import Rhythm
+from sensors.ringing.run_deadlines import RunDeadlines
 from sensors.ringing.server_alarm import read_server_alarm
 from sensors.ringing.server_silence import ServerSilence
 from sensors.ringing.stuck_runs import StuckRuns
-from sensors.settings import Settings
+from sensors.ringing.waiting_runs import WaitingRuns
+from sensors.runs.facts import read_run_facts
+from sensors.runs.issues import RunIssue, read_run_issues
+from sensors.runs.ours import our_deployments
+from sensors.settings import PROJECT_ROOT, Settings
 
 logger = logging.getLogger(__name__)
 
 UNDELIVERED = "alert.undelivered"
 SETTINGS_EVERY = timedelta(seconds=10)
+RUNS_EVERY = timedelta(seconds=10)
 FORGET_EVERY = timedelta(hours=1)
 PAUSE_SECONDS = 1.0
 
@@ -38,8 +45,14 @@ class Watchman:
         self._ledger = Ledger(settings.ledger_path)
         self._missed = MissedAlerts(self._api, self._ringer, self._ledger, page, automations_in_files())
         self._stuck = StuckRuns(self._api, self._missed, timedelta(seconds=alarm.run_stuck_seconds), clock)
+        self._deadlines = RunDeadlines(self._api, self._missed, clock)
+        self._missing = MissingRuns(self._api, self._missed)
+        self._waiting = WaitingRuns(self._api, self._missed, clock)
         self._settings = Rhythm(SETTINGS_EVERY)
+        self._runs = Rhythm(RUNS_EVERY)
         self._forgetting = Rhythm(FORGET_EVERY)
+        self.run_issues: tuple[RunIssue, ...] = ()
+        """The runs that needed attention at the last look, those that were dismissed since included."""
 
     def step(self) -> float:
         """Look at everything once; return the seconds until the next look."""
@@ -71,11 +84,24 @@ class Watchman:
         self._missed.step(now)
         if self._missed.automations:
             self._stuck.step(now)
+        if self._runs.is_due(now):
+            self._look_at_runs(now)
+            self._runs.record_done(now)
         self._ringer.verify(self._has_come, now)
         for channel in self._ringer.failing_channels(now):
             self._api.emit([_undelivered(channel, now)])
             self._ringer.record_told(channel, now)
             logger.warning("alerts are not delivered to %s: %s", channel.name, channel.failure)
+
+    def _look_at_runs(self, now: datetime) -> None:
+        facts = read_run_facts(self._api, now)
+        ours = our_deployments(facts, PROJECT_ROOT)
+        self._waiting.give_up(facts, ours)
+        if self._missed.automations:
+            self._deadlines.step(facts, now)
+            self._missing.step(facts, now)
+            self._waiting.step(facts, ours, now)
+        self.run_issues = read_run_issues(self._api, facts, ours, dismissals.of_runs(self._ledger), now)
 
     def _read_settings(self) -> None:
         found = read_server_alarm(self._api)

@@ -1,0 +1,93 @@
+"""What the server knows of the runs that should be at work by now, and of what they need to start."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from sensors.announcing.prefect_api import RUNS_PAGE, PrefectApi
+
+UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
+"""The types of the states of a run that has not ended."""
+MOST_RUNS = 1000
+"""How many unfinished runs are looked at, the oldest first: with more of them something holds the first ones too."""
+
+Found: TypeAlias = Mapping[str, Any]
+"""An object as Prefect's API returns it."""
+
+
+def part(found: Found, name: str) -> Found:
+    """Return an object inside another one, such as a run's state; empty if there is none."""
+    return found.get(name) or {}
+
+
+def parts(found: Found, name: str) -> list[Found]:
+    """Return the objects of a list inside another one, such as a deployment's schedules."""
+    return found.get(name) or []
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One look at the server; everything but the runs is kept by its id."""
+
+    runs: tuple[Found, ...] = ()
+    """The unfinished runs whose time has come, the oldest first."""
+    flows: Mapping[str, Found] = field(default_factory=dict[str, Found])
+    deployments: Mapping[str, Found] = field(default_factory=dict[str, Found])
+    """Every deployment of the server."""
+    pools: Mapping[str, Found] = field(default_factory=dict[str, Found])
+    queues: Mapping[str, Found] = field(default_factory=dict[str, Found])
+    online: frozenset[str] = frozenset()
+    """The names of the work pools that have a live worker."""
+
+    def deployment_of(self, run: Found) -> Found | None:
+        """Return a run's deployment, or None."""
+        return self.deployments.get(run.get("deployment_id") or "")
+
+    def flow_of(self, one: Found) -> Found | None:
+        """Return the flow of a run or of a deployment, or None."""
+        return self.flows.get(one.get("flow_id") or "")
+
+    def full_name(self, deployment: Found | None) -> str:
+        """Return a deployment's name as Prefect's commands take it: `flow/deployment`."""
+        if deployment is None:
+            return "a deployment that was deleted"
+        flow = self.flow_of(deployment)
+        return f"{flow['name'] if flow else '?'}/{deployment['name']}"
+
+
+def read_run_facts(api: PrefectApi, now: datetime) -> RunFacts:
+    """Ask the server: three requests, and some more while runs wait. Raises ApiError."""
+    due = {"state": {"type": {"any_": UNFINISHED}}, "expected_start_time": {"before_": now.isoformat()}}
+    body = {"flow_runs": due, "sort": "EXPECTED_START_TIME_ASC"}
+    runs = api.pages("/flow_runs/filter", body, MOST_RUNS)
+    deployments = _by_id(api.pages("/deployments/filter", {}))
+    flows = _some(api, "flows", {one["flow_id"] for one in (*runs, *deployments.values())})
+    if not any(one["state_type"] != "RUNNING" for one in runs):
+        return RunFacts(tuple(runs), flows, deployments)
+    pools = _by_id(api.pages("/work_pools/filter", {}))
+    queues = _by_id(api.pages("/work_queues/filter", {}))
+    wanted = {one.get("work_pool_name") for one in runs if one["state_type"] != "RUNNING"}
+    names = [str(one["name"]) for one in pools.values() if one["name"] in wanted]
+    online = frozenset(name for name in names if _has_worker(api, name))
+    return RunFacts(tuple(runs), flows, deployments, pools, queues, online)
+
+
+def _some(api: PrefectApi, what: str, ids: Iterable[str]) -> dict[str, Found]:
+    wanted = sorted(ids)
+    found: dict[str, Found] = {}
+    for start in range(0, len(wanted), RUNS_PAGE):
+        some = {"id": {"any_": wanted[start : start + RUNS_PAGE]}}
+        found |= _by_id(api.post(f"/{what}/filter", {what: some, "limit": RUNS_PAGE}))
+    return found
+
+
+def _by_id(found: Iterable[Found]) -> dict[str, Found]:
+    return {one["id"]: one for one in found}
+
+
+def _has_worker(api: PrefectApi, pool: str) -> bool:
+    """Return whether a work pool has a live worker, as Prefect sees it: three heartbeats may be missed."""
+    workers = api.post(f"/work_pools/{quote(pool, safe='')}/workers/filter", {"limit": RUNS_PAGE})
+    return any(one.get("status") == "ONLINE" for one in workers)

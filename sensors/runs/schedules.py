@@ -1,0 +1,75 @@
+"""The times at which a deployment's schedules want a run, computed as Prefect's scheduler does."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice, takewhile
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+MOST = 1000
+"""The most times that are returned for one schedule."""
+AROUND_CLOCK_CHANGE = timedelta(hours=3)
+"""How far from a change of daylight saving time a time has to be: closer to it Prefect's own times differ from cron's,
+depending on when they were planned."""
+PLANNED_AHEAD = 4
+"""How many runs of an interval the scheduler has planned, at most, before their times depend on when it did so."""
+_NAMED = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+
+def times(schedule: Mapping[str, Any], after: datetime, until: datetime) -> list[datetime]:
+    """Return the times (UTC) that a schedule wants a run at, after one moment and until another, at most MOST.
+
+    `schedule` is what Prefect's API returns: with `cron`, or with `interval` in seconds. Empty for one that cannot be
+    computed here: an RRULE, or a cron expression that cronsim does not read.
+    """
+    try:
+        zone = ZoneInfo(schedule.get("timezone") or "UTC")
+        found = list(islice(takewhile(lambda at: at <= until, _from(schedule, after, zone)), MOST))
+    except (CronSimError, ValueError, LookupError, OSError):
+        return []
+    # Prefect plans several intervals ahead, and those of whole days in local time.
+    before = max(AROUND_CLOCK_CHANGE, PLANNED_AHEAD * _length(schedule))
+    return [at for at in found if not _near_clock_change(at, zone, before)]
+
+
+def _from(schedule: Mapping[str, Any], after: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    if "cron" in schedule and schedule.get("day_or", True):
+        cron = str(schedule["cron"]).strip()
+        return (at.astimezone(UTC) for at in CronSim(_NAMED.get(cron.lower(), cron), after.astimezone(zone)))
+    if "interval" in schedule:
+        return _intervals(schedule, after)
+    return iter(())
+
+
+def _intervals(schedule: Mapping[str, Any], after: datetime) -> Iterator[datetime]:
+    interval, anchor = _length(schedule), datetime.fromisoformat(schedule["anchor_date"]).astimezone(UTC)
+    if interval <= timedelta(0):
+        return iter(())
+    first = (after - anchor) // interval + 1
+    return (anchor + number * interval for number in count(first))
+
+
+def _length(schedule: Mapping[str, Any]) -> timedelta:
+    return timedelta(seconds=float(schedule.get("interval") or 0))
+
+
+def _near_clock_change(at: datetime, zone: ZoneInfo, before: timedelta) -> bool:
+    earlier, later = (at - before).astimezone(zone), (at + AROUND_CLOCK_CHANGE).astimezone(zone)
+    return earlier.utcoffset() != later.utcoffset()
+
+
+def in_words(schedule: Mapping[str, Any]) -> str:
+    """Return a schedule as a person writes it: `0 9 * * * America/Chicago`."""
+    if "interval" in schedule:
+        return f"every {timedelta(seconds=float(schedule['interval']))}"
+    return f"{schedule.get('cron') or schedule.get('rrule')} {schedule.get('timezone') or 'UTC'}"

@@ -1,0 +1,162 @@
+"""Run issues: which runs need attention, until when, and what is said of them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from sensors.announcing.prefect_api import PrefectApi
+from sensors.runs.facts import read_run_facts
+from sensors.runs.issues import ALL, IssueKind, RunIssue, long_after, read_run_issues, undismissed
+from sensors.runs.ours import our_deployments
+from sensors.settings import PROJECT_ROOT
+from tests.prefect_server import PrefectServer
+
+NINE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+SCHEDULE = {"type": "SCHEDULE", "id": "s-1"}
+
+
+def issues(
+    server: PrefectServer, now: datetime = NINE + HOUR, dismissed: dict[str, datetime] | None = None
+) -> list[RunIssue]:
+    with PrefectApi(server.url, None) as api:
+        facts = read_run_facts(api, now)
+        return list(read_run_issues(api, facts, our_deployments(facts, PROJECT_ROOT), dismissed or {}, now))
+
+
+def succeed(server: PrefectServer, run_id: str, at: datetime, **more: Any) -> None:
+    run = server.failed_run(run_id, at, "Completed", **more)
+    run["state_type"] = run["state"]["type"] = "COMPLETED"
+
+
+def test_a_failed_run_comes_with_its_reason_and_the_command_that_tries_it_again(server: PrefectServer) -> None:
+    server.failed_run("r1", NINE, message="no\nsource at https://admin:secret@example.com/v1\x1b[2J")
+    [found] = issues(server)
+    at = f"{NINE.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    assert found.line == (
+        f"run run-r1 of Enterprise Data Pipeline/production-etl Failed at {at}: "
+        "no source at https://***@example.com/v1\N{REPLACEMENT CHARACTER}[2J; "
+        "`just prefect flow-run retry r1` tries it again, or `just dismiss r1`"
+    )
+
+
+@pytest.mark.parametrize("state", ["Failed", "Crashed", "TimedOut"])
+def test_however_it_failed_it_needs_attention(server: PrefectServer, state: str) -> None:
+    server.failed_run("r1", NINE, state)
+    assert [one.kind for one in issues(server)] == [IssueKind.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("message", "run_count", "needs"),
+    [("Deployment concurrency limit reached.", 0, True), ("", 0, False), ("Cancelled by a person", 1, False)],
+)
+def test_a_run_that_a_limit_cancelled_needs_attention_and_one_that_a_person_cancelled_does_not(
+    server: PrefectServer, message: str, run_count: int, *, needs: bool
+) -> None:
+    run = server.failed_run("r1", NINE, "Cancelled", message, run_count=run_count)
+    run["state_type"] = run["state"]["type"] = "CANCELLED"
+    assert bool(issues(server)) is needs
+
+
+def test_a_run_of_an_arrival_is_not_here(server: PrefectServer) -> None:
+    server.failed_run("r1", NINE, parameters={"arrival_id": "m-1"})
+    assert issues(server) == []
+
+
+def test_a_later_run_with_the_same_parameters_makes_up_for_it_whoever_started_it(server: PrefectServer) -> None:
+    server.failed_run("r1", NINE, parameters={"a": 1}, created_by=SCHEDULE)
+    succeed(server, "r2", NINE - HOUR, parameters={"a": 1})
+    succeed(server, "r3", NINE + HOUR / 2, parameters={"a": 2})
+    succeed(server, "r4", NINE + HOUR / 2, parameters={"a": 1}, deployment_id="another")
+    assert len(issues(server)) == 1
+    succeed(server, "r5", NINE + HOUR / 2, parameters={"a": 1})
+    assert issues(server) == []
+
+
+def test_a_later_run_of_the_same_schedule_makes_up_for_it_whatever_its_parameters(server: PrefectServer) -> None:
+    server.know_deployment(schedules=[{"id": "s-1"}, {"id": "s-2"}])
+    server.failed_run("r1", NINE, parameters={"a": 1}, created_by=SCHEDULE)
+    succeed(server, "r2", NINE + HOUR / 2, parameters={"a": 2}, created_by={"type": "SCHEDULE", "id": "s-2"})
+    assert len(issues(server)) == 1
+    succeed(server, "r3", NINE + HOUR / 2, parameters={"a": 2}, created_by=SCHEDULE)
+    assert issues(server) == []
+
+
+def test_a_schedule_that_took_the_place_of_another_makes_up_for_its_runs(server: PrefectServer) -> None:
+    server.know_deployment(schedules=[{"id": "s-2"}])
+    server.failed_run("r1", NINE, parameters={"a": 1}, created_by=SCHEDULE)
+    succeed(server, "r2", NINE + HOUR / 2, parameters={"a": 2}, created_by={"type": "SCHEDULE", "id": "s-2"})
+    assert issues(server) == []
+
+
+def test_runs_that_fail_again_and_again_are_one_issue_with_the_latest_of_them(server: PrefectServer) -> None:
+    for number in range(5):
+        server.failed_run(f"r{number}", NINE + number * timedelta(minutes=1))
+    [found] = issues(server)
+    assert (found.run_id, found.more) == ("r4", 4)
+
+
+def test_a_dismissed_run_takes_those_before_it_along_and_none_that_fails_later(server: PrefectServer) -> None:
+    server.failed_run("r1", NINE)
+    server.failed_run("r2", NINE + timedelta(minutes=1))
+    dismissed = {"r2": NINE + timedelta(minutes=2)}
+    assert issues(server, dismissed=dismissed) == []
+    server.failed_run("r3", NINE + timedelta(minutes=3))
+    [found] = issues(server, dismissed=dismissed)
+    assert (found.run_id, found.more) == ("r3", 0)
+
+
+def test_all_dismisses_what_there_is_and_nothing_that_comes(server: PrefectServer) -> None:
+    server.failed_run("r1", NINE)
+    server.failed_run("r2", NINE + HOUR / 2, parameters={"a": 1})
+    left = undismissed(issues(server), {ALL: NINE + timedelta(minutes=1)})
+    assert [one.run_id for one in left] == ["r2"]
+
+
+def test_a_run_that_failed_a_month_ago_is_forgotten(server: PrefectServer) -> None:
+    server.failed_run("r1", NINE)
+    assert issues(server, NINE + timedelta(days=31)) == []
+
+
+def test_a_run_that_takes_long_needs_attention_until_it_ends(server: PrefectServer) -> None:
+    run = server.failed_run("r1", NINE, "Running")
+    run["state_type"] = run["state"]["type"] = "RUNNING"
+    assert issues(server, NINE + long_after()) == []
+    [found] = issues(server, NINE + long_after() + timedelta(seconds=1))
+    assert found.kind is IssueKind.LONG
+    assert "`just prefect flow-run cancel r1`" in found.mend
+
+
+def missing(server: PrefectServer, due: datetime, deployment: str = "deployment-1") -> None:
+    server.know_deployment()
+    server.events.append(
+        {
+            "event": "run.missing",
+            "occurred": due.isoformat(),
+            "resource": {"prefect.resource.id": f"prefect.deployment.{deployment}"},
+            "payload": {"deployment": "ETL/it's", "due": due.isoformat(), "first": "9:00", "more": 2},
+        }
+    )
+
+
+def test_a_missing_run_needs_attention_until_another_one_has_succeeded(server: PrefectServer) -> None:
+    missing(server, NINE)
+    missing(server, NINE, "somebody-elses")
+    [found] = issues(server)
+    assert found.line.startswith("the run of ETL/it's at 9:00 does not exist, and 2 more: the schedule wanted it")
+    assert "`just prefect deployment run 'ETL/it'\\''s'` runs it now, or `just dismiss deployment-1`" in found.mend
+    succeed(server, "r1", NINE + timedelta(minutes=5))
+    assert issues(server) == []
+
+
+def test_ours_are_the_deployments_of_the_project_and_those_in_its_work_pools(server: PrefectServer) -> None:
+    server.failed_run("r1", NINE)
+    server.stored["deployments"] += [
+        {**server.stored["deployments"][0], "id": "mine", "name": "made-by-hand"},
+        {**server.stored["deployments"][0], "id": "other", "name": "other", "work_pool_name": "theirs"},
+        {**server.stored["deployments"][0], "id": "homeless", "work_pool_name": None},
+    ]
+    with PrefectApi(server.url, None) as api:
+        found = our_deployments(read_run_facts(api, NINE), PROJECT_ROOT)
+    assert found == {"deployment-1", "mine", "homeless"}
