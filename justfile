@@ -57,7 +57,7 @@ show *ARRIVAL: _ready
 retry ARRIVAL: _ready
     @exec {{ python }} -m sensors retry -- "$@"
 
-# Say that what was not loaded of ARRIVAL or FILE is settled, so that it needs nobody any more (--all)
+# Say that what was not loaded of ARRIVAL or FILE, or a RUN, is settled and needs attention no more (--all)
 [group('files')]
 [no-exit-message]
 dismiss *WHAT: _ready

@@ -106,21 +106,23 @@ def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `sta
 
 @app.command()
 def dismiss(
-    what: Annotated[str | None, typer.Argument(help="An arrival's id, or a file's name.")] = None,
+    what: Annotated[str | None, typer.Argument(help="An arrival's id, a file's name, or a run's id or name.")] = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Every file that was not loaded.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every file that was not loaded, and every run.")] = False,
 ) -> None:
-    """Say that files which were not loaded are settled: `status` and the page no longer list them first."""
+    """Say that files which were not loaded, or a run, are settled: `status` and the page no longer list them first."""
     from datetime import UTC, datetime
 
     from sensors.recovery.dismissal import dismiss as settle
     from sensors.stack.configuration import checked_settings
     from sensors.stack.errors import StackError
+    from sensors.stack.run_issues import find_run_issues
 
     if (what is None) is not everything:
-        raise StackError("expected either an arrival's id or a file's name, or --all")
+        raise StackError("expected either an arrival's id, a file's name or a run, or --all")
+    settings = checked_settings()
     with mistakes_told():
-        typer.echo(settle(checked_settings(), what, datetime.now(UTC)))
+        typer.echo(settle(settings, what, datetime.now(UTC), lambda: find_run_issues(settings)))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from sensors.memory import share_memory
 from sensors.metrics.collector import SensorCollector
 from sensors.metrics.page import metrics_page
 from sensors.page.app import make_page, serve
+from sensors.page.reading import SensorState
 from sensors.page.services import look_at_services
 from sensors.page.services_watch import ServicesWatch
 from sensors.page.upload import clear_forgotten
@@ -84,8 +85,11 @@ def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI
         inboxes,
         lifespan,
         clock=work.clock,
-        watches=lambda: work.watches,
-        services=ServicesWatch(lambda: look_at_services(settings, work.loops), work.clock).latest,
+        sensor=SensorState(
+            lambda: work.watches,
+            ServicesWatch(lambda: look_at_services(settings, work.loops, work.run_issues), work.clock).latest,
+            work.run_issues,
+        ),
         wake=work.announce_now,
     )
 

@@ -15,6 +15,7 @@ from sensors.loop import Loop
 from sensors.permissions import ARRIVALS
 from sensors.prefect_side import PrefectSide
 from sensors.ringing.alarm import Alarm
+from sensors.runs.issues import RunIssue
 from sensors.settings import Settings
 from sensors.settling.refusal import Refusals
 from sensors.staging.origin import LocalOrigin
@@ -84,6 +85,10 @@ class Work:
         """Have what is to be announced announced without a pause."""
         if self._announcing is not None:
             self._announcing.wake.set()
+
+    def run_issues(self) -> tuple[RunIssue, ...]:
+        """Return the runs that need attention, as they were found last."""
+        return () if self._alarm is None else self._alarm.run_issues()
 
     def stop(self) -> None:
         """Let the steps that are under way end, for some seconds, and close what is open."""

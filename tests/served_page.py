@@ -1,7 +1,7 @@
 """The drop page as the sensor serves it, in a thread: real sockets, and no loops at work behind it."""
 
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from sensors.inbox import read_inboxes
 from sensors.inbox_folder import make_folders
 from sensors.ledger import Ledger
 from sensors.page.app import make_page, server_config
+from sensors.page.reading import SensorState
 from sensors.page.services import Services
+from sensors.runs.issues import RunIssue
 from sensors.settings import Settings
 from tests.free_ports import free_ports
 
@@ -57,21 +59,29 @@ def no_services() -> Services | None:
     return None
 
 
-def page_of(settings: Settings, services: Callable[[], Services | None] = no_services) -> FastAPI:
+def page_of(
+    settings: Settings,
+    services: Callable[[], Services | None] = no_services,
+    run_issues: Callable[[], Sequence[RunIssue]] = tuple,
+) -> FastAPI:
     """Make the page of a stack whose sensor has made its ledger and its folders."""
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
     make_folders(settings.inboxes_file, inboxes, for_now=True)
     Ledger(settings.ledger_path).close()
-    return make_page(settings, inboxes, nothing_else, clock=Clock(), services=services)
+    return make_page(
+        settings, inboxes, nothing_else, clock=Clock(), sensor=SensorState(services=services, run_issues=run_issues)
+    )
 
 
 @contextmanager
 def served_page(
-    settings: Settings, services: Callable[[], Services | None] = no_services
+    settings: Settings,
+    services: Callable[[], Services | None] = no_services,
+    run_issues: Callable[[], Sequence[RunIssue]] = tuple,
 ) -> Generator[ServedPage, None, None]:
     (port,) = free_ports(1)
     settings = settings.model_copy(update={"sensor_port": port})
-    app = page_of(settings, services)
+    app = page_of(settings, services, run_issues)
     server = uvicorn.Server(server_config(app, settings))
     thread = threading.Thread(target=server.run)
     thread.start()

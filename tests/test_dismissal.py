@@ -16,6 +16,7 @@ from sensors.ledger import Ledger, dismissals
 from sensors.ledger.database import stamp
 from sensors.overview.bad_files import bad_files, count_needing_a_person, needing_a_person
 from sensors.recovery.dismissal import DismissalError, dismiss
+from sensors.runs.issues import IssueKind, RunIssue
 from sensors.settings import Settings
 from sensors.stack.errors import StackError
 from sensors.trouble import read_trouble
@@ -67,6 +68,40 @@ def test_an_arrival_a_name_or_everything_is_dismissed(settings, bad, wanted, lef
     assert dismiss(settings, wanted, LATER).startswith(said)
     assert needed(bad) == left
     assert count_needing_a_person(bad) == len(left)
+
+
+def issue(run_id: str, name: str, *, is_dismissable: bool = True) -> RunIssue:
+    return RunIssue(
+        IssueKind.FAILED, run_id, "ETL/etl", f"run {name}", "boom", "mend it", TAKEN, run_id, name, is_dismissable
+    )
+
+
+@pytest.mark.parametrize("wanted", ["r-1", "otter", "etl", "ETL/etl"])
+def test_a_run_is_dismissed_by_its_id_its_name_or_its_deployments(settings, bad, wanted):
+    said = dismiss(settings, wanted, LATER, lambda: [issue("r-1", "otter")])
+    assert said == "run otter: this needs attention no more"
+    assert dismissals.of_runs(bad) == {"r-1": LATER}
+    assert needed(bad) == ALL
+
+
+def test_everything_is_dismissed_with_the_runs_and_no_server_is_asked(settings, bad):
+    def ask() -> list[RunIssue]:
+        raise AssertionError
+
+    dismiss(settings, None, LATER, ask)
+    assert dismissals.of_runs(bad) == {"*": LATER}
+
+
+def test_a_run_that_waits_goes_on_when_that_is_mended_and_is_not_dismissed(settings, bad):
+    with pytest.raises(DismissalError, match="otter waits, and goes on when that is mended: run otter: boom; mend it"):
+        dismiss(settings, "otter", LATER, lambda: [issue("p/paused", "otter", is_dismissable=False)])
+    assert dismissals.of_runs(bad) == {}
+
+
+def test_what_was_dismissed_long_ago_is_forgotten(settings, bad):
+    dismissals.record_runs(bad, ["r-1"], TAKEN)
+    dismissals.record_runs(bad, ["r-2"], TAKEN + dismissals.KEPT_FOR + timedelta(seconds=1))
+    assert list(dismissals.of_runs(bad)) == ["r-2"]
 
 
 def test_what_became_of_dismissed_files_stays_as_it_was(settings, bad):
@@ -121,7 +156,9 @@ def test_what_is_settled_or_unknown_is_told_apart(settings, tmp_path):
     for settled in ("m-1", "a.csv", "good.csv"):
         with pytest.raises(DismissalError, match=rf"no file of {settled} needs a person; `just status`"):
             dismiss(settings, settled, LATER)
-    with pytest.raises(DismissalError, match=r"expected an arrival's id, a file's name or --all, got nothing\.csv"):
+    with pytest.raises(
+        DismissalError, match=r"expected an arrival's id, a file's name, a run or --all, got nothing\.csv"
+    ):
         dismiss(settings, "nothing.csv", LATER)
     with pytest.raises(DismissalError, match="nothing has been dropped yet"):
         dismiss(Settings(state_dir=tmp_path / "elsewhere"), None, LATER)
@@ -131,7 +168,7 @@ def test_what_is_settled_or_unknown_is_told_apart(settings, tmp_path):
 def test_the_command_wants_to_know_what_and_nothing_besides(arguments):
     result = CliRunner().invoke(app, ["dismiss", *arguments])
     assert isinstance(result.exception, StackError)
-    assert "either an arrival's id or a file's name, or --all" in str(result.exception)
+    assert "either an arrival's id, a file's name or a run, or --all" in str(result.exception)
 
 
 def test_the_command_says_what_it_did(settings, monkeypatch):
@@ -147,6 +184,7 @@ def test_a_ledger_of_the_version_before_takes_dismissals(bad, settings, tmp_path
     old = tmp_path / "old"
     old.mkdir()
     with bad.transaction():
+        bad.change("DROP TABLE dismissed_runs")
         bad.change("DROP INDEX files_dismissed")
         bad.change("ALTER TABLE files DROP COLUMN dismissed_at")
         bad.change("PRAGMA user_version = 3")

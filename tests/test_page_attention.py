@@ -1,6 +1,10 @@
 """What needs a person: alerts, overdue files, arrivals without a run, then files; each with what mends it."""
 
-from sensors.page.attention import Attention, attention_of
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from sensors.page.attention import Attention, Matter, attention_of, run_matter
+from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.alerts import Alerts
 from sensors.trouble import StalledArrival, Trouble
 
@@ -19,6 +23,31 @@ def test_the_most_urgent_comes_first_and_each_tells_what_mends_it():
     ]
     assert all(matter.mend for matter in found.matters)
     assert found.matters[0].mend == "mend NOTIFY_URLS in .env"
+
+
+ISSUE = RunIssue(
+    IssueKind.FAILED,
+    "r-1",
+    "ETL/etl",
+    "run otter of ETL/etl Failed at nine",
+    "no source \x1b[2J",
+    "`just prefect flow-run retry r-1` tries it again, or `just dismiss r-1`",
+    datetime(2026, 11, 24, 9, tzinfo=UTC),
+    "r-1",
+    "otter",
+    more=1200,
+)
+
+
+def test_a_run_that_failed_leads_to_its_page_at_prefect_and_can_be_dismissed():
+    assert run_matter(ISSUE, "http://127.0.0.1:4200") == Matter(
+        "Run otter of ETL/etl Failed at nine, and 1,200 more",
+        r"no source \x1b[2J",
+        "`just prefect flow-run retry r-1` tries it again",
+        "http://127.0.0.1:4200/runs/flow-run/r-1",
+        "/runs/r-1/dismiss",
+    )
+    assert run_matter(replace(ISSUE, is_dismissable=False), "").dismiss is None
 
 
 def test_everything_counts_also_the_files_that_are_not_shown():

@@ -9,11 +9,23 @@ import pytest
 
 from sensors.ledger import Ledger
 from sensors.overview.bad_files import needing_a_person
+from sensors.runs.issues import IssueKind, RunIssue
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import page_settings, served_page
 
 TAKEN = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 FORM = {"Accept": "text/html"}
+ISSUE = RunIssue(
+    IssueKind.FAILED,
+    "r-1",
+    "ETL/etl",
+    "run otter of ETL/etl Failed at nine",
+    "no source <b>",
+    "`just prefect flow-run retry r-1` tries it again, or `just dismiss r-1`",
+    TAKEN,
+    "r-1",
+    "otter",
+)
 
 
 @pytest.fixture
@@ -31,6 +43,24 @@ def ledger(tmp_path: Path) -> Generator[Ledger]:
 def client(ledger: Ledger, tmp_path: Path) -> Generator[httpx.Client]:
     with served_page(page_settings(tmp_path / "data")) as page, page.client() as client:
         yield client
+
+
+def test_a_run_that_needs_attention_is_on_the_overview_until_it_is_dismissed(ledger, tmp_path):
+    settings = page_settings(tmp_path / "data")
+    with served_page(settings, run_issues=lambda: (ISSUE,)) as page, page.client() as client:
+        before = client.get("/", headers=FORM).text
+        assert "Run otter of ETL/etl Failed at nine" in before
+        assert "no source &lt;b&gt;" in before
+        assert "<code>just prefect flow-run retry r-1</code>" in before
+        assert 'action="/runs/r-1/dismiss"' in before
+        assert client.post("/runs/r-1/dismiss").json() == {
+            "told": ["the run needs attention no more, unless it fails once more"]
+        }
+        after = client.get("/", headers=FORM).text
+        assert "otter" not in after
+        assert client.post("/runs/r-1/dismiss", headers=FORM).headers["Location"] == "/"
+        assert client.post("/runs/r%20x/dismiss").status_code == 422
+        assert client.post("/runs/r-1/dismiss", auth=None).status_code == 401
 
 
 def names(ledger: Ledger) -> list[str]:

@@ -95,7 +95,7 @@ def test_a_page_is_told_what_there_is_and_then_each_step_of_an_arrival(page):
 
 
 def test_an_inbox_and_its_arrivals_are_shown_as_they_were_at_the_same_moment(page, monkeypatch):
-    reading = Reading(page.settings, read_inboxes(page.settings.inboxes_file, page.settings.inbox_dir), Clock(), dict)
+    reading = Reading(page.settings, read_inboxes(page.settings.inboxes_file, page.settings.inbox_dir), Clock())
 
     def glance_after_an_arrival(*asked) -> InboxGlance:
         with Ledger(page.settings.ledger_path) as ledger:

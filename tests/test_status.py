@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 
 from sensors.books import Books
+from sensors.ledger import Ledger, dismissals
 from sensors.ledger.states import FileState
 from sensors.overview.inbox_glance import InboxGlance
-from sensors.settings import Settings
+from sensors.runs.issues import IssueKind, RunIssue
+from sensors.settings import Auth, Settings
 from sensors.stack.health import Health
 from sensors.stack.next_runs import NextRun
 from sensors.stack.services import Service, services_of, warm_socket
@@ -104,6 +106,59 @@ def test_a_failed_file_comes_with_the_command_that_tries_it_again(tmp_path):
     assert status.needs_a_person() == [
         "failed in inbox metrics: a.csv: Cancelled; `just retry metrics-1` tries it again, or `just dismiss metrics-1`"
     ]
+
+
+ISSUE = RunIssue(
+    IssueKind.FAILED,
+    "r-1",
+    "ETL/etl",
+    "run otter of ETL/etl Failed at nine",
+    "no source",
+    "`just prefect flow-run retry r-1` tries it again, or `just dismiss r-1`",
+    datetime(2026, 11, 24, 9, tzinfo=UTC),
+    "r-1",
+    "otter",
+    more=2,
+)
+
+
+def test_a_failed_run_needs_attention_with_its_reason_and_command_and_makes_the_exit_status_1(tmp_path):
+    status = Status(Settings(state_dir=tmp_path), WELL, {}, run_issues=(ISSUE,))
+    assert status.needs_a_person() == [
+        "run otter of ETL/etl Failed at nine, and 2 more: no source; "
+        "`just prefect flow-run retry r-1` tries it again, or `just dismiss r-1`"
+    ]
+    assert status.healthy
+    assert status.exit_status == 1
+    assert Status(Settings(state_dir=tmp_path), WELL, {}).exit_status == 0
+    assert status.as_json()["run_issues"] == [
+        {
+            "kind": "failed",
+            "deployment": "ETL/etl",
+            "run_id": "r-1",
+            "run": "otter",
+            "more": 2,
+            "since": "2026-11-24T09:00:00+00:00",
+            "reason": "no source",
+            "mend": ISSUE.mend,
+        }
+    ]
+
+
+def test_the_status_asks_the_server_for_the_runs_that_failed_and_forgets_those_that_were_dismissed(tmp_path, server):
+    settings = Settings(state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)
+    server.failed_run("r-1", datetime.now(UTC) - timedelta(minutes=1))
+    assert [one.run_id for one in read_status(settings).run_issues] == ["r-1"]
+    with Ledger(settings.ledger_path) as ledger:
+        dismissals.record_runs(ledger, ["r-1"], datetime.now(UTC))
+    assert read_status(settings).run_issues == ()
+
+
+def test_a_server_that_gives_no_usable_answer_hides_no_other_part_of_the_status(tmp_path, server):
+    server.status = 500
+    status = read_status(Settings(state_dir=tmp_path, api_port=server.port, auth=Auth.OFF))
+    assert status.run_issues == ()
+    assert not status.healthy
 
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

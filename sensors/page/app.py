@@ -1,6 +1,6 @@
 """The page put together: what it is served from, and who may ask."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from sensors.clock import Clock
-from sensors.health import Watched
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from sensors.page.access import Access, Guard
@@ -22,9 +21,8 @@ from sensors.page.headers import SecurityHeaders
 from sensors.page.lingering import Lingering
 from sensors.page.live import Live, Look
 from sensors.page.pages import SHOWN_ARRIVALS, event_maker, page_routes, templates_of
-from sensors.page.reading import Reading
+from sensors.page.reading import Reading, SensorState
 from sensors.page.retry_route import retry_route
-from sensors.page.services import Services
 from sensors.page.stream_route import stream_route
 from sensors.page.upload import uploads_of
 from sensors.page.upload_routes import upload_routes
@@ -32,6 +30,8 @@ from sensors.profile import EVERYWHERE, LOOPBACK
 from sensors.settings import Auth, Settings
 
 STATIC = Path(__file__).with_name("static")
+ALONE = SensorState()
+"""A page without a sensor behind it."""
 
 
 def make_page(
@@ -40,15 +40,11 @@ def make_page(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
     *,
     clock: Clock,
-    watches: Callable[[], Mapping[str, Watched]] = dict,
-    services: Callable[[], Services | None] = lambda: None,
+    sensor: SensorState = ALONE,
     wake: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """Return the application; `wake` has what is to be announced announced at once.
-
-    `services` is asked often, and does not wait for them.
-    """
-    reading = Reading(settings, inboxes, clock, watches, services)
+    """Return the application; `wake` has what is to be announced announced at once."""
+    reading = Reading(settings, inboxes, clock, sensor)
     templates = templates_of(reading)
     app = FastAPI(
         title="Drop page",
@@ -98,9 +94,11 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 def _live(reading: Reading) -> Live:
     def look() -> Look:
         inboxes, arrivals = reading.inboxes_and_arrivals(SHOWN_ARRIVALS)
-        return Look({view.name: view for view in inboxes}, {view.id: view for view in arrivals}, reading.services())
+        return Look(
+            {view.name: view for view in inboxes}, {view.id: view for view in arrivals}, reading.sensor.services()
+        )
 
-    return Live(look, lambda: Ledger(reading.settings.ledger_path, read_only=True), reading.services)
+    return Live(look, lambda: Ledger(reading.settings.ledger_path, read_only=True), reading.sensor.services)
 
 
 def _access(settings: Settings) -> Access:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from sensors.overview.run_url import run_url
 from sensors.page.views import FileView
+from sensors.runs.issues import RunIssue
 from sensors.settling.admission import readable
 from sensors.stack.alerts import Alerts
 from sensors.trouble import StalledArrival, Trouble
@@ -18,6 +20,8 @@ class Matter:
     detail: str
     mend: str
     href: str | None = None
+    dismiss: str | None = None
+    """Where a form is sent to that says that this is settled."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +51,30 @@ def attention_of(
     files: tuple[FileView, ...],
     file_count: int,
     services: tuple[Matter, ...] = (),
+    runs: tuple[Matter, ...] = (),
 ) -> Attention:
     """Return what needs a person; pure."""
     return Attention(
         (
             *services,
             *(_alert(line) for line in alerts.needs_a_person),
+            *runs,
             *(_overdue(inbox, since) for inbox, since in trouble.overdue.items()),
             *(_stalled(arrival) for arrival in trouble.arrivals),
         ),
         files,
         file_count,
     )
+
+
+def run_matter(issue: RunIssue, prefect_page: str) -> Matter:
+    """Return what is shown of a run that needs attention."""
+    more = f", and {issue.more:,} more" if issue.more else ""
+    title = f"{issue.title[0].upper()}{issue.title[1:]}{more}"
+    mend = issue.mend.partition(", or `just dismiss")[0]  # there is a button for that
+    href = None if issue.run_id is None else run_url(prefect_page, issue.run_id)
+    dismiss = f"/runs/{issue.key}/dismiss" if issue.is_dismissable else None
+    return Matter(readable(title), readable(issue.reason), mend, href, dismiss)
 
 
 def _alert(line: str) -> Matter:

@@ -1,4 +1,4 @@
-"""Dismissal: what was not loaded is taken off what needs a person, because somebody asked for it on the page."""
+"""Dismissal: files that were not loaded and runs are taken off what needs attention, as asked for on the page."""
 
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,18 @@ def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
     async def dismiss_all(until: parameters.Moment, request: Request) -> Response:
         """Say it of all files whose end came no later than `until`: of those that somebody saw, and of none since."""
         return _told(await run_in_threadpool(all_files, until), request)
+
+    @router.post("/runs/{run}/dismiss", responses={200: {"model": Told}})
+    async def dismiss_run(run: parameters.RunKey, request: Request) -> Response:
+        """Say that a run that failed, was missing or takes long is settled."""
+        await run_in_threadpool(one_run, run)
+        if wants_page(request.headers.get("accept", "")):
+            return RedirectResponse("/", 303)
+        return JSONResponse({"told": ["the run needs attention no more, unless it fails once more"]})
+
+    def one_run(run: str) -> None:
+        with Ledger(settings.ledger_path) as ledger:
+            dismissals.record_runs(ledger, [run], clock.utc())
 
     def one_file(file_id: int) -> int:
         with Ledger(settings.ledger_path) as ledger:

@@ -66,7 +66,7 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
     @router.get("/")
     def overview(request: Request) -> HTMLResponse:
         inboxes, arrivals = reading.inboxes_and_arrivals(SHOWN_ON_OVERVIEW)
-        services = reading.services()
+        services = reading.sensor.services()
         return shown(
             "overview.html",
             request,

@@ -11,21 +11,34 @@ from sensors.books import Books, books_of
 from sensors.clock import Clock
 from sensors.health import Watched
 from sensors.inbox import Inbox
-from sensors.ledger import Ledger
+from sensors.ledger import Ledger, dismissals
 from sensors.overview.arrival_journey import arrival_journey
 from sensors.overview.arrival_summary import latest
 from sensors.overview.bad_files import bad_files, count_needing_a_person, needing_a_person
 from sensors.overview.day import Day, midnight_before, read_day
 from sensors.overview.inbox_glance import glance_at
 from sensors.overview.known_file import KnownFile, file_by_id
-from sensors.page.attention import SHOWN_FILES, Attention, attention_of
+from sensors.page.attention import SHOWN_FILES, Attention, attention_of, run_matter
 from sensors.page.services import Services
 from sensors.page.upload import largest_upload
 from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
+from sensors.runs.issues import RunIssue, undismissed
 from sensors.settings import Settings
 from sensors.settling.admission import readable
 from sensors.stack.alerts import read_alerts
 from sensors.trouble import read_trouble
+
+
+@dataclass(frozen=True)
+class SensorState:
+    """What the page asks of the sensor itself; each answer is what is known, without a wait."""
+
+    watches: Callable[[], Mapping[str, Watched]] = dict
+    """How the inboxes are watched, once they are."""
+    services: Callable[[], Services | None] = lambda: None
+    """How the services are, as far as that is known."""
+    run_issues: Callable[[], Sequence[RunIssue]] = tuple
+    """The runs that need attention, as they were found last."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +48,7 @@ class Reading:
     settings: Settings
     inboxes: Sequence[Inbox]
     clock: Clock
-    watches: Callable[[], Mapping[str, Watched]]
-    """How the inboxes are watched, once they are."""
-    services: Callable[[], Services | None] = lambda: None
-    """How the services are, as far as that is known."""
+    sensor: SensorState = SensorState()
 
     def inbox_views(self) -> list[InboxView]:
         """Return every inbox, in the order of the configuration."""
@@ -51,7 +61,7 @@ class Reading:
             return self._inbox_views(ledger), self._arrival_views(ledger, limit)
 
     def _inbox_views(self, ledger: Ledger) -> list[InboxView]:
-        midnight, watches = self.midnight(), self.watches()
+        midnight, watches = self.midnight(), self.sensor.watches()
         books = books_of(ledger, [inbox.name for inbox in self.inboxes])
         return [
             self._inbox_view(ledger, inbox, books[inbox.name], midnight, watches.get(inbox.name))
@@ -105,8 +115,10 @@ class Reading:
         with self._ledger() as ledger:
             files = tuple(file_view(file) for file in needing_a_person(ledger, SHOWN_FILES))
             count = len(files) if len(files) < SHOWN_FILES else count_needing_a_person(ledger)
+            issues = undismissed(self.sensor.run_issues(), dismissals.of_runs(ledger))
         sick = services.matters(self.settings) if services else ()
-        return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count, sick)
+        runs = tuple(run_matter(issue, self.settings.prefect_page) for issue in issues)
+        return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count, sick, runs)
 
     def file(self, file_id: int) -> KnownFile | None:
         """Return one file and where it lies."""

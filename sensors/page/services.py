@@ -1,12 +1,13 @@
 """Services: how server, worker, sensor and the others are, in one line, and what of it needs a person."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sensors.announcing.prefect_api import ApiError, NotReachedError
 from sensors.health import STUCK, troubles
 from sensors.loop import Loop
 from sensors.page.attention import Matter
+from sensors.runs.issues import RunIssue
 from sensors.settings import Settings
 from sensors.settling.admission import readable
 from sensors.stack.health import NOT_RUNNING, Health, check
@@ -49,6 +50,8 @@ class Services:
     """What is wrong with loops of the sensor, by their names."""
     lasting: frozenset[str] = frozenset()
     """What of it was wrong the last time as well: what is started again by itself needs nobody."""
+    run_issues: tuple[RunIssue, ...] = ()
+    """The runs that need attention: a page that is open is to show what has changed of them."""
 
     @property
     def wrong(self) -> frozenset[str]:
@@ -78,14 +81,16 @@ class Services:
         )
 
 
-def look_at_services(settings: Settings, loops: Sequence[Loop]) -> Services:
+def look_at_services(
+    settings: Settings, loops: Sequence[Loop], run_issues: Callable[[], tuple[RunIssue, ...]] = tuple
+) -> Services:
     """Look at all services once; it may take some seconds for each that does not answer."""
     here = [one for one in services_of(settings) if one not in {Service.SERVER, Service.WORKER, Service.SENSOR}]
     healths = {service: check(settings, service) for service in (Service.SERVER, *here)}
     answers = healths.get(Service.BALANCER, healths[Service.SERVER]).healthy
     if answers:
         healths[Service.WORKER] = check(settings, Service.WORKER)
-    return Services(healths, _own_troubles(troubles(loops), answers=answers))
+    return Services(healths, _own_troubles(troubles(loops), answers=answers), run_issues=run_issues())
 
 
 def _own_troubles(found: dict[str, str], *, answers: bool) -> dict[str, str]:

@@ -1,8 +1,10 @@
-"""Dismissal: a person says that files which were not loaded are settled, and they need nobody any more."""
+"""Dismissal: a person says that files which were not loaded, or runs that failed, are settled."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sensors.ledger import Ledger, dismissals, replays
+from sensors.runs.issues import ALL, RunIssue
 from sensors.settings import Settings
 from sensors.settling.admission import readable
 
@@ -11,27 +13,42 @@ class DismissalError(Exception):
     """There is nothing to dismiss; the message says why and what to do."""
 
 
-def dismiss(settings: Settings, wanted: str | None, now: datetime) -> str:
-    """Dismiss the files of an arrival, those of a name, or with None all of them; return what was done, in a line.
+def dismiss(
+    settings: Settings, wanted: str | None, now: datetime, runs: Callable[[], Sequence[RunIssue]] = tuple
+) -> str:
+    """Dismiss the files of an arrival or of a name, a run, or with None everything; return what was done, in a line.
 
-    They stay rejected or failed, in the books and wherever they are listed. Raises DismissalError, LedgerError.
+    What was not loaded stays rejected or failed, in the books and wherever it is listed. `runs` asks the server for the
+    runs that need attention; it is called only for what is no arrival and no file. Raises DismissalError, LedgerError,
+    and what `runs` raises.
     """
     if not settings.ledger_path.exists():
         raise DismissalError(f"nothing has been dropped yet: there is no ledger at {settings.ledger_path}")
     with Ledger(settings.ledger_path) as ledger:
         if wanted is None:
+            dismissals.record_runs(ledger, [ALL], now)
             return dismissed(dismissals.record_until(ledger, now, now))
         is_arrival = replays.by_id(ledger, wanted) is not None
         record = dismissals.record_arrival if is_arrival else dismissals.record_named
         if count := record(ledger, wanted, now):
             return dismissed(count)
         is_known = is_arrival or ledger.rows("SELECT 1 FROM files WHERE name = ? LIMIT 1", (wanted,))
+        if not is_known and (issues := [one for one in runs() if one.is_called(wanted)]):
+            return _dismiss_runs(ledger, wanted, issues, now)
     if is_known:
         raise DismissalError(f"no file of {readable(wanted)} needs a person; `just status` names those that do")
     raise DismissalError(
-        f"expected an arrival's id, a file's name or --all, got {readable(wanted)}, which is none; "
+        f"expected an arrival's id, a file's name, a run or --all, got {readable(wanted)}, which is none; "
         "`just status` names what needs a person"
     )
+
+
+def _dismiss_runs(ledger: Ledger, wanted: str, issues: Sequence[RunIssue], now: datetime) -> str:
+    settled = [one for one in issues if one.is_dismissable]
+    if not settled:
+        raise DismissalError(f"{readable(wanted)} waits, and goes on when that is mended: {issues[0].line}")
+    dismissals.record_runs(ledger, [one.key for one in settled], now)
+    return f"{settled[0].title}: this needs attention no more"
 
 
 def dismissed(count: int) -> str:

@@ -14,12 +14,14 @@ from sensors.ledger import Ledger
 from sensors.ledger.states import FileState
 from sensors.overview.day import midnight_before
 from sensors.overview.inbox_glance import InboxGlance, glance_at
+from sensors.runs.issues import RunIssue
 from sensors.settings import Settings
 from sensors.settling.admission import readable
 from sensors.stack.alerts import Alerts, read_alerts
 from sensors.stack.drifted import read_drift
 from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
 from sensors.stack.next_runs import NextRun, read_next_runs
+from sensors.stack.run_issues import known_run_issues
 from sensors.stack.services import OPTIONAL, Service, newest_log, services_of
 from sensors.stack.state_folder import other_ports
 from sensors.stack.told import mistakes_told
@@ -48,6 +50,8 @@ class Status:
     """What the books do not say of each inbox: today, what waits longest, what came last."""
     next_runs: tuple[NextRun, ...] = ()
     """When which deployment runs next; empty while the server is down."""
+    run_issues: tuple[RunIssue, ...] = ()
+    """The runs that need attention; empty while the server is down."""
     at: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
     """When it was looked."""
 
@@ -55,6 +59,11 @@ class Status:
     def healthy(self) -> bool:
         """Whether every service does its work, those left out that a stack can do without."""
         return all(health.healthy for service, health in self.services.items() if service not in OPTIONAL)
+
+    @property
+    def exit_status(self) -> int:
+        """0 if every service is well and no run needs attention, else 1."""
+        return 0 if self.healthy and not self.run_issues else 1
 
     def as_json(self) -> dict[str, Any]:
         """Return what `status --json` prints."""
@@ -74,6 +83,19 @@ class Status:
             },
             "next_runs": [
                 {"deployment": one.deployment, "at": _stamp(one.at), "state": one.state} for one in self.next_runs
+            ],
+            "run_issues": [
+                {
+                    "kind": one.kind.value,
+                    "deployment": one.deployment,
+                    "run_id": one.run_id,
+                    "run": one.run_name,
+                    "more": one.more,
+                    "since": _stamp(one.since),
+                    "reason": one.reason,
+                    "mend": one.mend,
+                }
+                for one in self.run_issues
             ],
             "needs_a_person": self.needs_a_person(),
             "alerts": {
@@ -100,6 +122,7 @@ class Status:
         return [
             *self._broken_services(),
             *alerts,
+            *(one.line for one in self.run_issues),
             *overdue,
             *self._stalled_arrivals(),
             *drifted,
@@ -163,6 +186,7 @@ def read_status(settings: Settings) -> Status:
         watching = threads.submit(read_watching, settings)
         drift = threads.submit(read_drift, settings)
         next_runs = threads.submit(read_next_runs, settings)
+        run_issues = threads.submit(known_run_issues, settings)
         services = {service: health.result() for service, health in looking.items()}
     now = datetime.now(UTC)
     with mistakes_told():
@@ -179,6 +203,7 @@ def read_status(settings: Settings) -> Status:
             other_ports(settings),
             _glances(settings, books, now),
             next_runs.result(),
+            run_issues.result(),
             now,
         )
 

@@ -11,6 +11,7 @@ def mistakes_told() -> Generator[None]:
     """Raise what goes wrong inside, with the ledger say, as a StackError of its lines."""
     import sqlite3
 
+    from sensors.announcing.prefect_api import ApiError
     from sensors.inbox import InboxesError
     from sensors.ledger import LedgerError
     from sensors.ledger.database import refusal_of
@@ -22,5 +23,7 @@ def mistakes_told() -> Generator[None]:
         yield
     except (DismissalError, InboxesError, LedgerError, RebuildError, ReplayError) as error:
         raise StackError(*str(error).splitlines()) from error
+    except ApiError as error:
+        raise StackError(f"the server gave no usable answer: {error}; `just status` says how it is") from error
     except sqlite3.Error as error:
         raise StackError(refusal_of(error)) from error

@@ -17,7 +17,7 @@ REFRESH_SECONDS = 2.0
 
 
 def show_status(*, as_json: bool, watch: bool) -> int:
-    """Print the status, or keep it on the screen with `watch`; return 0 if all is healthy, else 1.
+    """Print the status, or keep it on the screen with `watch`; return 0 if all is well, 1 if something is not.
 
     Raises StackError.
     """
@@ -31,7 +31,7 @@ def show_status(*, as_json: bool, watch: bool) -> int:
         print(json.dumps(status.as_json()))
     else:
         print_status(status, console)
-    return _exit_status(status)
+    return status.exit_status
 
 
 def print_status(status: Status, console: Console) -> None:
@@ -54,7 +54,7 @@ def watch_status(look: Callable[[], Status], console: Console, pause: Callable[[
                 status = look()
                 live.update(_whole(status), refresh=True)
     except KeyboardInterrupt:
-        return _exit_status(status)
+        return status.exit_status
 
 
 def _whole(status: Status) -> Group:
@@ -66,7 +66,3 @@ def _check_that_somebody_watches(console: Console, *, as_json: bool) -> None:
         raise StackError("--watch draws on a terminal and --json is for scripts: leave one of them out")
     if not console.is_terminal:
         raise StackError("--watch needs a terminal to draw on, the output goes elsewhere; leave it out, or use --json")
-
-
-def _exit_status(status: Status) -> int:
-    return 0 if status.healthy else 1
