@@ -10,6 +10,7 @@ from sensors.clock import Clock
 from sensors.inbox import EmptyFiles, Inbox
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger
+from sensors.ledger import blocked as ledger_blocked
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Before, Dropped
 from sensors.lookout import Found, Lookout, Outlook
@@ -17,6 +18,7 @@ from sensors.settling import settle
 from sensors.settling.lying import LyingFiles
 from sensors.settling.refusal import Refusals
 from sensors.settling.settle import Writer
+from sensors.staging.blocked import BlockedFiles
 from sensors.staging.stage import Stager
 from sensors.watching.watch import Watch
 
@@ -59,6 +61,7 @@ class Intake:
             if isinstance(watch, Watch)
             else watch.outlook(inbox, refusals, self._lying, clock)
         )
+        self._blocked = BlockedFiles(lambda name: stager.origin.permissions_of(self._at + name))
         self._before = Before(set(), [])
         """What waited according to the ledger when the memory was empty, until a scan has told what is there."""
         self._has_begun = False
@@ -83,6 +86,7 @@ class Intake:
         self._before = ledger_files.waiting_before(self._ledger, self.inbox.name, self._at)
         # What had settled has to settle again: nobody watched it since.
         ledger_files.record_all_unsettled(self._ledger, self.inbox.name)
+        self._stager.origin.blocked.update(ledger_blocked.names_blocked(self._ledger, self.inbox.name))
         self._lookout.scan_due = 0.0
         self._is_interrupted = True
         self._has_begun = True
@@ -102,13 +106,15 @@ class Intake:
         complete = self._complete(now, found)
         self._record(found, complete)
         self._refusals.tell()
-        taken = self._take()
+        taken = self._take(now)
         if found.trouble is not None:
             raise found.trouble
         return Step(bool(complete) or taken, self._pause(has_taken=taken))
 
-    def _take(self) -> bool:
+    def _take(self, now: float) -> bool:
         """Take what has settled as the next arrival; say whether there was anything."""
+        if due := [name for name in self._blocked.take_due(now) if self._lying.has_settled(name)]:
+            ledger_blocked.record_due(self._ledger, (self._at + name for name in due), self._clock.utc())
         self._is_interrupted = True
         taken = self._stager.step(self.inbox)
         self._is_interrupted = False
@@ -118,13 +124,17 @@ class Intake:
             self._refusals.note(name, identity, reason)
         self._refusals.tell()
         self._lying.forget([*taken.moved, *(name for name, _, _ in taken.refused)])
+        self._blocked.forget([*taken.moved, *taken.returned])
+        self._blocked.note(taken.blocked, self._clock.monotonic())
         self._return(taken.returned)
-        return True
+        return bool(taken.moved or taken.returned or taken.refused)
 
     def _pause(self, *, has_taken: bool) -> float:
         if has_taken or self._lookout.again:
             return 0.0  # more may have settled than one arrival takes
-        return max(0.0, min(self._lookout.scan_due, self._lying.next_due) - self._clock.monotonic())
+        return max(
+            0.0, min(self._lookout.scan_due, self._lying.next_due, self._blocked.next_due) - self._clock.monotonic()
+        )
 
     def _return(self, names: Sequence[str]) -> None:
         """Have files that could not be taken settle again."""
@@ -145,6 +155,7 @@ class Intake:
             self._write(found, gone, complete)
         self._lying.settle(complete)
         self._lying.forget([*found.gone, *found.rejected])
+        self._blocked.forget([*found.gone, *found.rejected])
         if found.new or found.changed:
             kill_point("seen")
         if complete:

@@ -4,10 +4,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sensors.ledger import Ledger
+from sensors.ledger.blocked import BlockedFile, count_still_blocked, still_blocked
 from sensors.ledger.dismissals import NEEDS_A_PERSON
 from sensors.ledger.states import FileState
 from sensors.overview.bad_files import count_needing_a_person
 from sensors.settings import Settings
+
+MOST_BLOCKED = 5
+"""How many files that may not be moved are named."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class Trouble:
     arrivals: tuple[StalledArrival, ...] = ()
     overdue: dict[str, str] = field(default_factory=dict[str, str])
     """The local time since when, by the inbox's name."""
+    blocked: tuple[BlockedFile, ...] = ()
+    """The files that have waited longest because they may not be moved."""
+    more_blocked: dict[str, int] = field(default_factory=dict[str, int])
+    """How many there are besides, by the inbox's name."""
     more_files: int = 0
     """How many bad files there are besides."""
 
@@ -61,6 +69,7 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
             " FROM arrivals a WHERE a.state IN ('staged', 'announced') AND a.attempt > a.given_up + 1"
             " ORDER BY a.created_at"
         )
+        blocked_files, counts = still_blocked(ledger, MOST_BLOCKED), count_still_blocked(ledger)
         overdue = ledger.rows("SELECT inbox, overdue_since FROM expectations WHERE overdue_since IS NOT NULL")
     return Trouble(
         tuple(
@@ -79,5 +88,7 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
             row["inbox"]: f"{datetime.fromisoformat(row['overdue_since']).astimezone():%Y-%m-%d %H:%M %Z}"
             for row in overdue
         },
+        tuple(blocked_files),
+        {name: more for name, found in counts.items() if (more := found - sum(f.inbox == name for f in blocked_files))},
         count - len(files),
     )

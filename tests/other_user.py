@@ -18,15 +18,18 @@ NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
-def as_user(look: Callable[[], T], uid: int = NOBODY, *groups: int) -> T:
-    """Call a function in a child process of another user and return what it returns; raises what it raises."""
+def as_user(look: Callable[[], T], uid: int = NOBODY, *groups: int, may_return: bool = False) -> T:
+    """Call a function in a child process of another user and return what it returns; raises what it raises.
+
+    With `may_return` it can become root again by `os.seteuid(0)`; until then it has no right that the user has not.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(reading)
             with os.fdopen(writing, "wb") as answer:
-                answer.write(_answer(look, uid, groups))
+                answer.write(_answer(look, uid, groups, may_return))
         finally:
             os._exit(0)  # nothing of the tests goes on in the child
     os.close(writing)
@@ -39,11 +42,11 @@ def as_user(look: Callable[[], T], uid: int = NOBODY, *groups: int) -> T:
     return found
 
 
-def _answer(look: Callable[[], object], uid: int, groups: tuple[int, ...]) -> bytes:
+def _answer(look: Callable[[], object], uid: int, groups: tuple[int, ...], may_return: bool) -> bytes:
     try:
         os.setgroups(groups)
-        os.setgid(uid)
-        os.setuid(uid)
+        (os.setegid if may_return else os.setgid)(uid)
+        (os.seteuid if may_return else os.setuid)(uid)
         return pickle.dumps((look(), None))
     except BaseException as error:  # noqa: BLE001 # the parent raises it
         return pickle.dumps((None, error))

@@ -196,7 +196,7 @@ def test_the_order_of_arrival_is_kept_within_an_inbox(inbox, watch, ledger, tmp_
     assert taken == [["b.csv"], ["c.csv"], ["a.csv"]]
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC])
 def test_what_is_not_the_files_fault_stops_the_staging_and_it_is_finished_later(
     intake, inbox, hand_clock, tmp_path, monkeypatch, number
 ):

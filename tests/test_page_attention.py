@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from sensors.ledger.blocked import BlockedFile
 from sensors.page.attention import Attention, Matter, attention_of, run_matter
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.alerts import Alerts
@@ -54,3 +55,13 @@ def test_everything_counts_also_the_files_that_are_not_shown():
     found = attention_of(Trouble(overdue={"orders": "now"}), Alerts(), (), 7)
     assert (found.count, found.more_files) == (8, 7)
     assert Attention().count == 0
+
+
+def test_a_file_that_may_not_be_moved_is_shown_with_what_mends_it():
+    since = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+    blocked = BlockedFile("orders", "a\x01.csv", "/in/a.csv", "7", "Not permitted: it is sticky; `chmod -t /in`", since)
+    found = attention_of(Trouble(blocked=(blocked,), more_blocked={"orders": 2}), Alerts(), (), 0)
+    assert [(matter.title, matter.detail, matter.mend) for matter in found.matters] == [
+        ("a\\x01.csv cannot be taken from orders", "Not permitted: it is sticky", "`chmod -t /in`"),
+        ("2 more files cannot be taken from orders", "They may not be moved.", found.matters[1].mend),
+    ]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sensors.remote.store import StoreError
+from sensors.ledger.blocked import still_blocked
 from tests.remote_stack import RemoteStack
 from tests.remote_world import SETTLED, World
 
@@ -184,18 +184,57 @@ def test_a_file_that_the_store_refuses_holds_up_no_other_and_is_told(world, monk
     monkeypatch.setattr(sensor.origin.store, "read", refuse_one)
     for name in ("locked.csv", "good.csv"):
         world.remote.write(name, b"1")
-    with pytest.raises(StoreError, match=r"locked\.csv cannot be taken and waits: not for you"):
-        sensor.pass_time(SETTLED)
+    sensor.pass_time(3 * SETTLED)
+    (blocked,) = still_blocked(sensor.ledger, 5)
+    assert blocked.name == "locked.csv"
+    assert "not for you" in blocked.reason
+    assert len(sensor.ledger.rows("SELECT * FROM notices")) == 1
     assert sensor.staged() == {"good.csv": [b"1"]}
     assert world.remote.all_names() == ["locked.csv"], "and its claim was given back"
     monkeypatch.undo()
-    for _ in range(20):
-        sensor.hand.turn(1)
-        try:
-            sensor.step()
-        except StoreError:
-            continue
+    sensor.pass_time(60)
+    assert still_blocked(sensor.ledger, 5) == []
     assert sorted(sensor.staged()) == ["good.csv", "locked.csv"]
+
+
+@pytest.mark.parametrize("releases", [True, False], ids=["", "nor can its claim"])
+def test_a_file_that_cannot_be_deleted_once_it_is_copied_waits_and_is_taken_once_in_the_end(
+    world, monkeypatch, releases
+):
+    sensor = world.sensor()
+    store = sensor.origin.store
+    delete, release = ("_delete", "release") if world.kind != "sftp" else ("remove", "release")
+    original, original_release = getattr(store, delete), getattr(store, release)
+
+    def refuse_one(name, *arguments):
+        if name == "locked.csv":
+            raise PermissionError("Access Denied")
+        return original(name, *arguments)
+
+    def keep_claim(name, *arguments):
+        if name == "locked.csv" and not releases and world.kind != "sftp":
+            raise PermissionError("Access Denied")
+        return original_release(name, *arguments)
+
+    monkeypatch.setattr(store, delete, refuse_one)
+    monkeypatch.setattr(store, release, keep_claim)
+    for name in ("locked.csv", "good.csv"):
+        world.remote.write(name, b"1")
+    sensor.pass_time(3 * SETTLED)
+    (blocked,) = still_blocked(sensor.ledger, 5)
+    assert "may not be deleted there" in blocked.reason
+    assert sensor.staged() == {"good.csv": [b"1"]}, "its copy would be loaded again and again"
+    assert ("locked.csv", "seen") in sensor.states()
+    sensor.restart()
+    sensor.pass_time(3 * SETTLED)
+    assert ("locked.csv", "seen") in sensor.states()
+    assert len(sensor.ledger.rows("SELECT * FROM notices")) == 1
+    monkeypatch.undo()
+    sensor.restart()
+    sensor.pass_time(60)
+    assert sensor.staged() == {"good.csv": [b"1"], "locked.csv": [b"1"]}
+    assert world.remote.all_names() == []
+    assert sorted(sensor.states()) == [("good.csv", "staged"), ("locked.csv", "staged")]
 
 
 def test_a_copy_that_is_cut_short_at_our_own_disk_is_repeated(world, monkeypatch):

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sensors.identity import Identity
+from sensors.ledger.blocked import record_blocked
 from sensors.ledger.database import Ledger, moment, stamp
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ENDED, ArrivalState
@@ -54,6 +55,8 @@ class ArrivalFile:
     path: Path
     name: str
     identity: Identity
+    blocked_as: str | None = None
+    """The arrival's id when it could not be moved for the first time; in a store it may still be claimed by that."""
 
 
 def begin(
@@ -87,6 +90,7 @@ def files_to_stage(ledger: Ledger, arrival_id: str) -> list[ArrivalFile]:
             Path(row["path"]),
             row["name"],
             Identity(int(row["device"]), int(row["inode"]), row["size"], row["mtime_ns"]),
+            row["blocked_as"],
         )
         for row in ledger.rows(
             "SELECT * FROM files WHERE arrival_id = ? AND state = 'staging' ORDER BY id", (arrival_id,)
@@ -101,15 +105,17 @@ def finish_staging(
     returned: Sequence[int],
     gone: Sequence[int],
     now: datetime,
+    blocked: Mapping[int, str] = {},
 ) -> None:
     """Write down which files reached the arrival's folder, and hand the others back.
 
-    `returned` changed before they were taken and wait again; `gone` were taken away by their owner.
+    `returned` changed before they were taken and wait again; `gone` were taken away by their owner; `blocked` could
+    not be moved, for these reasons.
     """
     at = stamp(now)
     with ledger.transaction():
         ledger.change_many(
-            "UPDATE files SET state = 'staged', staged_at = ? WHERE id = ? AND state = 'staging'",
+            "UPDATE files SET state = 'staged', staged_at = ?, blocked_since = NULL WHERE id = ? AND state = 'staging'",
             [(at, id_) for id_ in staged],
         )
         ledger.change_many(
@@ -118,9 +124,11 @@ def finish_staging(
             [(id_,) for id_ in returned],
         )
         ledger.change_many(
-            "UPDATE files SET state = 'withdrawn', arrival_id = NULL, ended_at = ? WHERE id = ? AND state = 'staging'",
+            "UPDATE files SET state = 'withdrawn', arrival_id = NULL, ended_at = ?, blocked_since = NULL"
+            " WHERE id = ? AND state = 'staging'",
             [(stamp(now), id_) for id_ in gone],
         )
+        record_blocked(ledger, arrival_id, blocked, now)
         ledger.change(
             "UPDATE files SET state = 'skipped', ended_at = :now WHERE arrival_id = :id AND state = 'staged'"
             " AND EXISTS (SELECT 1 FROM arrivals WHERE id = :id AND is_duplicate)",

@@ -43,6 +43,8 @@ class WaitingFile:
     name: str
     identity: Identity
     state: FileState
+    is_blocked: bool = False
+    """Whether it could not be moved when that was tried last."""
 
 
 def record_seen(ledger: Ledger, inbox: str, dropped: Iterable[Dropped], now: datetime) -> int:
@@ -108,7 +110,7 @@ def record_withdrawn(ledger: Ledger, paths: Iterable[Path | str], now: datetime)
     at = stamp(now)
     with ledger.transaction():
         return ledger.change_many(
-            f"UPDATE files SET state = 'withdrawn', ended_at = ? WHERE path = ? AND {_WAITING}",
+            f"UPDATE files SET state = 'withdrawn', ended_at = ?, blocked_since = NULL WHERE path = ? AND {_WAITING}",
             ((at, str(path)) for path in paths),
         )
 
@@ -203,4 +205,11 @@ def _identity(row: sqlite3.Row) -> Identity:
 
 
 def _waiting_file(row: sqlite3.Row) -> WaitingFile:
-    return WaitingFile(row["id"], Path(row["path"]), row["name"], _identity(row), FileState(row["state"]))
+    return WaitingFile(
+        row["id"],
+        Path(row["path"]),
+        row["name"],
+        _identity(row),
+        FileState(row["state"]),
+        row["blocked_since"] is not None,
+    )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sensors.ledger.blocked import BlockedFile
 from sensors.overview.run_url import run_url
 from sensors.page.views import FileView
 from sensors.runs.issues import RunIssue
@@ -61,6 +62,8 @@ def attention_of(
             *runs,
             *(_overdue(inbox, since) for inbox, since in trouble.overdue.items()),
             *(_stalled(arrival) for arrival in trouble.arrivals),
+            *(_blocked(file) for file in trouble.blocked),
+            *(_more_blocked(inbox, count) for inbox, count in trouble.more_blocked.items()),
         ),
         files,
         file_count,
@@ -88,6 +91,25 @@ def _overdue(inbox: str, since: str) -> Matter:
         f"Files for {inbox} are overdue",
         f"They were expected by {since}.",
         "Drop them below, or ask whoever sends them.",
+        f"#inbox-{inbox}",
+    )
+
+
+def _blocked(file: BlockedFile) -> Matter:
+    why, _, mend = file.reason.partition("; ")
+    return Matter(
+        f"{readable(file.name)} cannot be taken from {file.inbox}",
+        readable(why),
+        mend or "It is tried again by itself.",
+        f"#inbox-{file.inbox}",
+    )
+
+
+def _more_blocked(inbox: str, count: int) -> Matter:
+    return Matter(
+        f"{count} more {'file' if count == 1 else 'files'} cannot be taken from {inbox}",
+        "They may not be moved.",
+        "They are taken by themselves when that is mended.",
         f"#inbox-{inbox}",
     )
 

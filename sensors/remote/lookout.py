@@ -1,6 +1,7 @@
 """The lookout of a remote inbox: everything is listed now and then, and the listing is all that is known."""
 
 from collections.abc import Set
+from dataclasses import replace
 
 from sensors.clock import Clock
 from sensors.duty_cycle import DutyCycle
@@ -83,6 +84,8 @@ class RemoteLookout:
             self._origin.beat()
             if done_file and file.name.endswith(done_file):
                 found.done[file.name.removesuffix(done_file)] = file.identity.mtime_ns
+            if file.is_claimed and file.name in self._origin.blocked:
+                file = replace(file, is_claimed=False)  # noqa: PLW2901 - it is our own claim that could not be removed
             ruling = rule(file, self._inbox)
             if ruling.admission is not Admission.LEFT_ALONE:
                 found.seen.add(file.name)

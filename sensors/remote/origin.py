@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +19,13 @@ from sensors.killpoint import kill_point
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.remote.store import ChangedError, Hold, Store, StoreError
+from sensors.staging.blocked import Permissions
+from sensors.staging.origin import can_be_written
 from sensors.staging.take import Move, claim_token, sync_folder
 
 logger = logging.getLogger(__name__)
 
+_MEND = "let the sensor's user read, rename and delete there"
 AT_ONCE = 8
 """How many files are copied at the same time: most of it is waiting for answers."""
 
@@ -38,8 +42,8 @@ class RemoteOrigin:
     store: Store
     beat: Callable[[], None] = _no_beat
     """Is called whenever a long step has got on."""
-    refused: dict[str, str] = field(default_factory=dict[str, str])
-    """The files that cannot be taken, and why; they wait."""
+    blocked: dict[str, str] = field(default_factory=dict[str, str])
+    """Why files cannot be taken, by their names; they wait."""
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def take_all(
@@ -47,7 +51,7 @@ class RemoteOrigin:
     ) -> Iterator[tuple[ArrivalFile, Move]]:
         """Take files into an arrival's folder, some at a time; raises StoreError, or OSError for our own disk."""
         for file in files:
-            self.refused.pop(file.name, None)
+            self.blocked.pop(file.name, None)
         with ThreadPoolExecutor(min(AT_ONCE, max(1, len(files))), "taking") as threads:
             moves = [threads.submit(self._take, file, folder, done_file, first) for file in files]
             try:
@@ -69,10 +73,14 @@ class RemoteOrigin:
             return None
         return digest.hexdigest() if found is not None and found.identity == file.identity else None
 
+    def permissions_of(self, path: str) -> Permissions:
+        """Return nothing: no store says what it would refuse."""
+        return None
+
     def forget_all_but(self, names: Set[str]) -> None:
-        """Forget the refused files that do not lie there any more."""
-        for name in self.refused.keys() - names:
-            del self.refused[name]
+        """Forget the blocked files that are not there any more."""
+        for name in self.blocked.keys() - names:
+            del self.blocked[name]
 
     def folders_of(self, files: Sequence[ArrivalFile]) -> set[str]:
         """Return no folder: none of this machine has lost a file."""
@@ -88,23 +96,32 @@ class RemoteOrigin:
     def _take(self, file: ArrivalFile, folder: Path, done_file: str | None, first: bool) -> Move:
         self._go_on()
         self._check_place(file)
-        token = claim_token(file, folder.name)
+        token = claim_token(file, file.blocked_as or folder.name)
         target = folder / file.name
         try:
             if first or not os.path.lexists(target):
                 move = self._bring(file, target, token)
                 if move is not Move.STAGED:
                     return move
-            self.store.remove(file.name, file.identity, token)
-            if done_file:
-                self.store.remove_lying(file.name + done_file)
         except PermissionError as error:
-            if os.path.lexists(target):
-                raise StoreError(f"{self.inbox.at(file.name)} is copied but cannot be deleted: {error}") from None
-            return self._leave(file, token, str(error))
+            if not can_be_written(folder):
+                raise
+            return self._block(file, token, f"it may not be read or claimed there: {error}; {_MEND}")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             # In an object store `a.csv` and `a.csv/b.csv` can both be files; here the next arrival takes one.
-            return self._leave(file, token, "another file of the arrival stands where its folder would")
+            return self._block(file, token, "another file of the arrival has the name of its folder; it is taken next")
+        try:
+            self.store.remove(file.name, file.identity, token)
+        except PermissionError as error:
+            if not self.store.is_whole(file.name, file.identity, token):
+                raise StoreError(f"{self.inbox.at(file.name)} is copied but cannot be deleted: {error}") from None
+            target.unlink()  # it would be loaded again and again
+            return self._block(file, token, f"it may not be deleted there once it is copied: {error}; {_MEND}")
+        if done_file:
+            try:
+                self.store.remove_lying(file.name + done_file)
+            except PermissionError as error:
+                logger.warning("%s is done with, and cannot be deleted: %s", file.name + done_file, error)
         return Move.STAGED
 
     def _check_place(self, file: ArrivalFile) -> None:
@@ -153,11 +170,12 @@ class RemoteOrigin:
             return False
         return size == file.identity.size
 
-    def _leave(self, file: ArrivalFile, token: str, why: str) -> Move:
-        """Let one bad file wait, so that it holds up no good one; somebody is told."""
-        self.refused[file.name] = why
-        self.store.release(file.name, file.identity, token)
-        return Move.CHANGED
+    def _block(self, file: ArrivalFile, token: str, why: str) -> Move:
+        """Let one file wait, so that it holds up no other."""
+        self.blocked[file.name] = why
+        with suppress(PermissionError):  # the claim stays ours, and the next attempt makes it again
+            self.store.release(file.name, file.identity, token)
+        return Move.BLOCKED
 
     def _go_on(self) -> None:
         self.beat()

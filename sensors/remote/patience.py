@@ -30,7 +30,7 @@ class Patience:
     _failures: int = field(default=0, init=False)
 
     def __call__(self) -> Step:
-        """Take one step. Raises StoreError with the pause until the next one, also when single files were refused."""
+        """Take one step. Raises StoreError with the pause until the next one."""
         try:
             done = self.step()
         except PartlyError as error:
@@ -43,15 +43,4 @@ class Patience:
             self.found_work()
             raise
         self._failures = 0
-        if self.origin.refused:
-            self.found_work()
-            raise self._refused(done.look_again_in)
         return done
-
-    def _refused(self, pause_seconds: float) -> StoreError:
-        refused = self.origin.refused
-        name, why = next(iter(refused.items()))
-        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-        error = StoreError(f"{self.origin.inbox.at(name)}{more} cannot be taken and waits: {why}")
-        error.pause_seconds = pause_seconds  # the others go on as ever
-        return error

@@ -43,6 +43,10 @@ class LyingFiles:
     def __len__(self) -> int:
         return len(self.open) + len(self._settled)
 
+    def has_settled(self, name: str) -> bool:
+        """Tell whether a file has settled and has not changed since."""
+        return name in self._settled
+
     def names(self) -> Iterable[str]:
         """Return the names of all files that are remembered."""
         return chain(self.open, self._settled)

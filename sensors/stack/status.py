@@ -125,6 +125,7 @@ class Status:
             *(one.line for one in self.run_issues),
             *overdue,
             *self._stalled_arrivals(),
+            *self._blocked_files(),
             *drifted,
             *self._bad_files(),
         ]
@@ -146,6 +147,19 @@ class Status:
             f"`just show {one.id}` tells more"
             for one in self.trouble.arrivals
         ]
+
+    def _blocked_files(self) -> list[str]:
+        """Return the files that may not be moved, and how many more there are."""
+        named = [
+            f"inbox {one.inbox}: {readable(one.name)} cannot be taken since"
+            f" {one.since.astimezone():%Y-%m-%d %H:%M:%S}: {one.reason}"
+            for one in self.trouble.blocked
+        ]
+        more = [
+            f"inbox {name}: {count} more {'file' if count == 1 else 'files'} cannot be taken; see the sensor's log"
+            for name, count in self.trouble.more_blocked.items()
+        ]
+        return [*named, *more]
 
     def _bad_files(self) -> list[str]:
         """Return the latest files that were not loaded, each with its reason, and how many more there are."""

@@ -1,34 +1,38 @@
 """Where an inbox's files are taken from: a local folder here, a remote store in sensors/remote/origin.py."""
 
 import errno
-import logging
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sensors.json_log import about_arrival
+from sensors.identity import identity_at
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.loop import beat
+from sensors.staging.blocked import Permissions, permissions_at, reason_of
 from sensors.staging.duplicates import digest_of
 from sensors.staging.take import Move, take
 
-logger = logging.getLogger(__name__)
-
-_NOT_THE_FILES_FAULT = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.ESTALE}
-)
+_NOT_THE_FILES_FAULT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Origin(Protocol):
     """Takes the files of an inbox, each safe to repeat, and reads them before that."""
 
+    blocked: dict[str, str]
+    """Why files may not be moved, by their names."""
+
     def take_all(
         self, files: Sequence[ArrivalFile], folder: Path, done_file: str | None, *, first: bool
     ) -> Iterator[tuple[ArrivalFile, Move]]: ...
     def digest(self, file: WaitingFile) -> str | None: ...
+    def permissions_of(self, path: str) -> Permissions:
+        """Return what decides whether a file may be moved, as far as it is cheap to know."""
+        ...
+
     def folders_of(self, files: Sequence[ArrivalFile]) -> set[str]: ...
 
 
@@ -36,12 +40,13 @@ class Origin(Protocol):
 class LocalOrigin:
     """Folders of this machine."""
 
-    _told: set[tuple[Path, int | None]] = field(default_factory=set[tuple[Path, int | None]])
+    blocked: dict[str, str] = field(default_factory=dict[str, str])
 
     def take_all(
         self, files: Sequence[ArrivalFile], folder: Path, done_file: str | None, *, first: bool
     ) -> Iterator[tuple[ArrivalFile, Move]]:
         """Take one file after the other into an arrival's folder; raises OSError when the file system refuses."""
+        self.blocked.clear()
         for file in files:
             beat()
             yield file, self._take(file, folder, done_file, first=first)
@@ -55,19 +60,15 @@ class LocalOrigin:
         try:
             return take(file, folder, done_file, first=first)
         except OSError as error:
-            if error.errno in _NOT_THE_FILES_FAULT or not os.access(file.path.parent, os.W_OK):
+            if error.errno in _NOT_THE_FILES_FAULT or not _is_where_it_was(file) or not can_be_written(folder):
                 raise
             # One bad file must not hold up the good ones: it stays where it is and waits.
-            if (file.path, error.errno) not in self._told:
-                self._told.add((file.path, error.errno))
-                logger.warning(
-                    "arrival %s: %s cannot be taken, it waits: %s",
-                    folder.name,
-                    file.name,
-                    error,
-                    extra=about_arrival(folder.name),
-                )
-            return Move.CHANGED
+            self.blocked[file.name] = reason_of(error, file.path)
+            return Move.BLOCKED
+
+    def permissions_of(self, path: str) -> Permissions:
+        """Return the rights of a file and its folder."""
+        return permissions_at(path)
 
     def digest(self, file: WaitingFile) -> str | None:
         """Return the SHA-256 of a file that has settled; None if it is not that file any more."""
@@ -76,3 +77,22 @@ class LocalOrigin:
     def folders_of(self, files: Sequence[ArrivalFile]) -> set[str]:
         """Return the folders that the files were taken from."""
         return {os.path.dirname(file.path) for file in files}  # noqa: PTH120 - a Path for each costs more than the move
+
+
+def _is_where_it_was(file: ArrivalFile) -> bool:
+    """Tell whether a file that could not be moved has not been moved half."""
+    try:
+        return identity_at(file.path) == file.identity
+    except OSError:
+        return False
+
+
+def can_be_written(folder: Path) -> bool:
+    """Tell whether files may be put into an arrival's folder, by doing it."""
+    probe = folder / f".probe-{secrets.token_hex(4)}"
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        probe.unlink()
+    except OSError:
+        return False
+    return True

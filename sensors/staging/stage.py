@@ -5,10 +5,11 @@ by doing it again.
 """
 
 import logging
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from sensors.identity import Identity
 from sensors.inbox import Duplicates, Inbox
 from sensors.json_log import about_arrival
 from sensors.killpoint import kill_point
-from sensors.ledger import Ledger, arrivals
+from sensors.ledger import Ledger, arrivals, blocked
 from sensors.ledger import files as ledger_files
 from sensors.ledger.arrivals import Arrival, ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ArrivalState
 from sensors.permissions import share_with_group
+from sensors.settling.admission import readable
+from sensors.staging.blocked import REPORT_AFTER, notice_of
 from sensors.staging.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
 from sensors.staging.origin import LocalOrigin, Origin
 from sensors.staging.take import Move, sync_folder
@@ -37,6 +40,8 @@ class Taken:
     moved: list[str] = field(default_factory=list[str])
     returned: list[str] = field(default_factory=list[str])
     """These changed meanwhile or could not be taken: they have to settle again."""
+    blocked: list[str] = field(default_factory=list[str])
+    """These may not be moved, and stay where they are until that is tried again."""
     refused: list[tuple[str, Identity, str]] = field(default_factory=list[tuple[str, Identity, str]])
     """These stay where they are, for a reason."""
 
@@ -52,6 +57,8 @@ class Stager:
     readers: int | None = None
     """The id of a group that may read the arrivals."""
     _synced: set[Path] = field(default_factory=set[Path])
+    _spare: dict[str, Arrival] = field(default_factory=dict[str, Arrival])
+    """An arrival of each inbox that no file has reached: the next attempt to move blocked files takes its id again."""
 
     def step(self, inbox: Inbox) -> Taken | None:
         """Take what has settled as the next arrival, unless too many are unfinished; None if there was nothing.
@@ -82,17 +89,37 @@ class Stager:
                     "arrival %s: staging was interrupted, going on with it", arrival.id, extra=about_arrival(arrival.id)
                 )
                 self._stage(inbox, arrival, taken)
-        return taken.returned
+        return [*taken.returned, *taken.blocked]
 
     def _take(self, inbox: Inbox, files: Sequence[WaitingFile], taken: Taken, repeats: Mapping[int, str] = {}) -> None:
         """Take files as one arrival, of duplicates if it says what they repeat."""
         if not files:
             return
         now = self.clock.utc()
-        arrival = new_arrival(inbox.name, self.arrivals_dir, now, is_duplicate=bool(repeats))
+        arrival = self._arrival_for(inbox, files, now, is_duplicate=bool(repeats))
         if arrivals.begin(self.ledger, arrival, files, now, repeats):
             kill_point("begun")
             self._stage(inbox, arrival, taken, first=True)
+
+    def _report_blocked(self, inbox: Inbox, files: Sequence[ArrivalFile], arrival: Arrival) -> None:
+        """Log each file once that may not be moved, and write a notice of those that wait for a while."""
+        for file in files:
+            if file.blocked_as is None:
+                logger.warning(
+                    "inbox %s: %s cannot be taken, it waits: %s",
+                    inbox.name,
+                    readable(file.name),
+                    self.origin.blocked.get(file.name),
+                    extra=about_arrival(arrival.id),
+                )
+        if files:
+            now = self.clock.utc()
+            blocked.report(self.ledger, inbox.name, now - REPORT_AFTER, lambda found: notice_of(inbox, found), now)
+
+    def _arrival_for(self, inbox: Inbox, files: Sequence[WaitingFile], now: datetime, *, is_duplicate: bool) -> Arrival:
+        if all(file.is_blocked for file in files) and (spare := self._spare.pop(inbox.name, None)):
+            return replace(spare, is_duplicate=is_duplicate)
+        return new_arrival(inbox.name, self.arrivals_dir, now, is_duplicate=is_duplicate)
 
     def _stage(self, inbox: Inbox, arrival: Arrival, taken: Taken, *, first: bool = False) -> None:
         files = arrivals.files_to_stage(self.ledger, arrival.id)
@@ -118,12 +145,18 @@ class Stager:
             returned=ids[Move.CHANGED],
             gone=ids[Move.GONE],
             now=self.clock.utc(),
+            blocked={file.id: self.origin.blocked.get(file.name, "") for file in moves[Move.BLOCKED]},
         )
         kill_point("staged")
         if not moves[Move.STAGED]:
             _remove_if_empty(arrival.folder)
+            self._spare[inbox.name] = arrival
+        self._report_blocked(inbox, moves[Move.BLOCKED], arrival)
+        taken.blocked += [file.name for file in moves[Move.BLOCKED]]
         taken.moved += [file.name for move in (Move.STAGED, Move.GONE) for file in moves[move]]
         taken.returned += [file.name for file in moves[Move.CHANGED]]
+        if len(moves[Move.BLOCKED]) == len(files):
+            return
         logger.info(
             "arrival %s: %d files %s, %d changed meanwhile, %d taken away",
             arrival.id,
@@ -137,6 +170,10 @@ class Stager:
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove an arrival's folder that no file has reached."""
+    for above, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # something is in it
+            if Path(above) != folder:
+                os.rmdir(above)  # noqa: PTH106
     if any(not entry.name.startswith(".") for entry in folder.iterdir()):
         return
     unmark_duplicates(folder)

@@ -34,6 +34,7 @@ class Move(StrEnum):
 
     STAGED = "staged"
     CHANGED = "changed"  # somebody wrote to it, or put another in its place: it has to settle again
+    BLOCKED = "blocked"  # it may not be moved
     GONE = "gone"  # its owner took it away, or another sensor did
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sensors.ledger import Ledger
+from sensors.ledger.blocked import still_blocked
 from tests.crashes.installation import LoneSensor
 from tests.journeys.stack import wait_until
 
@@ -45,6 +47,15 @@ def trouble(sensor: LoneSensor) -> str:
     said = sensor.health()
     assert said is not None, "it is alive"
     return said["loops"]["inbox metrics"]["trouble"] or ""
+
+
+def blocked(sensor: LoneSensor) -> str:
+    """Return why files may not be moved, as far as the sensor has found out."""
+    ledger_path = sensor.state_dir / "ledger.db"
+    if not ledger_path.exists():
+        return ""
+    with Ledger(ledger_path, read_only=True) as ledger:
+        return "\n".join(file.reason for file in still_blocked(ledger, 100))
 
 
 def everything_is_staged(sensor: LoneSensor, dropped: Path) -> None:
@@ -90,10 +101,12 @@ def test_out_of_a_read_only_folder_files_are_taken_when_it_can_be_written_again(
         drop(dropped)
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
         sensor.start()
-        assert "Read-only" in wait_until(lambda: trouble(sensor), "it tells of the trouble", 30)
+        wait_until(lambda: "Read-only" in blocked(sensor), "it tells of the trouble", 30)
+        assert sensor.states() == {"seen": len(FILES)}, "they wait"
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
         everything_is_staged(sensor, dropped)
-        assert lines_about(sensor, "Read-only") == 1
+        assert blocked(sensor) == ""
+        assert len([line for line in sensor.log.read_text().splitlines() if "Read-only" in line]) == len(FILES)
     finally:
         sensor.stop()
 
