@@ -56,7 +56,8 @@ class Settings(Addresses):
     notify_routes: SecretStr = Field(default=SecretStr(""))
     """Where alerts with a tag go instead: `tag=URL`, separated by spaces."""
     notify_storm: str = "5/10m"
-    """How many alerts of one deployment or inbox are told one by one in which time, before the rest is summed up."""
+    """How many alerts are sent one by one in which time before the rest is summed up: counted for each deployment and
+    cause of its runs (an inbox, the schedule, by hand)."""
     notify_silence: str = ""
     """Hours in which alerts are held back, such as `22:00-07:00, Sat-Sun 00:00-24:00 Europe/Berlin`."""
     notify_silence_except: str = ""

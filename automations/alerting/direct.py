@@ -19,7 +19,7 @@ from automations.alerting import alert_log
 from automations.alerting.cause import Cause
 from automations.alerting.channels import Channel
 from automations.alerting.deliveries import pause
-from automations.alerting.delivery import deliver
+from automations.alerting.delivery import deliver, takes_whole
 from automations.alerting.outbox import Outbox, OutboxError, stamp
 from automations.alerting.policy import ALERTS, FALLBACK, Policy
 from automations.alerting.posting import Posted, Posting, address, insert, post
@@ -222,12 +222,15 @@ class DirectSender:
             if [moment for moment in moments if now - policy.storm.window < moment <= now]:
                 continue
             gathered = [
-                Gathered(
-                    one.posting.cause.id, one.posting.cause.kind, one.posting.alert.subject, one.posting.cause.tags
-                )
-                for one in some
+                Gathered(one.cause.id, one.cause.kind, one.alert.subject, one.cause.tags, one.alert.body)
+                for one in (held.posting for held in some)
             ]
-            text = digest(Gathering(group, Why.STORM, some[0].at, now), gathered)
+            urls = [channel.url for channel in policy.channels(first.block, first.cause.all_tags)]
+            text = digest(
+                Gathering(group, Why.STORM, some[0].at, now),
+                gathered,
+                lambda alert, urls=urls: takes_whole(alert, urls),
+            )
             identity = f"digest/direct/{group}/{stamp(some[0].at)}"[:500]
             cause = Cause(id=identity, kind="digest", tags=first.cause.tags)
             made.append((Posting(text, cause, first.block or ALERTS), some))
