@@ -18,7 +18,7 @@ from sensors.stack.errors import StackError
 from sensors.stack.health import Health, check, check_api, troubles_of_stores
 from sensors.stack.incidents import Incident
 from sensors.stack.interrupted_runs import restart_interrupted_runs
-from sensors.stack.preflight import preflight
+from sensors.stack.preflight import open_code, preflight
 from sensors.stack.preparation import Commands, Deploying, apply_automations, make_work_pool
 from sensors.stack.services import Service, log_file, newest_log, programs, services_of
 from sensors.stack.state_folder import clear_temporary, hold_state_folder
@@ -50,6 +50,8 @@ def up() -> int:
         _end_leftovers(settings, terminal)
         clear_temporary(settings)
         preflight(settings)
+        for line in open_code(settings):
+            terminal.say(line, "bold yellow")
         settings = settle_credentials(settings, terminal)
         stop = StopRequest()
         stop.listen()
