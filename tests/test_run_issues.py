@@ -35,16 +35,20 @@ def test_a_failed_run_comes_with_its_reason_and_the_command_that_tries_it_again(
     [found] = issues(server)
     at = f"{NINE.astimezone():%Y-%m-%d %H:%M:%S %Z}"
     assert found.line == (
-        f"run run-r1 of Enterprise Data Pipeline/production-etl Failed at {at}: "
+        f"run run-r1 of Enterprise Data Pipeline/production-etl failed at {at}: "
         "no source at https://***@example.com/v1\N{REPLACEMENT CHARACTER}[2J; "
         "`just prefect flow-run retry r1` tries it again, or `just dismiss r1`"
     )
 
 
-@pytest.mark.parametrize("state", ["Failed", "Crashed", "TimedOut"])
-def test_however_it_failed_it_needs_attention(server: PrefectServer, state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "said"), [("Failed", "failed"), ("Crashed", "crashed"), ("TimedOut", "timed out"), ("Bad", "bad")]
+)
+def test_however_it_failed_it_needs_attention(server: PrefectServer, state: str, said: str) -> None:
     server.failed_run("r1", NINE, state)
-    assert [one.kind for one in issues(server)] == [IssueKind.FAILED]
+    [found] = issues(server)
+    assert found.kind is IssueKind.FAILED
+    assert f"production-etl {said} at " in found.title
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def _failed(runs: Sequence[Found], facts: RunFacts, dismissed: Mapping[str, date
         IssueKind.FAILED,
         run["id"],
         deployment,
-        one_line(f"run {run['name']} of {deployment} {run['state_name']} at {_local(_ended(run))}"),
+        one_line(f"run {run['name']} of {deployment} {_how(run)} at {_local(_ended(run))}"),
         one_line(message),
         f"`just prefect flow-run retry {run['id']}` tries it again, or `just dismiss {run['id']}`",
         _ended(run),
@@ -182,6 +182,12 @@ def _failed(runs: Sequence[Found], facts: RunFacts, dismissed: Mapping[str, date
         run["name"],
         more=len(latest) - 1,
     )
+
+
+def _how(run: Found) -> str:
+    """Return how a run ended, as a verb: its state's name, which a flow may choose."""
+    name = str(run["state_name"])
+    return {"TimedOut": "timed out", "Cancelled": "was cancelled"}.get(name, name.lower())
 
 
 def is_of_an_arrival(run: Found) -> bool:
