@@ -31,7 +31,8 @@ def _hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-APART = {"test_alert_kinds.py", "test_documentation.py", "test_moving.py", "test_scale.py"}
+APART = {"test_alert_kinds.py", "test_documentation.py", "test_moving.py", "test_runs_that_wait.py", "test_scale.py"}
+APART |= {"test_scheduled_runs.py"}
 """Journeys and crash tests that share no server with others, and take long enough to be run next to them."""
 
 
