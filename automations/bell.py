@@ -20,7 +20,7 @@ from automations.alerting.posting import Posted, Posting
 from automations.alerting.ringer import Ringer
 from automations.alerting.sending_automation import SendingAutomation, in_files, on_server
 from automations.alerting.server_alerts import server_back, server_silent
-from automations.alerting.undelivered import read_undelivered
+from automations.alerting.undelivered import read_open_troubles, read_undelivered
 from automations.problem import ConfigurationError
 from automations.settings import PROJECT_ROOT, read_settings
 from automations.settings import Settings as AlarmSettings
@@ -50,6 +50,7 @@ __all__ = [
     "open_bell",
     "policy_of_blocks",
     "read_alarm_settings",
+    "read_open_troubles",
     "read_undelivered",
     "server_back",
     "server_silent",

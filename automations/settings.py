@@ -56,8 +56,7 @@ class Settings(Addresses):
     notify_routes: SecretStr = Field(default=SecretStr(""))
     """Where alerts with a tag go instead: `tag=URL`, separated by spaces."""
     notify_storm: str = "5/10m"
-    """How many alerts are sent one by one in which time before the rest is summed up: counted for each deployment and
-    cause of its runs (an inbox, the schedule, by hand)."""
+    """How many alerts of one deployment or inbox are told one by one in which time, before the rest is summed up."""
     notify_silence: str = ""
     """Hours in which alerts are held back, such as `22:00-07:00, Sat-Sun 00:00-24:00 Europe/Berlin`."""
     notify_silence_except: str = ""
@@ -66,6 +65,8 @@ class Settings(Addresses):
     """After how many seconds without an answer of the server somebody is told."""
     run_stuck_seconds: float = Field(default=120.0, ge=35, le=86400)
     """After how many seconds without a heartbeat of a running flow somebody is told; heartbeats come every 30 s."""
+    sensor_trouble_seconds: float = Field(default=60.0, ge=1, le=86400)
+    """How long a part of the sensor may fail, such as an inbox or the ledger, before an alert is sent."""
 
     @field_validator("state_dir")
     @classmethod

@@ -1,6 +1,7 @@
 """The sensor as a daemon: its loops work while its page is served."""
 
 import logging
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from automations.bell import read_alarm_settings
+from sensors.dead_mans_switch import DeadMansSwitch
 from sensors.health import health_page
 from sensors.inbox import Inbox, InboxesError, read_inboxes
 from sensors.inbox_folder import make_folders
@@ -26,6 +28,7 @@ from sensors.page.upload import clear_forgotten
 from sensors.permissions import close_to_others, make_state_folder
 from sensors.readiness import ready_page
 from sensors.settings import Settings
+from sensors.stack.marking import MARK
 from sensors.work import Work
 
 if TYPE_CHECKING:
@@ -66,17 +69,23 @@ def run(settings: Settings) -> None:
 
 def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI:
     """Return the page, which has the loops at work while it is served."""
+    # Under `just up` that one calls, as it sees the other services as well; a sensor by itself has no one who would.
+    switch = None if MARK in os.environ else _switch(settings, work)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         work.start()
-        collector = SensorCollector(settings, work.loops, work.watches, work.clock)
+        if switch:
+            switch.start()
+        collector = SensorCollector(settings, work.loops, work.watches, work.clock, work.issues, work.space)
         app.router.routes += [
-            health_page(work.loops, work.watches),
+            health_page(work.loops, work.watches, work.issues),
             ready_page(work.loops, settings.ledger_path),
             metrics_page(collector),
         ]
         yield
+        if switch:
+            switch.stop()
         work.stop()
         collector.close()
 
@@ -87,7 +96,9 @@ def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI
         clock=work.clock,
         sensor=SensorState(
             lambda: work.watches,
-            ServicesWatch(lambda: look_at_services(settings, work.loops, work.run_issues), work.clock).latest,
+            ServicesWatch(
+                lambda: look_at_services(settings, work.loops, work.run_issues, work.issues), work.clock
+            ).latest,
             work.run_issues,
         ),
         wake=work.announce_now,
@@ -102,6 +113,12 @@ def _close_to_others(settings: Settings) -> None:
     found = close_to_others(settings.state_dir, settings.readers)
     for line in (*found.dangers, *found.notices):
         logger.warning("%s", line)
+
+
+def _switch(settings: Settings, work: Work) -> DeadMansSwitch:
+    return DeadMansSwitch(
+        settings.heartbeat_url.get_secret_value(), settings.heartbeat_fail_url.get_secret_value(), work.what_is_wrong
+    )
 
 
 def _open_stores(settings: Settings, inboxes: tuple[Inbox, ...]) -> "dict[str, Store]":

@@ -9,7 +9,7 @@ from typing import Protocol
 from sensors.clock import Clock
 from sensors.inbox import EmptyFiles, Inbox
 from sensors.killpoint import kill_point
-from sensors.ledger import Ledger
+from sensors.ledger import Ledger, LedgerError
 from sensors.ledger import blocked as ledger_blocked
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Before, Dropped
@@ -72,11 +72,12 @@ class Intake:
     def step(self) -> Step:
         """Look at what changed, settle what is complete, take what has settled.
 
-        Raises OSError when the file system refuses, sqlite3.Error when the ledger does; a later step begins anew.
+        Raises OSError when the file system fails, sqlite3.Error or LedgerError when the ledger does; a later step
+        begins anew.
         """
         try:
             return self._step()
-        except sqlite3.Error:
+        except (sqlite3.Error, LedgerError):
             self._has_begun = False  # what is remembered may not be in the ledger: begin as after a crash
             raise
 

@@ -86,7 +86,8 @@ class Loop(threading.Thread):
             ours = type(error).__module__.startswith(("sensors.", "automations."))
             expected = ours or isinstance(error, OSError | sqlite3.Error)
             logger.error("%s: %s", self.name, trouble, exc_info=None if expected else error)
-        self.trouble, self.error = trouble, error
+        error.__context__ = error.__cause__ = None  # their frames would keep files and memory for as long as it lasts
+        self.trouble, self.error = trouble, error.with_traceback(None)
 
     @property
     def silent_seconds(self) -> float:

@@ -13,7 +13,7 @@ import os
 import pwd
 import stat
 import sys
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,25 +109,6 @@ def close_to_others(state_dir: Path, readers: Mapping[str, int] = {}) -> Finding
     finally:
         os.close(descriptor)
     return closing.findings()
-
-
-def writable_by_everyone(paths: Iterable[Path]) -> list[Path]:
-    """Return which of these files and folders every user of this machine can write into; folders are looked through.
-
-    What is in such a folder is not listed as well.
-    """
-    found: list[Path] = []
-    for path in paths:
-        try:
-            status = path.lstat()
-        except OSError:
-            continue
-        if status.st_mode & 0o002 and not stat.S_ISLNK(status.st_mode):
-            found.append(path)
-        elif stat.S_ISDIR(status.st_mode):
-            with suppress(OSError):
-                found += writable_by_everyone(sorted(path.iterdir()))
-    return found
 
 
 def share_with_group(folder: Path, names: list[str], group: int) -> None:

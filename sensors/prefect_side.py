@@ -3,7 +3,7 @@
 Several, so that a new arrival does not wait while a busy server is asked about the others, and none for a name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sensors.announcing import pace
 from sensors.announcing.announce import Announcer
@@ -25,7 +25,14 @@ from sensors.settings import Settings
 class PrefectSide:
     """The loops, each with a connection to the ledger and one to the server of its own."""
 
-    def __init__(self, settings: Settings, inboxes: Sequence[Inbox], clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        inboxes: Sequence[Inbox],
+        clock: Clock,
+        require_space: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`require_space` raises while the disks are too full for more runs."""
         limits = {inbox.name: inbox.max_in_flight for inbox in inboxes}
         events = {inbox.name: inbox.event for inbox in inboxes}
         self._announcer = Announcer(Ledger(settings.ledger_path), _api(settings), clock, limits, events)
@@ -38,6 +45,7 @@ class PrefectSide:
         self._messenger = Messenger(self._ledger, api, clock)
         self._follower = Follower(self._ledger, api, self._failed, LostRuns(api, clock), clock)
         self._clock = clock
+        self._require_space = require_space
         self._waiting_for_runs: Sequence[Loop] = ()
         self.announcing = Loop("announce", self._announce, clock)
         self.following = Loop("prefect", self._follow, clock)
@@ -53,6 +61,7 @@ class PrefectSide:
 
     def _announce(self) -> float:
         """Announce what is due; return the seconds until the next look."""
+        self._require_space()
         if not self._announcer.step():
             return pace.IDLE
         self.following.wake.set()

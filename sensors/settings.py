@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from sensors.dead_mans_switch import masked_address, wrong_heartbeat_url
+from sensors.disk_space import Minimum
 from sensors.json_log import LogFormat
 from sensors.permissions import ARRIVALS, WAREHOUSE, group_id
 from sensors.profile import EVERYWHERE, LOOPBACK, Profile, ProfileSettings, host_name, masked
@@ -75,11 +77,33 @@ class Settings(ProfileSettings):
     """What lets a script upload files, and nothing else: `Authorization: Bearer <it>`; empty: no such token."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1)
     """A larger file is not taken by upload; copied into the inbox it is."""
+    disk_free_min: str = ""
+    """The room that a disk should have, such as `5%` or `2GB`: with less an alert is sent, and with less than a quarter
+    of it files wait in their inboxes; empty: 5 % of the disk, at most 2 GiB."""
 
     @field_validator("state_dir", "inboxes_file")
     @classmethod
     def _from_project_root(cls, path: Path) -> Path:
         return (PROJECT_ROOT / path.expanduser()).resolve()
+
+    heartbeat_url: SecretStr = SecretStr("")
+    """An address outside this machine that is called each minute while everything is well, such as one of
+    healthchecks.io, Uptime Kuma, Cronitor or Better Stack: when the calls stop, that service sends an alert."""
+    heartbeat_fail_url: SecretStr = SecretStr("")
+    """An address that is called each minute while something is not well, for a service that has one; empty: none is."""
+
+    @field_validator("heartbeat_url", "heartbeat_fail_url")
+    @classmethod
+    def _can_be_called(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and (wrong := wrong_heartbeat_url(url.get_secret_value())):
+            raise PydanticCustomError("address", "{wrong}", {"wrong": wrong})
+        return url
+
+    @field_validator("disk_free_min")
+    @classmethod
+    def _is_a_size(cls, text: str) -> str:
+        Minimum.parse(text)
+        return text
 
     @field_validator("prefect_api_url")
     @classmethod
@@ -147,6 +171,29 @@ class Settings(ProfileSettings):
         """The ids of the groups that may read a part of the state folder."""
         names = {WAREHOUSE: self.warehouse_readers, ARRIVALS: self.arrivals_readers}
         return {part: group_id(name) for part, name in names.items() if name}
+
+    @property
+    def heartbeat_urls(self) -> dict[str, str]:
+        """The addresses of the dead man's switch by their settings' names, as they may be shown."""
+        urls = {"HEARTBEAT_URL": self.heartbeat_url, "HEARTBEAT_FAIL_URL": self.heartbeat_fail_url}
+        return {name: masked_address(url.get_secret_value()) for name, url in urls.items() if url.get_secret_value()}
+
+    @property
+    def disk_folders(self) -> dict[str, Path]:
+        """The folders in which something of this installation grows, by what that is."""
+        url = self.warehouse_url.get_secret_value()
+        warehouse = Path(url) if url and "://" not in url else self.state_dir / "warehouse.duckdb"
+        folders = {
+            "the ledger": self.state_dir,
+            "arrivals": self.arrivals_dir,
+            "logs": self.logs_dir,
+            "temporary files": self.temporary_dir,
+        }
+        if not url or "://" not in url:
+            folders["the warehouse"] = warehouse.parent
+        if not self.is_scale:
+            folders["Prefect's database"] = self.prefect_home
+        return folders
 
     @property
     def inbox_dir(self) -> Path:

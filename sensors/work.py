@@ -1,20 +1,28 @@
 """The sensor's work: a loop for each inbox, two that deal with Prefect, and those that keep house and ring the bell."""
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from automations.bell import AlarmSettings
 from sensors.clock import Clock
+from sensors.descriptors import keep_reserve
+from sensors.disk_space import DiskSpace, Minimum
 from sensors.failed import FailedFolder
+from sensors.health import troubles
 from sensors.housekeeping import Housekeeping
+from sensors.in_place import FolderGuard, LedgerGuard
 from sensors.inbox import Inbox, WatchChoice
 from sensors.intake import Intake
+from sensors.issues import Issue
 from sensors.ledger import Ledger
 from sensors.ledger_check import LedgerCheck
 from sensors.loop import Loop
 from sensors.permissions import ARRIVALS
 from sensors.prefect_side import PrefectSide
 from sensors.ringing.alarm import Alarm
+from sensors.ringing.heartbeat import sensor_name
+from sensors.ringing.monitor import Inspection, Monitor
 from sensors.runs.issues import RunIssue
 from sensors.settings import Settings
 from sensors.settling.refusal import Refusals
@@ -51,22 +59,35 @@ class Work:
         self._alarm_settings = alarm_settings
         self._announcing: Loop | None = None
         self._alarm: Alarm | None = None
+        self.space = DiskSpace(settings.disk_folders, Minimum.parse(settings.disk_free_min))
+        self.monitor: Monitor | None = None
 
     def start(self) -> None:
         """Open the ledger and start every loop; raises LedgerError."""
         settings, clock = self._settings, self.clock
         self._suspensions.start()
-        prefect = PrefectSide(settings, self._inboxes, clock)
+        self.space.look()
+        prefect = PrefectSide(settings, self._inboxes, clock, self.space.require)
         self._announcing = prefect.announcing
         for inbox in self._inboxes:
             self.watches[inbox.name] = _remote_watch(inbox, self._stores[inbox.name]) if inbox.url else _watch(inbox)
         self._alarm = alarm = Alarm(settings, self._alarm_settings, clock)
         # A loop for each inbox: a folder that cannot be read holds up no other.
         intakes = [
-            _intake_loop(settings, inbox, self.watches[inbox.name], prefect.announcing, clock)
+            _intake_loop(settings, inbox, self.watches[inbox.name], prefect.announcing, clock, self.space)
             for inbox in self._inboxes
         ]
         prefect.wake_when_runs_end(intakes)
+        inspection = Inspection(self.space, self._guards(), settings.sensor_url, clock)
+        self.monitor = monitor = Monitor(
+            sensor_name(settings.sensor_port),
+            self.loops,
+            inspection,
+            clock,
+            self._alarm_settings,
+            lambda: alarm.policy,
+            lambda: alarm.is_server_silent,
+        )
         self.loops += [
             prefect.announcing,
             prefect.following,
@@ -76,10 +97,33 @@ class Work:
             Loop("housekeeping", Housekeeping(settings, self._inboxes, clock).step, clock),
             Loop("bell", alarm.deliver, clock),
             Loop("watchman", alarm.watch, clock),
+            Loop("inspection", inspection.step, clock),
+            Loop("monitor", monitor.step, clock),
         ]
+        keep_reserve()
+        monitor.start()
         for loop in self.loops:
             loop.start()
         logger.info("watching %s", ", ".join(inbox.where for inbox in self._inboxes))
+
+    def what_is_wrong(self) -> str:
+        """Return what keeps this sensor from its work, the server included, in words; empty if nothing does."""
+        wrong = [f"{name}: {trouble}" for name, trouble in troubles(self.loops).items()]
+        wrong += [issue.title for issue in self.issues().values() if not issue.is_warning]
+        if self._alarm is not None and self._alarm.is_server_silent:
+            wrong.append("the server does not answer")
+        return "; ".join(wrong)
+
+    def issues(self) -> dict[str, Issue]:
+        """Return what is wrong apart from the loops, by its key."""
+        return self.monitor.findings() if self.monitor else {}
+
+    def _guards(self) -> Callable[[], Sequence[LedgerGuard | FolderGuard]]:
+        settings = self._settings
+        kept = {"state folder": settings.state_dir, "folder of arrivals": settings.arrivals_dir}
+        inboxes = {inbox.name: inbox.path for inbox in self._inboxes if inbox.url is None}
+        folders = FolderGuard(kept, inboxes, settings.inbox_dir)
+        return lambda: (folders, LedgerGuard(settings.ledger_path))
 
     def announce_now(self) -> None:
         """Have what is to be announced announced without a pause."""
@@ -102,6 +146,8 @@ class Work:
             loop.join(timeout=3)
         for watch in self.watches.values():
             watch.close()
+        if self.monitor is not None:
+            self.monitor.close()
         if self._alarm is not None:
             self._alarm.close()
 
@@ -123,7 +169,12 @@ def _remote_watch(inbox: Inbox, store: "Store") -> "RemoteWatch":
 
 
 def _intake_loop(
-    settings: Settings, inbox: Inbox, watch: "Watch | RemoteWatch", announcing: Loop, clock: Clock
+    settings: Settings,
+    inbox: Inbox,
+    watch: "Watch | RemoteWatch",
+    announcing: Loop,
+    clock: Clock,
+    space: DiskSpace,
 ) -> Loop:
     ledger = Ledger(settings.ledger_path)
     origin = LocalOrigin() if isinstance(watch, Watch) else watch.origin
@@ -133,6 +184,7 @@ def _intake_loop(
     take_step = intake.step if isinstance(watch, Watch) else watch.patient(intake.step, announcing.wake.set)
 
     def step() -> float:
+        space.require()
         done = take_step()
         if done.found_work:
             announcing.wake.set()

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
 from sensors.clock import Clock
+from sensors.disk_space import DiskSpace, Minimum
 from sensors.health import Watched
 from sensors.loop import Loop
 from sensors.metrics.collector import SensorCollector
@@ -48,9 +49,10 @@ class Sensor:
         loops: Sequence[Loop] = (),
         watches: Mapping[str, Watched] | None = None,
     ) -> None:
-        self.collector = SensorCollector(
-            Settings(state_dir=folder), loops, {"metrics": Watch(folder)} if watches is None else watches, clock
-        )
+        space = DiskSpace({"the ledger": folder}, Minimum())
+        space.look()
+        watches = {"metrics": Watch(folder)} if watches is None else watches
+        self.collector = SensorCollector(Settings(state_dir=folder), loops, watches, clock, space=space)
         self.app = Starlette(routes=[metrics_page(self.collector)])
 
     def scrape(self) -> Samples:

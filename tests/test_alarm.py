@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from automations.bell import AlarmSettings, OutboxError
+from sensors.ledger import Ledger
 from sensors.loop import Loop
 from sensors.ringing.alarm import Alarm
 from sensors.settings import Auth, Settings
@@ -22,6 +23,7 @@ def outbox(tmp_path: Path) -> Path:
 @pytest.fixture
 def alarm(tmp_path: Path, server: PrefectServer, hand_clock: HandClock) -> Generator[Alarm, None, None]:
     settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    Ledger(settings.ledger_path).close()
     alarm = Alarm(settings, AlarmSettings(_env_file=None, state_dir=tmp_path), hand_clock.clock)  # pyright: ignore[reportCallIssue]
     yield alarm
     alarm.close()

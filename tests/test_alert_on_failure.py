@@ -1,7 +1,6 @@
 """What the templates of alert-on-failure.yaml make of an event, rendered by Prefect's own environment."""
 
 import json
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,13 +15,8 @@ from prefect.settings import PREFECT_UI_URL, temporary_settings
 from prefect.types import DateTime
 from pydantic import BaseModel
 
-from automations.alerting import digests
-from automations.alerting.alert import Alert
 from automations.alerting.cause import split
-from automations.alerting.outbox import Outbox
-from automations.alerting.posting import Posted, Posting, post
 from automations.applying.apply import FOLDER
-from tests.postings import NOW, at, policy
 
 RUN = UUID(int=5)
 
@@ -121,51 +115,6 @@ def test_a_run_for_an_arrival_can_be_routed_by_its_inbox_whether_or_not_it_has_i
     assert tags(tagged, parameters=arrival) == ["inbox:north-east"]
     assert tags(failure(), parameters={"arrival_id": None}) == []
     assert tags(failure(), gone=True) == []
-
-
-def tagged(event: ReceivedEvent, *tags: str) -> ReceivedEvent:
-    event.related += [
-        RelatedResource({"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}) for tag in tags
-    ]
-    return event
-
-
-def test_the_limit_of_messages_counts_each_cause_of_a_start_for_itself() -> None:
-    def group(event: ReceivedEvent, arrival: str | None = None, *, gone: bool = False) -> str:
-        return split(rendered("body", event, {"arrival_id": arrival}, gone=gone))[1].group
-
-    deployment = "Enterprise Data Pipeline/production-etl"
-    arrival = "north-east-20261124-140509-3f9a1c"
-    assert group(failure(), arrival) == f"{deployment}, inbox north-east"
-    assert group(tagged(failure(), "inbox:north-east"), arrival) == f"{deployment}, inbox north-east"
-    assert group(tagged(failure(), "env:prod", "auto-scheduled")) == f"{deployment}, schedule"
-    assert group(tagged(failure(), "auto-scheduled"), gone=True) == f"{deployment}, schedule"
-    assert group(failure()) == f"{deployment}, by hand"
-
-
-def test_five_bad_files_do_not_hide_the_failure_of_nine_o_clock(tmp_path: Path) -> None:
-    with Outbox(tmp_path / "alerts.db") as outbox:
-        for number in range(30):
-            event = failure("no column id")
-            event.id = UUID(int=100 + number)
-            event.resource["prefect.run-count"] = str(number)
-            post_failure(outbox, event, {"arrival_id": f"metrics-20261124-140509-{number:06}"})
-        nine = tagged(failure("the source is unreachable"), "auto-scheduled")
-        assert post_failure(outbox, nine, {}) is Posted.PENDING
-        sent = [row["body"] for row in outbox.rows("SELECT a.body FROM deliveries JOIN alerts a USING (cause)")]
-        assert len(sent) == 6
-        assert [body for body in sent if "the source is unreachable" in body]
-        [digest] = digests.step(outbox, policy(), at(61))
-        assert "25 alerts of Enterprise Data Pipeline/production-etl, inbox metrics" in digest.alert.subject
-        assert digest.alert.body.count(": no column id") == 25
-        assert digest.alert.body.count(f"http://127.0.0.1:4200/runs/flow-run/{RUN}") == 25
-
-
-def post_failure(outbox: Outbox, event: ReceivedEvent, parameters: dict[str, Any]) -> Posted:
-    """Post the alert of a failed run as the server does."""
-    text, cause = split(rendered("body", event, parameters))
-    cause = cause.model_copy(update={"alias": None})
-    return post(outbox, Posting(Alert.of(rendered("subject", event), text), cause, "alerts"), policy(), NOW)
 
 
 @pytest.mark.parametrize("message", ["", " \n "])

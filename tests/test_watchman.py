@@ -11,6 +11,7 @@ from automations.alerting import deliveries
 from automations.alerting.posting import post
 from automations.bell import AlarmSettings, Bell, Ringer
 from sensors.announcing.prefect_api import PrefectApi
+from sensors.ledger import Ledger
 from sensors.ringing.watchman import Watchman
 from sensors.settings import Auth, Settings
 from tests.conftest import HandClock
@@ -32,6 +33,7 @@ def watchman(
     tmp_path: Path, server: PrefectServer, bell: Bell, hand_clock: HandClock
 ) -> Generator[Watchman, None, None]:
     settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    Ledger(settings.ledger_path).close()
     watchman = Watchman(settings, bell, hand_clock.clock, AlarmSettings())
     put_block(server, bell)
     yield watchman
@@ -219,6 +221,7 @@ def test_what_is_a_month_old_is_forgotten(
 
 def test_it_closes_what_it_has_opened(tmp_path: Path, server: PrefectServer, bell: Bell, hand_clock: HandClock) -> None:
     settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    Ledger(settings.ledger_path).close()
     watchman = Watchman(settings, bell, hand_clock.clock, AlarmSettings())
     watchman.close()
     assert isinstance(watchman._api, PrefectApi)

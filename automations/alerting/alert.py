@@ -14,13 +14,9 @@ _DIRECTION_MARKS = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 _CREDENTIALS_IN_URL = re.compile(
     r"(?<=://)[^/?#\s]+(?=@)|(?<=[?&])(?P<name>[^=&\s]*(?:token|key|secret|passw|sig)[^=&\s]*=)[^&\s]+", re.IGNORECASE
 )
-# What chat services make a call to many or to one of: `@everyone`, `@name`, Slack's `<!here>` and `<@U123>`, the `<at>`
-# of Teams and Lark, the `<users/all>` of Google; and links whose text is another than their target: `[text](url)` and
-# `<url|text>`. A word joiner, which is not seen, takes the meaning away.
-_MENTION = re.compile(
-    r"(?<![\w.+-])(?<!://\*\*\*)@(?=\w)|@(?=(?:everyone|here)\b)|<(?=[!@#&]|/?at\b|users/|[a-z][a-z0-9+.-]*:)|\](?=[(\[])",
-    re.IGNORECASE,
-)
+# What chat services make a call to many or to one of: `@everyone`, `@name`, Slack's `<!here>` and `<@U123>`, and a link
+# whose text is another than its target. A word joiner, which is not seen, takes the meaning away.
+_MENTION = re.compile(r"(?<![\w.+-])(?<!://\*\*\*)@(?=\w)|@(?=(?:everyone|here)\b)|<(?=[!@#&])|\](?=\()", re.IGNORECASE)
 _WORD_JOINER = "\u2060"
 
 
@@ -41,7 +37,7 @@ class Alert:
         next ones are still seen.
         """
         one_line = " ".join(harmless(subject or "Alert").split()) or "Alert"
-        lines = (_cut(line, LINE_LIMIT) for line in harmless(body).strip().split("\n"))
+        lines = (_cut(line, LINE_LIMIT) for line in harmless(body).strip().splitlines())
         return cls(subject=_cut(one_line, SUBJECT_LIMIT), body="\n".join(lines))
 
 
@@ -50,12 +46,8 @@ def _cut(line: str, limit: int) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return untrusted text without what could do more than be read; its lines stay.
-
-    Only a line feed ends a line: the other characters that some programs take for an end of line are shown, so that a
-    value cannot pass for a line of its own.
-    """
-    lines = ("".join(map(_printable, line)) for line in text.replace("\r\n", "\n").split("\n"))
+    """Return untrusted text without what could do more than be read; its lines stay."""
+    lines = ("".join(map(_printable, line)) for line in text.splitlines())
     text = _CREDENTIALS_IN_URL.sub(lambda found: f"{found['name'] or ''}***", "\n".join(lines))
     return _MENTION.sub(lambda found: f"{found[0]}{_WORD_JOINER}", text)
 
@@ -63,5 +55,5 @@ def harmless(text: str) -> str:
 def _printable(character: str) -> str:
     if character == "\t":
         return " "
-    hostile = unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in _DIRECTION_MARKS
+    hostile = unicodedata.category(character) in {"Cc", "Cs"} or character in _DIRECTION_MARKS
     return "\N{REPLACEMENT CHARACTER}" if hostile else character

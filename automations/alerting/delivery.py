@@ -13,7 +13,6 @@ from urllib.parse import unquote
 
 from automations.alerting.alert import Alert, harmless
 from automations.alerting.cause import NotifyType
-from automations.alerting.markup import is_shortened, prepare
 from automations.alerting.transport import Outcome, Watch, judge, watching, words_of
 
 if TYPE_CHECKING:
@@ -86,14 +85,6 @@ def deliver(
     ]
 
 
-def takes_whole(alert: Alert, urls: Sequence[str]) -> bool:
-    """Return whether every one of these services takes an alert without its being shortened."""
-    services = [service for service in map(service_at, urls) if service is not None]
-    for service in services:
-        _set_up(service)
-    return not any(is_shortened(service, alert) for service in services)
-
-
 def _result(future: Future[Delivery], position: int, watch: Watch, time_limit: float) -> Delivery:
     watch.end()
     if not future.done() or future.cancelled():
@@ -119,10 +110,9 @@ def _send(alert: Alert, watch: Watch, position: int, notify_type: NotifyType) ->
         sender.add(service)  # pyright: ignore[reportUnknownMemberType]
         try:
             with watching(watch):
-                prepared = prepare(service, alert)
                 sent = sender.notify(
-                    body=prepared.body,
-                    title=prepared.subject,
+                    body=alert.body,
+                    title=alert.subject,
                     notify_type=notify_type,
                     body_format=apprise.NotifyFormat.TEXT.value,
                 )

@@ -7,7 +7,6 @@ from datetime import datetime
 from automations.alerting import gatherings, storm
 from automations.alerting.alert import Alert
 from automations.alerting.cause import Cause, NotifyType
-from automations.alerting.delivery import takes_whole
 from automations.alerting.outbox import Outbox, stamp
 from automations.alerting.policy import ALERTS, Policy
 from automations.alerting.posting import Posting, address, insert, tell, told_lately
@@ -56,9 +55,7 @@ def _tell(
     elif verdict is Verdict.DIGEST:
         for number, some in enumerate(_by_channels(policy, waiting)):
             cause = f"digest/{name}/{gathering.digests}/{number}"
-            urls = [channel.url for channel in policy.channels(ALERTS, some[0].tags)]
-            alert = storm.digest(gathering, some, lambda alert, urls=urls: takes_whole(alert, urls))
-            made.append(_message(cause, alert, some[0].tags, "failure"))
+            made.append(_message(cause, storm.digest(gathering, some), some[0].tags, "failure"))
             for one in some:
                 outbox.change("UPDATE alerts SET state = 'summed up', told_by = ? WHERE cause = ?", (cause, one.cause))
     elif gathering.why is Why.STORM and gathering.summed_up:

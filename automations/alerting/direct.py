@@ -19,7 +19,7 @@ from automations.alerting import alert_log
 from automations.alerting.cause import Cause
 from automations.alerting.channels import Channel
 from automations.alerting.deliveries import pause
-from automations.alerting.delivery import deliver, takes_whole
+from automations.alerting.delivery import deliver
 from automations.alerting.outbox import Outbox, OutboxError, stamp
 from automations.alerting.policy import ALERTS, FALLBACK, Policy
 from automations.alerting.posting import Posted, Posting, address, insert, post
@@ -139,7 +139,8 @@ class DirectSender:
             with outbox.transaction():
                 if not outbox.rows("SELECT 1 FROM alerts WHERE cause = ?", (cause.id,)):
                     insert(outbox, posting, AlertState.PENDING, one.at)
-                if cause.opens is not None and self.trouble_since(cause.opens, None) is not None:
+                # Also one that is being sent just now: it is recorded as an alert that is to be delivered.
+                if cause.opens is not None and self.trouble_since(cause.opens, one.at) is not None:
                     outbox.change(
                         "INSERT INTO troubles (key, cause, opened_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                         (cause.opens, cause.id, stamp(one.at)),
@@ -158,7 +159,8 @@ class DirectSender:
         with self._lock:
             one.attempts += 1
             one.next_at = now + pause(one.attempts) if failures else None
-            if sent or not channels:
+            # One that the outbox has by now is the outbox's: nothing would take it out of the memory again.
+            if (sent or not channels) and posting.cause.id in self._unrecorded:
                 for key, since in ((posting.cause.opens, now), (posting.cause.ends, None)):
                     if key is not None:
                         self._troubles[key] = since
@@ -222,15 +224,12 @@ class DirectSender:
             if [moment for moment in moments if now - policy.storm.window < moment <= now]:
                 continue
             gathered = [
-                Gathered(one.cause.id, one.cause.kind, one.alert.subject, one.cause.tags, one.alert.body)
-                for one in (held.posting for held in some)
+                Gathered(
+                    one.posting.cause.id, one.posting.cause.kind, one.posting.alert.subject, one.posting.cause.tags
+                )
+                for one in some
             ]
-            urls = [channel.url for channel in policy.channels(first.block, first.cause.all_tags)]
-            text = digest(
-                Gathering(group, Why.STORM, some[0].at, now),
-                gathered,
-                lambda alert, urls=urls: takes_whole(alert, urls),
-            )
+            text = digest(Gathering(group, Why.STORM, some[0].at, now), gathered)
             identity = f"digest/direct/{group}/{stamp(some[0].at)}"[:500]
             cause = Cause(id=identity, kind="digest", tags=first.cause.tags)
             made.append((Posting(text, cause, first.block or ALERTS), some))

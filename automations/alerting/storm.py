@@ -5,7 +5,7 @@ Pure: what is decided here depends on its arguments alone.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,9 +15,7 @@ from automations.alerting.alert import Alert
 
 FIRST_DIGEST = timedelta(minutes=1)
 """A storm's first digest comes soon, or after the window if that is shorter; then there is one a window."""
-SHOWN = 50
-"""How many alerts a digest names at most, where the channel has room for them."""
-REASON_LIMIT = 200
+FIRST_FEW = 3
 FORM = "5/10m"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 
@@ -65,23 +63,6 @@ class Gathered:
     kind: str
     subject: str
     tags: tuple[str, ...]
-    body: str = ""
-
-    @property
-    def reason(self) -> str:
-        """What went wrong: the message of the run, or the first line that gives a reason."""
-        found = _line(self.body, ("Message: ", "Reason: ")) or self.body.partition("\n")[0]
-        return found if len(found) <= REASON_LIMIT else f"{found[: REASON_LIMIT - 1]}…"
-
-    @property
-    def link(self) -> str:
-        """The address of its page, if its text has one."""
-        return next((line for line in reversed(self.body.splitlines()) if re.match(r"https?://\S+$", line)), "")
-
-
-def _line(body: str, begins: Sequence[str]) -> str:
-    lines = body.splitlines()
-    return next((line.removeprefix(one) for one in begins for line in lines if line.startswith(one)), "")
 
 
 class Verdict(StrEnum):
@@ -131,36 +112,25 @@ def goes_on(gathering: Gathering, verdict: Verdict, limit: StormLimit, now: date
     return replace(gathering, due_at=now + limit.window, digests=gathering.digests + 1)
 
 
-def digest(
-    gathering: Gathering, waiting: Sequence[Gathered], fits: Callable[[Alert], bool] = lambda alert: True
-) -> Alert:
-    """Return one message for many: how many of which kind, and for each its subject, its reason and its link.
-
-    `fits` says whether every channel takes a message whole; as many alerts are named as there is room for.
-    """
-    most = min(len(waiting), SHOWN)
-    if fits(made := _digest(gathering, waiting, most)):
-        return made
-    low, high = 0, most - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(_digest(gathering, waiting, middle)) else (low, middle - 1)
-    return _digest(gathering, waiting, max(low, 1))  # one is named in any case, and the channel cuts it
-
-
-def _digest(gathering: Gathering, waiting: Sequence[Gathered], named: int) -> Alert:
+def digest(gathering: Gathering, waiting: Sequence[Gathered]) -> Alert:
+    """Return one message that tells of many: how many of which kind, and the first few of them."""
     counts = Counter(one.kind for one in waiting)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
     since = f"{gathering.opened_at.astimezone():%Y-%m-%d %H:%M %Z}"
-    lines = [f"Kinds: {kinds}", f"Since: {since}" + (" (hours of silence)" if gathering.why is Why.SILENCE else "")]
-    for one in waiting[:named]:
-        lines.append(f"- {one.subject}" + (f": {one.reason}" if one.reason else ""))
-        if one.link:
-            lines.append(f"  {one.link}")
-    if more := len(waiting) - named:
-        lines.append(f"- and {more} more, all in the log of alerts")
+    first = [f"- {one.subject}" for one in waiting[:FIRST_FEW]]
+    more = len(waiting) - len(first)
     where = gathering.group or "several places"
-    return Alert.of(f"{len(waiting)} alerts of {where}", "\n".join(lines))
+    return Alert.of(
+        f"{len(waiting)} alerts of {where}",
+        "\n".join(
+            [
+                f"Kinds: {kinds}",
+                f"Since: {since}" + (" (hours of silence)" if gathering.why is Why.SILENCE else ""),
+                *first,
+                *([f"- and {more} more, all in the log of alerts"] if more else []),
+            ]
+        ),
+    )
 
 
 def calm(gathering: Gathering, limit: StormLimit) -> Alert:

@@ -22,6 +22,18 @@ class Undelivered:
     perhaps_at: datetime | None = None
 
 
+def read_open_troubles(path: Path, prefix: str) -> dict[str, str]:
+    """Return the troubles of which someone was sent the beginning and not the end: the alerts' subjects by their keys.
+
+    Only keys that begin with `prefix`. Raises OutboxError, sqlite3.Error.
+    """
+    if not path.exists():
+        return {}
+    with Outbox(path) as outbox:
+        rows = outbox.rows("SELECT key, subject FROM troubles JOIN alerts USING (cause)")
+    return {row["key"]: row["subject"] for row in rows if row["key"].startswith(prefix)}
+
+
 def read_undelivered(path: Path) -> Undelivered:
     """Read an outbox; one that is not there has nothing. Raises OutboxError, sqlite3.Error."""
     if not path.exists():

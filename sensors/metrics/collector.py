@@ -3,7 +3,7 @@
 import platform
 import sqlite3
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from prometheus_client import Counter, Histogram, disable_created_metrics
@@ -12,7 +12,9 @@ from prometheus_client.registry import Collector
 
 from sensors.books import Books
 from sensors.clock import Clock
-from sensors.health import Watched
+from sensors.disk_space import DiskSpace
+from sensors.health import Watched, no_issues
+from sensors.issues import Issue
 from sensors.ledger import Ledger, LedgerError
 from sensors.loop import Loop
 from sensors.metrics.followed_arrivals import FollowedArrivals, Span
@@ -37,10 +39,20 @@ disable_created_metrics()  # a second series for each histogram, which nobody as
 class SensorCollector(Collector):
     """Gives the metrics of this sensor; one scrape after the other, as the arrivals are followed between two."""
 
-    def __init__(self, settings: Settings, loops: Sequence[Loop], watches: Mapping[str, Watched], clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loops: Sequence[Loop],
+        watches: Mapping[str, Watched],
+        clock: Clock,
+        issues: Callable[[], Mapping[str, Issue]] = no_issues,
+        space: DiskSpace | None = None,
+    ) -> None:
         self._settings = settings
         self._loops = loops
         self._watches = watches
+        self._issues = issues
+        self._space = space
         self._clock = clock
         self._lock = threading.Lock()
         self._ledger: Ledger | None = None
@@ -68,6 +80,7 @@ class SensorCollector(Collector):
         with self._lock:
             began = self._clock.monotonic()
             yield from self._of_the_process()
+            yield from self._of_the_disks()
             yield from self._of_the_ledger()
             yield from self._of_the_alerts()
             took = self._clock.monotonic() - began
@@ -100,12 +113,39 @@ class SensorCollector(Collector):
         for inbox, watched in self._watches.items():
             watch.add_metric([inbox, watched.mode.value], 1)
         yield from (alive, troubled, watch)
+        meaning = "How much is wrong with the sensor's files, disks or page; /healthz has the reasons"
+        yield _gauge("blueprint_sensor_issues", meaning, len(self._issues()))
+
+    def _of_the_disks(self) -> Iterator[Metric]:
+        free = GaugeMetricFamily(
+            "blueprint_disk_free_bytes",
+            "Bytes that are free on the disk that holds something of ours",
+            labels=["holds"],
+        )
+        total = GaugeMetricFamily(
+            "blueprint_disk_bytes", "Bytes of the disk that holds something of ours", labels=["holds"]
+        )
+        inodes = GaugeMetricFamily(
+            "blueprint_disk_free_inodes", "Inodes (files) that are free on that disk", labels=["holds"]
+        )
+        for disk in self._space.file_systems if self._space else ():
+            holds = [", ".join(disk.parts)]
+            free.add_metric(holds, disk.free)
+            total.add_metric(holds, disk.total)
+            if disk.inodes:
+                inodes.add_metric(holds, disk.free_inodes)
+        yield from (free, total, inodes)
+        paused = self._space is not None and bool(self._space.paused_by)
+        yield _gauge("blueprint_intake_paused", "1 while files wait in their inboxes because a disk is full", paused)
 
     # -- the ledger
 
     def _of_the_ledger(self) -> Iterator[Metric]:
         readable = 1
         try:
+            if self._ledger is not None and not self._ledger.is_in_place:
+                self._ledger.close()
+                self._ledger = None
             ledger = self._ledger = self._ledger or Ledger(self._settings.ledger_path, read_only=True)
             tally = self._keeper.tally(ledger)
             pending = read_pending(ledger, [*self._watches, *tally.inboxes], self._clock.utc())

@@ -46,11 +46,11 @@ def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
             dismissals.record_runs(ledger, [run], clock.utc())
 
     def one_file(file_id: int) -> int:
-        with Ledger(settings.ledger_path) as ledger:
+        with Ledger(settings.ledger_path, make=False) as ledger:
             return dismissals.record_file(ledger, file_id, clock.utc())
 
     def all_files(until: datetime) -> int:
-        with Ledger(settings.ledger_path) as ledger:
+        with Ledger(settings.ledger_path, make=False) as ledger:
             return dismissals.record_until(ledger, until, clock.utc())
 
     return router

@@ -1,10 +1,11 @@
 """Services: how server, worker, sensor and the others are, in one line, and what of it needs a person."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sensors.announcing.prefect_api import ApiError, NotReachedError
-from sensors.health import STUCK, troubles
+from sensors.health import STUCK, no_issues, troubles
+from sensors.issues import Issue
 from sensors.loop import Loop
 from sensors.page.attention import Matter
 from sensors.runs.issues import RunIssue
@@ -48,6 +49,8 @@ class Services:
     """Without the worker's while no API answers, which alone knows of workers."""
     loops: dict[str, str] = field(default_factory=dict[str, str])
     """What is wrong with loops of the sensor, by their names."""
+    issues: dict[str, Issue] = field(default_factory=dict[str, Issue])
+    """What is wrong with the sensor apart from its loops, or soon will be, by keys that stay the same."""
     lasting: frozenset[str] = frozenset()
     """What of it was wrong the last time as well: what is started again by itself needs nobody."""
     run_issues: tuple[RunIssue, ...] = ()
@@ -55,8 +58,9 @@ class Services:
 
     @property
     def wrong(self) -> frozenset[str]:
-        """The services and loops that are not well."""
-        return frozenset({one for one, health in self.healths.items() if not health.healthy}) | frozenset(self.loops)
+        """The services and loops that are not well, and what else is wrong."""
+        services = {one for one, health in self.healths.items() if not health.healthy}
+        return frozenset(services) | frozenset(self.loops) | frozenset(self.issues)
 
     @property
     def are_well(self) -> bool:
@@ -65,7 +69,7 @@ class Services:
 
     def signs(self) -> tuple[Sign, ...]:
         """Return a word for each, in the order of starting."""
-        sensor = Health(healthy=not self.loops)
+        sensor = Health(healthy=not self.loops and all(issue.is_warning for issue in self.issues.values()))
         known = {Service.WORKER: None, **self.healths, Service.SENSOR: sensor}
         return tuple(_sign(service, known[service]) for service in Service if service in known)
 
@@ -77,12 +81,16 @@ class Services:
                 for service, health in self.healths.items()
                 if service in self.lasting and not health.healthy
             ),
+            *(_issue_matter(issue) for key, issue in self.issues.items() if key in self.lasting),
             *(_loop_matter(name, trouble) for name, trouble in self.loops.items() if name in self.lasting),
         )
 
 
 def look_at_services(
-    settings: Settings, loops: Sequence[Loop], run_issues: Callable[[], tuple[RunIssue, ...]] = tuple
+    settings: Settings,
+    loops: Sequence[Loop],
+    run_issues: Callable[[], tuple[RunIssue, ...]] = tuple,
+    issues: Callable[[], Mapping[str, Issue]] = no_issues,
 ) -> Services:
     """Look at all services once; it may take some seconds for each that does not answer."""
     here = [one for one in services_of(settings) if one not in {Service.SERVER, Service.WORKER, Service.SENSOR}]
@@ -90,7 +98,7 @@ def look_at_services(
     answers = healths.get(Service.BALANCER, healths[Service.SERVER]).healthy
     if answers:
         healths[Service.WORKER] = check(settings, Service.WORKER)
-    return Services(healths, _own_troubles(troubles(loops), answers=answers), run_issues=run_issues())
+    return Services(healths, _own_troubles(troubles(loops), answers=answers), dict(issues()), run_issues=run_issues())
 
 
 def _own_troubles(found: dict[str, str], *, answers: bool) -> dict[str, str]:
@@ -140,6 +148,11 @@ def _mend(service: Service, settings: Settings) -> str:
     )
 
 
+def _issue_matter(issue: Issue) -> Matter:
+    mend = f"{issue.mend[0].upper()}{issue.mend[1:].removesuffix('.')}."
+    return Matter(readable(issue.title), readable(issue.detail), readable(mend))
+
+
 def _loop_matter(name: str, trouble: str) -> Matter:
     inbox = name.removeprefix("inbox ") if name.startswith("inbox ") else None
     called = f"Inbox {inbox}" if inbox else f"The sensor's loop \u201c{name}\u201d"
@@ -147,7 +160,7 @@ def _loop_matter(name: str, trouble: str) -> Matter:
     if trouble == STUCK:
         return Matter(
             f"{called} is stuck",
-            "It has done nothing for two minutes.",
+            "It has made no progress for a minute.",
             "`just logs sensor` tells what it did last. If it stays stuck, stop `just up` and run it again: "
             "no file is lost.",
             href,

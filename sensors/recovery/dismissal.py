@@ -24,7 +24,7 @@ def dismiss(
     """
     if not settings.ledger_path.exists():
         raise DismissalError(f"nothing has been dropped yet: there is no ledger at {settings.ledger_path}")
-    with Ledger(settings.ledger_path) as ledger:
+    with Ledger(settings.ledger_path, make=False) as ledger:
         if wanted is None:
             dismissals.record_runs(ledger, [ALL], now)
             return dismissed(dismissals.record_until(ledger, now, now))

@@ -33,7 +33,7 @@ class Selection:
 
 def retry(settings: Settings, arrival_id: str) -> list[str]:
     """Have one arrival announced again and return what happens next, in lines; raises ReplayError, LedgerError."""
-    with Ledger(_existing(settings)) as ledger:
+    with Ledger(_existing(settings), make=False) as ledger:
         found = replays.by_id(ledger, arrival_id)
         if found is None:
             raise ReplayError(f"there is no arrival {readable(arrival_id)}; `just status` names those that failed")
@@ -50,7 +50,7 @@ def replay(settings: Settings, selection: Selection, *, reload: bool = False) ->
     if selection.is_empty:
         raise ReplayError("say which arrivals are meant: FILE, --since TIME or --failed")
     replaced = () if not reload else (selection.file or "*",)
-    with Ledger(_existing(settings)) as ledger:
+    with Ledger(_existing(settings), make=False) as ledger:
         chosen = _chosen(ledger, selection)
         ended = [one for one in chosen if one.state in ENDED]
         again = [one for one in ended if _again(ledger, one, replaced)]

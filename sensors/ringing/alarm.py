@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from automations.bell import AlarmSettings, Bell, OutboxError, direct_sender, open_bell
+from automations.bell import AlarmSettings, Bell, OutboxError, Policy, direct_sender, open_bell
 from sensors.clock import Clock
 from sensors.ringing.watchman import Watchman
 from sensors.runs.issues import RunIssue
@@ -48,6 +48,16 @@ class Alarm:
     def run_issues(self) -> tuple[RunIssue, ...]:
         """Return the runs that needed attention at the last look at the server."""
         return () if self._watchman is None else self._watchman.run_issues
+
+    @property
+    def policy(self) -> Policy:
+        """Where alerts go: as the server has it, or until it was asked as the settings say."""
+        return self._bell.policy if self._bell else self._alarm_settings.policy
+
+    @property
+    def is_server_silent(self) -> bool:
+        """Whether the server did not answer when it was asked last."""
+        return self._watchman is not None and self._watchman.is_server_silent
 
     def close(self) -> None:
         """Begin no delivery any more."""

@@ -20,6 +20,11 @@ class ServerSilence:
     _is_told: bool = False
     _is_checked: bool = False
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the server did not answer when it was asked last."""
+        return self._silent_since is not None
+
     def heard(self, now: datetime) -> None:
         """Take note that the server has answered."""
         if self._is_told or not self._is_checked:

@@ -42,7 +42,7 @@ class Watchman:
         self._heartbeat = Heartbeat(self._api, self._ringer, sensor_name(settings.sensor_port))
         page = settings.prefect_page
         self._silence = ServerSilence(self._ringer, page, timedelta(seconds=alarm.server_silent_seconds), clock)
-        self._ledger = Ledger(settings.ledger_path)
+        self._ledger = Ledger(settings.ledger_path, make=False)
         self._missed = MissedAlerts(self._api, self._ringer, self._ledger, page, automations_in_files())
         self._stuck = StuckRuns(self._api, self._missed, timedelta(seconds=alarm.run_stuck_seconds), clock)
         self._deadlines = RunDeadlines(self._api, self._missed, clock)
@@ -69,6 +69,11 @@ class Watchman:
             self._ringer.forget_old(now)
             self._forgetting.record_done(now)
         return PAUSE_SECONDS
+
+    @property
+    def is_server_silent(self) -> bool:
+        """Whether the server did not answer when it was asked last; there is an alert for that."""
+        return self._silence.is_silent
 
     def close(self) -> None:
         """Close what this one has opened for itself."""

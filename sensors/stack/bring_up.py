@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import httpx
 
+from sensors.dead_mans_switch import DeadMansSwitch
 from sensors.inbox import read_inboxes
 from sensors.settings import Settings, env_file
 from sensors.stack import marking
@@ -15,10 +16,10 @@ from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import settle_credentials
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
-from sensors.stack.health import Health, check, check_api, troubles_of_stores
+from sensors.stack.health import Health, check, check_api, troubles_of_stores, what_is_wrong
 from sensors.stack.incidents import Incident
 from sensors.stack.interrupted_runs import restart_interrupted_runs
-from sensors.stack.preflight import open_code, preflight
+from sensors.stack.preflight import preflight
 from sensors.stack.preparation import Commands, Deploying, apply_automations, make_work_pool
 from sensors.stack.services import Service, log_file, newest_log, programs, services_of
 from sensors.stack.state_folder import clear_temporary, hold_state_folder
@@ -50,8 +51,6 @@ def up() -> int:
         _end_leftovers(settings, terminal)
         clear_temporary(settings)
         preflight(settings)
-        for line in open_code(settings):
-            terminal.say(line, "bold yellow")
         settings = settle_credentials(settings, terminal)
         stop = StopRequest()
         stop.listen()
@@ -74,15 +73,22 @@ def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
         abandoned.notice(incident)
         terminal.show_incident(incident, log_file(settings, incident.program))
 
+    switch = DeadMansSwitch(
+        settings.heartbeat_url.get_secret_value(),
+        settings.heartbeat_fail_url.get_secret_value(),
+        lambda: what_is_wrong(settings),
+    )
     with Supervisor(settings, programs(settings), environment, tell) as supervisor:
         try:
             commands = Commands(environment, settings.logs_dir / "setup.log", stop)
             _BringUp(settings, terminal, stop, supervisor, commands).run()
             _show_summary(settings, terminal)
+            switch.start()
             return _watch(terminal, stop, supervisor, abandoned)
         except StopRequestedError:
             return 0
         finally:
+            switch.stop()
             terminal.say("stopping")
             take_down(settings, supervisor)
             terminal.say("stopped")

@@ -1,6 +1,5 @@
 """The API's credentials: generated once, kept in the `.env` file."""
 
-import errno
 import os
 import secrets
 import stat
@@ -48,7 +47,7 @@ def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> 
     New ones are appended to `file`, which is made private (0600) and otherwise left as it is. They are told only
     `at_terminal`: anything else that is written to is a log. Raises StackError when they cannot be used or written.
     """
-    notices = [notice] if (notice := _make_private(file)) else []
+    notices = [f"{file} was readable by others; it is private now (0600)"] if _make_private(file) else []
     if settings.auth is Auth.OFF:
         return Access(settings, (*notices, AUTH_OFF))
     if settings.auth_string is not None:
@@ -73,26 +72,18 @@ def _check(auth_string: str) -> None:
         )
 
 
-def _make_private(file: Path) -> str | None:
-    """Take a file's permissions away from everyone but its owner; return what a person should know about them.
-
-    Raises StackError when others can write into it, and so change what the stack runs.
-    """
-    mode = 0
+def _make_private(file: Path) -> bool:
+    """Take a file's permissions away from everybody but its owner; return whether there were any."""
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
         if not mode & 0o077:
-            return None
+            return False
         file.chmod(0o600)
     except FileNotFoundError:
-        return None
+        return False
     except OSError as error:
-        how = f"and cannot be made so: {error.strerror}; as its owner `chmod {mode & 0o740:04o} {file}`"
-        # An administrator may keep it, and let our group read it.
-        if mode & 0o022 or error.errno not in {errno.EPERM, errno.EROFS}:
-            raise StackError(f"{file} must be private (0600) {how}") from error
-        return f"{file} is readable by every user of this machine {how}" if mode & 0o004 else None
-    return f"{file} was readable by others; it is private now (0600)"
+        raise StackError(f"{file} must be private (0600) and cannot be made so: {error.strerror}") from error
+    return True
 
 
 def _append(file: Path, line: str) -> None:

@@ -14,7 +14,7 @@ from sensors.settings import Settings
 from sensors.stack import marking
 from sensors.stack.api import open_api, trusted
 from sensors.stack.environment import HEARTBEAT_SECONDS
-from sensors.stack.services import WORK_POOL, Service, warm_socket, worker_names
+from sensors.stack.services import OPTIONAL, WORK_POOL, Service, services_of, warm_socket, worker_names
 
 NOT_RUNNING = "not running"
 MISSED_HEARTBEATS = 3
@@ -40,6 +40,12 @@ def check(settings: Settings, service: Service, since: datetime | None = None) -
         return Health(healthy=False, detail=NOT_RUNNING)
     except (httpx.HTTPError, ValueError, LookupError) as error:
         return Health(healthy=False, detail=f"no usable answer ({type(error).__name__})")
+
+
+def what_is_wrong(settings: Settings) -> str:
+    """Return which services of this machine are not healthy and why, those left out that a stack can do without."""
+    found = {service: check(settings, service) for service in services_of(settings) if service not in OPTIONAL}
+    return "; ".join(f"{service}: {health.detail}" for service, health in found.items() if not health.healthy)
 
 
 def _check_servers(settings: Settings) -> Health:
@@ -177,6 +183,15 @@ _CHECKS: dict[Service, Callable[[Settings], Health]] = {
     Service.SENSOR: _check_sensor,
     Service.WARM: _check_warm,
 }
+
+
+def read_issues(settings: Settings) -> tuple[str, ...]:
+    """Return what is wrong with the sensor's files, disks or page, a line for each; nothing when it does not answer."""
+    try:
+        issues: list[dict[str, Any]] = _ask_sensor(settings).json()["issues"]
+        return tuple(f"{one['title']}: {one['detail']}; {one['mend']}" for one in issues)
+    except (httpx.HTTPError, ValueError, LookupError):
+        return ()
 
 
 def read_watching(settings: Settings) -> dict[str, str]:

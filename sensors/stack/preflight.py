@@ -6,14 +6,12 @@ from pathlib import Path
 
 from sensors.inbox import InboxesError, read_inboxes
 from sensors.inbox_folder import make_folders
-from sensors.permissions import writable_by_everyone
 from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.errors import StackError
 from sensors.stack.ports import taken_by
 from sensors.stack.settings_checks import AUTOMATIONS, FLOWS, wrong_settings
 from sensors.stack.shared_servers import wrong_servers
 
-_LISTED = 3
 _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 
 
@@ -25,17 +23,6 @@ def preflight(settings: Settings) -> None:
     wrong += wrong_settings([FLOWS, AUTOMATIONS] if settings.notify_urls else [FLOWS])
     if wrong:
         raise StackError(*wrong)
-
-
-def open_code(settings: Settings, root: Path = PROJECT_ROOT) -> list[str]:
-    """Return a line for each of the first files and folders with code or configuration that every user can change."""
-    run = [root / name for name in ("prefect.yaml", "flows", "automations", "sensors")]
-    found = writable_by_everyone([*run, settings.inboxes_file])
-    found += [folder for folder in (root, root / ".venv") if folder.is_dir() and folder.stat().st_mode & 0o002]
-    return [
-        f"{path} can be changed by every user of this machine, and so what this stack does: chmod o-w {path}"
-        for path in found[:_LISTED]
-    ]
 
 
 def _missing_packages(needed: Sequence[str]) -> list[str]:

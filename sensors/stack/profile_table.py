@@ -37,6 +37,7 @@ def profile_rows(settings: Settings) -> dict[str, dict[str, str]]:
     runs = {program.name: " ".join(program.arguments) for program in programs(settings)}
     if not settings.is_scale:
         own = {name: own[name] for name in ("PROFILE", "WAREHOUSE_URL")}
+    own |= settings.heartbeat_urls
     return {"setting": own, "runs here as": runs, **({_PREFECT: told} if told else {})}
 
 

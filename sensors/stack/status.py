@@ -11,6 +11,7 @@ from tzlocal import get_localzone
 
 from sensors.books import Books, read_books, read_skipped
 from sensors.ledger import Ledger
+from sensors.ledger.database import REBUILD
 from sensors.ledger.states import FileState
 from sensors.overview.day import midnight_before
 from sensors.overview.inbox_glance import InboxGlance, glance_at
@@ -19,7 +20,7 @@ from sensors.settings import Settings
 from sensors.settling.admission import readable
 from sensors.stack.alerts import Alerts, read_alerts
 from sensors.stack.drifted import read_drift
-from sensors.stack.health import NOT_RUNNING, Health, check, read_watching
+from sensors.stack.health import NOT_RUNNING, Health, check, read_issues, read_watching
 from sensors.stack.next_runs import NextRun, read_next_runs
 from sensors.stack.run_issues import known_run_issues
 from sensors.stack.services import OPTIONAL, Service, newest_log, services_of
@@ -52,6 +53,8 @@ class Status:
     """When which deployment runs next; empty while the server is down."""
     run_issues: tuple[RunIssue, ...] = ()
     """The runs that need attention; empty while the server is down."""
+    issues: tuple[str, ...] = ()
+    """What is wrong with the sensor's files and disks, or soon will be, in lines."""
     at: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
     """When it was looked."""
 
@@ -121,6 +124,7 @@ class Status:
         ]
         return [
             *self._broken_services(),
+            *self.issues,
             *alerts,
             *(one.line for one in self.run_issues),
             *overdue,
@@ -181,6 +185,13 @@ def _mended_by(file: BadFile) -> str:
     return f"mend it, then `just drop` it, or {dismiss}{see}"
 
 
+def _missing_ledger(settings: Settings) -> tuple[str, ...]:
+    """Return a line if there are arrivals that no ledger knows of: the counts are those of nothing then."""
+    if settings.ledger_path.exists() or not any(settings.arrivals_dir.glob("*/*")):
+        return ()
+    return (f"the ledger at {settings.ledger_path} is missing, though there are arrivals; {REBUILD}",)
+
+
 def _stamp(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
@@ -199,6 +210,7 @@ def read_status(settings: Settings) -> Status:
         looking = {service: threads.submit(check, settings, service) for service in services_of(settings)}
         watching = threads.submit(read_watching, settings)
         drift = threads.submit(read_drift, settings)
+        issues = threads.submit(read_issues, settings)
         next_runs = threads.submit(read_next_runs, settings)
         run_issues = threads.submit(known_run_issues, settings)
         services = {service: health.result() for service, health in looking.items()}
@@ -218,6 +230,7 @@ def read_status(settings: Settings) -> Status:
             _glances(settings, books, now),
             next_runs.result(),
             run_issues.result(),
+            (*issues.result(), *_missing_ledger(settings)),
             now,
         )
 

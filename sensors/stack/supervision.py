@@ -30,6 +30,7 @@ CLOSE_SECONDS = STOP_SECONDS + 3
 TETHERED = (sys.executable, "-m", "sensors.stack.tether")
 """How a Python module is started so that it does not outlive us: see sensors/stack/tether.py."""
 
+_NOT_FOR_FLOWS = ("HEARTBEAT_URL", "HEARTBEAT_FAIL_URL")
 _RUNS_FLOWS = (Service.WORKER, Service.WARM)
 
 # No path of ours stands in the file: a `;`, a `#` or a `%` in it would be syntax there. The folders of the
@@ -85,7 +86,7 @@ def _without_secrets(program: Program) -> str:
     """Return what keeps from flows, which anybody may write, what only servers need."""
     if program.service not in _RUNS_FLOWS:
         return ""
-    return " ".join(["env", *(f"-u {name}" for name in SERVER_SECRETS), ""])
+    return " ".join(["env", *(f"-u {name}" for name in (*SERVER_SECRETS, *_NOT_FOR_FLOWS)), ""])
 
 
 def _folder_variable(program: Program) -> str:

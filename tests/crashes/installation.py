@@ -180,7 +180,7 @@ class LoneSensor:
         inboxes = beside / f"{state_dir.name}.inboxes.yaml"
         inboxes.write_text(yaml.safe_dump({"inboxes": {"metrics": rules}}))
         api, self.port = free_ports(2)
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "STATE_DIR": str(state_dir),
             "API_PORT": str(api),
@@ -196,7 +196,7 @@ class LoneSensor:
             self.process = subprocess.Popen(
                 [*wrapper, sys.executable, "-m", "sensors", "run"],
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

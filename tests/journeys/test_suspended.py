@@ -14,7 +14,7 @@ from sensors.stack import marking
 from tests.journeys.stack import Stack, wait_until
 from tests.receiver import receiving
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.long
 
 SUSPENDED_SECONDS = 185.0
 NAMES = ("first", "second", "third")
@@ -43,6 +43,7 @@ def running(stack: Stack) -> list[str]:
     return [run["name"] for run in stack.api.post("/flow_runs/filter", json=wanted).raise_for_status().json()]
 
 
+@pytest.mark.timeout(900)
 def test_after_all_were_suspended_no_run_is_called_crashed_that_is_alive_and_no_alert_is_sent(
     tmp_path: Path, new_stack: Callable[..., Stack]
 ):
