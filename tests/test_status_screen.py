@@ -1,16 +1,19 @@
 """The status on the screen: refreshed in place until Ctrl-C, and only where there is a screen."""
 
 import io
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
 from sensors.books import Books
-from sensors.settings import Settings
+from sensors.runs.issues import IssueKind, RunIssue
+from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.errors import StackError
 from sensors.stack.health import Health
 from sensors.stack.services import Service
 from sensors.stack.status import Status
+from sensors.terminal import status_screen
 from sensors.terminal.status_screen import REFRESH_SECONDS, show_status, watch_status
 
 SICK = {Service.SENSOR: Health(healthy=False, detail="no usable answer")}
@@ -44,6 +47,20 @@ def test_the_exit_status_is_that_of_the_last_look(tmp_path):
 
     console = Console(file=io.StringIO(), force_terminal=True)
     assert watch_status(lambda: Status(Settings(state_dir=tmp_path), SICK, {}), console, interrupted) == 1
+
+
+def test_a_run_that_failed_makes_the_exit_status_1_unless_only_the_services_count(tmp_path, monkeypatch, capsys):
+    issue = RunIssue(IssueKind.FAILED, "r", "F/d", "run r failed", "boom", "mend it", datetime.now(UTC))
+    found = Status(Settings(state_dir=tmp_path), WELL, {}, run_issues=(issue,))
+    monkeypatch.setattr(status_screen, "read_status", lambda _: found)
+    monkeypatch.setattr(status_screen, "checked_settings", lambda: found.settings)
+    assert show_status(as_json=False, watch=False) == 1
+    assert show_status(as_json=False, watch=False, services_only=True) == 0
+    assert capsys.readouterr().out.count("run r failed: boom; mend it") == 2
+
+
+def test_the_health_of_a_container_goes_by_its_services():
+    assert '"sensors", "status", "--services"]' in (PROJECT_ROOT / "deploy/container/Containerfile").read_text()
 
 
 @pytest.fixture

@@ -17,11 +17,17 @@ def status(
     *,
     json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, until Ctrl-C.")] = False,
+    services: Annotated[
+        bool, typer.Option("--services", help="End with 0 if every service is well, whatever runs need attention.")
+    ] = False,
 ) -> None:
-    """Tell whether all is healthy, and what became of the files; exit status 0 if healthy, else 1."""
+    """Say whether all is well, and what became of the files.
+
+    The exit status is 0 if every service is well and no run needs attention, else 1.
+    """
     from sensors.terminal.status_screen import show_status
 
-    raise typer.Exit(show_status(as_json=json, watch=watch))
+    raise typer.Exit(show_status(as_json=json, watch=watch, services_only=services))
 
 
 @looking.command()

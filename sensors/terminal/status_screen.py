@@ -16,9 +16,10 @@ from sensors.terminal.status_table import needs_a_person, tables
 REFRESH_SECONDS = 2.0
 
 
-def show_status(*, as_json: bool, watch: bool) -> int:
+def show_status(*, as_json: bool, watch: bool, services_only: bool = False) -> int:
     """Print the status, or keep it on the screen with `watch`; return 0 if all is well, 1 if something is not.
 
+    With `services_only` a run that needs attention changes nothing of that: a container whose run failed is healthy.
     Raises StackError.
     """
     settings = checked_settings()
@@ -31,7 +32,7 @@ def show_status(*, as_json: bool, watch: bool) -> int:
         print(json.dumps(status.as_json()))
     else:
         print_status(status, console)
-    return status.exit_status
+    return int(not status.healthy) if services_only else status.exit_status
 
 
 def print_status(status: Status, console: Console) -> None:

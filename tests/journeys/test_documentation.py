@@ -23,7 +23,7 @@ from tests.test_docs import added_lines
 pytestmark = pytest.mark.long
 
 DOCUMENT = b'{"order": 7, "customer": "north"}'
-MAY_END_WITH = {"just plan": {0, 2}}
+MAY_END_WITH = {"just plan": {0, 2}, "just status": {0, 1}}  # a reader's run by hand may have failed
 """The exit status of what does not end with 0 only, by the beginning of its line."""
 
 
