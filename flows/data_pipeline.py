@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import duckdb
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -20,6 +19,7 @@ from flows.loading.bulk import BulkLoader
 from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
 from flows.loading.header_scan import Plan, plans_of, size_of
 from flows.loading.loader import Loader
+from flows.readers.guard import Guard
 from flows.report.artifact import publish
 from flows.report.log import LoadLog
 from flows.report.progress import LoadProgress, watched
@@ -30,7 +30,7 @@ from flows.sources.http import download
 from flows.sources.redact_url import redact_url
 from flows.sources.spool import spool_folder
 from flows.warehouse.address import table_in
-from flows.warehouse.duckdb import bound
+from flows.warehouse.duckdb import memory_reader
 from flows.warehouse.open import open_warehouse
 
 _Value = TypeVar("_Value")
@@ -68,10 +68,12 @@ def extract_data(
 @task(cache_policy=NO_CACHE, persist_result=False)
 def transform_data(extraction: Extraction, spool: Path) -> tuple[Plan, ...]:
     """Work out how the text of each file becomes typed columns; the rows themselves stay in the files."""
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        bound(connection, read_settings().warehouse_memory_limit, spool / "transform.tmp")
-        plans = tuple(plans_of(connection, extraction.files))
+    settings = read_settings()
+    with (
+        memory_reader(settings.warehouse_memory_limit, spool / "transform.tmp") as reader,
+        Guard(settings.file_limits, lambda: reader.connection) as guard,
+    ):
+        plans = tuple(plans_of(reader, extraction.files, guard))
     get_run_logger().info("Transformation complete")
     return plans
 
@@ -95,10 +97,11 @@ def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tup
     progress = LoadProgress(load_id, len(plans), size, began, logger)
     with (
         open_warehouse(address, settings, logger.info) as warehouse,
-        watched(warehouse.reader, size, progress.estimate),
+        watched(lambda: warehouse.reader, size, progress.estimate),
+        Guard(settings.file_limits, lambda: warehouse.reader) as guard,
     ):
         batch_size = config.batch_size if config.is_http else None
-        loader = Loader(warehouse, table, load_id, batch_size, config.reloaded)
+        loader = Loader(warehouse, table, load_id, batch_size, config.reloaded, guard)
         for known in BulkLoader(loader).load(plans):
             now = time.monotonic()
             for level, line in log.lines(known, now):

@@ -4,14 +4,18 @@ DuckDB's messages come with a page of hints and the file's whole path. The reaso
 row, column and value, where the reader gives them.
 """
 
+import csv
+import errno
 import gzip
 import re
 import zlib
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 
-from flows.source_file import FileFormat, SourceFile
+from flows.source_file import SourceFile
 from flows.sql_names import pattern
 
 
@@ -46,20 +50,16 @@ def may_help_to_retry(task: object, task_run: object, state: Any) -> bool:
     return not isinstance(state.result(raise_on_failure=False), PermanentError)
 
 
-UNREADABLE = (
-    RejectionError,
-    OSError,
-    EOFError,
-    zlib.error,
-    duckdb.DataError,
-    duckdb.IntegrityError,
-    duckdb.ProgrammingError,
-    duckdb.NotSupportedError,
-    duckdb.DependencyException,
+_MACHINES_NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
+_MACHINES_WORDS = re.compile(
+    "No space left|Disk quota exceeded|Read-only file system|Too many open files|max_temp_directory_size"
+    "|Could not set lock|Cannot allocate memory"
 )
-"""The kinds of errors that are a file's own fault; nearly all others are the machine's: trying again may help."""
+_KEEPING_BOOKS = "while load keys were read or written"
+_MACHINES_ERRORS = (duckdb.ConnectionException, duckdb.TransactionException)
 
 _LONGEST = 300
+_MEMORY_LIMIT = re.compile(r"/([\d.]+ [KMGT]iB) used")
 _CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
 _CSV_PROBLEMS = (
     (re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)"), r"expected \1 columns, got \2"),
@@ -73,32 +73,83 @@ _JSON = re.compile(
 )
 
 
-def is_files_fault(error: BaseException, file: SourceFile) -> bool:
-    """Tell whether an error is a file's own fault, by its kind; duckdb.IOException may be either's."""
-    # What a damaged Parquet file does to its reader may come as an error without a kind (DuckDB 2.0).
-    is_broken_parquet = type(error) is duckdb.Error and file.format is FileFormat.PARQUET
-    return isinstance(error, UNREADABLE) or is_broken_parquet
+def is_machines_fault(error: Exception, written: Sequence[SourceFile] = ()) -> bool:
+    """Return whether an error is the machine's fault: the disk, a lock, a connection; trying again may help.
+
+    Everything else that is raised while files are read is the fault of one of them. `written` are the files that were
+    being loaded, where the warehouse was written to as well: an IOException that names none of them is its own.
+    """
+    if isinstance(error, (RejectionError, PipelineError)):
+        return isinstance(error, PipelineError)
+    if _KEEPING_BOOKS in getattr(error, "__notes__", ()):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in _MACHINES_NUMBERS
+    if isinstance(error, duckdb.IOException) and written and not _is_about(error, written):
+        return True
+    return isinstance(error, _MACHINES_ERRORS) or (
+        isinstance(error, duckdb.Error) and _MACHINES_WORDS.search(str(error)) is not None
+    )
 
 
-def is_reading_fault(error: BaseException, file: SourceFile) -> bool:
-    """Tell whether an error of reading a file, and of nothing else, is the file's own fault."""
-    return is_files_fault(error, file) or isinstance(error, duckdb.IOException)
+@contextmanager
+def keeping_books() -> Generator[None, None, None]:
+    """Mark what is raised in the block, where load keys are read and written, as no fault of a file."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(_KEEPING_BOOKS)
+        raise
 
 
-def reason_of(error: BaseException, file: SourceFile) -> str:
+def _is_about(error: duckdb.IOException, files: Sequence[SourceFile]) -> bool:
+    # After "LINE 1:" it quotes the query, which names all of them.
+    message = str(error).partition("\nLINE 1:")[0]
+    return any(name in message or pattern(name) in message for name in (one.path.name for one in files))
+
+
+def is_fatal(error: Exception) -> bool:
+    """Return whether an error may have invalidated the connection: DuckDB's INTERNAL and FATAL errors do."""
+    return isinstance(error, (duckdb.InternalException, duckdb.FatalException)) or "has been invalidated" in str(error)
+
+
+def reason_of(error: Exception, file: SourceFile) -> str:
     """Return the reason why a file is rejected, without its name and path."""
-    if isinstance(error, gzip.BadGzipFile):
-        return "not a gzip file, though its name ends in .gz"
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read: {error.strerror}"
     message = str(error)
-    return one_line(_csv_reason(message) or _json_reason(message) or _first_line(message, file))
+    match error:
+        case gzip.BadGzipFile():
+            reason = "not a gzip file, though its name ends in .gz"
+        case OSError(strerror=str(problem)):
+            reason = f"cannot be read: {problem}"
+        case MemoryError() | duckdb.OutOfMemoryException():
+            limit = _MEMORY_LIMIT.search(message)
+            has = f"the limit is {limit[1]}; " if limit else ""
+            reason = f"it takes too much memory to load, {has}raise WAREHOUSE_MEMORY_LIMIT, or split the file"
+        case RecursionError():
+            reason = "its values are nested too deeply"
+        case UnicodeError():
+            reason = "not UTF-8 text; save the file as UTF-8"
+        case csv.Error():
+            reason = f"not a proper CSV file: {message}"
+        case _ if is_fatal(error):
+            reason = f"DuckDB fails on it with an internal error: {_internal(message)}"
+        case duckdb.Error() | RejectionError() | OSError() | EOFError() | zlib.error():
+            reason = _csv_reason(message) or _json_reason(message) or _first_line(message, file)
+        case _:
+            reason = f"cannot be read: {type(error).__name__}: {message}"
+    return one_line(reason)
 
 
 def one_line(text: str) -> str:
     """Return a text on one line, shortened where it is very long."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+
+
+def _internal(message: str) -> str:
+    """Return what an internal error says, without its stack trace, and what it says of the database."""
+    original = message.rpartition("Original error:")[2].strip().strip('"')
+    return re.sub(r"^[\w ]*Error: ", "", original.strip().split("\n")[0]) or "it does not say which"
 
 
 def _csv_reason(message: str) -> str | None:

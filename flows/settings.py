@@ -4,6 +4,7 @@ import grp
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -11,10 +12,15 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.errors import PermanentError
+from flows.file_limits import MEGABYTE, FileLimits
 from flows.warehouse.address import CATALOG, DuckDbFile, WarehouseAddress, warehouse_address
 from flows.warehouse.duckdb import DEFAULT_LIMIT
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+RUN_ITSELF = 200 * MEGABYTE
+"""The memory of a run next to DuckDB's buffers."""
+_SIZE = re.compile(r"([1-9]\d*(?:\.\d+)?) ?([MGT])(i?)B", re.IGNORECASE)
+_POWERS = {"M": 2, "G": 3, "T": 4}
 _SECRET = frozenset({"warehouse_url"})
 """Settings that may hold a password: never shown, however wrong."""
 
@@ -35,6 +41,17 @@ class PipelineSettings(BaseSettings):
     """How much memory DuckDB may take for its buffers before it goes on in a file next to the warehouse."""
     warehouse_readers: str = ""
     """The group whose members may read the DuckDB file, such as analysts; empty: no one but the stack's own user."""
+    run_memory_limit: str = ""
+    """How much memory a run may take in all: a file that needs more is rejected; empty: WAREHOUSE_MEMORY_LIMIT and
+    200 MB, or nine tenths of what the container has, if that is less."""
+    max_file_seconds: float = Field(default=FileLimits.max_file_seconds, gt=0)
+    """A file that takes longer to load is rejected."""
+    max_columns: int = Field(default=FileLimits.max_columns, ge=1)
+    """A file of more columns is rejected, and one that would give its table more."""
+    max_rows: int = Field(default=FileLimits.max_rows, ge=1)
+    """A file of more rows is rejected."""
+    max_unpacked_bytes: int = Field(default=FileLimits.max_unpacked_bytes, ge=1)
+    """A file that unpacks to more bytes, by gzip or as Parquet, is rejected."""
     arrival_page_url: str = ""
     """What comes before an arrival's id in the address of its page; empty: runs have no link to one."""
 
@@ -53,10 +70,10 @@ class PipelineSettings(BaseSettings):
             raise PydanticCustomError("warehouse_url", "{problem}", {"problem": str(error)}) from None
         return url
 
-    @field_validator("warehouse_memory_limit")
+    @field_validator("warehouse_memory_limit", "run_memory_limit")
     @classmethod
     def _is_size(cls, size: str) -> str:
-        if not re.fullmatch(r"[1-9]\d*(\.\d+)? ?[MGT]i?B", size, re.IGNORECASE):
+        if size and not _SIZE.fullmatch(size):
             raise PydanticCustomError("size", "expected a size such as 512MB or 4GB")
         return size
 
@@ -80,6 +97,20 @@ class PipelineSettings(BaseSettings):
         """The folder below which downloads are kept while they are loaded."""
         return self.state_dir / "spool"
 
+    @property
+    def file_limits(self) -> FileLimits:
+        """The limits that each file is held to."""
+        if self.run_memory_limit:
+            memory, source = bytes_of(self.run_memory_limit), "RUN_MEMORY_LIMIT"
+        else:
+            memory, source = bytes_of(self.warehouse_memory_limit) + RUN_ITSELF, "WAREHOUSE_MEMORY_LIMIT"
+        container = container_memory()
+        if container is not None and container * 9 // 10 < memory:
+            memory, source = container * 9 // 10, "the container's limit on memory"
+        return FileLimits(
+            self.max_columns, self.max_rows, self.max_unpacked_bytes, self.max_file_seconds, memory, source
+        )
+
     def arrival_page(self, arrival_id: str | None) -> str | None:
         """Return the address of an arrival's page, or None where there is none."""
         return f"{self.arrival_page_url}{arrival_id}" if self.arrival_page_url and arrival_id else None
@@ -94,6 +125,33 @@ class PipelineSettings(BaseSettings):
             return warehouse_address(self.warehouse_url.get_secret_value().strip(), PROJECT_ROOT)
         own = self.state_dir / f"{catalog}.duckdb"
         return DuckDbFile(own if own.is_file() else self.state_dir / f"{CATALOG}.duckdb")
+
+
+def bytes_of(size: str) -> int:
+    """Return how many bytes a size such as 512MB or 4GiB is.
+
+    >>> bytes_of("1.5GB"), bytes_of("1 MiB")
+    (1500000000, 1048576)
+    """
+    found = _SIZE.fullmatch(size)
+    if found is None:
+        raise ValueError(f"expected a size such as 512MB or 4GB, got {size}")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].upper()])
+
+
+def container_memory(group: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return how many bytes of memory this process's cgroup may take; None if there is no limit."""
+    limits: list[int] = []
+    with suppress(OSError, ValueError):
+        lines = group.read_text().splitlines()
+        own = next((line for line in lines if line.startswith("0::")), "").partition("::")[2]
+        folder = root / own.lstrip("/")
+        for one in [folder, *folder.parents]:
+            if not one.is_relative_to(root):
+                break
+            with suppress(OSError, ValueError):  # no such file, or "max"
+                limits.append(int((one / "memory.max").read_text()))
+    return min(limits, default=None)
 
 
 def read_settings() -> PipelineSettings:

@@ -8,17 +8,19 @@ from typing import Any
 
 import duckdb
 
+from flows.file_limits import FileLimits
 from flows.loading.bulk import BulkLoader
 from flows.loading.file_result import FileResult
 from flows.loading.header_scan import plans_of
 from flows.loading.loader import Loader, Reload
 from flows.readers.base import Reading
+from flows.readers.guard import Guard
 from flows.readers.registry import read_plan
 from flows.source_file import Rejected
 from flows.sources.files import files_of
 from flows.sql_names import TargetTable
 from flows.warehouse.base import Warehouse
-from flows.warehouse.duckdb import DuckDbWarehouse, open_duckdb
+from flows.warehouse.duckdb import DuckDbWarehouse, memory_reader, open_duckdb
 
 TABLE = TargetTable("warehouse", "public", "metrics")
 
@@ -66,14 +68,19 @@ class Pipeline:
         """Load all files of an arrival, those that `reload` names again."""
         return self.load_plans(arrival, self.plans(arrival), batch_size, reload)
 
-    def load_in_bulk(self, arrival: str, reload: Sequence[str] = ()) -> list[FileResult]:
+    def load_in_bulk(
+        self, arrival: str, reload: Sequence[str] = (), limits: FileLimits | None = None
+    ) -> list[FileResult]:
         """Load all files of an arrival as a run does; the results come in the order of their files' names."""
+        limits = limits or FileLimits()
         files = files_of((self.folder / arrival).as_uri())
-        with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            plans = list(plans_of(connection, files))
-        with self.opened() as warehouse:
-            loader = Loader(warehouse, TABLE, arrival, None, Reload(frozenset(reload)))
+        with (
+            memory_reader("1GB", self.folder / "transform.tmp") as reader,
+            Guard(limits, lambda: reader.connection) as guard,
+        ):
+            plans = list(plans_of(reader, files, guard))
+        with self.opened() as warehouse, Guard(limits, lambda: warehouse.reader) as guard:
+            loader = Loader(warehouse, TABLE, arrival, None, Reload(frozenset(reload)), guard)
             results = [one for known in BulkLoader(loader).load(plans) for one in known]
         return sorted(results, key=lambda result: result.file)
 

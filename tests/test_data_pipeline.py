@@ -25,7 +25,6 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import data_pipeline as pipeline_module
 from flows.data_pipeline import data_pipeline
 from flows.warehouse import duckdb as duckdb_warehouse
 from tests.postgres import PostgresServer
@@ -206,8 +205,9 @@ def test_no_connection_takes_more_memory_than_is_allowed_or_spills_outside_the_s
 ):
     bound = {}
     monkeypatch.setenv("WAREHOUSE_MEMORY_LIMIT", "700MB")
-    for module in (pipeline_module, duckdb_warehouse):
-        monkeypatch.setattr(module, "bound", lambda _, limit, folder: bound.update({folder.name: (limit, folder)}))
+    monkeypatch.setattr(
+        duckdb_warehouse, "bound", lambda _, limit, folder: bound.update({folder.name: (limit, folder)})
+    )
     (arrival / "a.csv").write_text("n\n1\n")
     assert run(arrival.as_uri()).is_completed()
     assert {limit for limit, _ in bound.values()} == {"700MB"}

@@ -23,7 +23,7 @@ def test_a_large_load_is_asked_again_and_again_how_far_it_is(
     file = tmp_path / "large.csv"
     connection.execute(f"COPY (SELECT range AS a, 'x' || range AS b FROM range(2_000_000)) TO '{file}'")
     shares: list[float] = []
-    with watched(connection, progress.LARGE, lambda share, _: shares.append(share)):
+    with watched(lambda: connection, progress.LARGE, lambda share, _: shares.append(share)):
         connection.execute(f"CREATE TABLE loaded AS FROM read_csv('{file}')")
     assert any(0 < share < 1 for share in shares)
     assert all(0 <= share <= 1 for share in shares)
@@ -31,12 +31,12 @@ def test_a_large_load_is_asked_again_and_again_how_far_it_is(
 
 
 def test_a_small_load_pays_nothing(connection: duckdb.DuckDBPyConnection) -> None:
-    with watched(connection, progress.LARGE - 1, lambda share, now: None):
+    with watched(lambda: connection, progress.LARGE - 1, lambda share, now: None):
         assert "progress" not in {thread.name for thread in threading.enumerate()}
-    with watched(connection, progress.LARGE, lambda share, now: None):
+    with watched(lambda: connection, progress.LARGE, lambda share, now: None):
         assert "progress" in {thread.name for thread in threading.enumerate()}
 
 
 def test_what_goes_wrong_in_the_load_is_told_as_it_is(connection: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(duckdb.CatalogException), watched(connection, progress.LARGE, lambda share, now: None):
+    with pytest.raises(duckdb.CatalogException), watched(lambda: connection, progress.LARGE, lambda share, now: None):
         connection.execute("FROM nowhere")

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import duckdb
-
-from flows.errors import UNREADABLE, is_files_fault
+from flows.errors import is_machines_fault
 from flows.loading.file_result import FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan, weight
 from flows.loading.insert import StagingTable, matched, read_together
@@ -83,21 +81,22 @@ class BulkLoader:
         began = time.monotonic()
         insertion = matched(self.loader.warehouse, files[0].reading, self.loader.table, self._columns)
         try:
-            incoming = read_together(self.loader.warehouse, insertion, [one.file for one in files])
+            with self.loader.guard.watching(len(files)):
+                incoming = read_together(self.loader.warehouse, insertion, [one.file for one in files])
         except Exception as error:
-            bad = _named_in(error, files)
-            if not is_files_fault(error, files[0].file) and not (isinstance(error, duckdb.IOException) and bad):
+            if is_machines_fault(error, [one.file for one in files]):
                 raise
+            self.loader.warehouse.renew_reader()
+            bad = _named_in(error, files)
             rest = [one for one in files if one is not bad]
             for half in _halves(rest):
                 yield from self._together(half)
             if bad:
                 yield self._alone(bad)
             return
-        yield from self._written(incoming, files, [at for at, fits in enumerate(incoming.fits) if fits], began)
-        for one, fits in zip(files, incoming.fits, strict=True):
-            if not fits:
-                yield self._alone(one)
+        yield from self._written(incoming, files, incoming.good(self.loader.guard.limits), began)
+        for at in sorted(set(range(len(files))) - set(incoming.good(self.loader.guard.limits))):
+            yield self._alone(files[at])
 
     def _written(
         self, incoming: StagingTable, files: Sequence[HeaderScan], places: Sequence[int], began: float
@@ -107,9 +106,12 @@ class BulkLoader:
         try:
             if places:
                 there = incoming.write(self.loader.arrival_id, places, datetime.now(UTC))
-        except UNREADABLE:
-            if len(places) == 1:
-                yield self._alone(files[places[0]])
+        except Exception as error:
+            if is_machines_fault(error, [one.file for one in files]):
+                raise
+            # With a new reader the staging table is gone.
+            if self.loader.warehouse.renew_reader() or len(places) == 1:
+                yield from (self._alone(files[place]) for place in places)
                 return
             for half in _halves(places):
                 yield from self._written(incoming, files, half, began)

@@ -14,11 +14,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import duckdb
-
-from flows.errors import is_reading_fault, reason_of
+from flows.errors import is_machines_fault, reason_of
 from flows.readers.base import FILE_INDEX, Reading, one_thread
 from flows.readers.csv_files import csv_header_scan
+from flows.readers.guard import Guard, Reader
 from flows.readers.json_files import json_header_scan, keys_of
 from flows.readers.parquet_files import parquet_reading
 from flows.readers.registry import read_plan
@@ -30,6 +29,7 @@ SMALL = 4_000_000
 """How many bytes of text a small file has at most."""
 _TEXTS = frozenset({FileFormat.CSV, FileFormat.TSV})
 _KEYS_AT_ONCE = 500
+_BYTES_AT_ONCE = 16_000_000
 _PACKED = 10
 """By how much packed text is estimated to grow."""
 
@@ -61,14 +61,18 @@ Plan = Reading | HeaderScan | Rejected
 """How a file is read, from its values or from its header alone, or why it is rejected."""
 
 
-def plans_of(connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile | Rejected]) -> Iterator[Plan]:
+def plans_of(reader: Reader, files: Sequence[SourceFile | Rejected], guard: Guard | None = None) -> Iterator[Plan]:
     """Yield a plan for each file, of many small ones a header scan. Raises duckdb.Error if no file is at fault."""
-    scanned = dict(_scans(connection, files)) if len(files) >= FEWEST else {}
+    guard = guard or Guard()
+    scanned = dict(_scans(reader, files, guard)) if len(files) >= FEWEST else {}
     for file in files:
         if isinstance(file, Rejected):
             yield file
         else:
-            yield scanned.get(file.name) or read_plan(connection, file)
+            plan = scanned.get(file.name) or read_plan(reader.connection, file, guard)
+            if isinstance(plan, Rejected):
+                reader.renew()
+            yield plan
 
 
 def weight(file: SourceFile) -> int:
@@ -82,7 +86,7 @@ def size_of(plan: Plan) -> int:
 
 
 def _scans(
-    connection: duckdb.DuckDBPyConnection, files: Iterable[SourceFile | Rejected]
+    reader: Reader, files: Iterable[SourceFile | Rejected], guard: Guard
 ) -> Iterator[tuple[str, HeaderScan | Rejected]]:
     """Yield the name of each small file, and its header scan; a file that has to be read by itself is left out."""
     json: defaultdict[tuple[FileFormat, bool], list[SourceFile]] = defaultdict(list)
@@ -90,26 +94,45 @@ def _scans(
         if isinstance(file, Rejected) or weight(file) > SMALL:
             continue
         if file.format is FileFormat.PARQUET:
-            yield from _scan(file, partial(parquet_reading, connection, file))
+            yield from _scan(file, partial(_parquet_scan, reader, file, guard), reader)
         elif (content := _content(file)) is None:
             continue
         elif file.format in _TEXTS:
-            yield from _scan(file, partial(csv_header_scan, file, content))
+            yield from _scan(file, partial(csv_header_scan, file, content, guard.limits), reader)
         elif not content.startswith(BOM_UTF8):  # DuckDB 2.0 refuses it at the start of a file, but not in a list
             json[file.format, file.is_gzipped].append(file)
     for alike in json.values():
-        yield from _json_glances(connection, alike)
+        yield from _json_scans(reader, alike, guard)
 
 
-def _json_glances(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile]
+def _json_scans(
+    reader: Reader, files: Sequence[SourceFile], guard: Guard
 ) -> Iterator[tuple[str, HeaderScan | Rejected]]:
-    for start in range(0, len(files), _KEYS_AT_ONCE):
-        with one_thread(connection):
-            found = list(keys_of(connection, files[start : start + _KEYS_AT_ONCE]))
+    for some in _groups(files):
+        with one_thread(reader.connection):
+            found = list(keys_of(reader, some, guard))
         for file, keys in found:
             if keys is not None:
-                yield from _scan(file, partial(json_header_scan, file, keys))
+                yield from _scan(file, partial(json_header_scan, file, keys, guard.limits), reader)
+
+
+def _groups(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
+    """Yield the files in groups that one query takes the keys of: hundreds of small ones, a few of many bytes."""
+    group: list[SourceFile] = []
+    size = 0
+    for file in files:
+        group.append(file)
+        size += weight(file)
+        if len(group) >= _KEYS_AT_ONCE or size >= _BYTES_AT_ONCE:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _parquet_scan(reader: Reader, file: SourceFile, guard: Guard) -> Reading:
+    with guard.watching():
+        return parquet_reading(reader.connection, file, guard.limits)
 
 
 def _content(file: SourceFile) -> bytes | None:
@@ -122,12 +145,15 @@ def _content(file: SourceFile) -> bytes | None:
     return content if len(content) <= SMALL else None
 
 
-def _scan(file: SourceFile, read: Callable[[], Reading | None]) -> Iterator[tuple[str, HeaderScan | Rejected]]:
+def _scan(
+    file: SourceFile, read: Callable[[], Reading | None], reader: Reader
+) -> Iterator[tuple[str, HeaderScan | Rejected]]:
     try:
         reading = read()
     except Exception as error:
-        if not is_reading_fault(error, file):
+        if is_machines_fault(error):
             raise
+        reader.renew()
         yield file.name, Rejected(file.name, file.size, reason_of(error, file))
         return
     if reading and FILE_INDEX not in HeaderScan(reading).names:

@@ -12,7 +12,8 @@ from datetime import datetime
 
 import duckdb
 
-from flows.errors import RefusedError
+from flows.errors import RefusedError, keeping_books
+from flows.file_limits import FileLimits
 from flows.loading.mismatch import converted, marked, place, shortened
 from flows.readers.base import Reading, one_thread, raw
 from flows.readers.column_types import JSON, TEXT, Conversion
@@ -121,6 +122,10 @@ class StagingTable:
     fits: tuple[bool, ...]
     """Whether all values of the file fit their columns."""
 
+    def good(self, limits: FileLimits) -> list[int]:
+        """Return the places of the files whose rows all fit their columns, and are not too many."""
+        return [at for at, fits in enumerate(self.fits) if fits and self.rows[at] <= limits.max_rows]
+
     def write(self, arrival_id: str, places: Sequence[int], at: datetime) -> dict[str, int]:
         """Write the rows of the files at these places, and their load keys, in one transaction.
 
@@ -129,12 +134,14 @@ class StagingTable:
         """
         warehouse, table = self.warehouse, self.insertion.table
         with warehouse.transaction(table, arrival_id):
-            there = warehouse.loaded_meanwhile(table, arrival_id, [self.files[place].name for place in places])
+            with keeping_books():
+                there = warehouse.loaded_meanwhile(table, arrival_id, [self.files[place].name for place in places])
             ours = [place for place in places if self.files[place].name not in there]
             if ours and self.insertion.conversions:
                 self._insert(arrival_id, ours, at)
             files, rows = [self.files[place] for place in ours], [self.rows[place] for place in ours]
-            warehouse.record_loads(table, arrival_id, files, rows, at)
+            with keeping_books():
+                warehouse.record_loads(table, arrival_id, files, rows, at)
         return there
 
     def _insert(self, arrival_id: str, places: Sequence[int], at: datetime) -> None:

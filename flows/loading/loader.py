@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import duckdb
 
-from flows.errors import RefusedError, RejectionError, is_files_fault, one_line, reason_of
+from flows.errors import (
+    RefusedError,
+    RejectionError,
+    TemporaryError,
+    is_fatal,
+    is_machines_fault,
+    keeping_books,
+    one_line,
+    reason_of,
+)
 from flows.loading.file_result import FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan
 from flows.loading.insert import Insertion, describe_refusal, planned
-from flows.loading.mismatch import MISMATCH, describe_mismatch
-from flows.readers.base import Reading
+from flows.loading.mismatch import MISMATCH, converted, describe_mismatch
+from flows.readers.base import WIDE, Reading, one_thread
+from flows.readers.guard import Guard
 from flows.readers.registry import read_plan
 from flows.source_file import Rejected, SourceFile
-from flows.sql_names import TargetTable, pattern
+from flows.sql_names import RESERVED_COLUMNS, TargetTable
 from flows.warehouse.base import LoadKey, Warehouse
 
 ALL_FILES = "*"
@@ -66,7 +76,8 @@ def any_order(connection: duckdb.DuckDBPyConnection, size: int) -> Generator[Non
     try:
         yield
     finally:
-        connection.execute("RESET preserve_insertion_order")
+        with suppress(duckdb.Error):  # an error may have invalidated the connection
+            connection.execute("RESET preserve_insertion_order")
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,8 @@ class Loader:
     """How many rows are inserted at a time; None: all of a file at once, which is fastest."""
     reload: Reload = field(default_factory=Reload)
     """Which files are loaded again, in place of their rows."""
+    guard: Guard = field(default_factory=Guard)
+    """Holds each file to its limits."""
 
     def load(self, plans: Sequence[Plan]) -> Iterator[FileResult]:
         """Load one file after the other and yield what became of each.
@@ -91,40 +104,74 @@ class Loader:
             yield self.load_one(plan)
 
     def load_one(self, plan: Plan) -> FileResult:
-        """Load a file, after reading its values if only its header was scanned, and return what became of it."""
-        if isinstance(plan, HeaderScan):
-            plan = read_plan(self.warehouse.reader, plan.file)
-        return self._rejected(plan) if isinstance(plan, Rejected) else self._loaded_once(plan)
+        """Load a file, after reading its values if only its header was scanned, and return what became of it.
 
-    def _rejected(self, plan: Rejected) -> FileResult:
-        return FileResult(plan.name, Outcome.REJECTED, 0, plan.size, 0.0, plan.reason)
-
-    def _loaded_once(self, reading: Reading) -> FileResult:
+        Whatever goes wrong costs this file only, unless it is the machine's fault: that is raised.
+        """
+        if isinstance(plan, Rejected):
+            return FileResult(plan.name, Outcome.REJECTED, 0, plan.size, 0.0, plan.reason)
         began = time.monotonic()
-        file = reading.file
-        key = LoadKey(self.arrival_id, file.name, str(self.table))
-        rows = self.warehouse.loaded_rows(self.table, key)
+        file = plan.file
         try:
-            if rows is None or self.reload.covers(file.name):
-                load = self._load(reading, key)
-            else:
-                load = _Load(Outcome.SKIPPED, rows)
-        except RejectionError as rejection:
-            load = _Load(Outcome.REJECTED, reason=one_line(str(rejection)))
+            with self.guard.watching():
+                load = self._loaded_once(plan)
+        except Exception as error:
+            if is_machines_fault(error, [file]):
+                raise
+            load = _Load(Outcome.REJECTED, reason=self._reason(error, plan))
         seconds = round(time.monotonic() - began, 3)
         return FileResult(file.name, load.outcome, load.rows, file.size, seconds, load.reason, load.replaced)
+
+    def _reason(self, error: Exception, plan: Reading | HeaderScan) -> str:
+        """Return why a file is rejected. Raises TemporaryError if DuckDB fails in itself, and not on this file."""
+        self.warehouse.renew_reader()
+        if is_fatal(error) and self._can_be_read(plan.file):
+            raise TemporaryError(f"the warehouse fails: {reason_of(error, plan.file)}") from error
+        return one_line(str(error)) if isinstance(error, RejectionError) else reason_of(error, plan.file)
+
+    def _can_be_read(self, file: SourceFile) -> bool:
+        """Read a file by itself, and write nothing."""
+        try:
+            with self.guard.watching():
+                plan = read_plan(self.warehouse.reader, file, self.guard)
+                if isinstance(plan, Rejected):
+                    return False
+                insertion = planned(self.warehouse, plan, self.table)
+                rows = converted(insertion.scan, insertion.conversions)
+                self.warehouse.reader.execute(f"CREATE OR REPLACE TEMP TABLE staging AS {rows}")
+                self.warehouse.reader.execute("DROP TABLE temp.main.staging")
+        except Exception as error:
+            if is_machines_fault(error, [file]):
+                raise
+            self.warehouse.renew_reader()
+            return False
+        return True
+
+    def _loaded_once(self, plan: Reading | HeaderScan) -> _Load:
+        reading = read_plan(self.warehouse.reader, plan.file, self.guard) if isinstance(plan, HeaderScan) else plan
+        if isinstance(reading, Rejected):
+            raise RejectionError(reading.reason)
+        key = LoadKey(self.arrival_id, reading.file.name, str(self.table))
+        with keeping_books():
+            rows = self.warehouse.loaded_rows(self.table, key)
+        if rows is None or self.reload.covers(key.file_name):
+            return self._load(reading, key)
+        return _Load(Outcome.SKIPPED, rows)
 
     def _load(self, reading: Reading, key: LoadKey) -> _Load:
         """Load a file, unless another run has done so meanwhile. Raises RejectionError, and then changes nothing."""
         try:
             # In batches the order matters: they are windows of numbered rows.
-            with any_order(self.warehouse.reader, reading.file.size if self.batch_size is None else 0):
+            with (
+                any_order(self.warehouse.reader, reading.file.size if self.batch_size is None else 0),
+                one_thread(self.warehouse.reader) if len(reading.columns) > WIDE else nullcontext(),
+            ):
                 return self._transaction(reading, key)
         except _MismatchError as mismatch:
             if not reading.is_sampled:
                 raise RejectionError(self._described(mismatch.insertion)) from None
         # A new column may be of another type than its first rows say: ask all of them, once.
-        plan = read_plan(self.warehouse.reader, reading.file, whole=True)
+        plan = read_plan(self.warehouse.reader, reading.file, self.guard, whole=True)
         if isinstance(plan, Rejected):
             raise RejectionError(plan.reason)
         return self._load(plan, key)
@@ -135,29 +182,33 @@ class Loader:
         try:
             with self.warehouse.transaction(self.table, self.arrival_id):
                 covered = self.reload.covers(key.file_name)
-                there = self.warehouse.loaded_meanwhile(self.table, self.arrival_id, [key.file_name])
+                with keeping_books():
+                    there = self.warehouse.loaded_meanwhile(self.table, self.arrival_id, [key.file_name])
                 if there and not covered:
                     return _Load(Outcome.SKIPPED, there[key.file_name])
                 insertion = self._planned(reading)
                 insertion.add_columns(self.warehouse)
                 # After the columns: somebody may have dropped the table or made it anew since the earlier load.
-                replaced = self.warehouse.remove_load(self.table, key) if covered else None
+                with keeping_books():
+                    replaced = self.warehouse.remove_load(self.table, key) if covered else None
                 rows = insertion.insert(self.warehouse, self.arrival_id, now, self.batch_size)
-                self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [rows], now)
+                self.guard.limits.check_rows(rows)
+                with keeping_books():
+                    self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [rows], now)
         except BaseException as error:
             if insertion and MISMATCH in str(error):
                 raise _MismatchError(insertion) from None
             if insertion and isinstance(error, RefusedError):
                 raise RejectionError(describe_refusal(self.warehouse.reader, insertion, error)) from None
-            if is_files_fault(error, reading.file) or _is_about(error, reading):
-                raise RejectionError(reason_of(error, reading.file)) from None
             raise
         return _Load(Outcome.LOADED, rows, replaced)
 
     def _planned(self, reading: Reading) -> Insertion:
         insertion = planned(self.warehouse, reading, self.table)
         if insertion.is_adding and self.warehouse.lock_columns(self.table):
-            return planned(self.warehouse, reading, self.table)
+            insertion = planned(self.warehouse, reading, self.table)
+        added = sum(one.is_new for one in insertion.conversions)
+        self.guard.limits.check_table_columns(len(insertion.existing.keys() - RESERVED_COLUMNS.keys()), added)
         return insertion
 
     def _described(self, insertion: Insertion) -> str:
@@ -181,9 +232,3 @@ class _MismatchError(Exception):
     def __init__(self, insertion: Insertion) -> None:
         super().__init__(MISMATCH)
         self.insertion = insertion
-
-
-def _is_about(error: BaseException, reading: Reading) -> bool:
-    """Tell whether it is the file that cannot be read, rather than the warehouse that cannot be written."""
-    name = reading.file.path.name
-    return isinstance(error, duckdb.IOException) and (name in str(error) or pattern(name) in str(error))

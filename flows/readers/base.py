@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Hashable, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,19 @@ from flows.source_file import SourceFile
 from flows.sql_names import RESERVED_COLUMNS, path_list, path_literal
 
 SAMPLE_ROWS = 20_480
-"""How many rows tell what a column of texts holds, as in DuckDB; all of them are asked when one disagrees later."""
+"""How many rows show what a column of texts holds, as in DuckDB; all of them are read when one disagrees later."""
+_SAMPLE_VALUES = 4_000_000
+"""How many values a sample has at most: fewer rows of a file of many columns."""
+WIDE = 256
+"""From how many columns on a file is loaded with one thread: each column takes some 100 kB of memory in each thread
+(measured, DuckDB 2.0)."""
+_COLUMNS_AT_ONCE = 1024
+"""How many columns one query types. To bind a scan of 4,000 columns takes a second, whatever is selected (measured)."""
+
+
+def sample_rows(columns: int) -> int:
+    """Return how many rows of a file of so many columns are its sample."""
+    return max(256, min(SAMPLE_ROWS, _SAMPLE_VALUES // max(1, columns)))
 
 
 @dataclass(frozen=True)
@@ -116,20 +128,39 @@ def one_thread(connection: duckdb.DuckDBPyConnection) -> Generator[None, None, N
     try:
         yield
     finally:
-        connection.execute("RESET threads")
+        with suppress(duckdb.Error):  # an error may have invalidated the connection
+            connection.execute("RESET threads")
 
 
 def types_of_texts(
     connection: duckdb.DuckDBPyConnection, scan: str, candidates: Sequence[Sequence[str]], row_limit: int | None
 ) -> tuple[int, list[str | None]]:
-    """Return how many rows were looked at and, for each column of a scan, its type.
+    """Return how many rows were read and, for each column of a scan, its type.
 
     `candidates` has for each column the types that it may be, of which the first is taken that all its texts look
-    like; VARCHAR if there is none, and None if all are null. `row_limit` None looks at all rows.
+    like; VARCHAR if there is none, and None if all are null. `row_limit` None reads all rows. Of many columns some are
+    read at a time.
     """
+    rows, types = 0, list[str | None]()
+    for first in range(0, len(candidates), _COLUMNS_AT_ONCE):
+        some = candidates[first : first + _COLUMNS_AT_ONCE]
+        rows, found = _types_of_some(connection, scan, first, some, row_limit)
+        if not rows:
+            return 0, []
+        types += found
+    return rows, types
+
+
+def _types_of_some(
+    connection: duckdb.DuckDBPyConnection,
+    scan: str,
+    first: int,
+    candidates: Sequence[Sequence[str]],
+    row_limit: int | None,
+) -> tuple[int, list[str | None]]:
     tests = ", ".join(f"bool_and({_looks_like(type_)}) FILTER (text IS NOT NULL)" for type_ in TEXT_TYPES)
     limit = "" if row_limit is None else f" LIMIT {row_limit}"
-    columns = ", ".join(raw(at) for at in range(len(candidates)))
+    columns = ", ".join(raw(first + at) for at in range(len(candidates)))
     # All columns one below the other: to plan the same tests for each of them took 20 ms a file (measured).
     texts = f"SELECT unnest([{columns}]) AS text, unnest(range({len(candidates)})) AS position FROM ({scan}{limit})"
     query = f"SELECT count(*), count(text), {tests} FROM ({texts}) GROUP BY position ORDER BY position"

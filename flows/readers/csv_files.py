@@ -20,10 +20,13 @@ from typing import TextIO, cast
 import duckdb
 
 from flows.errors import RejectionError
-from flows.readers.base import SAMPLE_ROWS, FileColumn, check_names, file_column, paths, selection, types_of_texts
+from flows.file_limits import FileLimits
+from flows.readers.base import FileColumn, check_names, file_column, paths, sample_rows, selection, types_of_texts
 from flows.readers.column_types import TEXT, TEXT_TYPES
 from flows.source_file import FileFormat, SourceFile
 from flows.sql_names import identifier, literal
+
+csv.field_size_limit(2**31 - 1)  # DuckDB rejects long lines itself, and says where
 
 DELIMITERS = ",;\t|"
 _LIMIT = 1_000_000
@@ -143,13 +146,14 @@ class CsvReading:
         )
 
 
-def csv_header_scan(file: SourceFile, content: bytes) -> CsvReading | None:
+def csv_header_scan(file: SourceFile, content: bytes, limits: FileLimits) -> CsvReading | None:
     """Return how a file of this content is read when the types do not matter; without columns if it is a header alone.
 
     None if it can only be read by itself: of a list of many files DuckDB 2.0 leaves out, and says nothing, the last
     row of one that ends within quotes (measured), so that all quotes must be where they belong. Raises RejectionError.
     """
     header = header_of(content, file.format)
+    limits.check_columns(len(header.names))
     check_names(header.names)
     if b'"' in content and not _quoted_properly(header.delimiter).fullmatch(b"\n" + content.removeprefix(BOM_UTF8)):
         return None
@@ -164,16 +168,19 @@ def _quoted_properly(delimiter: str) -> re.Pattern[bytes]:
     return re.compile(rb'[^"]*+(?:%b"[^"]*+(?:""[^"]*+)*+"%b[^"]*+)*+' % (before, after))
 
 
-def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, *, whole: bool) -> CsvReading:
+def csv_reading(
+    connection: duckdb.DuckDBPyConnection, file: SourceFile, limits: FileLimits, *, whole: bool
+) -> CsvReading:
     """Find out how to read a CSV or TSV file, from a sample of its rows or from all of them.
 
     A file of a header alone has no columns: nothing tells their types. Raises RejectionError, OSError, EOFError
     and duckdb.Error for a file that cannot be read.
     """
     header = read_header(file)
+    limits.check_columns(len(header.names))
     check_names(header.names)
     plain = CsvReading(file, header)
-    limit = None if whole else SAMPLE_ROWS
+    limit = None if whole else sample_rows(len(header.names))
     rows, types = types_of_texts(connection, plain.scan(()), [TEXT_TYPES] * len(header.names), limit)
     if not rows:
         return plain

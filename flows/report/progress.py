@@ -27,7 +27,7 @@ LARGE = 20 * 2**20
 
 @contextmanager
 def watched(
-    connection: duckdb.DuckDBPyConnection, size: int, estimate: Callable[[float, float], None]
+    connected: Callable[[], duckdb.DuckDBPyConnection], size: int, estimate: Callable[[float, float], None]
 ) -> Generator[None, None, None]:
     """Call `estimate`, while the block lasts, with how much of the query at hand is done and the monotonic time.
 
@@ -37,13 +37,16 @@ def watched(
     if size < LARGE:
         yield
         return
-    connection.execute("SET enable_progress_bar = true")
-    connection.execute("SET enable_progress_bar_print = false")
+    connected().execute("SET enable_progress_bar = true")
+    connected().execute("SET enable_progress_bar_print = false")
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(POLL_SECONDS):
-            share = connection.query_progress() / 100
+            try:
+                share = connected().query_progress() / 100
+            except duckdb.Error:  # the connection is being opened anew
+                continue
             if 0 <= share <= 1:
                 estimate(share, time.monotonic())
 

@@ -59,6 +59,10 @@ class Warehouse(Protocol):
         """The connection that reads files, and in which the queries of `insert` run."""
         ...
 
+    def renew_reader(self) -> bool:
+        """Open the reader anew if an error has invalidated it, and return whether that was so."""
+        ...
+
     def stored_type(self, new_type: str) -> str:
         """Return the type, in DuckDB's words, that a new column has when this one is wanted for it."""
         ...

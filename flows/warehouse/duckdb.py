@@ -18,6 +18,7 @@ import duckdb
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from flows.errors import TemporaryError
+from flows.readers.guard import Reader
 from flows.source_file import SourceFile
 from flows.sql_names import TargetTable, identifier, literal
 from flows.warehouse.base import LoadKey, TableColumn, missing_columns
@@ -25,6 +26,18 @@ from flows.warehouse.base import LoadKey, TableColumn, missing_columns
 DEFAULT_LIMIT = "1GB"
 """Of DuckDB's buffers, whose own default is 80 % of the machine's memory. The widest file tried, a million rows of 60
 texts, is loaded with it, also by 16 threads (measured, DuckDB 2.0: the whole process takes 1 GB, without it 2.2 GB)."""
+
+
+def memory_reader(limit: str, spill_dir: Path) -> Reader:
+    """Return a reader without a warehouse of its own."""
+    return Reader(lambda: settled(duckdb.connect(), limit, spill_dir))
+
+
+def settled(connection: duckdb.DuckDBPyConnection, limit: str, spill_dir: Path) -> duckdb.DuckDBPyConnection:
+    """Return the connection with the session's time zone, UTC, and its limit on memory."""
+    connection.execute("SET TimeZone = 'UTC'")
+    bound(connection, limit, spill_dir)
+    return connection
 
 
 def bound(connection: duckdb.DuckDBPyConnection, limit: str, spill_dir: Path) -> None:
@@ -45,8 +58,17 @@ when both change the same table."""
 class DuckDbWarehouse:
     """A DuckDB file that is open to us alone: what the `Warehouse` protocol says."""
 
-    reader: duckdb.DuckDBPyConnection
+    opened: Reader
     """The connection to the file itself."""
+
+    @property
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        """The same connection, which reads files."""
+        return self.opened.connection
+
+    def renew_reader(self) -> bool:
+        """Open the file anew if an error has invalidated the connection, and return whether that was so."""
+        return self.opened.renew()
 
     def stored_type(self, new_type: str) -> str:
         """Return the same type: DuckDB reads it, and DuckDB keeps it."""
@@ -105,7 +127,8 @@ class DuckDbWarehouse:
             yield
             self.reader.commit()
         except BaseException:
-            self.reader.rollback()
+            with suppress(duckdb.Error):  # an error that has invalidated the connection has ended the transaction too
+                self.reader.rollback()
             raise
 
     def loaded_meanwhile(self, table: TargetTable, arrival_id: str, names: Sequence[str]) -> dict[str, int]:
@@ -177,6 +200,12 @@ def open_duckdb(
     limit goes into a folder next to the file while it is open. `readers` is the id of a group that may read the file.
     Raises TemporaryError when it is still in use after `wait_seconds`, or cannot be opened.
     """
+
+    def connect() -> duckdb.DuckDBPyConnection:
+        connection = _connect(path, wait_seconds, on_wait)
+        _let_read(path, readers)
+        return settled(connection, memory_limit, path.with_name(f"{path.name}.tmp"))
+
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _opened_here[path]
     if not lock.acquire(blocking=False):
@@ -184,14 +213,8 @@ def open_duckdb(
         if not lock.acquire(timeout=wait_seconds):
             raise TemporaryError(_still_in_use(path, "another run of this process", wait_seconds))
     try:
-        connection = _connect(path, wait_seconds, on_wait)
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            _let_read(path, readers)
-            bound(connection, memory_limit, path.with_name(f"{path.name}.tmp"))
-            yield DuckDbWarehouse(connection)
-        finally:
-            connection.close()
+        with Reader(connect) as reader:
+            yield DuckDbWarehouse(reader)
     finally:
         lock.release()
 

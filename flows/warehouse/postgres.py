@@ -24,12 +24,13 @@ from psycopg.sql import SQL, Identifier, Literal
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from flows.errors import PermanentError, RejectionError, TemporaryError
+from flows.readers.guard import Reader
 from flows.source_file import SourceFile
 from flows.sources.spool import spool_folder
 from flows.sql_names import LOADS_TABLE, TargetTable, literal
 from flows.warehouse.address import PostgresDatabase
 from flows.warehouse.base import LoadKey, TableColumn, missing_columns
-from flows.warehouse.duckdb import bound
+from flows.warehouse.duckdb import memory_reader
 from flows.warehouse.postgres_errors import explained, said_by
 from flows.warehouse.postgres_types import column_type, duckdb_type, written
 
@@ -90,13 +91,23 @@ class PostgresWarehouse:
 
     connection: psycopg.Connection[tuple[Any, ...]]
     """In autocommit mode; whatever belongs together is in a `transaction`."""
-    reader: duckdb.DuckDBPyConnection
+    opened: Reader
+    """For reading files."""
     spool: Path
     """A folder of our own, for rows on their way."""
     shown: str
     """The database's address without credentials."""
     wait_seconds: float
     """How long to wait for what another session has locked."""
+
+    @property
+    def reader(self) -> duckdb.DuckDBPyConnection:
+        """The connection that reads files."""
+        return self.opened.connection
+
+    def renew_reader(self) -> bool:
+        """Open the reader anew if an error has invalidated it, and return whether that was so."""
+        return self.opened.renew()
 
     def stored_type(self, new_type: str) -> str:
         """Return the type, in DuckDB's words, that a new column has when this one is wanted for it."""
@@ -322,9 +333,10 @@ def open_postgres(
     """
     connection = _connect(database, wait_seconds, on_wait)
     try:
-        with spool_folder(spool_dir, f"warehouse-{uuid4().hex}") as spool, duckdb.connect() as reader:
-            reader.execute("SET TimeZone = 'UTC'")
-            bound(reader, memory_limit, spool / "reader.tmp")
+        with (
+            spool_folder(spool_dir, f"warehouse-{uuid4().hex}") as spool,
+            memory_reader(memory_limit, spool / "reader.tmp") as reader,
+        ):
             yield PostgresWarehouse(connection, reader, spool, str(database), wait_seconds)
     finally:
         connection.close()

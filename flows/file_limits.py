@@ -1,0 +1,60 @@
+"""The limits on one file: what is over costs that file and no other of its arrival."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.errors import RejectionError
+
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class FileLimits:
+    """Each limit is a setting of the same name in capitals."""
+
+    max_columns: int = 4096
+    """Columns of a file, and of the table that it goes into."""
+    max_rows: int = 100_000_000
+    max_unpacked_bytes: int = 4 * 2**30
+    """Bytes that a packed file has once it is unpacked: gzip, and the values of a Parquet file."""
+    max_file_seconds: float = 3600.0
+    run_memory_bytes: int = 1_200 * MEGABYTE
+    """Memory of the run's process, as the kernel counts it."""
+    run_memory_source: str = "RUN_MEMORY_LIMIT"
+    """Where the limit on memory comes from: a setting, or the cgroup."""
+
+    def check_columns(self, count: int) -> None:
+        """Raise LimitError for a file of so many columns."""
+        if count > self.max_columns:
+            raise LimitError(f"{count:,} columns", f"{self.max_columns:,}", "MAX_COLUMNS")
+
+    def check_table_columns(self, there: int, added: int) -> None:
+        """Raise LimitError for a file that adds so many columns to a table that has some already."""
+        if added and there + added > self.max_columns:
+            got = f"it adds {added:,} columns to a table of {there:,}" if there else f"{added:,} columns"
+            raise LimitError(got, f"{self.max_columns:,}", "MAX_COLUMNS")
+
+    def check_rows(self, count: int) -> None:
+        """Raise LimitError for a file of so many rows."""
+        if count > self.max_rows:
+            raise LimitError(f"{count:,} rows", f"{self.max_rows:,}", "MAX_ROWS")
+
+    def check_unpacked(self, size: int, *, at_least: bool = False) -> None:
+        """Raise LimitError for a file that unpacks to so many bytes, or to more."""
+        if size > self.max_unpacked_bytes:
+            got = "it unpacks to " + (f"more than {self.max_unpacked_bytes:,}" if at_least else f"{size:,}") + " bytes"
+            raise LimitError(got, f"{self.max_unpacked_bytes:,}", "MAX_UNPACKED_BYTES")
+
+
+class LimitError(RejectionError):
+    """A file is over a limit."""
+
+    def __init__(self, got: str, limit: str, setting: str) -> None:
+        super().__init__(f"{got}, the limit is {limit}; raise {setting} to load it")
+
+
+NO_LIMITS = FileLimits(
+    max_columns=10**9, max_rows=10**15, max_unpacked_bytes=2**62, max_file_seconds=1e9, run_memory_bytes=2**62
+)
+"""For what is no file that somebody sends: the tables of a migration."""
