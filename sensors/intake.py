@@ -197,4 +197,5 @@ class Intake:
                 found.rejected.append(name)
             else:
                 complete.append(name)
+        self._lookout.rest()
         return complete

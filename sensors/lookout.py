@@ -12,14 +12,16 @@ from typing import Protocol
 
 from sensors.clock import Clock
 from sensors.duty_cycle import DutyCycle
-from sensors.identity import Identity, identity_at
+from sensors.files.beneath import OpenFolders, Place
+from sensors.identity import Identity
 from sensors.inbox import Inbox
 from sensors.loop import beat
 from sensors.settling import settle
 from sensors.settling.admission import Admission, admit
-from sensors.settling.lease import writer_of
+from sensors.settling.lease import read_lease
 from sensors.settling.lying import Look, LyingFiles
 from sensors.settling.refusal import Refusals
+from sensors.settling.settle import Writer
 from sensors.watching.scan import Entry, look, scan
 from sensors.watching.watch import Hints, Watch, WatchMode
 
@@ -70,6 +72,7 @@ class Outlook(Protocol):
 
     def look(self, now: float) -> Found: ...
     def prove(self, name: str, now: float) -> float | None: ...
+    def rest(self) -> None: ...
 
 
 class Lookout:
@@ -82,7 +85,7 @@ class Lookout:
         self._refusals = refusals
         self._lying = lying
         self._clock = clock
-        self._at = inbox.at("")
+        self._folders = OpenFolders()
         self._scanning = DutyCycle(SCAN_SHARE, LONGEST_PAUSE_SECONDS)
         self._sweeping = DutyCycle(SWEEP_SHARE, LONGEST_SWEEP_SECONDS)
         self._sweep_due = 0.0
@@ -93,6 +96,7 @@ class Lookout:
 
     def look(self, now: float) -> Found:
         """Look at what may have changed: everything if that is needed, else the files that were hinted at."""
+        self.rest()
         hints = self._watch.fetch()
         again, self.again = self.again, set()
         if hints.changed or self._needs_scan(now):
@@ -111,11 +115,11 @@ class Lookout:
 
     def prove(self, name: str, now: float) -> float | None:
         """Ask the kernel; return when the file counts as complete as it was seen, or None: not before another look."""
-        path = self._at + name
+        suffix = self._inbox.done_file
         try:
-            writer = writer_of(path)
-            identity = identity_at(path)
-            is_done = not self._inbox.done_file or os.path.lexists(path + self._inbox.done_file)
+            place = self._folders.place(self._inbox.path, name)
+            writer, identity = _observed(place)
+            is_done = not suffix or place.beside(place.name + suffix).exists()
         except OSError as error:
             # A symlink has taken its place, or the kernel has no descriptor left: whatever it is, not now.
             logger.debug("inbox %s: %s cannot be looked at: %s", self._inbox.name, name, error)
@@ -129,6 +133,10 @@ class Lookout:
                 self.again.add(name)
             return None  # it is judged again with the next step
         return settle.complete_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
+
+    def rest(self) -> None:
+        """Close what `prove` has opened and kept open for the next file."""
+        self._folders.close()
 
     @property
     def _rescan_seconds(self) -> float:
@@ -203,3 +211,12 @@ class Lookout:
             known = self._lying.see(name, identity, now, completed=completed, renamed=renamed)
             if known is not Look.KNOWN:
                 (found.new if known is Look.NEW else found.changed).append(name)
+
+
+def _observed(place: Place) -> tuple[Writer, Identity | None]:
+    """Return whether a file is open for writing, and its identity; None if nothing has the name."""
+    try:
+        with read_lease(place.name, dir_fd=place.folder) as lease:
+            return lease.writer, Identity.of(lease.status)
+    except FileNotFoundError:
+        return Writer.UNKNOWN, None

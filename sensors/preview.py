@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sensors.files.beneath import place_of
 from sensors.identity import Identity
 from sensors.inbox import Duplicates, EmptyFiles, Inbox, read_inboxes
 from sensors.intake import EMPTY
@@ -130,20 +131,20 @@ def _judge(found: InboxPreview, name: str, identity: Identity, known: Known, don
         found.refused.append((name, "it was refused as it is, and has not changed since"))
     elif identity.size == 0 and inbox.empty is EmptyFiles.REJECT:
         found.refused.append((name, EMPTY))
-    elif reason := _why_it_waits(inbox, path, identity, done):
+    elif reason := _why_it_waits(inbox, name, identity, done):
         found.waiting.append((name, reason))
     else:
         found.ready.append(WaitingFile(0, path, name, identity, FileState.SETTLED))
 
 
-def _why_it_waits(inbox: Inbox, path: Path, identity: Identity, done: int | None) -> str:
+def _why_it_waits(inbox: Inbox, name: str, identity: Identity, done: int | None) -> str:
     """Say what a file waits for; empty if nothing but the time of quiet that every file takes."""
     if identity.size == 0 and inbox.empty is EmptyFiles.WAIT:
         return "it is empty, and its content is waited for"
     is_done = done is not None and done >= identity.mtime_ns
     try:
         # Of a remote file only the time of quiet tells.
-        writer = Writer.UNKNOWN if inbox.url else writer_of(path)
+        writer = Writer.UNKNOWN if inbox.url else _writer_of(inbox, name)
     except OSError as error:
         return f"it cannot be opened: {error.strerror or error}"
     sighting = Sighting(identity, unchanged_since=0.0, done_at=0.0 if is_done else None)
@@ -151,7 +152,12 @@ def _why_it_waits(inbox: Inbox, path: Path, identity: Identity, done: int | None
         return ""
     if writer is Writer.PRESENT:
         return "somebody has it open for writing"
-    return f"{path.name}{inbox.done_file} is {'not there' if done is None else 'older than the file'}"
+    return f"{name.rpartition('/')[2]}{inbox.done_file} is {'not there' if done is None else 'older than the file'}"
+
+
+def _writer_of(inbox: Inbox, name: str) -> Writer:
+    with place_of(inbox.path, name) as place:
+        return writer_of(place.name, dir_fd=place.folder)
 
 
 def _arrivals(

@@ -88,7 +88,7 @@ def test_a_duplicate_that_is_rejected_stays_is_linked_and_told_once(intake, drop
     assert states(ledger) == {"a.csv": "staged", "b.csv": "rejected", "c.csv": "staged"}
     assert "a duplicate: the same content as a.csv" in reason(ledger, "b.csv")
     assert (intake.inbox.path / "b.csv").read_text() == "x"
-    assert (tmp_path / "failed" / "metrics" / "b.csv").read_text() == "x"
+    assert (tmp_path / "failed" / "inboxes" / "metrics" / "links" / "b.csv").read_text() == "x"
     (notice,) = ledger.rows("SELECT payload FROM notices")
     assert "1 file rejected in inbox metrics" in notice["payload"]
 

@@ -4,7 +4,6 @@ import errno
 import os
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -200,7 +199,7 @@ def test_the_order_of_arrival_is_kept_within_an_inbox(inbox, watch, ledger, tmp_
 def test_what_is_not_the_files_fault_stops_the_staging_and_it_is_finished_later(
     intake, inbox, hand_clock, tmp_path, monkeypatch, number
 ):
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
     (inbox.path / "a.csv").write_text("x\n1\n")
@@ -218,10 +217,10 @@ def test_one_file_that_cannot_be_taken_holds_up_no_other_and_is_told_once(
 ):
     rename = taking.rename_without_replacing
 
-    def refuse_one(old: Path, new: Path) -> None:
-        if old.name == "locked.csv":
+    def refuse_one(old: str, new: str, **folders: int) -> None:
+        if old == "locked.csv":
             raise PermissionError(errno.EPERM, "Operation not permitted")  # as for a file that is immutable
-        rename(old, new)
+        rename(old, new, **folders)
 
     monkeypatch.setattr("sensors.staging.take.rename_without_replacing", refuse_one)
     for name in ("locked.csv", "good.csv"):

@@ -155,7 +155,7 @@ def test_a_name_that_came_without_a_hint_is_found_by_the_folders_time(make, scan
     wait_until(lambda: "north/quiet.csv" in intake.watch.fetch().completed, "the hint came and is lost", 5, pause=0.01)
     hand_clock.turn(intake.inbox.rescan_seconds)
     intake.step()
-    assert scans == ["", "north/"]
+    assert scans == ["", "north"]
     assert ledger.rows("SELECT state FROM files WHERE name = 'north/quiet.csv'")
 
 
@@ -169,7 +169,7 @@ def test_what_was_changed_in_place_without_a_hint_is_found_in_the_end(make, scan
     assert scans == []
     hand_clock.turn(intake.inbox.rescan_seconds)
     intake.step()
-    assert scans == ["", "north/"]
+    assert scans == ["", "north"]
     hand_clock.turn(1)
     intake.step()
     assert [row["state"] for row in ledger.rows("SELECT state FROM files WHERE name = '7.csv'")] == ["staged"]

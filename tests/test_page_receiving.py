@@ -23,7 +23,7 @@ async def chunks_of(parts: list[bytes]) -> AsyncIterator[bytes]:
 
 def received(folder: Path, chunks: AsyncIterator[bytes], most: int = 10**9, patience: Patience = HASTY, **expected):
     async def run() -> Body:
-        return await receive(chunks, folder / "partial", most, expected, patience)
+        return await receive(chunks, folder, "partial", most, expected, patience)
 
     return asyncio.run(run())
 
@@ -110,7 +110,7 @@ def test_a_request_that_is_cancelled_leaves_nothing(tmp_path):
             yield b"x"
             await asyncio.Event().wait()
 
-        task = asyncio.create_task(receive(silent(), tmp_path / "partial", 10, {}, Patience()))
+        task = asyncio.create_task(receive(silent(), tmp_path, "partial", 10, {}, Patience()))
         while gone(tmp_path):  # noqa: ASYNC110 - until it has begun
             await asyncio.sleep(0.001)
         task.cancel()

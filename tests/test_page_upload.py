@@ -95,8 +95,8 @@ def test_nothing_is_overwritten(client, metrics):
 def test_of_two_that_come_at_once_under_one_name_one_is_refused(client, metrics, monkeypatch):
     first = upload._make_room
 
-    def then_the_other_one_comes(folder: Path, size: int) -> None:
-        first(folder, size)
+    def then_the_other_one_comes(root: Path, partial: str, size: int) -> None:
+        first(root, partial, size)
         (metrics / "orders.csv").write_bytes(b"other")
 
     monkeypatch.setattr(upload, "_make_room", then_the_other_one_comes)

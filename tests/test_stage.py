@@ -169,7 +169,7 @@ def test_duplicates_that_changed_meanwhile_leave_no_marked_folder_behind(stager,
 def test_a_file_that_waits_because_another_stands_where_its_folder_would_holds_up_nothing(tmp_path):
     (tmp_path / "a.csv").touch()
     waiting = ArrivalFile(1, Path("/in/a.csv/b.csv"), "a.csv/b.csv", Identity(1, 1, 1, 1))
-    _sync(tmp_path, [waiting], set())
+    _sync(tmp_path, [waiting])
 
 
 @needs_root

@@ -123,7 +123,7 @@ def test_a_copy_for_which_there_is_no_room_leaves_the_file_claimed_and_can_be_re
     def full(*_args: object, **_kwargs: object) -> None:  # a real full disk is in tests/test_full_disk.py
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(taking.shutil, "copyfile", full)
+    monkeypatch.setattr(taking, "copy_content", full)
     with pytest.raises(OSError, match="No space left"):
         take(file, folder)
     assert list(everywhere(folder, elsewhere).values()) == ["rows"]
@@ -186,12 +186,12 @@ def test_a_writer_that_opens_the_file_at_the_last_moment_gets_it_back(tmp_path, 
     writer = threading.Thread(target=append)
     rename = taking.rename_without_replacing
 
-    def rename_while_somebody_opens(old: Path, new: Path) -> None:
+    def rename_while_somebody_opens(old: str, new: str, **folders: int) -> None:
         if not writer.ident:
             writer.start()
             time.sleep(0.2)  # long enough to be in open(2), where it waits for the lease
             assert not opened.is_set(), "the lease holds the writer up"
-        rename(old, new)
+        rename(old, new, **folders)
 
     monkeypatch.setattr(taking, "rename_without_replacing", rename_while_somebody_opens)
     assert take(file, folder) is Move.CHANGED
@@ -204,10 +204,14 @@ def test_a_file_that_has_to_go_back_never_replaces_another(tmp_path, folder, mon
     file = dropped(tmp_path / "inbox")
     rename = taking.rename_without_replacing
 
-    def replace_it_meanwhile(old: Path, new: Path) -> None:
-        rename(old, new)
-        if old == file.path:
-            os.utime(new, ns=(1, 1))  # it is not what it was any more; to open it would wait for the lease
+    moved: list[str] = []
+
+    def replace_it_meanwhile(old: str, new: str, **folders: int) -> None:
+        rename(old, new, **folders)
+        moved.append(new)
+        if moved == ["a.csv"]:
+            # It is not what it was any more; to open it would wait for the lease.
+            os.utime(folder / new, ns=(1, 1))
             file.path.write_text("a newer one")
 
     monkeypatch.setattr(taking, "rename_without_replacing", replace_it_meanwhile)

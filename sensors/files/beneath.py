@@ -17,8 +17,9 @@ from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import NamedTuple, Self
 
 from sensors.identity import Identity
 
@@ -27,6 +28,7 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
+COPY_BYTES = 2**20
 MOST_OPEN = 64
 """How many folders `OpenFolders` keeps open; a process may have 1,024 descriptors on most systems."""
 
@@ -56,6 +58,8 @@ def open_beneath(root: int, name: str, flags: int = READ) -> int:
     if not folder:
         _check_step(plain)
         return os.open(plain, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    for step in name.split("/"):
+        _check_step(step)
     if (opened := _openat2(root, name, flags)) is not None:
         return opened
     return _open_by_steps(root, name, flags)
@@ -106,8 +110,7 @@ def _check_step(step: str) -> None:
 # -- a name in an open folder
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A name in an open folder, whatever has that name at the moment."""
 
     folder: int
@@ -143,19 +146,16 @@ class Place:
         os.rename(self.name, other.name, src_dir_fd=self.folder, dst_dir_fd=other.folder)
 
     @contextmanager
-    def reading(self) -> Generator[BinaryIO]:
+    def reading(self) -> Generator[FileIO]:
         """Open a regular file. Raises NotRegularError, OSError with ELOOP for a link."""
         descriptor = os.open(self.name, READ, dir_fd=self.folder)
-        with os.fdopen(descriptor, "rb", buffering=0) as opened:
+        with FileIO(descriptor, "rb") as opened:
             check_regular(descriptor, self.name)
             yield opened
 
-    @contextmanager
-    def creating(self, mode: int = 0o666) -> Generator[BinaryIO]:
-        """Create a file under a name that nothing has, not even a link. Raises FileExistsError."""
-        descriptor = os.open(self.name, CREATE, mode, dir_fd=self.folder)
-        with os.fdopen(descriptor, "wb", buffering=0) as opened:
-            yield opened
+    def create(self, mode: int = 0o666) -> FileIO:
+        """Create a file under a name that nothing has, not even a link, and open it. Raises FileExistsError."""
+        return FileIO(os.open(self.name, CREATE, mode, dir_fd=self.folder), "wb")
 
     def sync_folder(self) -> None:
         """Make renames in the folder survive a power cut."""
@@ -220,6 +220,16 @@ def place_of(root: Path | str, name: str, *, make: bool = False) -> Generator[Pl
         yield folders.place(root, name, make=make)
 
 
+def remove_beneath(root: Path | str, name: str) -> None:
+    """Remove a file, by its path below a root, if it is there. Raises OSError."""
+    try:
+        with place_of(root, name) as place:
+            place.remove()
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+
+
 def root_of(path: Path | str, name: str) -> str:
     """Return the root of a file that has the path `name` below it.
 
@@ -242,7 +252,7 @@ def replace_file(place: Place, content: bytes, *, by: Place | None = None, mode:
     """
     partial = by or place.beside(f".{secrets.token_hex(8)}.part")
     try:
-        with partial.creating(mode) as opened:
+        with partial.create(mode) as opened:
             write_all(opened, content)
         partial.rename_over(place)
     except BaseException:
@@ -258,27 +268,33 @@ def replace_text(file: Path, text: str, *, mode: int = 0o666) -> None:
 
 
 @contextmanager
-def appending(place: Place) -> Generator[BinaryIO]:
+def appending(place: Place) -> Generator[FileIO]:
     """Open a file of our own to append to it, making it if it is missing. Raises OSError with ELOOP for a link."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(place.name, flags, 0o666, dir_fd=place.folder)
-    with os.fdopen(descriptor, "ab", buffering=0) as opened:
+    with FileIO(descriptor, "ab") as opened:
         check_regular(descriptor, place.name)
         yield opened
 
 
 @contextmanager
-def appending_to(file: Path) -> Generator[BinaryIO]:
+def appending_to(file: Path) -> Generator[FileIO]:
     """Open a file of our own, by its path, to append to it. Raises OSError with ELOOP for a link."""
     with place_of(file.parent, file.name) as place, appending(place) as opened:
         yield opened
 
 
-def write_all(opened: BinaryIO, content: bytes | memoryview) -> None:
+def write_all(opened: FileIO, content: bytes | memoryview) -> None:
     """Write all of it to an unbuffered file, which may take less at a time."""
     left = memoryview(content)
     while left:
         left = left[opened.write(left) :]
+
+
+def copy_content(source: FileIO | BufferedReader, copy: FileIO) -> None:
+    """Copy all that is left to read."""
+    while block := source.read(COPY_BYTES):
+        write_all(copy, block)
 
 
 def remove_tree(folder: int, name: str) -> None:

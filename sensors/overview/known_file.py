@@ -36,6 +36,8 @@ class KnownFile:
     """When a person said that it needs nobody any more; None if it does, or never did."""
     lies: Path
     """Where its bytes are, if no owner took it away."""
+    inode: int
+    """Of the file as it was dropped."""
 
 
 def file_by_id(ledger: Ledger, file_id: int) -> KnownFile | None:
@@ -60,4 +62,5 @@ def known_file(row: sqlite3.Row) -> KnownFile:
         ended_at=moment(row["ended_at"]),
         dismissed_at=moment(row["dismissed_at"]) if (row["dismissed_at"] or "") >= (row["ended_at"] or "") else None,
         lies=Path(row["lies"]),
+        inode=int(row["inode"]),
     )

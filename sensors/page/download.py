@@ -4,7 +4,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import quote
 
 from fastapi import HTTPException
@@ -12,7 +11,9 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from sensors.files.beneath import READ, place_of, root_of
 from sensors.overview.known_file import KnownFile
+from sensors.settling.escaped_names import EscapedNames
 
 CHUNK_BYTES = 1 << 18
 
@@ -42,25 +43,32 @@ class _Download(StreamingResponse):
         """Send the file; raises HTTPException (404) if it is not there any more."""
         with ExitStack() as held:
             # The thread itself hands over what it has opened: a request that is cancelled meanwhile gets no result.
-            descriptor = await run_in_threadpool(_open_into, held, self._file.lies)
+            descriptor = await run_in_threadpool(_open_into, held, self._file)
             size = os.fstat(descriptor).st_size
             self.headers["Content-Length"] = str(size)
             self.body_iterator = iterate_in_threadpool(_chunks(descriptor, size))
             await super().__call__(scope, receive, send)
 
 
-def _open_into(held: ExitStack, path: Path) -> int:
-    descriptor = _opened(path)
+def _open_into(held: ExitStack, file: KnownFile) -> int:
+    descriptor = _opened(file)
     held.callback(os.close, descriptor)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         raise HTTPException(404, "it is no regular file any more")
+    if file.arrival_id is None and status.st_ino != file.inode:
+        raise HTTPException(404, "it is not there any more; another file has its name now")
     return descriptor
 
 
-def _opened(path: Path) -> int:
+def _opened(file: KnownFile) -> int:
+    """Open a file in its inbox or arrival; its owner may have put a link or a FIFO in its place, or in its folder's."""
+    root, name = root_of(file.lies, file.name), file.name
+    if file.arrival_id is None and "\\" in name:
+        name = EscapedNames(root).find(name, file.inode) or name
     try:
-        # What replaced it meanwhile may be a link to anything, or a pipe that nobody writes into.
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with place_of(root, name) as place:
+            return os.open(place.name, READ, dir_fd=place.folder)
     except OSError as error:
         raise HTTPException(404, f"it is not there any more ({error.strerror})") from error
 

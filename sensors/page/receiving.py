@@ -6,10 +6,13 @@ import hmac
 import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
+
+from sensors.files.beneath import place_of, remove_beneath, write_all
 
 WRITE_BYTES = 1 << 20
 """How much is gathered before it is written: a thread's turn costs as much as 100 kB."""
@@ -59,26 +62,37 @@ class Body:
 
 
 async def receive(
-    chunks: AsyncIterator[bytes], partial: Path, most: int, expected: Mapping[str, bytes], patience: Patience
+    chunks: AsyncIterator[bytes],
+    root: Path,
+    partial: str,
+    most: int,
+    expected: Mapping[str, bytes],
+    patience: Patience,
 ) -> Body:
     """Write a body to a new file, which is on the disk when this returns; without success there is no file.
 
-    `most` is in bytes, `expected` holds digests by hashlib's names. Raises ReceivingError, OSError.
+    `partial` is the file's path below `root`, `most` is in bytes, `expected` holds digests by hashlib's names. Raises
+    ReceivingError, OSError.
     """
     body = Body(digests={name: hashlib.new(name) for name in {"sha256", *expected}})
     try:
         # Not in a thread: what that has opened would be nobody's if the request is cancelled meanwhile.
-        with partial.open("xb", buffering=0) as file:
+        with _created(root, partial) as file:
             await _write_all(chunks, file, body, most, patience)
             _check(body, expected)
             await run_in_threadpool(os.fsync, file.fileno())
     except BaseException:
-        partial.unlink(missing_ok=True)  # noqa: ASYNC240 - no await: the task may have been cancelled
+        remove_beneath(root, partial)  # no await: the task may have been cancelled
         raise
     return body
 
 
-async def _write_all(chunks: AsyncIterator[bytes], file: BinaryIO, body: Body, most: int, patience: Patience) -> None:
+def _created(root: Path, partial: str) -> FileIO:
+    with place_of(root, partial) as place:
+        return place.create()
+
+
+async def _write_all(chunks: AsyncIterator[bytes], file: FileIO, body: Body, most: int, patience: Patience) -> None:
     gathered = bytearray()
     async for chunk in _patiently(chunks, body, patience):
         body.size += len(chunk)
@@ -106,10 +120,8 @@ async def _patiently(chunks: AsyncIterator[bytes], body: Body, patience: Patienc
             raise ReceivingError(408, f"less than {patience.least_rate:g} bytes a second came")
 
 
-def _write(file: BinaryIO, part: bytes, body: Body) -> None:
-    view = memoryview(part)
-    while view:
-        view = view[file.write(view) :]
+def _write(file: FileIO, part: bytes, body: Body) -> None:
+    write_all(file, part)
     for digest in body.digests.values():
         digest.update(part)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 
+from sensors.files.beneath import place_of, remove_beneath, remove_tree
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from sensors.page.content_digest import DigestError, expected_digests
@@ -21,6 +22,7 @@ from sensors.settling.admission import Admission, admit, readable
 from sensors.stack.drop import upload as upload_to_store
 from sensors.stack.errors import StackError
 from sensors.staging.rename import rename_without_replacing
+from sensors.watching.scan import scan
 
 PARTIAL = ".uploading"
 """The end of the hidden name under which an upload grows."""
@@ -60,24 +62,28 @@ class Uploads:
         """Receive a file and let it appear in its inbox; raises UploadError, and then nothing is there."""
         expected = _expected(upload)
         await run_in_threadpool(self._check, upload)
-        folder = self.spool if upload.inbox.url else (upload.inbox.path / upload.name).parent
+        root, above = self._root(upload), upload.name.rpartition("/")[0]
+        plain = f".{secrets.token_hex(8)}{PARTIAL}"
+        partial = f"{above}/{plain}" if above and not upload.inbox.url else plain
         most = largest_upload(upload.inbox, self.max_bytes)
         try:
-            await run_in_threadpool(_make_room, folder, upload.size or 0)
-            partial = folder / f".{secrets.token_hex(8)}{PARTIAL}"
-            body = await receive(chunks, partial, most, expected, self.patience)
-            await run_in_threadpool(_place, partial, upload)
+            await run_in_threadpool(_make_room, root, partial, upload.size or 0)
+            body = await receive(chunks, root, partial, most, expected, self.patience)
+            await run_in_threadpool(_place, root, partial, upload)
         except ReceivingError as error:
             raise UploadError(error.status, f"{readable(upload.name)}: {error}") from error
         except OSError as error:
             raise _failure(error, upload) from error
         return body
 
+    def _root(self, upload: Upload) -> Path:
+        return self.spool if upload.inbox.url else upload.inbox.path
+
     def _check(self, upload: Upload) -> None:
         check_name(upload.name, upload.inbox)
         _check_ruling(upload, largest_upload(upload.inbox, self.max_bytes))
         _check_headers(upload)
-        lies_there = not upload.inbox.url and os.path.lexists(upload.inbox.path / upload.name)
+        lies_there = not upload.inbox.url and _exists(upload)
         only_once = upload.headers.get("if-none-match", "").strip() == "*"
         if only_once and (lies_there or self._was_seen(upload)):
             raise UploadError(412, f"{readable(upload.name)} has come to {upload.inbox.name} before")
@@ -107,8 +113,6 @@ def check_name(name: str, inbox: Inbox) -> None:
         raise UploadError(400, f"inbox {inbox.name!r} takes no subfolders; upload {readable(parts[-1])} itself")
     if any(part.startswith(".") for part in parts[:-1]):
         raise UploadError(422, "hidden folders are left alone; use another name")
-    if not inbox.url and (inbox.path / name).parent.resolve() != (inbox.path.resolve() / name).parent:
-        raise UploadError(400, "a symbolic link is in the way of that name; use another one")
 
 
 def _check_ruling(upload: Upload, most: int) -> None:
@@ -140,40 +144,49 @@ def _expected(upload: Upload) -> dict[str, bytes]:
         raise UploadError(400, str(error)) from error
 
 
-def _make_room(folder: Path, size: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _place(partial: Path, upload: Upload) -> None:
+def _exists(upload: Upload) -> bool:
+    """Tell whether the inbox has something of that name. Raises UploadError where a link is in the way."""
     try:
-        if not upload.inbox.url:
-            rename_without_replacing(partial, upload.inbox.path / upload.name)
-            _sync(partial.parent)
+        with place_of(upload.inbox.path, upload.name) as place:
+            return place.exists()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _failure(error, upload) from error
+
+
+def _make_room(root: Path, partial: str, size: int) -> None:
+    with place_of(root, partial, make=True) as place:
+        if shutil.disk_usage(place.folder).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _place(root: Path, partial: str, upload: Upload) -> None:
+    try:
+        if upload.inbox.url:
+            _send_on(root, partial, upload)
             return
-        named = partial.with_name(f"{partial.name}.d") / Path(upload.name).name
-        named.parent.mkdir()
-        try:
-            partial.rename(named)
-            upload_to_store(named, upload.inbox)
-        finally:
-            shutil.rmtree(named.parent)
+        with place_of(root, partial) as place:
+            name = upload.name.rpartition("/")[2]
+            rename_without_replacing(place.name, name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+            place.sync_folder()  # the new name outlives a power cut before the client reads that the file is there
     except FileExistsError as error:
         raise _taken(upload) from error
     except StackError as error:
         raise UploadError(502, "; ".join(error.lines)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        remove_beneath(root, partial)
 
 
-def _sync(folder: Path) -> None:
-    """Have the new name outlive a power cut, before anybody is told that the file is there."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _send_on(spool: Path, partial: str, upload: Upload) -> None:
+    """Upload what has come to a remote inbox; the spool is a folder of ours."""
+    named = spool / f"{partial}.d" / Path(upload.name).name
+    named.parent.mkdir(0o700)
     try:
-        os.fsync(descriptor)
+        (spool / partial).rename(named)
+        upload_to_store(named, upload.inbox)
     finally:
-        os.close(descriptor)
+        shutil.rmtree(named.parent)
 
 
 def _taken(upload: Upload) -> UploadError:
@@ -187,23 +200,38 @@ def _taken(upload: Upload) -> UploadError:
 def _failure(error: OSError, upload: Upload) -> UploadError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return UploadError(507, f"there is no room for {readable(upload.name)} on the disk of {upload.inbox.name}")
+    if error.errno in {errno.ELOOP, errno.ENOTDIR} and upload.inbox.path.is_dir():
+        return UploadError(400, "a symbolic link or a file is in the way of that name; use another one")
     return UploadError(500, f"{readable(upload.name)} cannot be written: {error.strerror or type(error).__name__}")
 
 
 def clear_forgotten(settings: Settings, inboxes: Iterable[Inbox]) -> None:
     """Remove what uploads that a kill cut short have left; raises OSError."""
-    local = [inbox for inbox in inboxes if not inbox.url]
-    found = [
-        *_spool(settings).glob(f".*{PARTIAL}*"),
-        *(partial for inbox in local for partial in inbox.path.glob(_pattern(inbox))),
-    ]
-    for partial in found:
-        if time.time() - partial.lstat().st_mtime < FORGOTTEN_SECONDS:
-            continue  # of another sensor on the same folder, perhaps
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+    for partial in _spool(settings).glob(f".*{PARTIAL}*"):
+        if _is_forgotten(partial.lstat()):
+            with place_of(partial.parent, partial.name) as place:
+                remove_tree(place.folder, place.name)
+    for inbox in inboxes:
+        if not inbox.url:
+            _clear_inbox(inbox)
+
+
+def _clear_inbox(inbox: Inbox) -> None:
+    """Remove forgotten uploads from an inbox: regular files, whatever else has such a name."""
+    for entry in list(scan(inbox.path, _pass_by, subfolders=inbox.subfolders)):
+        plain = entry.name.rpartition("/")[2]
+        is_ours = plain.startswith(".") and plain.endswith(PARTIAL) and stat.S_ISREG(entry.status.st_mode)
+        if is_ours and _is_forgotten(entry.status):
+            remove_beneath(inbox.path, entry.name)
+
+
+def _pass_by(folder: str, status: os.stat_result) -> None:
+    """Listen to no folder."""
+
+
+def _is_forgotten(status: os.stat_result) -> bool:
+    # A younger one is of another sensor on the same folder, perhaps.
+    return time.time() - status.st_mtime >= FORGOTTEN_SECONDS
 
 
 def uploads_of(settings: Settings) -> Uploads:
@@ -213,7 +241,3 @@ def uploads_of(settings: Settings) -> Uploads:
 
 def _spool(settings: Settings) -> Path:
     return settings.state_dir / "uploads"
-
-
-def _pattern(inbox: Inbox) -> str:
-    return f"**/.*{PARTIAL}" if inbox.subfolders else f".*{PARTIAL}"

@@ -1,12 +1,14 @@
 """Claims that a crash left in the inboxes, given back: without a ledger nobody would go on with them."""
 
-import filecmp
+import hashlib
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from sensors.files.beneath import NOT_THERE, NotRegularError, OpenFolders, Place, place_of
 from sensors.inbox import Inbox
+from sensors.ledger.arrivals import ArrivalFile
 from sensors.staging.take import claimed_name, put_back
 from sensors.watching.scan import scan
 
@@ -52,8 +54,27 @@ def _give_back(inbox: Inbox, claim: str, arrivals_dir: Path) -> Path | None:
     folder = arrivals_dir / f"{when[:4]}-{when[4:6]}-{when[6:8]}" / f"{inbox.name}-{when}"
     if not folder.is_dir():
         return None
-    path, copy = inbox.path / claim, folder / f"{below}{slash}{name}"
-    if copy.is_file() and filecmp.cmp(path, copy, shallow=False):
-        path.unlink()
-        return None
-    return put_back(path, path.with_name(name))
+    dropped = f"{below}{slash}{name}"
+    with OpenFolders() as folders:
+        claimed = folders.place(inbox.path, claim)
+        identity = claimed.identity()
+        if identity is None:
+            return None
+        if _is_copied(claimed, folder, dropped):
+            claimed.remove()
+            return None
+        file = ArrivalFile(0, inbox.path / dropped, dropped, identity)
+        return inbox.path / put_back(claimed, file, claimed.beside(name))
+
+
+def _is_copied(claimed: Place, folder: Path, name: str) -> bool:
+    """Tell whether an arrival has a file of the same content as the claimed one."""
+    try:
+        with place_of(folder, name) as copied, claimed.reading() as one, copied.reading() as other:
+            if os.fstat(one.fileno()).st_size != os.fstat(other.fileno()).st_size:
+                return False
+            return hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()
+    except OSError as error:
+        if error.errno in NOT_THERE or isinstance(error, NotRegularError):
+            return False
+        raise

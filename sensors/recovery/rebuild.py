@@ -138,7 +138,7 @@ class _Writer:
         arrival = _arrival(stored, fate)
         rebuilding.record_found(self.ledger, arrival, fate.run.name if fate else None, files, stored.taken_at)
         if inbox and inbox.duplicates is not Duplicates.LOAD:
-            digests = {file.name: digest_of(stored.folder / file.name, file.identity) for file in files}
+            digests = {file.name: digest_of(stored.folder, file.name, file.identity) for file in files}
             known = {name: digest for name, digest in digests.items() if digest}
             rebuilding.record_digests(self.ledger, stored.id, known)
         if fate and fate.outcome:

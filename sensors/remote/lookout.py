@@ -78,6 +78,9 @@ class RemoteLookout:
             return earliest
         return max(earliest, self.scan_due, now + AGAIN_SECONDS)  # nobody has looked since
 
+    def rest(self) -> None:
+        """Do nothing: nothing was opened."""
+
     def _list(self, now: float, found: Found) -> None:
         done_file = self._inbox.done_file
         for file in self._store.listing(subfolders=self._inbox.subfolders):

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 
+from sensors.files.beneath import Place, place_of, write_all
 from sensors.inbox import Inbox
 from sensors.killpoint import kill_point
 from sensors.ledger.arrivals import ArrivalFile
@@ -81,10 +83,6 @@ class RemoteOrigin:
         """Forget the blocked files that are not there any more."""
         for name in self.blocked.keys() - names:
             del self.blocked[name]
-
-    def folders_of(self, files: Sequence[ArrivalFile]) -> set[str]:
-        """Return no folder: none of this machine has lost a file."""
-        return set()
 
     def stop(self) -> None:
         """Have whatever is under way end with its next block; it is repeated after the next start."""
@@ -158,12 +156,11 @@ class RemoteOrigin:
         """Copy what is held; say whether all of it was there."""
         size = 0
         try:
-            with part.open("wb") as copy:
+            with place_of(part.parent, part.name) as place, _created_anew(place) as copy:
                 for block in self.store.read(file.name, file.identity, token):
                     size += len(block)
-                    copy.write(block)
+                    write_all(copy, block)
                     self._go_on()
-                copy.flush()
                 os.utime(copy.fileno(), ns=(file.identity.mtime_ns, file.identity.mtime_ns))
                 os.fsync(copy.fileno())
         except ChangedError:
@@ -181,3 +178,8 @@ class RemoteOrigin:
         self.beat()
         if self._stopping.is_set():
             raise StoreError(f"{self.inbox.where}: the sensor stops")
+
+
+def _created_anew(part: Place) -> FileIO:
+    part.remove()
+    return part.create()

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sensors.files.beneath import READ
 from sensors.settling.settle import Writer
 
 if sys.platform == "linux":
@@ -23,6 +24,8 @@ class Lease:
 
     writer: Writer
     """Whether somebody had the file open for writing when the lease was asked for."""
+    status: os.stat_result
+    """The stat of what was opened, and not of what has the name by now."""
     _descriptor: int | None = None
 
     def ask_again(self) -> Writer:
@@ -34,8 +37,10 @@ class Lease:
 
 
 @contextmanager
-def read_lease(path: Path | str) -> Generator[Lease]:
+def read_lease(path: Path | str, *, dir_fd: int | None = None) -> Generator[Lease]:
     """Hold a read lease on a regular file, which says whether somebody has it open for writing.
+
+    A relative path is taken from the directory descriptor.
 
     Linux refuses the lease (EAGAIN) while the file is open for writing, or mapped so, by any process, even after
     the descriptor is closed (fcntl(2), "Leases"). While it is held, whoever opens the file for writing waits
@@ -44,19 +49,19 @@ def read_lease(path: Path | str) -> Generator[Lease]:
     symlink, which is not followed.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, READ, dir_fd=dir_fd)
     except PermissionError:
-        yield Lease(Writer.UNKNOWN)
+        yield Lease(Writer.UNKNOWN, os.stat(path, dir_fd=dir_fd, follow_symlinks=False))
         return
     try:
-        yield Lease(_take(descriptor), descriptor)
+        yield Lease(_take(descriptor), os.fstat(descriptor), descriptor)
     finally:
         os.close(descriptor)  # releases the lease
 
 
-def writer_of(path: Path | str) -> Writer:
+def writer_of(path: Path | str, *, dir_fd: int | None = None) -> Writer:
     """Return whether somebody has the file at `path` open for writing, at this moment."""
-    with read_lease(path) as lease:
+    with read_lease(path, dir_fd=dir_fd) as lease:
         return lease.writer
 
 

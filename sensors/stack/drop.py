@@ -1,11 +1,12 @@
 """Dropping a file: a copy of it appears in an inbox whole, and never in place of another."""
 
 import os
-import shutil
+import secrets
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sensors.files.beneath import Place, copy_content, place_of
 from sensors.inbox import Inbox, read_inboxes
 from sensors.permissions import make_shared_folder, make_state_folder, umask_of_caller
 from sensors.settings import Settings
@@ -53,26 +54,31 @@ def place(file: Path, folder: Path) -> Path:
     the disk. A file of that name which is still there is never replaced: it is somebody's data, and under a
     name made up here the new one would be loaded next to it unasked. Raises StackError.
     """
-    target = folder / file.name
-    partial = folder / f".{file.name}.{os.getpid()}.part"
-    if os.path.lexists(target):
-        raise _taken(target.name, folder)
     try:
         make_shared_folder(folder)
-        with file.open("rb") as source, partial.open("wb") as copy:
-            shutil.copyfileobj(source, copy, 1 << 20)
-            copy.flush()
+        with place_of(folder, file.name) as target:
+            if target.exists():
+                raise _taken(file.name, folder)
+            _copy(file, target)
+    except FileExistsError as error:
+        raise _taken(file.name, folder) from error
+    except OSError as error:
+        raise StackError(f"{readable(file.name)} cannot be copied to {folder}: {error.strerror}") from error
+    return folder / file.name
+
+
+def _copy(file: Path, target: Place) -> None:
+    # Whoever may write to the inbox may have made a link of any name that can be guessed.
+    partial = target.beside(f".{secrets.token_hex(8)}.part")
+    try:
+        with file.open("rb") as source, partial.create() as copy:
+            copy_content(source, copy)
             # As `cp` would make it: the sensor may be another user, who has to be able to read it.
             os.fchmod(copy.fileno(), 0o666 & ~umask_of_caller())
             os.fsync(copy.fileno())
-        rename_without_replacing(partial, target)
-    except FileExistsError as error:
-        raise _taken(target.name, folder) from error
-    except OSError as error:
-        raise StackError(f"{readable(file.name)} cannot be copied to {folder}: {error.strerror}") from error
+        rename_without_replacing(partial.name, target.name, src_dir_fd=partial.folder, dst_dir_fd=target.folder)
     finally:
-        partial.unlink(missing_ok=True)
-    return target
+        partial.remove()
 
 
 def _taken(name: str, where: Path | str) -> StackError:

@@ -1,10 +1,12 @@
 """Duplicates: files whose content has come before, told by its SHA-256."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sensors.identity import Identity, identity_at
+from sensors.files.beneath import appending, place_of
+from sensors.identity import Identity
 from sensors.inbox import Duplicates, Inbox
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
@@ -41,19 +43,25 @@ def duplicates_among(
     return found
 
 
-def digest_of(path: Path, identity: Identity) -> str | None:
-    """Return the SHA-256 of a file, or None if it cannot be read or is not that file any more."""
+def digest_of(root: Path | str, name: str, identity: Identity) -> str | None:
+    """Return the SHA-256 of a file, by its path below a root, or None if it cannot be read or has been replaced.
+
+    What was opened is what is compared and hashed; a FIFO that has the name by now is not read.
+    """
     try:
-        with path.open("rb") as content:
+        with place_of(root, name) as place, place.reading() as content:
+            if Identity.of(os.fstat(content.fileno())) != identity:
+                return None
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return digest if identity_at(path) == identity else None
+            return digest if Identity.of(os.fstat(content.fileno())) == identity else None
     except OSError:
         return None
 
 
 def mark_duplicates(folder: Path) -> None:
     """Mark an arrival's folder as one of duplicates, before the first of them is in it. Raises OSError."""
-    (folder / _MARK).touch()
+    with place_of(folder, _MARK) as mark, appending(mark):
+        pass
 
 
 def unmark_duplicates(folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sensors.identity import identity_at
+from sensors.files.beneath import NOT_THERE, OpenFolders, place_of, root_of
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.loop import beat
@@ -33,8 +33,6 @@ class Origin(Protocol):
         """Return what decides whether a file may be moved, as far as it is cheap to know."""
         ...
 
-    def folders_of(self, files: Sequence[ArrivalFile]) -> set[str]: ...
-
 
 @dataclass
 class LocalOrigin:
@@ -47,18 +45,22 @@ class LocalOrigin:
     ) -> Iterator[tuple[ArrivalFile, Move]]:
         """Take one file after the other into an arrival's folder; raises OSError when the file system refuses."""
         self.blocked.clear()
-        for file in files:
-            beat()
-            yield file, self._take(file, folder, done_file, first=first)
+        with OpenFolders() as folders:
+            for file in files:
+                beat()
+                yield file, self._take(file, folder, done_file, folders, first=first)
+            _sync_sources(files, folders)
 
-    def _take(self, file: ArrivalFile, folder: Path, done_file: str | None, *, first: bool) -> Move:
+    def _take(
+        self, file: ArrivalFile, folder: Path, done_file: str | None, folders: OpenFolders, *, first: bool
+    ) -> Move:
         if not file.path.is_absolute():
             raise OSError(
                 f"{file.name} was being taken from {file.path} when its inbox became a folder here;"
                 " set the `url` back until `just status` shows nothing in flight"
             )
         try:
-            return take(file, folder, done_file, first=first)
+            return take(file, folder, done_file, first=first, folders=folders)
         except OSError as error:
             if error.errno in _NOT_THE_FILES_FAULT or not _is_where_it_was(file) or not can_be_written(folder):
                 raise
@@ -72,17 +74,14 @@ class LocalOrigin:
 
     def digest(self, file: WaitingFile) -> str | None:
         """Return the SHA-256 of a file that has settled; None if it is not that file any more."""
-        return digest_of(file.path, file.identity)
-
-    def folders_of(self, files: Sequence[ArrivalFile]) -> set[str]:
-        """Return the folders that the files were taken from."""
-        return {os.path.dirname(file.path) for file in files}  # noqa: PTH120 - a Path for each costs more than the move
+        return digest_of(root_of(file.path, file.name), file.name, file.identity)
 
 
 def _is_where_it_was(file: ArrivalFile) -> bool:
     """Tell whether a file that could not be moved has not been moved half."""
     try:
-        return identity_at(file.path) == file.identity
+        with place_of(root_of(file.path, file.name), file.name) as place:
+            return place.identity() == file.identity
     except OSError:
         return False
 
@@ -96,3 +95,13 @@ def can_be_written(folder: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _sync_sources(files: Sequence[ArrivalFile], folders: OpenFolders) -> None:
+    """Make the moves survive a power cut in the folders that lost a file."""
+    for root, folder in {(root_of(file.path, file.name), file.name.rpartition("/")[0]) for file in files}:
+        try:
+            folders.place(root, f"{folder}/*" if folder else "*").sync_folder()
+        except OSError as error:
+            if error.errno not in NOT_THERE:  # its owner has taken the folder away
+                raise

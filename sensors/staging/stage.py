@@ -132,7 +132,7 @@ class Stager:
             moves[move].append(file)
         if self.readers is not None:
             share_with_group(arrival.folder, [file.name for file in files], self.readers)
-        _sync(arrival.folder, files, self.origin.folders_of(files))
+        _sync(arrival.folder, files)
         if arrival.folder.parent not in self._synced:
             sync_folder(self.arrivals_dir)  # the day's folder may be new
             self._synced.add(arrival.folder.parent)
@@ -181,13 +181,11 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _sync(folder: Path, files: Sequence[ArrivalFile], parents: set[str]) -> None:
-    """Make the moves survive a power cut, in every folder that lost or got a file."""
-    for file in files:
-        if "/" in file.name:
-            parents |= {str(folder / above) for above in Path(file.name).parents}
+def _sync(folder: Path, files: Sequence[ArrivalFile]) -> None:
+    """Make the moves survive a power cut, in every folder that got a file."""
+    parents = {str(folder / above) for file in files if "/" in file.name for above in Path(file.name).parents}
     for touched in {str(folder), str(folder.parent), *parents}:
-        # The owner has taken the folder away; or another file of the arrival, of an object store, stands in its place.
+        # No file of it was taken; or another file of the arrival, of an object store, stands in its place.
         with suppress(FileNotFoundError, NotADirectoryError):
             sync_folder(touched)
 

@@ -41,7 +41,8 @@ class Inotify:
         """Begin to tell the listener of a folder's events; raises OSError when the kernel refuses."""
         self.uncover(folder)
         callback = _FolderEvents(self.listener, folder)
-        mask = Mask(_MASK | (_FOLDERS if self.subfolders else 0) | (_TOUCHES if self.touches else 0))
+        links = InotifyConstants.IN_DONT_FOLLOW if folder else 0  # the inbox itself may be a link
+        mask = Mask(_MASK | links | (_FOLDERS if self.subfolders else 0) | (_TOUCHES if self.touches else 0))
         found = InotifyFD.get_instance().add_callback(os.fsencode(path), mask, callback, _id(self))
         if found < 0:
             raise PermissionError(f"{path}: the kernel does not let us watch it")

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sensors.files.beneath import NOT_THERE, Place, open_folder, open_root
+
 Cover = Callable[[str, os.stat_result], None]
 """Is told of each folder (its path below the inbox, `""` for the inbox) before it is listed."""
 
@@ -19,16 +21,34 @@ class Entry:
     status: os.stat_result
 
 
+LONGEST_FOLDER = 3000
+"""Bytes of a folder's path below the inbox; Linux takes paths of 4,096 bytes. What is deeper is not listed."""
+
+
 def scan(inbox: Path, cover: Cover, *, subfolders: bool = False) -> Iterator[Entry]:
     """Yield what lies in an inbox, one stat each; what vanishes meanwhile is left out.
 
     No symlink below the inbox is followed, and hidden folders are passed over. A subfolder that cannot be read hides
     none of the others: OSError is raised for it when all that can be read has been yielded, for the inbox itself at
-    once.
+    once. Two descriptors are open at a time, however deep the folders are.
     """
     troubles: list[OSError] = []
-    descriptor = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    yield from _folder(descriptor, "", cover, subfolders, troubles)
+    root = open_root(inbox)
+    try:
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            try:
+                descriptor = open_folder(root, folder)
+            except OSError as error:
+                if error.errno not in NOT_THERE:
+                    troubles.append(OSError(error.errno, error.strerror, folder))
+                continue
+            below: list[str] = []
+            yield from _folder(descriptor, folder, cover, below if subfolders else None)
+            pending += reversed(below)
+    finally:
+        os.close(root)
     if troubles:
         raise troubles[0]
 
@@ -41,58 +61,40 @@ def look(inbox: Path, names: Iterable[str]) -> Iterator[Entry]:
     by_folder: dict[str, list[str]] = {"": []}
     for name in names:
         by_folder.setdefault(name.rpartition("/")[0], []).append(name)
-    for folder, its in by_folder.items():
-        descriptor = _open(inbox, folder)
-        if descriptor is None:
-            continue
-        try:
-            for name in its:
-                with suppress(FileNotFoundError):
-                    yield Entry(name, os.stat(name.rpartition("/")[2], dir_fd=descriptor, follow_symlinks=False))
-        finally:
-            os.close(descriptor)
-
-
-def _open(inbox: Path, folder: str) -> int | None:
-    """Return a descriptor of a folder below the inbox, or None if it is no folder of ours any more."""
-    descriptor = os.open(inbox, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in folder.split("/") if folder else ():
-        try:
-            below = os.open(part, _BELOW, dir_fd=descriptor)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        finally:
-            os.close(descriptor)
-        descriptor = below
-    return descriptor
-
-
-_BELOW = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def _folder(descriptor: int, prefix: str, cover: Cover, subfolders: bool, troubles: list[OSError]) -> Iterator[Entry]:
-    """Yield the entries of an open folder and of those below it; closes it."""
+    root = open_root(inbox)
     try:
-        cover(prefix.rstrip("/"), os.fstat(descriptor))
-        below: list[str] = []
+        for folder, its in by_folder.items():
+            try:
+                descriptor = open_folder(root, folder)
+            except OSError as error:
+                if error.errno in NOT_THERE:
+                    continue  # it is no folder of ours any more
+                raise
+            try:
+                for name in its:
+                    with suppress(FileNotFoundError):
+                        yield Entry(name, Place(descriptor, name.rpartition("/")[2]).status())
+            finally:
+                os.close(descriptor)
+    finally:
+        os.close(root)
+
+
+def _folder(descriptor: int, folder: str, cover: Cover, below: list[str] | None) -> Iterator[Entry]:
+    """Yield the entries of an open folder, which is closed then; with `below` its folders go there instead."""
+    prefix = f"{folder}/" if folder else ""
+    try:
+        cover(folder, os.fstat(descriptor))
         with os.scandir(descriptor) as entries:
             for entry in entries:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                if subfolders and stat.S_ISDIR(status.st_mode):
-                    below += [] if entry.name.startswith(".") else [entry.name]
-                else:
-                    yield Entry(prefix + entry.name, status)
-        for name in below:
-            try:
-                opened = os.open(name, _BELOW, dir_fd=descriptor)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                troubles.append(OSError(error.errno, error.strerror, prefix + name))
-                continue
-            yield from _folder(opened, f"{prefix}{name}/", cover, subfolders, troubles)
+                path = prefix + entry.name
+                if below is None or not stat.S_ISDIR(status.st_mode) or len(os.fsencode(path)) > LONGEST_FOLDER:
+                    yield Entry(path, status)
+                elif not entry.name.startswith("."):
+                    below.append(path)
     finally:
         os.close(descriptor)

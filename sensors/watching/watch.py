@@ -96,9 +96,14 @@ class Watch:
             self._events = None
             return
         try:
-            self._events.cover(folder, str(self._inbox / folder))
+            path = str(self._inbox / folder)
+            self._events.cover(folder, path)
+            covered = os.stat(path, follow_symlinks=not folder)  # noqa: PTH116
         except OSError as error:
             self._poll(error.strerror or str(error))
+            return
+        if (covered.st_dev, covered.st_ino) != identity:
+            self._events.uncover(folder)  # it was replaced while it was listed; the next scan covers what is there
             return
         self._identities[folder] = identity
 
