@@ -7,6 +7,7 @@ takes: docs/add-an-inbox.md.
 import hashlib
 import json
 import os
+import secrets
 import sqlite3
 import time
 from pathlib import Path
@@ -81,8 +82,9 @@ class DocumentFolder:
         if place.exists():
             return
         place.parent.mkdir(exist_ok=True)
-        partial = place.with_name(f".{digest}.{os.getpid()}.part")
-        with partial.open("wb") as written:
+        partial = place.with_name(f".{secrets.token_hex(8)}.part")
+        # Never through a link, which whoever may write to the folder could have put there.
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as written:
             written.write(content)
             written.flush()
             os.fsync(written.fileno())

@@ -77,7 +77,7 @@ def append(path: Path, text: str) -> None:
     The folder and the file (readable by its owner only) are made if they are missing. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         data = text.encode()
         written = os.write(descriptor, data)

@@ -58,7 +58,7 @@ def export(folder: Path, *, force: bool = False) -> Export:
         folder.mkdir(parents=True, exist_ok=True)
         mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
         for path, text in paths.items():
-            with path.open("w" if force else "x", encoding="utf-8") as file:
+            with open(path, "w" if force else "x", encoding="utf-8", opener=_follow_no_link) as file:
                 # As open as the folder: our umask is for what is in STATE_DIR.
                 os.fchmod(file.fileno(), mode | 0o600)
                 file.write(text)
@@ -101,6 +101,10 @@ def _trigger(trigger: Document) -> dict[str, Any]:
         fields["triggers"] = [_trigger(one) for one in fields["triggers"]]
     # Prefect keeps these as sets, and a file should not change from one export to the next.
     return {key: sorted(value) if key in {"after", "expect", "for_each"} else value for key, value in fields.items()}
+
+
+def _follow_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _without(fields: Document, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -267,6 +267,13 @@ def replace_text(file: Path, text: str, *, mode: int = 0o666) -> None:
         replace_file(place, text.encode(), mode=mode)
 
 
+def created_anew(file: Path) -> FileIO:
+    """Open a new file of our own, by its path, in place of an older one or of a link, for its user alone."""
+    with place_of(file.parent, file.name) as place:
+        place.remove()
+        return place.create(0o600)
+
+
 @contextmanager
 def appending(place: Place) -> Generator[FileIO]:
     """Open a file of our own to append to it, making it if it is missing. Raises OSError with ELOOP for a link."""

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 
-from sensors.files.beneath import Place, place_of, write_all
+from sensors.files.beneath import created_anew, write_all
 from sensors.inbox import Inbox
 from sensors.killpoint import kill_point
 from sensors.ledger.arrivals import ArrivalFile
@@ -156,7 +155,7 @@ class RemoteOrigin:
         """Copy what is held; say whether all of it was there."""
         size = 0
         try:
-            with place_of(part.parent, part.name) as place, _created_anew(place) as copy:
+            with created_anew(part) as copy:
                 for block in self.store.read(file.name, file.identity, token):
                     size += len(block)
                     write_all(copy, block)
@@ -178,8 +177,3 @@ class RemoteOrigin:
         self.beat()
         if self._stopping.is_set():
             raise StoreError(f"{self.inbox.where}: the sensor stops")
-
-
-def _created_anew(part: Place) -> FileIO:
-    part.remove()
-    return part.create()

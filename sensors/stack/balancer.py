@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+from sensors.files.beneath import replace_text
 from sensors.settings import Settings, read_settings
 
 PROGRAM = "haproxy"
@@ -56,7 +57,7 @@ def main() -> None:
     """Write the configuration and become HAProxy."""
     settings = read_settings()
     file: Path = settings.prefect_home / "haproxy.cfg"
-    file.write_text(configuration(settings), "utf-8")
+    replace_text(file, configuration(settings))
     found = program()
     if found is None:
         raise SystemExit(f"{PROGRAM} is not installed; install it, on Debian with `apt install {PROGRAM}`")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sensors.files.beneath import created_anew
 from sensors.ledger import Ledger, LedgerError
 from sensors.ledger.journey import FileJourney, journey_of
 from sensors.ledger.states import FileState
@@ -65,7 +66,7 @@ def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
     make_state_folder(settings.state_dir)
     settings.logs_dir.mkdir(exist_ok=True)
     log = settings.logs_dir / "demo-up.log"
-    with log.open("wb") as output:
+    with created_anew(log) as output:
         process = subprocess.Popen(
             [*TETHERED, "sensors", "up"],
             cwd=PROJECT_ROOT,

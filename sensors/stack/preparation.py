@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import yaml
 
+from sensors.files.beneath import appending_to, replace_text
 from sensors.profile import masked
 from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.api import open_api
@@ -51,9 +52,8 @@ class Commands:
 
     def run(self, what: str, arguments: Sequence[str]) -> None:
         """Run a Python module; raises StackError with the end of its output if it fails."""
-        with self.log.open("ab") as log:
+        with appending_to(self.log) as log:
             log.write(f"\n$ python -m {' '.join(arguments)}\n".encode())
-            log.flush()
             begin = log.tell()
             process = subprocess.Popen(
                 [*TETHERED, *arguments],
@@ -119,7 +119,7 @@ class Deploying:
         now = fingerprint(self._root, self._around)
         self._stamp.unlink(missing_ok=True)
         commands.run("prefect deploy", ("prefect", "--no-prompt", "deploy", "--all"))
-        self._stamp.write_text(now, "utf-8")
+        replace_text(self._stamp, now)
 
 
 def deployment_names(root: Path) -> set[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from sensors.files.beneath import replace_text
 from sensors.permissions import close_to_others, make_state_folder
 from sensors.settings import Settings
 from sensors.stack.errors import StackError
@@ -28,8 +29,7 @@ def hold_state_folder(settings: Settings, say: Callable[[str], object] = lambda 
             (holder, f"{os.getpid()}"),
             (_ports_file(settings), f"{settings.api_port} {settings.sensor_port}"),
         ):
-            file.touch(mode=0o600)
-            file.write_text(f"{text}\n", "utf-8")
+            replace_text(file, f"{text}\n", mode=0o600)
     except Timeout:
         pid = holder.read_text("utf-8").strip() if holder.exists() else "unknown"
         raise StackError(f"already running on {settings.state_dir} (pid {pid}); see `just status`") from None
