@@ -51,7 +51,7 @@ def test_a_folder_on_a_full_disk_is_told(settings, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr("sensors.files.beneath.write_all", refuse)
     with pytest.raises(StackError, match=r"STATE_DIR: .* cannot be written to: No space left on device"):
         hold_state_folder(settings)
 
