@@ -231,7 +231,8 @@ def test_a_look_with_ten_thousand_alerts_waiting_is_quick(opened: Callable[[Poli
                 )
         for channel in bell.policy.all_channels:
             bell.outbox.change(
-                "INSERT INTO channels VALUES (?, 'n', 1, ?, ?, 'refused', NULL)",
+                "INSERT INTO channels (channel, name, failures, rest_until, failing_since, failure)"
+                " VALUES (?, 'n', 1, ?, ?, 'refused')",
                 (channel, (moment + timedelta(seconds=60)).isoformat(), moment.isoformat()),
             )
     begun = time.process_time()

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import socket
+import sqlite3
 from collections.abc import Generator
 from datetime import datetime
 from pathlib import Path
@@ -270,6 +271,37 @@ def test_a_delivery_that_cannot_be_recorded_is_not_made_again(receiver: Receiver
             drain(path, channel, None, lambda: False)
         with Outbox(path) as outbox:
             outbox.change("UPDATE deliveries SET claimed_until = ''")  # the claim of a killed or failed process ends
+    assert len(receiver.posts) == 1
+
+
+def test_what_waits_in_an_outbox_that_takes_nothing_any_more_is_sent_once(receiver: Receiver, path: Path) -> None:
+    configured = policy(receiver.url(), storm="99/1s")
+    [channel] = configured.channels("alerts", ())
+    with Outbox(path) as outbox:
+        for cause in ("one", "two"):
+            post(outbox, posting(cause), configured, NOW)
+    sender_at(path)
+    fill(path)
+    for _ in range(5):
+        with pytest.raises(sqlite3.Error, match="full"):
+            drain(path, channel, None, lambda: False)
+    assert subjects(receiver) == ["Failed: one", "Failed: two"]
+    make_room(path)
+    drain(path, channel, None, lambda: False)
+    assert states(path) == {"one": "delivered", "two": "delivered"}
+    assert len(receiver.posts) == 2
+
+
+def test_a_channel_that_fails_then_is_given_a_pause(receiver: Receiver, path: Path) -> None:
+    configured = policy(receiver.url())
+    [channel] = configured.channels("alerts", ())
+    receiver.status = 500
+    with Outbox(path) as outbox:
+        post(outbox, posting("one"), configured, NOW)
+    fill(path)
+    for _ in range(5):
+        with pytest.raises(sqlite3.Error, match="full"):
+            drain(path, channel, None, lambda: False)
     assert len(receiver.posts) == 1
 
 

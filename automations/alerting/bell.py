@@ -36,6 +36,7 @@ class Bell:
         self._seen: int | None = None
         self._looked_at = datetime.min.replace(tzinfo=UTC)
         self._sending: dict[str, Future[None]] = {}
+        self._said: str | None = None
         self._is_over = threading.Event()
         self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="bell")
 
@@ -90,8 +91,11 @@ class Bell:
         sending = self._sending.get(channel)
         if sending is not None and sending.done():
             del self._sending[channel]
-            if error := sending.exception():
-                logger.error("an alert could not be sent: %s: %s", type(error).__name__, error)
+            error = sending.exception()
+            said = None if error is None else f"{type(error).__name__}: {error}"
+            if said is not None and said != self._said:
+                logger.error("what became of an alert could not be recorded: %s", said)
+            self._said = said
             return False
         return sending is not None
 

@@ -1,6 +1,7 @@
 """What the outbox keeps of deliveries: claims, results, and how the channels are."""
 
 import json
+import sqlite3
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -98,6 +99,20 @@ def claim(outbox: Outbox, channel: str, now: datetime, cause: str | None = None)
         )
     if not claimed:
         return None
+    return _claim(row)
+
+
+def unclaimed(outbox: Outbox, channel: str, now: datetime) -> list[Claim]:
+    """Return what is due on a channel, for when no claim can be written."""
+    rows = outbox.rows(
+        f"SELECT a.*, d.attempts, d.failure, d.perhaps_at FROM {_TABLES} WHERE {_DUE} AND {_RESTED}"
+        " ORDER BY d.attempts, d.rowid",
+        {"channel": channel, **_moments(now)},
+    )
+    return [_claim(row) for row in rows]
+
+
+def _claim(row: sqlite3.Row) -> Claim:
     return Claim(
         row["cause"],
         row["subject"],

@@ -1,6 +1,7 @@
 """Sending: one alert is brought through one channel, and its outcome is written down at once."""
 
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,9 +26,42 @@ def drain(path: Path, channel: Channel, log: Path | None, is_over: Callable[[], 
     Raises OutboxError, sqlite3.Error.
     """
     with Outbox(path) as outbox:
-        while not is_over() and (claimed := deliveries.claim(outbox, channel.id, datetime.now(UTC))):
-            if send(outbox, claimed, channel, log) is not None:
-                return
+        try:
+            while not is_over() and (claimed := deliveries.claim(outbox, channel.id, datetime.now(UTC))):
+                if send(outbox, claimed, channel, log) is not None:
+                    return
+        except sqlite3.Error:
+            _send_unclaimed(outbox, channel, log, is_over)
+            raise
+
+
+_resting: dict[tuple[Path, str], tuple[int, float]] = {}
+"""How often in a row a channel has failed while no claim could be written, and until when it rests (monotonic)."""
+
+
+def _send_unclaimed(outbox: Outbox, channel: Channel, log: Path | None, is_over: Callable[[], bool]) -> None:
+    """Send what is due once, while the outbox can be read and not written; the record says what was sent."""
+    record, place = sent_record(outbox.path), (outbox.path, channel.id)
+    failures, until = _resting.get(place, (0, 0.0))
+    if time.monotonic() < until:
+        return
+    for one in deliveries.unclaimed(outbox, channel.id, datetime.now(UTC)):
+        now = datetime.now(UTC)
+        if is_over() or not record.claim(one.cause, channel.id, now):
+            continue
+        [delivery] = deliver(told_late(one, now), [channel.url], cast("NotifyType", one.type))
+        if delivery.delivered:
+            record.record_sent(one.cause, channel.id, now)
+            alert_log.note(log, f"delivered to {channel.name}, without the outbox: {one.subject}", now)
+            _resting.pop(place, None)
+            continue
+        if delivery.is_open:
+            record.record_perhaps_sent(one.cause, channel.id, now)
+        else:
+            record.release(one.cause, channel.id)
+        pause = max(deliveries.pause(failures + 1).total_seconds(), delivery.retry_after)
+        _resting[place] = (failures + 1, time.monotonic() + pause)
+        return
 
 
 def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> str | None:
@@ -37,6 +71,10 @@ def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> 
     if record.was_sent(claimed.cause, channel.id):
         deliveries.record_delivered(outbox, claimed, channel, datetime.now(UTC))
         return None
+    if record.was_perhaps_sent(claimed.cause, channel.id) and claimed.perhaps_at is None:
+        failure = "the alert was sent, and no answer came"
+        deliveries.record_failed(outbox, claimed, channel, failure, datetime.now(UTC), is_open=True)
+        return f"perhaps delivered: {failure}"
     [delivery] = deliver(alert, [channel.url], cast("NotifyType", claimed.type))
     now = datetime.now(UTC)
     if delivery.delivered:
