@@ -83,13 +83,14 @@ def test_neither_that_user_nor_a_member_of_the_group_changes_what_the_service_ru
 ) -> None:
     """Version 1.0.0 let members of the group write into Prefect's home, and ran what they wrote."""
     machine.typed(f"usermod --groups {group} alice")
-    folders = machine.typed(f"find {STATE} /var/cache/{UNIT} /opt/{UNIT} /etc/systemd/system -type d").split()
-    mine = f"{STATE}/inbox/metrics"
-    tried = " ".join(f'"{folder}"' for folder in folders if not folder.startswith(mine))
-    writable = f'for folder in {tried}; do touch "$folder/planted" 2>/dev/null && echo "$folder"; done; true'
-    assert machine.typed(f"su alice <<'END'\n{writable}\nEND") == ""
-    files = f"find {STATE}/* /opt/{UNIT} -path {mine} -prune -o -type f -writable -print 2>/dev/null; true"
-    assert machine.typed(f"su alice -c '{files}'") == ""
+    everything = f"{STATE} /var/cache/{UNIT} /opt/{UNIT} /etc/systemd/system /etc/default"
+    machine.typed(f"find {everything} -path {STATE}/inbox/metrics -prune -o ! -type l -print > /tmp/everything")
+    tried = 'while read -r path; do test -w "$path" && echo "$path"; done < /tmp/everything; true'
+    assert machine.typed(f"su alice -c '{tried}'") == ""
+    kept = f"grep '^{STATE}/' /tmp/everything | grep -v '^{STATE}/inbox'"
+    assert int(machine.typed(f"{kept} | wc -l")) > 20
+    read = 'while read -r path; do test -r "$path" && echo "$path"; done; true'
+    assert machine.typed(f"{kept} | su alice -c '{read}'") == ""
 
 
 def test_what_is_killed_is_started_again_and_nothing_is_lost(machine: Machine) -> None:
