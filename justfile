@@ -210,4 +210,6 @@ _install-now requirements anew_uv="" anew_pip="":
     @{{ uv }} --quiet {{ anew_uv }} --require-hashes -r {{ requirements }} \
         || {{ pip }} {{ anew_pip }} --no-deps --require-hashes -r {{ requirements }}
     @{{ uv }} --quiet --no-deps -e . || {{ pip }} --no-deps -e .
+    @# uv lets every user lock it, and so keep us from installing.
+    @chmod -f go-rwx .venv/.lock || true
     @cat {{ requirements }} pyproject.toml | cksum > .venv/{{ requirements }}.done
