@@ -12,6 +12,7 @@ from sensors.packages import told_when_missing
 with told_when_missing():
     import typer
 
+    from sensors.access.audit import Action
     from sensors.stack.told import mistakes_told
     from sensors.terminal.commands import looking
 
@@ -23,6 +24,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(looking)
+
+
+def _record(action: Action, **details: str) -> None:
+    """Record a command in the audit log."""
+    from sensors.access.audit import audit_of
+    from sensors.stack.configuration import checked_settings
+
+    audit_of(checked_settings().logs_dir).record_command(action, **details)
 
 
 @app.command()
@@ -42,10 +51,14 @@ def run() -> None:
     from sensors.inbox import InboxesError
     from sensors.ledger import LedgerError
     from sensors.stack.configuration import checked_settings
+    from sensors.stack.credentials import wrong_credentials
     from sensors.stack.errors import StackError
 
+    settings = checked_settings()
+    if wrong := wrong_credentials(settings):
+        raise StackError(*wrong)
     try:
-        run_sensor(checked_settings())
+        run_sensor(settings)
     except (InboxesError, LedgerError, SensorRunningError, ConfigurationError) as error:
         raise StackError(*str(error).splitlines()) from error
 
@@ -66,7 +79,9 @@ def drop(
     """Copy a file into an inbox, so that the sensor sees it only when it is whole."""
     from sensors.stack.drop import drop as drop_file
 
-    for line in drop_file(file, inbox):
+    said = drop_file(file, inbox)
+    _record(Action.DROP, inbox=inbox, file=file.name)
+    for line in said:
         typer.echo(line)
 
 
@@ -100,7 +115,9 @@ def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `sta
     from sensors.stack.configuration import checked_settings
 
     with mistakes_told():
-        for line in try_again(checked_settings(), arrival):
+        said = try_again(checked_settings(), arrival)
+        _record(Action.RETRY, arrival=arrival)
+        for line in said:
             typer.echo(line)
 
 
@@ -122,7 +139,9 @@ def dismiss(
         raise StackError("expected either an arrival's id, a file's name or a run, or --all")
     settings = checked_settings()
     with mistakes_told():
-        typer.echo(settle(settings, what, datetime.now(UTC), lambda: find_run_issues(settings)))
+        said = settle(settings, what, datetime.now(UTC), lambda: find_run_issues(settings))
+        _record(Action.DISMISS, what=what or "all")
+        typer.echo(said)
 
 
 @app.command()
@@ -142,7 +161,10 @@ def replay(
 
     with mistakes_told():
         moment = None if since is None else moment_of(since, datetime.now(UTC))
-        for line in announce_again(checked_settings(), Selection(file, moment, failed), reload=reload):
+        said = announce_again(checked_settings(), Selection(file, moment, failed), reload=reload)
+        details = {"file": file or "", "since": since or "", "failed": str(failed), "reload": str(reload)}
+        _record(Action.REPLAY, **details)
+        for line in said:
             typer.echo(line)
 
 
@@ -163,7 +185,9 @@ def rebuild(
 
     settings = checked_settings()
     with mistakes_told(), nullcontext(settings) if offline else server_at_hand(settings, Terminal()) as access:
-        for line in make_anew(access, offline=offline).lines():
+        said = make_anew(access, offline=offline).lines()
+        _record(Action.REBUILD, offline=str(offline))
+        for line in said:
             typer.echo(line)
 
 

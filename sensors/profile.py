@@ -3,19 +3,26 @@
 import platform
 import re
 from enum import StrEnum
-from typing import Annotated
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sensors.access.origins import is_loopback
 
 POSTGRESQL = ("postgresql", "postgres", "postgresql+asyncpg")
 REDIS = ("redis", "rediss")
 
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 # not bound here
+
+
+class Auth(StrEnum):
+    """Whether the API asks for credentials."""
+
+    ON = "on"
+    OFF = "off"
 
 
 class Profile(StrEnum):
@@ -44,8 +51,6 @@ class ProfileSettings(BaseSettings):
 
     profile: Profile = Profile.EMBEDDED
     """`embedded`: everything on this machine; `scale`: PostgreSQL, Redis and any number of machines (scale.md)."""
-    api_host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
-    """Where the API is listened for. Nobody but this machine reaches the loopback."""
     api_servers: int = Field(default=2, ge=0, le=32)
     """How many API servers run here, behind API_PORT; 0: the API is elsewhere, at PREFECT_API_URL."""
     api_server_port: int | None = Field(default=None, ge=1, le=65503)
@@ -99,6 +104,15 @@ class ProfileSettings(BaseSettings):
     def node(self) -> str:
         """The name of this machine among those of the installation, the same after every restart."""
         return self.node_name or re.sub(r"[^A-Za-z0-9.-]", "-", platform.node()) or "localhost"
+
+
+def beyond_loopback_needs_auth(host: str, info: ValidationInfo, what: str) -> str:
+    """Return the address that is listened on; raises PydanticCustomError with AUTH=off for one of other machines."""
+    if not is_loopback(host) and info.data.get("auth") is Auth.OFF:
+        raise PydanticCustomError(
+            "open", "expected the loopback, 127.0.0.1, with AUTH=off: anyone could {what} there", {"what": what}
+        )
+    return host
 
 
 def wrong_address(url: str, schemes: tuple[str, ...]) -> str | None:

@@ -1,18 +1,28 @@
 """What the environment and the `.env` file say about this installation."""
 
+import ipaddress
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from sensors.access.accounts import Account, Role, account_of, parse_accounts
+from sensors.access.origins import is_loopback
 from sensors.dead_mans_switch import masked_address, wrong_heartbeat_url
 from sensors.disk_space import Minimum
 from sensors.json_log import LogFormat
 from sensors.permissions import ARRIVALS, WAREHOUSE, group_id
-from sensors.profile import EVERYWHERE, LOOPBACK, Profile, ProfileSettings, host_name, masked
+from sensors.profile import (
+    EVERYWHERE,
+    Auth,
+    Profile,
+    ProfileSettings,
+    beyond_loopback_needs_auth,
+    host_name,
+    masked,
+)
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 _SITE = r"^(https?://[^/\s@?#]+/?)?$"
@@ -26,13 +36,6 @@ def _group(name: str) -> str:
     except ValueError as error:
         raise PydanticCustomError("group", "{problem}", {"problem": str(error)}) from None
     return name
-
-
-class Auth(StrEnum):
-    """Whether the API asks for credentials."""
-
-    ON = "on"
-    OFF = "off"
 
 
 class Settings(ProfileSettings):
@@ -50,9 +53,15 @@ class Settings(ProfileSettings):
     sensor_port: int = Field(default=4201, ge=1, le=65535)
     """The port of the page to drop files on, and of what the sensor says of its health."""
     auth: Auth = Auth.ON
-    """`off`: the API asks for no credentials, and everybody on this machine can run deployments."""
+    """`off`: the API and the drop page ask for no credentials; every program on this machine can run deployments."""
+    api_host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
+    """The address that the API listens on. Only this machine reaches the loopback; any other needs AUTH=on."""
     sensor_host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
-    """Where that page is listened for. Nobody but this machine reaches the loopback; elsewhere it needs AUTH=on."""
+    """The address that the drop page listens on. Only this machine reaches the loopback; any other needs AUTH=on."""
+    trusted_proxies: str = ""
+    """Addresses of reverse proxies, separated by spaces, whose X-Forwarded-For names the client of a log-in."""
+    page_users: SecretStr = SecretStr("")
+    """More users of the drop page, `role=user:password` separated by spaces; roles: look, drop, operate (page.md)."""
     inboxes_file: Path = Path("sensors/inboxes.yaml")
     """The file that says which folders are watched, and how; its rules are listed below."""
     notify_urls: str = Field(default="", repr=False)
@@ -114,26 +123,59 @@ class Settings(ProfileSettings):
             )
         return url.rstrip("/")
 
+    @field_validator("api_host")
+    @classmethod
+    def _asks_for_credentials_to_run_deployments(cls, host: str, info: ValidationInfo) -> str:
+        return beyond_loopback_needs_auth(host, info, "run deployments")
+
     @field_validator("sensor_host")
     @classmethod
     def _asks_for_credentials_beyond_the_loopback(cls, host: str, info: ValidationInfo) -> str:
-        if host not in LOOPBACK and info.data.get("auth") is Auth.OFF:
-            raise PydanticCustomError(
-                "open", "expected the loopback, 127.0.0.1, with AUTH=off: anybody could upload files there"
-            )
-        return host
+        return beyond_loopback_needs_auth(host, info, "upload files")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, text: str) -> str:
+        for one in text.split():
+            try:
+                ipaddress.ip_network(one, strict=False)
+            except ValueError:
+                raise PydanticCustomError("proxies", "expected addresses or networks such as 10.0.0.5") from None
+        return text
+
+    @field_validator("page_users")
+    @classmethod
+    def _are_accounts(cls, text: SecretStr) -> SecretStr:
+        try:
+            parse_accounts(text.get_secret_value())
+        except ValueError as error:
+            raise PydanticCustomError("accounts", "{problem}", {"problem": str(error)}) from None
+        return text
+
+    @property
+    def page_accounts(self) -> tuple[Account, ...]:
+        """The accounts of the drop page; that of Prefect's page may do everything."""
+        own = (account_of(self.auth_string, Role.OPERATE),) if self.auth_string else ()
+        return (*own, *parse_accounts(self.page_users.get_secret_value()))
 
     @property
     def api_url(self) -> str:
         """The address of this stack's Prefect API; with API_SERVERS=0 that of the installation it belongs to."""
-        return f"http://127.0.0.1:{self.api_port}/api" if self.has_server else self.prefect_api_url
+        return f"{_address(reached_at(self.api_host), self.api_port)}/api" if self.has_server else self.prefect_api_url
+
+    @property
+    def api_origins(self) -> tuple[str, ...]:
+        """The origins under which Prefect's page may be open, in small letters."""
+        local = [_address(host, self.api_port) for host in ("127.0.0.1", "localhost", "::1")]
+        found = [self.prefect_page, self.api_url.removesuffix("/api"), *local]
+        return tuple(dict.fromkeys(one.rstrip("/").lower() for one in found))
 
     @property
     def prefect_page(self) -> str:
         """The address of Prefect's page, as other machines know it where they can reach it; no slash at its end."""
         if self.page_url:
             return self.page_url.rstrip("/")
-        if not self.is_scale or not self.has_server or self.api_host in LOOPBACK:
+        if not self.has_server or is_loopback(self.api_host):
             return self.api_url.removesuffix("/api")
         return _address(self.node if self.api_host in EVERYWHERE else self.api_host, self.api_port)
 
@@ -145,7 +187,7 @@ class Settings(ProfileSettings):
     @property
     def sensor_url(self) -> str:
         """The address at which this machine reaches its sensor."""
-        return _address("127.0.0.1" if self.sensor_host in EVERYWHERE else self.sensor_host, self.sensor_port)
+        return _address(reached_at(self.sensor_host), self.sensor_port)
 
     @property
     def warehouse(self) -> str:
@@ -229,6 +271,15 @@ class Settings(ProfileSettings):
     def logs_dir(self) -> Path:
         """One log file per service, and the alerts."""
         return self.state_dir / "logs"
+
+
+def reached_at(host: str) -> str:
+    """Return the address at which this machine reaches what listens on a host.
+
+    >>> [reached_at(host) for host in ("0.0.0.0", "::", "127.0.0.2", "etl-1")]
+    ['127.0.0.1', '::1', '127.0.0.2', 'etl-1']
+    """
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 # not bound here
 
 
 def _address(host: str, port: int) -> str:

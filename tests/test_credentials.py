@@ -6,7 +6,7 @@ import pytest
 from dotenv import dotenv_values
 
 from sensors.settings import Auth, Settings
-from sensors.stack.credentials import AUTH_OFF, ensure_credentials
+from sensors.stack.credentials import AUTH_OFF, ensure_credentials, wrong_credentials
 from sensors.stack.errors import StackError
 
 
@@ -50,15 +50,15 @@ def test_what_stands_in_the_file_stays(tmp_path, before):
 
 
 def test_credentials_that_are_set_are_used_and_not_shown_again(tmp_path):
-    settings = Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine")
+    settings = Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine-alone")
     access = ensure_credentials(settings, tmp_path / ".env", at_terminal=True)
-    assert access.settings.auth_string == "me:mine"
+    assert access.settings.auth_string == "me:mine-alone"
     assert access.notices == ()
     assert not (tmp_path / ".env").exists()
 
 
 def test_auth_off_asks_for_nothing_and_says_what_that_means(tmp_path):
-    settings = Settings(state_dir=tmp_path, auth=Auth.OFF, prefect_api_auth_string="me:mine")
+    settings = Settings(state_dir=tmp_path, auth=Auth.OFF, prefect_api_auth_string="me:mine-alone")
     access = ensure_credentials(settings, tmp_path / ".env", at_terminal=True)
     assert access.settings.auth_string is None
     assert access.notices == (AUTH_OFF,)
@@ -66,13 +66,44 @@ def test_auth_off_asks_for_nothing_and_says_what_that_means(tmp_path):
 
 def test_a_file_that_others_can_read_is_made_private_and_that_is_said(tmp_path):
     env_file = tmp_path / ".env"
-    env_file.write_text("PREFECT_API_AUTH_STRING=me:mine\n")
+    env_file.write_text("PREFECT_API_AUTH_STRING=me:mine-alone\n")
     env_file.chmod(0o644)
     access = ensure_credentials(
-        Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine"), env_file, at_terminal=True
+        Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine-alone"), env_file, at_terminal=True
     )
     assert mode(env_file) == 0o600
     assert "private now" in access.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("weak", "why"),
+    [
+        (":", "got no user"),
+        (":long-enough-password", "got no user"),
+        ("admin:", "it is empty"),
+        ("admin:short", "it has fewer than 8 characters"),
+        ("admin:change-me", "it is an example that everyone knows"),
+        ("administrator:administrator", "it is the same as the user name"),
+    ],
+)
+def test_credentials_that_anyone_could_guess_are_rejected_with_the_way_out(tmp_path, weak, why):
+    settings = Settings(state_dir=tmp_path, prefect_api_auth_string=weak)
+    with pytest.raises(StackError) as rejected:
+        ensure_credentials(settings, tmp_path / ".env", at_terminal=True)
+    [line] = rejected.value.lines
+    assert line.startswith("PREFECT_API_AUTH_STRING: expected user:password in ASCII with at least 8 characters")
+    assert why in line
+    assert line.endswith("correct it, or remove it to have new credentials generated")
+    assert wrong_credentials(settings) == [line]
+    assert wrong_credentials(Settings(auth="off", prefect_api_auth_string=weak)) == []
+
+
+def test_a_short_upload_token_is_rejected_together_with_short_credentials(tmp_path):
+    settings = Settings(state_dir=tmp_path, prefect_api_auth_string="a:b", upload_token="change-me")
+    assert [line.partition(":")[0] for line in wrong_credentials(settings)] == [
+        "PREFECT_API_AUTH_STRING",
+        "UPLOAD_TOKEN",
+    ]
 
 
 @pytest.mark.parametrize("unusable", ["nocolon", "mé:secret"])
@@ -84,4 +115,4 @@ def test_unusable_credentials_are_refused_without_being_shown(tmp_path, unusable
 
 
 def test_credentials_do_not_show_in_the_settings_representation(tmp_path):
-    assert "mine" not in repr(Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine"))
+    assert "mine-alone" not in repr(Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine-alone"))

@@ -80,7 +80,7 @@ def test_the_page_is_reached_by_the_name_that_other_machines_know(tmp_path):
     given = {"profile": "scale", "database_url": "postgresql://db/prefect", "redis_url": "redis://cache"}
     shared = settings(tmp_path, api_host="10.0.0.5", **given)
     assert stack_environment(shared, {})["PREFECT_SERVER_UI_API_URL"] == "http://10.0.0.5:4799/api"
-    assert stack_environment(shared, {})["PREFECT_API_URL"] == "http://127.0.0.1:4799/api"
+    assert stack_environment(shared, {})["PREFECT_API_URL"] == "http://10.0.0.5:4799/api"
 
 
 def test_behind_a_proxy_the_page_and_what_it_asks_are_at_the_proxys_address(tmp_path):

@@ -1,14 +1,34 @@
 """Who may ask for what on the drop page."""
 
 import base64
+import os
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from sensors.page.access import Access
+from sensors.access import throttle
+from sensors.access.accounts import Role, account_of
+from sensors.access.audit import Audit
+from sensors.access.log_ins import LogIns
+from sensors.access.origins import OwnNames, Rejection
+from sensors.page.access import Access, Request
 from sensors.settings import Settings
 
-ACCESS = Access("admin:sécret", upload_token="tok", host_names=frozenset({"files.example.com"}))
+FILES = OwnNames(frozenset({"files.example.com"}))
+
+
+def access_of(credentials: str | None, **more) -> Access:
+    accounts = [account_of(credentials, Role.OPERATE)] if credentials else []
+    return Access(LogIns(accounts, Audit(Path(os.devnull)), lambda: 0.0, "page"), **more)
+
+
+ACCESS = access_of("admin:sécret", upload_token="tok", names=FILES)
+
+
+@pytest.fixture(autouse=True)
+def _no_limit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(throttle, "BURST", 10_000)
 
 
 def basic(text: str) -> dict[str, str]:
@@ -17,8 +37,8 @@ def basic(text: str) -> dict[str, str]:
 
 def status(method: str = "GET", path: str = "/", access: Access = ACCESS, **headers: str) -> int | None:
     given = {"host": "127.0.0.1:4201", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    refusal = access.refusal(method, path, given)
-    return refusal and refusal.status
+    found = access.visitor(Request(method, path, given))
+    return found.status if isinstance(found, Rejection) else None
 
 
 def test_nobody_reads_or_writes_without_credentials():
@@ -68,16 +88,16 @@ def test_the_token_uploads_and_does_nothing_else():
 
 
 def test_without_a_token_set_an_empty_one_opens_nothing():
-    assert status("PUT", "/inbox/metrics/a.csv", Access("a:b"), authorization="Bearer ") == 401
+    assert status("PUT", "/inbox/metrics/a.csv", access_of("a:b"), authorization="Bearer ") == 401
 
 
 def test_without_credentials_set_none_are_right():
-    assert status(access=Access(None), **basic("")) == 401
-    assert status(access=Access(None), **basic("None")) == 401
+    assert status(access=access_of(None), **basic("")) == 401
+    assert status(access=access_of(None), **basic("None")) == 401
 
 
 def test_with_auth_off_nobody_is_asked_and_other_origins_are_refused_all_the_same():
-    access = Access(None, is_open=True)
+    access = access_of(None, is_open=True)
     assert status(access=access) is None
     assert status("PUT", "/inbox/metrics/a.csv", access, origin="http://evil.example") == 403
     assert status(access=access, host="evil.example:4201") == 421
@@ -98,7 +118,7 @@ def test_under_any_other_name_nothing_is_served_so_that_no_foreign_name_can_be_p
 
 
 def test_beyond_the_loopback_prometheus_may_ask_under_any_name_and_nobody_else():
-    access = Access("admin:sécret", is_reachable=True)
+    access = access_of("admin:sécret", is_reachable=True)
     assert status(path="/metrics", access=access, host="etl-1:4201") is None
     assert status("POST", "/metrics", access, host="etl-1:4201") == 421
     assert status(path="/", access=access, host="etl-1:4201", **basic("admin:sécret")) == 421
@@ -134,9 +154,8 @@ def test_behind_a_proxy_that_encrypts_the_origin_is_the_name_that_the_browser_kn
 
 
 def test_a_proxy_may_leave_the_port_out_of_the_name_that_it_passes_on():
-    access = Access(
-        "admin:sécret", host_names=frozenset({"files.example.com"}), origin="https://files.example.com:8443"
-    )
+    names = OwnNames(frozenset({"files.example.com"}), frozenset({"https://files.example.com:8443"}))
+    access = access_of("admin:sécret", names=names)
     for origin, wanted in (("https://files.example.com:8443", None), ("https://files.example.com:9", 403)):
         headers = {"host": "files.example.com", "origin": origin}
         assert status("POST", "/arrivals/x/retry", access, **headers, **basic("admin:sécret")) == wanted
@@ -146,4 +165,12 @@ def test_beyond_the_loopback_credentials_are_always_asked_for():
     with pytest.raises(ValidationError, match="expected the loopback"):
         Settings(auth="off", sensor_host="0.0.0.0")
     assert Settings(sensor_host="0.0.0.0").sensor_url == "http://127.0.0.1:4201"
+    assert Settings(sensor_host="::").sensor_url == "http://[::1]:4201"
     assert Settings(sensor_host="fe80::1").drop_page == "http://[fe80::1]:4201"
+
+
+def test_with_auth_off_an_address_beyond_the_loopback_is_rejected_for_page_and_api_at_once():
+    with pytest.raises(ValidationError) as rejected:
+        Settings(auth="off", sensor_host="0.0.0.0", api_host="10.0.0.5")
+    assert [one["loc"] for one in rejected.value.errors()] == [("api_host",), ("sensor_host",)]
+    assert Settings(auth="off", sensor_host="127.0.0.2", api_host="::1").api_url == "http://[::1]:4200/api"

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import httpx
 
+from sensors.access.origins import is_loopback
 from sensors.loop import beat
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
@@ -25,7 +26,6 @@ REPORTS_PAGE = 20
 
 
 KNOCK_SECONDS = 3.0
-LOOPBACK = "127.0.0.1"
 RUN_RESOURCE = "prefect.flow-run."
 """What the ids of runs begin with in events."""
 
@@ -95,7 +95,8 @@ class PrefectApi:
             base_url=url.rstrip("/"),
             timeout=timeout,
             auth=(user, password) if auth_string else None,
-            mounts={f"all://{LOOPBACK}": None},  # a proxy of the user's cannot reach this machine's loopback
+            # A proxy of the user's cannot reach this machine's loopback.
+            mounts={f"all://{_bracketed(host)}": None} if is_loopback(host := httpx.URL(url).host) else None,
         )
 
     def knock(self) -> None:
@@ -105,7 +106,7 @@ class PrefectApi:
         the only way to it.
         """
         url = self._client.base_url
-        if not self._is_unreached or url.host != LOOPBACK:
+        if not self._is_unreached or not is_loopback(url.host):
             return
         try:
             socket.create_connection((url.host, url.port or 80), timeout=KNOCK_SECONDS).close()
@@ -257,6 +258,10 @@ class PrefectApi:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _event(found: dict[str, Any]) -> Event:

@@ -1,150 +1,100 @@
-"""Access: who may ask for what on the drop page, decided by a request's method, path and headers alone."""
+"""Access to the drop page: names, origins and credentials are checked before a byte of a request's body is read."""
 
-import base64
-import binascii
-import ipaddress
-import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sensors.access.accounts import ANYONE, UPLOADER, Account, Visitor, basic_credentials, bearer_token
+from sensors.access.heads import client_of, headers_of, retry_after, server_of
+from sensors.access.log_ins import Client, LogIns
+from sensors.access.origins import READING, OwnNames, Rejection
+
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
-"""What is told without credentials: how the sensor is, in numbers; a trouble that it has may name a path."""
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""What is answered without credentials: how the sensor is, in numbers; a trouble that it has may name a path."""
 CHALLENGE = 'Basic realm="drop page", charset="UTF-8"'
+NEEDED = "credentials are needed: those of Prefect's page, PREFECT_API_AUTH_STRING in .env"
+VISITOR = "visitor"
+"""The key of the request's state that holds the Visitor."""
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why a request is not served: the status of the answer, and what a person or a script should know."""
+class Request:
+    """The head of a request; `headers` have names in small letters."""
 
-    status: int
-    reason: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    client: Client = ("unknown", 0)
+    server: Client = ("unknown", 0)
 
 
 @dataclass(frozen=True)
 class Access:
-    """The rules: whose credentials count, and under which names the page is known.
+    """The rules: under which names the page is known, and whose credentials count."""
 
-    `auth_string` is `user:password` as for Prefect's API. `upload_token` lets a script upload and do nothing else.
-    """
-
-    auth_string: str | None
+    log_ins: LogIns
     is_open: bool = False
-    """AUTH=off: nobody is asked for credentials."""
+    """AUTH=off: no one is asked for credentials."""
     upload_token: str | None = None
-    host_names: frozenset[str] = frozenset()
-    """Names of this page besides those of the loopback."""
-    origin: str | None = None
-    """What browsers call it behind a proxy, which may leave the port out of the `Host` that it passes on."""
+    """Lets a script upload and do nothing else."""
+    names: OwnNames = field(default_factory=OwnNames)
     is_reachable: bool = False
-    """Whether it is listened for beyond the loopback: then what is open is told under any name, as Prometheus asks."""
+    """Whether the page listens beyond the loopback: what is open is then answered under any name, for Prometheus."""
 
-    def refusal(self, method: str, path: str, headers: Mapping[str, str]) -> Refusal | None:
-        """Return why a request is refused, or None if it may pass; `headers` have names in small letters."""
-        is_open = path in OPEN and method in READING
-        if refusal := self._wrong_host(headers.get("host", "")):
-            return None if is_open and self.is_reachable else refusal
+    def visitor(self, asked: Request) -> Visitor | Rejection:
+        """Return the visitor of a request, or why it is rejected. A visitor without roles reaches what is open."""
+        is_open = asked.path in OPEN and asked.method in READING
+        if rejection := self.names.wrong_host(asked.headers.get("host", "")):
+            return Visitor("unknown", frozenset()) if is_open and self.is_reachable else rejection
         if is_open:
-            return None
-        if method not in READING and (refusal := self._from_elsewhere(headers)):
-            return refusal
-        if self.is_open or self._has_credentials(headers.get("authorization", "")):
-            return None
-        if method == "PUT" and path.startswith("/inbox/") and self._has_token(headers.get("authorization", "")):
-            return None
-        return Refusal(401, "credentials are needed: those of Prefect's page, PREFECT_API_AUTH_STRING in .env")
+            return Visitor("unknown", frozenset())
+        if asked.method not in READING and (rejection := self.names.wrong_origin(asked.headers)):
+            return rejection
+        return ANYONE if self.is_open else self._known(asked)
 
-    def _wrong_host(self, host: str) -> Refusal | None:
-        """Refuse a name that is none of ours.
-
-        A foreign page whose name has been pointed at the loopback could else use this one (DNS rebinding).
-        """
-        name = (urlsplit(f"//{host}").hostname or "") if _is_netloc(host) else ""
-        if name == "localhost" or name in self.host_names or _is_loopback(name):
-            return None
-        return Refusal(421, "this page is not known by that name; set DROP_PAGE_URL to the address that it has")
-
-    def _from_elsewhere(self, headers: Mapping[str, str]) -> Refusal | None:
-        """Refuse a change that another site's page asks for with the browser's credentials.
-
-        Every browser says where such a request comes from, by Sec-Fetch-Site or by Origin, and a script says neither:
-        https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
-        Another port of this machine is the same site, and another page all the same.
-        """
-        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-        if site is not None and site not in {"same-origin", "none"}:
-            return Refusal(403, f"a page of another origin asked for this ({site}); use this page itself")
-        if origin is None or origin == self.origin:
-            return None
-        if origin.partition("://")[2] != headers.get("host", ""):
-            return Refusal(403, "a page of another origin asked for this; use this page itself")
-        return None
-
-    def _has_credentials(self, authorization: str) -> bool:
-        scheme, _, encoded = authorization.partition(" ")
-        if self.auth_string is None or scheme.lower() != "basic":
-            return False
-        try:
-            given = base64.b64decode(encoded.strip(), validate=True)
-        except (binascii.Error, ValueError):
-            return False
-        return secrets.compare_digest(given, self.auth_string.encode())
-
-    def _has_token(self, authorization: str) -> bool:
-        scheme, _, given = authorization.partition(" ")
-        if not self.upload_token or scheme.lower() != "bearer":
-            return False
-        return secrets.compare_digest(given.strip().encode(), self.upload_token.encode())
+    def _known(self, asked: Request) -> Visitor | Rejection:
+        authorization = asked.headers.get("authorization", "")
+        found: Account | Visitor | Rejection | None = None
+        if (given := basic_credentials(authorization)) is not None:
+            found = self.log_ins.check(given, asked.client, asked.server)
+        elif self.upload_token and _is_upload(asked) and (token := bearer_token(authorization)) is not None:
+            found = self.log_ins.check_token(token, self.upload_token, UPLOADER, asked.client, asked.server)
+        if isinstance(found, Account):
+            return found.visitor
+        return found or Rejection(401, NEEDED)
 
 
-def _is_netloc(host: str) -> bool:
-    return bool(host) and not set(host) & set("/?#@\\ ")
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+def _is_upload(asked: Request) -> bool:
+    return asked.method == "PUT" and asked.path.startswith("/inbox/")
 
 
 class Guard:
-    """ASGI middleware that answers what may not pass, before a byte of its body is read."""
+    """ASGI middleware that answers what may not pass, and gives the request its visitor."""
 
-    def __init__(self, app: ASGIApp, access: Access, page: Callable[[Refusal], str] | None = None) -> None:
+    def __init__(self, app: ASGIApp, access: Access, page: Callable[[Rejection], str] | None = None) -> None:
         """`page` makes what a browser shows instead of the bare reason."""
         self._app = app
         self._access = access
         self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or refuse it."""
+        """Serve a request, or reject it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked = _headers_of(scope)
-        refusal = self._access.refusal(scope["method"], scope["path"], asked)
-        if refusal is None:
+        asked = Request(scope["method"], scope["path"], headers_of(scope), client_of(scope), server_of(scope))
+        found = self._access.visitor(asked)
+        if isinstance(found, Visitor):
+            scope.setdefault("state", {})[VISITOR] = found
             await self._app(scope, receive, send)
             return
-        headers = {"WWW-Authenticate": CHALLENGE} if refusal.status == 401 else {}
+        headers = {"WWW-Authenticate": CHALLENGE} if found.status == 401 else retry_after(found)
         # What the client is still sending is not waited for.
         headers["Connection"] = "close"
-        if self._page is not None and "text/html" in asked.get("accept", ""):
-            answer = HTMLResponse(self._page(refusal), refusal.status, headers)
+        if self._page is not None and "text/html" in asked.headers.get("accept", ""):
+            answer = HTMLResponse(self._page(found), found.status, headers)
         else:
-            answer = PlainTextResponse(f"{refusal.reason}\n", refusal.status, headers)
+            answer = PlainTextResponse(f"{found.reason}\n", found.status, headers)
         await answer(scope, receive, send)
-
-
-def _headers_of(scope: Scope) -> dict[str, str]:
-    """Return the headers by their names; one that is there twice is none that a browser or a proxy sends."""
-    found: dict[str, Any] = {}
-    for name, value in scope["headers"]:
-        found[name.decode("latin-1")] = value.decode("latin-1")
-    return found

@@ -5,10 +5,12 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import StreamingResponse
 
+from sensors.access.accounts import Role
 from sensors.overview.day import Day
 from sensors.page import parameters
 from sensors.page.download import download
 from sensors.page.reading import Reading
+from sensors.page.roles import needs
 from sensors.page.upload_routes import Answer
 from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView
 from sensors.settling.admission import readable
@@ -20,19 +22,19 @@ def api_routes(reading: Reading) -> APIRouter:
     """Return the routes; each answer is of one moment."""
     router = APIRouter(tags=["arrivals"])
 
-    @router.get("/api/inboxes")
+    @router.get("/api/inboxes", dependencies=[needs(Role.LOOK)])
     def inboxes() -> list[InboxView]:
         """Tell how every inbox is."""
         return reading.inbox_views()
 
-    @router.get("/api/arrivals")
+    @router.get("/api/arrivals", dependencies=[needs(Role.LOOK)])
     def arrivals(
         limit: parameters.Limit = 50, inbox: str | None = None, before: parameters.Moment | None = None
     ) -> list[ArrivalView]:
         """Tell of the latest arrivals, the newest first."""
         return reading.arrivals(limit, inbox, before)
 
-    @router.get("/api/arrivals/{arrival_id}", responses=_NOT_FOUND)
+    @router.get("/api/arrivals/{arrival_id}", dependencies=[needs(Role.LOOK)], responses=_NOT_FOUND)
     def journey(arrival_id: str, files: parameters.MostFiles = 200) -> JourneyView:
         """Tell the whole journey of an arrival, with at most `files` of its files, those that need a person first."""
         found = reading.journey(arrival_id, files)
@@ -40,17 +42,17 @@ def api_routes(reading: Reading) -> APIRouter:
             raise no_such_arrival(arrival_id)
         return found
 
-    @router.get("/api/day")
+    @router.get("/api/day", dependencies=[needs(Role.LOOK)])
     def day(day: parameters.Day | None = None, inbox: str | None = None) -> Day:
         """Tell what each hour of a local day had; today's unless another is asked for."""
         return reading.day(day, inbox)
 
-    @router.get("/api/bad-files")
+    @router.get("/api/bad-files", dependencies=[needs(Role.LOOK)])
     def bad_files(limit: parameters.Limit = 50, inbox: str | None = None) -> list[FileView]:
         """Tell which files were not loaded, and why, the latest first."""
         return reading.bad_files(limit, inbox)
 
-    @router.get("/files/{file_id}", responses=_NOT_FOUND)
+    @router.get("/files/{file_id}", dependencies=[needs(Role.LOOK)], responses=_NOT_FOUND)
     def file(file_id: parameters.FileId) -> StreamingResponse:
         """Give the bytes of a file."""
         found = reading.file(file_id)

@@ -3,12 +3,17 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.staticfiles import StaticFiles
 
+from sensors.access.accounts import Role
+from sensors.access.audit import Audit, audit_of
+from sensors.access.log_ins import LogIns
+from sensors.access.origins import OwnNames, is_loopback
 from sensors.clock import Clock
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
@@ -23,10 +28,11 @@ from sensors.page.live import Live, Look
 from sensors.page.pages import SHOWN_ARRIVALS, event_maker, page_routes, templates_of
 from sensors.page.reading import Reading, SensorState
 from sensors.page.retry_route import retry_route
+from sensors.page.roles import NeedsRole, check_roles, needs
 from sensors.page.stream_route import stream_route
 from sensors.page.upload import uploads_of
 from sensors.page.upload_routes import upload_routes
-from sensors.profile import EVERYWHERE, LOOPBACK
+from sensors.profile import EVERYWHERE
 from sensors.settings import Auth, Settings
 
 STATIC = Path(__file__).with_name("static")
@@ -44,6 +50,7 @@ def make_page(
     wake: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Return the application; `wake` has what is to be announced announced at once."""
+    audit = audit_of(settings.logs_dir)
     reading = Reading(settings, inboxes, clock, sensor)
     templates = templates_of(reading)
     app = FastAPI(
@@ -52,21 +59,36 @@ def make_page(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # FastAPI's own route would need no role
         # They would lead to http, and to the port that a proxy was given: behind one both are others.
         redirect_slashes=False,
     )
+    app.state.audit = audit
     app.include_router(upload_routes(uploads_of(settings), {inbox.name: inbox for inbox in inboxes}))
     app.include_router(api_routes(reading))
     app.include_router(retry_route(settings, wake))
     app.include_router(dismissal_routes(settings, clock))
     app.include_router(stream_route(_live(reading), event_maker(templates)))
     app.include_router(page_routes(reading, templates))
-    app.mount("/static", StaticFiles(directory=STATIC))
+    app.include_router(openapi_route(app))
+    app.mount("/static", NeedsRole(StaticFiles(directory=STATIC), Role.LOOK))
+    check_roles(app)
     add_error_pages(app, templates)
-    app.add_middleware(Guard, access=_access(settings), page=refusal_page(templates))
+    app.add_middleware(Guard, access=_access(settings, audit, clock), page=refusal_page(templates))
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Lingering)
     return app
+
+
+def openapi_route(app: FastAPI) -> APIRouter:
+    """Return the route of the page's OpenAPI document, for scripts."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/openapi.json", dependencies=[needs(Role.LOOK)])
+    def openapi() -> dict[str, Any]:
+        return app.openapi()
+
+    return router
 
 
 def serve(app: FastAPI, settings: Settings) -> None:
@@ -87,7 +109,9 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing hangs on who a proxy says has asked
+        # Only log-ins depend on the client's address, and only a trusted proxy's word for it counts.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies.split(),
     )
 
 
@@ -101,13 +125,12 @@ def _live(reading: Reading) -> Live:
     return Live(look, lambda: Ledger(reading.settings.ledger_path, read_only=True), reading.sensor.services)
 
 
-def _access(settings: Settings) -> Access:
-    names = {urlsplit(settings.drop_page_url).hostname, settings.sensor_host}
+def _access(settings: Settings, audit: Audit, clock: Clock) -> Access:
+    names = {urlsplit(settings.drop_page_url).hostname or "", settings.sensor_host} - EVERYWHERE
     return Access(
-        settings.auth_string,
+        LogIns(settings.page_accounts, audit, clock.monotonic, "page"),
         is_open=settings.auth is Auth.OFF,
-        origin=settings.drop_page_url.rstrip("/").lower() or None,
         upload_token=settings.upload_token.get_secret_value() or None,
-        host_names=frozenset(filter(None, names)) - EVERYWHERE,
-        is_reachable=settings.sensor_host not in LOOPBACK,
+        names=OwnNames(frozenset(names) - {""}, frozenset({settings.drop_page_url.rstrip("/").lower()}) - {""}),
+        is_reachable=not is_loopback(settings.sensor_host),
     )

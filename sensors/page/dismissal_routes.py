@@ -7,11 +7,14 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from sensors.access.accounts import Role
+from sensors.access.audit import Action
 from sensors.clock import Clock
 from sensors.ledger import Ledger, dismissals
 from sensors.page import parameters
 from sensors.page.error_pages import wants_page
 from sensors.page.retry_route import Told
+from sensors.page.roles import AskedBy, needs
 from sensors.page.upload_routes import Answer
 from sensors.recovery.dismissal import dismissed
 from sensors.settings import Settings
@@ -23,20 +26,25 @@ def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
     """Return the routes."""
     router = APIRouter(tags=["arrivals"])
 
-    @router.post("/files/{file_id}/dismiss", responses=_ANSWERS)
-    async def dismiss(file_id: parameters.FileId, request: Request) -> Response:
-        """Say that a file that was not loaded needs nobody any more."""
-        return _told(await run_in_threadpool(one_file, file_id), request)
+    @router.post("/files/{file_id}/dismiss", dependencies=[needs(Role.OPERATE)], responses=_ANSWERS)
+    async def dismiss(file_id: parameters.FileId, request: Request, asker: AskedBy) -> Response:
+        """Dismiss a file that was not loaded: it needs no attention any more."""
+        count = await run_in_threadpool(one_file, file_id)
+        asker.record(Action.DISMISS, file_id=file_id, files=count)
+        return _told(count, request)
 
-    @router.post("/files/dismiss", responses=_ANSWERS)
-    async def dismiss_all(until: parameters.Moment, request: Request) -> Response:
+    @router.post("/files/dismiss", dependencies=[needs(Role.OPERATE)], responses=_ANSWERS)
+    async def dismiss_all(until: parameters.Moment, request: Request, asker: AskedBy) -> Response:
         """Say it of all files whose end came no later than `until`: of those that somebody saw, and of none since."""
-        return _told(await run_in_threadpool(all_files, until), request)
+        count = await run_in_threadpool(all_files, until)
+        asker.record(Action.DISMISS, until=until.isoformat(), files=count)
+        return _told(count, request)
 
-    @router.post("/runs/{run}/dismiss", responses={200: {"model": Told}})
-    async def dismiss_run(run: parameters.RunKey, request: Request) -> Response:
+    @router.post("/runs/{run}/dismiss", dependencies=[needs(Role.OPERATE)], responses={200: {"model": Told}})
+    async def dismiss_run(run: parameters.RunKey, request: Request, asker: AskedBy) -> Response:
         """Say that a run that failed, was missing or takes long is settled."""
         await run_in_threadpool(one_run, run)
+        asker.record(Action.DISMISS, run=run)
         if wants_page(request.headers.get("accept", "")):
             return RedirectResponse("/", 303)
         return JSONResponse({"told": ["the run needs attention no more, unless it fails once more"]})

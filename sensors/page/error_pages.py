@@ -13,9 +13,9 @@ from jinja2 import Environment
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from sensors.access.origins import Rejection
 from sensors.ledger import LedgerError
 from sensors.ledger.database import refusal_of
-from sensors.page.access import Refusal
 
 
 def wants_page(accept: str) -> bool:
@@ -57,10 +57,10 @@ def add_error_pages(app: FastAPI, templates: Environment) -> None:
     app.add_exception_handler(sqlite3.Error, in_trouble)
 
 
-def refusal_page(templates: Environment) -> Callable[[Refusal], str]:
+def refusal_page(templates: Environment) -> Callable[[Rejection], str]:
     """Return what makes the page that a browser shows when access is refused; it stands alone, as all else is too."""
 
-    def page(refusal: Refusal) -> str:
+    def page(refusal: Rejection) -> str:
         return templates.get_template("refused.html").render(
             status=refusal.status, phrase=HTTPStatus(refusal.status).phrase, reason=refusal.reason
         )

@@ -10,11 +10,13 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import ServerSentEvent
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sensors.access.accounts import Role
 from sensors.page import parameters
 from sensors.page.api_routes import no_such_arrival
 from sensors.page.day_plots import day_plots
 from sensors.page.live import Change
 from sensors.page.reading import Reading
+from sensors.page.roles import needs, visitor_of
 from sensors.page.services import Services
 from sensors.page.views import ArrivalView
 from sensors.page.wording import filters
@@ -61,9 +63,12 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
     names = [inbox.name for inbox in reading.inboxes]
 
     def shown(name: str, request: Request, **what: object) -> HTMLResponse:
-        return HTMLResponse(templates.get_template(name).render(path=request.url.path, inbox_names=names, **what))
+        may = visitor_of(request).roles
+        return HTMLResponse(
+            templates.get_template(name).render(path=request.url.path, inbox_names=names, may=may, **what)
+        )
 
-    @router.get("/")
+    @router.get("/", dependencies=[needs(Role.LOOK)])
     def overview(request: Request) -> HTMLResponse:
         inboxes, arrivals = reading.inboxes_and_arrivals(SHOWN_ON_OVERVIEW)
         services = reading.sensor.services()
@@ -77,7 +82,7 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
             most=SHOWN_ON_OVERVIEW,
         )
 
-    @router.get("/arrivals")
+    @router.get("/arrivals", dependencies=[needs(Role.LOOK)])
     def arrivals(request: Request, inbox: str = "", before: parameters.Moment | None = None) -> HTMLResponse:
         found = reading.arrivals(SHOWN_ARRIVALS + 1, inbox or None, before)
         shown_here, is_last = found[:SHOWN_ARRIVALS], len(found) <= SHOWN_ARRIVALS
@@ -91,14 +96,14 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
             most=SHOWN_ARRIVALS,
         )
 
-    @router.get("/arrivals/{arrival_id}")
+    @router.get("/arrivals/{arrival_id}", dependencies=[needs(Role.LOOK)])
     def arrival(request: Request, arrival_id: str) -> HTMLResponse:
         journey = reading.journey(arrival_id)
         if journey is None:
             raise no_such_arrival(arrival_id)
         return shown("arrival.html", request, journey=journey)
 
-    @router.get("/day")
+    @router.get("/day", dependencies=[needs(Role.LOOK)])
     def day(request: Request, day: parameters.Day | None = None, inbox: str = "") -> HTMLResponse:
         today = reading.midnight().date()
         asked = day or today
@@ -115,7 +120,7 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
             day_after=asked + ONE_DAY if asked < today else None,
         )
 
-    @router.get("/failed")
+    @router.get("/failed", dependencies=[needs(Role.LOOK)])
     def failed(request: Request, inbox: str = "") -> HTMLResponse:
         files = reading.bad_files(SHOWN_BAD_FILES, inbox or None)
         return shown("failed.html", request, files=files, inbox=inbox, most=SHOWN_BAD_FILES)

@@ -7,9 +7,12 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from sensors.access.accounts import Role
+from sensors.access.audit import Action
 from sensors.ledger import Ledger, replays
 from sensors.page.api_routes import no_such_arrival
 from sensors.page.error_pages import wants_page
+from sensors.page.roles import AskedBy, needs
 from sensors.page.upload_routes import Answer
 from sensors.recovery.replay import ReplayError, retry
 from sensors.settings import Settings
@@ -27,11 +30,13 @@ def retry_route(settings: Settings, wake: Callable[[], None]) -> APIRouter:
 
     @router.post(
         "/arrivals/{arrival_id}/retry",
+        dependencies=[needs(Role.OPERATE)],
         responses={200: {"model": Told}, 404: {"model": Answer}, 409: {"model": Answer}},
     )
-    async def try_again(arrival_id: str, request: Request) -> Response:
+    async def try_again(arrival_id: str, request: Request, asker: AskedBy) -> Response:
         """Have an arrival announced again; what is loaded already is skipped."""
         told = await run_in_threadpool(_retried, settings, arrival_id)
+        asker.record(Action.RETRY, arrival=arrival_id)
         wake()
         if wants_page(request.headers.get("accept", "")):
             return RedirectResponse(f"/arrivals/{arrival_id}", 303)

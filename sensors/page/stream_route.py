@@ -7,7 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from sensors.access.accounts import Role
 from sensors.page.live import Change, Live, TooManyPagesError
+from sensors.page.roles import needs
 
 FULL_MILLISECONDS = 60_000
 """After so long a page that got no stream asks again."""
@@ -26,7 +28,7 @@ def stream_route(live: Live, event_of: Callable[[Change], ServerSentEvent]) -> A
         except TooManyPagesError:
             yield None
 
-    @router.get("/stream", response_class=EventSourceResponse)
+    @router.get("/stream", dependencies=[needs(Role.LOOK)], response_class=EventSourceResponse)
     async def stream(
         queue: Annotated[asyncio.Queue[Change | None] | None, Depends(page)],
     ) -> AsyncIterator[ServerSentEvent]:

@@ -8,10 +8,13 @@ from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from sensors.access.accounts import Role
+from sensors.access.audit import Action
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger
 from sensors.ledger.journey import FileJourney, journey_of
 from sensors.page.content_digest import content_digest
+from sensors.page.roles import AskedBy, needs
 from sensors.page.upload import Upload, UploadError, Uploads
 from sensors.settling.admission import readable
 
@@ -46,6 +49,7 @@ def upload_routes(uploads: Uploads, inboxes: Mapping[str, Inbox]) -> APIRouter:
 
     @router.put(
         "/inbox/{inbox}/{file:path}",
+        dependencies=[needs(Role.DROP)],
         status_code=201,
         responses={**_RESPONSES, 201: {"model": Uploaded}},
         openapi_extra={"requestBody": {"content": {"application/octet-stream": {}}, "required": False}},
@@ -54,6 +58,7 @@ def upload_routes(uploads: Uploads, inboxes: Mapping[str, Inbox]) -> APIRouter:
         inbox: Annotated[str, Path(description="the inbox's name")],
         file: Annotated[str, Path(description="the name under which the file appears in the inbox")],
         request: Request,
+        asker: AskedBy,
     ) -> JSONResponse:
         """Bring a file into an inbox; it appears there whole, and replaces nothing.
 
@@ -68,13 +73,15 @@ def upload_routes(uploads: Uploads, inboxes: Mapping[str, Inbox]) -> APIRouter:
         try:
             body = await uploads.take(asked, request.stream())
         except UploadError as error:
+            asker.record(Action.UPLOAD_REJECTED, inbox=inbox, file=file, status=error.status)
             raise HTTPException(error.status, str(error)) from error
         finally:
             taking.release_on_behalf_of(request)
+        asker.record(Action.UPLOAD, inbox=inbox, file=file, bytes=body.size, sha256=body.sha256.hex())
         uploaded = Uploaded(inbox=inbox, file=readable(file), bytes=body.size, sha256=body.sha256.hex())
         return JSONResponse(uploaded.model_dump(), 201, {"Content-Digest": content_digest(body.sha256)})
 
-    @router.get("/inbox/{inbox}/{file:path}", responses={404: {"model": Answer}})
+    @router.get("/inbox/{inbox}/{file:path}", dependencies=[needs(Role.LOOK)], responses={404: {"model": Answer}})
     def fate(inbox: str, file: str) -> FileJourney:
         """Tell what became of the file that came last under a name."""
         _known(inboxes, inbox)

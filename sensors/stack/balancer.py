@@ -29,6 +29,9 @@ defaults
     retry-on conn-failure
 frontend api
     bind {host}:{port}
+    # The servers limit failed log-ins by the client's address, and take it from us alone.
+    http-request del-header x-forwarded-for
+    option forwardfor
     default_backend servers
 backend servers
     balance leastconn

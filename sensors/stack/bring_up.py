@@ -16,7 +16,7 @@ from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import settle_credentials
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
-from sensors.stack.health import Health, check, check_api, troubles_of_stores, what_is_wrong
+from sensors.stack.health import Health, check, check_api, check_front, troubles_of_stores, what_is_wrong
 from sensors.stack.incidents import Incident
 from sensors.stack.interrupted_runs import restart_interrupted_runs
 from sensors.stack.preflight import preflight
@@ -128,6 +128,7 @@ class _BringUp:
             self._start(Service.WORKER)
         for service in _SERVER_SIDE:
             self._wait(service)
+        self._check_front()
         if self.settings.is_main:
             make_work_pool(self.settings)
         with self.terminal.waiting("looking for interrupted runs"):
@@ -158,6 +159,13 @@ class _BringUp:
             self._start_first_server()
         for service in _SERVER_SIDE:
             self._start(service)
+
+    def _check_front(self) -> None:
+        if self.settings.has_server and not (front := check_front(self.settings)).healthy:
+            raise StackError(
+                f"the API is not protected: {front.detail}; expected sensors/stack/api_front.py in front of Prefect's "
+                "server: use the version of Prefect that requirements.txt names, by `just setup`"
+            )
 
     def _prepare(self, deploying: Deploying) -> None:
         known = deploying.is_up_to_date()

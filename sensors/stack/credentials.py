@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from sensors.access.accounts import SHORTEST, weakness
 from sensors.settings import Auth, Settings, env_file
 from sensors.stack.errors import StackError
 from sensors.stack.terminal import Terminal
@@ -51,7 +52,8 @@ def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> 
     if settings.auth is Auth.OFF:
         return Access(settings, (*notices, AUTH_OFF))
     if settings.auth_string is not None:
-        _check(settings.auth_string)
+        if wrong := wrong_credentials(settings):
+            raise StackError(*wrong)
         return Access(settings, tuple(notices))
     auth_string = f"{USER}:{secrets.token_urlsafe(18)}"
     _append(file, f"{VARIABLE}={auth_string}\n")
@@ -63,13 +65,40 @@ def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> 
     return Access(with_credentials, (*notices, told))
 
 
-def _check(auth_string: str) -> None:
+def wrong_credentials(settings: Settings) -> list[str]:
+    """Return what is wrong with the credentials that are set, in lines; they are not shown. Nothing with AUTH=off.
+
+    With credentials that are easy to guess anyone who reaches the API runs commands as our user.
+    """
+    if settings.auth is Auth.OFF:
+        return []
+    wrong = [_wrong_auth_string(settings.auth_string), _wrong_token(settings.upload_token.get_secret_value())]
+    return [line for line in wrong if line]
+
+
+def _wrong_auth_string(auth_string: str | None) -> str | None:
+    if auth_string is None:
+        return None
+    user, colon, password = auth_string.partition(":")
     # Prefect compares with hmac.compare_digest, which raises on text that is not ASCII.
-    if ":" not in auth_string or not auth_string.isascii():
-        raise StackError(
-            f"{VARIABLE}: expected user:password in ASCII, got something else; correct it, "
-            "or remove it to have new credentials generated"
-        )
+    if not colon or not auth_string.isascii():
+        problem = "got something else"
+    elif not user.strip():
+        problem = "got no user"
+    elif weak := weakness(password, user):
+        problem = f"choose another password: {weak}"
+    else:
+        return None
+    return (
+        f"{VARIABLE}: expected user:password in ASCII with at least {SHORTEST} characters of password, {problem}; "
+        "correct it, or remove it to have new credentials generated"
+    )
+
+
+def _wrong_token(token: str) -> str | None:
+    if not token or not (weak := weakness(token)):
+        return None
+    return f"UPLOAD_TOKEN: expected at least {SHORTEST} characters that cannot be guessed, but {weak}; set another one"
 
 
 def _make_private(file: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from sensors.settings import Auth, Settings, env_file
+from sensors.settings import Auth, Settings, env_file, reached_at
 from sensors.stack.marking import MARK
 from sensors.stack.scale_environment import scale_environment
 from sensors.stack.services import warm_socket
@@ -15,6 +15,8 @@ from sensors.stack.sqlite_url import database_url
 
 HEARTBEAT_SECONDS = 5
 """How often the worker reports to the server; three missed ones make it offline."""
+
+CORS_ORIGINS = "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 
 _NOT_INHERITED = frozenset(
     {
@@ -59,7 +61,7 @@ def client_environment(settings: Settings, around: Mapping[str, str]) -> dict[st
         **{name: value for name, value in around.items() if name not in _NOT_INHERITED},
         **_NO_CALLS_HOME,
         **_credentials(settings),
-        **_without_proxy(around),
+        **_without_proxy(settings, around),
         **_certificates(around),
         "PREFECT_HOME": str(settings.prefect_home),
         "PREFECT_API_URL": settings.api_url,
@@ -87,6 +89,7 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         # The warm server makes it, and the runs that the worker starts look for it.
         "WARM_SOCKET": str(warm_socket(settings)),
         **_arrival_page(settings, around),
+        **_allowed_origins(settings, around),
         "PREFECT_UI_URL": settings.prefect_page,
         "PREFECT_SERVER_UI_API_URL": f"{settings.prefect_page}/api",
         # How long a run waits that nobody has told the worker of: flows/forkserver/worker.py.
@@ -135,7 +138,16 @@ def _certificates(around: Mapping[str, str]) -> dict[str, str]:
     return {"PREFECT_API_SSL_CERT_FILE": around.get("PREFECT_API_SSL_CERT_FILE") or str(NOBODY)}
 
 
-def _without_proxy(around: Mapping[str, str]) -> dict[str, str]:
-    """Return what keeps a proxy of the user's away from this machine's loopback, which it cannot reach."""
-    loopback = "127.0.0.1,localhost"
-    return {name: ",".join(filter(None, [loopback, around.get(name)])) for name in ("NO_PROXY", "no_proxy")}
+def _without_proxy(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps a proxy of the user's away from this machine's own addresses, which it cannot reach."""
+    hosts = ["127.0.0.1", "localhost"]
+    own = [settings.api_host, settings.sensor_host] if settings.has_server else [settings.sensor_host]
+    hosts += [host for host in map(reached_at, own) if host not in hosts]
+    own_hosts = ",".join(dict.fromkeys(hosts))
+    return {name: ",".join(filter(None, [own_hosts, around.get(name)])) for name in ("NO_PROXY", "no_proxy")}
+
+
+def _allowed_origins(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
+    """Return the origins whose pages may read the API's answers: its own, and with AUTH=on those that the user adds."""
+    more = around.get(CORS_ORIGINS, "") if settings.auth is Auth.ON else ""
+    return {CORS_ORIGINS: ",".join(filter(None, [*settings.api_origins, more]))}

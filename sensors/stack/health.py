@@ -51,12 +51,13 @@ def what_is_wrong(settings: Settings) -> str:
 def _check_servers(settings: Settings) -> Health:
     if not settings.has_server:
         return _check_api_at(settings.api_url)
-    found = {f"server-{n}": check_api(port) for n, port in enumerate(settings.api_server_ports, start=1)}
-    return _all_of(found) if settings.has_balancer else next(iter(found.values()))
+    if not settings.has_balancer:
+        return _check_api_at(settings.api_url)
+    return _all_of({f"server-{n}": check_api(port) for n, port in enumerate(settings.api_server_ports, start=1)})
 
 
 def check_api(port: int) -> Health:
-    """Look whether an API answers on a port of this machine."""
+    """Look whether one of several API servers answers, which listen on the loopback behind the balancer."""
     return _check_api_at(f"http://127.0.0.1:{port}/api")
 
 
@@ -68,6 +69,21 @@ def _check_api_at(url: str) -> Health:
     except httpx.HTTPError as error:
         return Health(healthy=False, detail=f"no usable answer ({type(error).__name__})")
     return Health(answer.is_success, "" if answer.is_success else f"/api/health says {answer.status_code}")
+
+
+def check_front(settings: Settings) -> Health:
+    """Look whether what protects the API stands in front of this machine's servers: sensors/stack/api_front.py.
+
+    A change that another page asks for is rejected there, and by Prefect itself it never is.
+    """
+    ports = settings.api_server_ports if settings.has_balancer else ()
+    urls = [f"http://127.0.0.1:{port}/api" for port in ports] or [settings.api_url]
+    for url in urls:
+        asked = {"Origin": "http://front.invalid"}
+        answer = httpx.post(f"{url}/health", headers=asked, timeout=5.0, trust_env=False, verify=trusted())
+        if answer.status_code != 403:
+            return Health(healthy=False, detail=f"{url} answers pages of other origins ({answer.status_code})")
+    return Health(healthy=True)
 
 
 def _all_of(found: dict[str, Health]) -> Health:
@@ -178,7 +194,7 @@ def troubles_of_stores(settings: Settings, remote: Collection[str]) -> list[str]
 
 _CHECKS: dict[Service, Callable[[Settings], Health]] = {
     Service.SERVER: _check_servers,
-    Service.BALANCER: lambda settings: check_api(settings.api_port),
+    Service.BALANCER: lambda settings: _check_api_at(settings.api_url),
     Service.SERVICES: _check_services,
     Service.SENSOR: _check_sensor,
     Service.WARM: _check_warm,

@@ -29,7 +29,7 @@ def show_profile(console: Console) -> None:
 
 def profile_rows(settings: Settings) -> dict[str, dict[str, str]]:
     """Return the table's parts by their titles, each with values by their names; secrets are masked."""
-    own = {name.upper(): _shown(settings, name) for name in ProfileSettings.model_fields}
+    own = {name.upper(): _shown(settings, name) for name in ("profile", "api_host", *ProfileSettings.model_fields)}
     own["WAREHOUSE_URL"] = settings.warehouse
     told = {
         name: masked(value) if name.endswith(_ADDRESS) else value for name, value in scale_environment(settings).items()

@@ -10,7 +10,7 @@ from sensors.stack.credentials import settle_credentials
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
 from sensors.stack.health import check
-from sensors.stack.ports import taken_by
+from sensors.stack.ports import NoAddressError, taken_by
 from sensors.stack.services import Service, newest_log, programs
 from sensors.stack.state_folder import hold_state_folder
 from sensors.stack.stopping import take_down
@@ -36,7 +36,11 @@ def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings
         return
     with held:
         marking.sweep(settings.state_dir, grace_seconds=3)
-        if listener := taken_by(settings.api_port):
+        try:
+            listener = taken_by(settings.api_port, settings.api_host)
+        except NoAddressError as error:
+            raise StackError(f"API_HOST: {error}") from error
+        if listener:
             raise StackError(f"API_PORT {settings.api_port} is taken by {listener}; stop it or set another port")
         settings = settle_credentials(settings, terminal)
         with _started(settings, terminal):

@@ -13,6 +13,8 @@ STOP_SECONDS = 3
 """How long a service has to stop when it is asked to, before it is killed."""
 
 _PREFECT = "flows.forkserver.prefect_command"
+_SERVER = "sensors.stack.api_front"
+"""The same command, with what protects the API in front of it."""
 
 
 class Service(StrEnum):
@@ -81,7 +83,7 @@ def _servers(settings: Settings) -> list[Program]:
     # Away from the project's root: Prefect would read its `.env` there, behind AUTH=off's back.
     folder = settings.prefect_home
     if not settings.is_scale:
-        return [Program(Service.SERVER, _server("127.0.0.1", settings.api_port), folder)]
+        return [Program(Service.SERVER, _server(settings.api_host, settings.api_port), folder)]
     host = "127.0.0.1" if settings.has_balancer else settings.api_host
     return [
         *(
@@ -97,7 +99,7 @@ def _servers(settings: Settings) -> list[Program]:
 
 
 def _server(host: str, port: int) -> tuple[str, ...]:
-    return (_PREFECT, "server", "start", "--host", host, "--port", str(port))
+    return (_SERVER, "server", "start", "--host", host, "--port", str(port))
 
 
 def _workers(settings: Settings) -> list[Program]:

@@ -9,7 +9,9 @@ const all = [];
 
 export function openZones() {
   keepFromLeaving();
-  for (const card of document.querySelectorAll("[data-inbox].inbox")) open(card);
+  for (const card of document.querySelectorAll("[data-inbox].inbox")) {
+    if (card.querySelector(".zone")) open(card); // a visitor who may only look has none
+  }
   window.addEventListener("beforeunload", (event) => {
     if (underWay()) event.preventDefault();
   });
