@@ -72,7 +72,7 @@ def _known(settings: Settings, inbox: Inbox) -> Known:
         return Known()
     with Ledger(settings.ledger_path, read_only=True) as ledger:
         unfinished = arrivals.count_unfinished(ledger, inbox.name)
-        return Known(unfinished, ledger_files.refused_in_place(ledger, inbox.name))
+        return Known(unfinished, dict(ledger_files.refused_in_place(ledger, inbox.name)))
 
 
 def look(inbox: Inbox, known: Known, arrivals_dir: Path) -> InboxPreview:

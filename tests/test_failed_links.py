@@ -306,3 +306,13 @@ def test_a_path_that_is_too_long_for_a_link_costs_the_link_and_blocks_no_other_f
     assert not good.exists()
     assert str(other) in {os.path.realpath(link) for link in sensor.links()}
     assert "other.pdf: " in sensor.reasons()
+
+
+def test_two_files_whose_names_are_shown_alike_are_rejected_once_each(sensor):
+    for name in ("a\nb.pdf", "a\\nb.pdf"):
+        drop(sensor, name)
+    sensor.pass_time(20)
+    sensor.start()
+    sensor.pass_time(5)
+    assert sensor.ledger.rows("SELECT count(*) FROM files")[0][0] == 2
+    assert sensor.ledger.rows("SELECT count(*) FROM notices")[0][0] == 1

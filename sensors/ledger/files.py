@@ -142,16 +142,16 @@ def record_refused(ledger: Ledger, inbox: str, refused: Iterable[Refused], notic
         write(ledger, notice, now)
 
 
-def refused_in_place(ledger: Ledger, inbox: str) -> dict[str, Identity]:
-    """Return the path and identity of each file of an inbox that was refused where it lies."""
-    return {
-        row["path"]: _identity(row)
+def refused_in_place(ledger: Ledger, inbox: str) -> list[tuple[str, Identity]]:
+    """Return the path and identity of each file that an inbox has rejected in place, the latest last."""
+    return [
+        (row["path"], _identity(row))
         for row in ledger.rows(
             "SELECT path, device, inode, size, mtime_ns FROM files"
             " WHERE inbox = ? AND state = 'rejected' AND arrival_id IS NULL ORDER BY id",
             (inbox,),
         )
-    }
+    ]
 
 
 @dataclass(frozen=True)

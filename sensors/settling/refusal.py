@@ -32,7 +32,7 @@ class Refusals:
     failed: FailedFolder
     clock: Clock
     _known: dict[str, Identity] = field(init=False)
-    """By their names as they can be written down."""
+    """By `_key`."""
     _new: list[Refused] = field(default_factory=list[Refused], init=False)
     _is_shown: bool = field(default=False, init=False)
     """Whether `failed/` has them all: not after a start, which may follow a crash."""
@@ -42,16 +42,16 @@ class Refusals:
         prefix = readable(self._folder)
         known = ledger_files.refused_in_place(self.ledger, self.inbox.name)
         self._known = {
-            path.removeprefix(prefix): identity for path, identity in known.items() if path.startswith(prefix)
+            _key(path.removeprefix(prefix), identity): identity for path, identity in known if path.startswith(prefix)
         }
 
     def covers(self, name: str, identity: Identity) -> bool:
         """Tell whether just this file has been refused, so that it is not looked at again before it changes."""
-        return bool(self._known) and self._known.get(readable(name)) == identity
+        return bool(self._known) and self._known.get(_key(readable(name), identity)) == identity
 
     def note(self, name: str, identity: Identity, reason: str) -> None:
         """Take note that a file is refused, unless that is known."""
-        known = self._known.get(readable(name))
+        known = self._known.get(_key(readable(name), identity))
         if known is not None and (known.device, known.inode) == (identity.device, identity.inode):
             return  # also while it still grows
         self._new.append(Refused(readable(self._folder + name), readable(name), identity, reason))
@@ -60,7 +60,7 @@ class Refusals:
         """Forget files that do not lie there any more, where the next one of the name would look like the same."""
         if self._known:
             there = set(map(readable, names))
-            self._known = {name: identity for name, identity in self._known.items() if name in there}
+            self._known = {key: known for key, known in self._known.items() if key.partition("\0")[0] in there}
 
     def tell(self) -> None:
         """Write the new refusals down and show them. Raises sqlite3.Error, OSError; the next call goes on then."""
@@ -71,7 +71,7 @@ class Refusals:
             were_shown, self._is_shown = self._is_shown, False
             kill_point("refused")
             for file in refused:
-                self._known[file.name] = file.identity
+                self._known[_key(file.name, file.identity)] = file.identity
                 logger.warning(
                     "inbox %s: %s is rejected: %s",
                     self.inbox.name,
@@ -85,6 +85,14 @@ class Refusals:
         if not self._is_shown:
             self.failed.show_refused(self.inbox.name)
             self._is_shown = True
+
+
+def _key(shown: str, identity: Identity) -> str:
+    """Return what a rejected file is known by: its name as it can be written down.
+
+    Two files can have one such name, `a\\nb.csv` and one with a line feed in its name; these have their inode with it.
+    """
+    return f"{shown}\0{identity.inode}" if "\\" in shown else shown
 
 
 def _notice(inbox: Inbox, refused: list[Refused]) -> Notice:
