@@ -31,6 +31,7 @@ def reserve_opened() -> Generator[None]:
         try:
             yield
         finally:
-            _, now_hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            now = resource.getrlimit(resource.RLIMIT_NOFILE)
             with suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, now_hard), now_hard))
+                if now == (hard, hard):  # a limit that someone has set meanwhile stays
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -68,8 +68,11 @@ _TEMPLATES = {
 def issues_of(loops: Iterable[Loop], *, is_server_silent: bool) -> dict[str, Issue]:
     """Return what is wrong with the loops, one issue for each cause, by their keys.
 
-    What the loops report of a server that is silent is left out: that has its own alert.
+    What the loops report of a server that is silent is left out: that has its own alert. So is it while the watchman,
+    which knows that, is itself in trouble.
     """
+    loops = list(loops)
+    is_server_silent |= any(loop.name == "watchman" and loop.error is not None for loop in loops)
     found: dict[str, dict[str, str]] = {}
     for loop in loops:
         if wrong := _wrong(loop, is_server_silent=is_server_silent):
@@ -77,7 +80,7 @@ def issues_of(loops: Iterable[Loop], *, is_server_silent: bool) -> dict[str, Iss
             found.setdefault(key, {})[loop.name] = reason
     if "ledger" in found and found.get("outbox", {}).keys() == {"watchman"}:
         found["ledger"] |= found.pop("outbox")  # the watchman uses both
-    return {key: _issue(key, parts) for key, parts in found.items()}
+    return {key: issue_of(key, parts) for key, parts in found.items()}
 
 
 def _wrong(loop: Loop, *, is_server_silent: bool) -> tuple[str, str] | None:
@@ -111,7 +114,8 @@ def kind_of(error: BaseException, loop: str) -> str:
     return "api" if isinstance(error, ApiError) else f"loop {loop}"
 
 
-def _issue(key: str, parts: dict[str, str]) -> Issue:
+def issue_of(key: str, parts: Mapping[str, str]) -> Issue:
+    """Return an issue of a kind."""
     names = ", ".join(parts)
     if key == "ended":
         mend = f"stop `just up` and run it again; no file is lost; {_SEE_LOG}"

@@ -1,5 +1,7 @@
 """The sensor's heartbeat, and the word that it is back."""
 
+import sqlite3
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
@@ -102,3 +104,16 @@ def test_a_clock_that_is_set_stops_no_heartbeat(server: PrefectServer, ringer: R
 def test_a_sensor_has_the_same_name_after_every_start_and_another_than_its_neighbour() -> None:
     assert sensor_name(4201) == sensor_name(4201) != sensor_name(4301)
     assert sensor_name(4201).endswith("-4201")
+
+
+def test_while_the_outbox_cannot_be_written_it_is_sent_as_often_as_ever_and_its_return_is_told_once(
+    server: PrefectServer, ringer: Ringer
+) -> None:
+    heartbeat(server, ringer).step(NOW)
+    beat, after = heartbeat(server, ringer), NOW + 2 * SILENT_FOR
+    ringer._outbox.change("PRAGMA query_only = ON")  # pyright: ignore[reportPrivateUsage]
+    for second in range(60):
+        with suppress(sqlite3.OperationalError):
+            beat.step(after + timedelta(seconds=second))
+    assert events(server)[1:] == [HEARTBEAT, BACK, *[HEARTBEAT] * 5]
+    ringer._outbox.change("PRAGMA query_only = OFF")  # pyright: ignore[reportPrivateUsage]

@@ -142,6 +142,14 @@ def test_what_a_silent_server_costs_the_loops_has_its_own_alert(
     assert list(issues_of(loops, is_server_silent=is_server_silent)) == expected
 
 
+def test_while_the_watchman_cannot_say_whether_the_server_is_silent_only_its_own_trouble_is_an_issue(
+    hand_clock: HandClock,
+) -> None:
+    loops = [failing("announce", NotReachedError("nobody listens"), hand_clock.clock)]
+    loops.append(failing("watchman", OSError(errno.EMFILE, "Too many open files"), hand_clock.clock))
+    assert list(issues_of(loops, is_server_silent=False)) == ["descriptors"]
+
+
 @pytest.fixture
 def run(hand_clock: HandClock) -> Callable[[str, Callable[[], float]], Loop]:
     def start(name: str, step: Callable[[], float]) -> Loop:

@@ -5,8 +5,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Generator
-from datetime import UTC, datetime
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ import pytest
 from prefect.blocks.abstract import NotificationError
 
 from automations.alert_block import AppriseAlerts
-from automations.alerting.outbox import Outbox
+from automations.alerting import ringing
+from automations.alerting.outbox import Outbox, stamp
+from automations.alerting.ringing import START_GRACE, with_grace
+from tests.postings import NOW, posting
 from tests.receiver import Receiver, receiving
 
 
@@ -22,6 +25,11 @@ from tests.receiver import Receiver, receiving
 def receiver() -> Generator[Receiver, None, None]:
     with receiving() as receiver:
         yield receiver
+
+
+@pytest.fixture(autouse=True)
+def _the_server_runs_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ringing, "server_started_at", lambda: datetime.now(UTC) - timedelta(days=1))
 
 
 @pytest.fixture
@@ -103,11 +111,56 @@ def test_what_a_bell_has_left_when_it_died_is_delivered_with_the_next_alert(rece
     assert len(receiver.posts) == 2
 
 
-def test_without_a_bell_nothing_waits_for_an_event(receiver: Receiver, path: Path) -> None:
+def silent(seconds: float) -> str:
+    """Return the body of an alert that a heartbeat makes needless if it comes in time."""
     moment = datetime.now(UTC).isoformat()
-    unless = {"event": "sensor.heartbeat", "resource": "sensor.a", "after": moment, "wait_seconds": 60}
-    block(path, receiver.url()).notify(body(unless=unless, opens="sensor.a"), "Silent")
-    assert len(receiver.posts) == 1
+    unless = {"event": "sensor.heartbeat", "resource": "sensor.a", "after": moment, "wait_seconds": seconds}
+    return body("silent", unless=unless, opens="sensor.a")
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
+
+
+def test_without_a_bell_an_alert_waits_for_its_event_and_is_sent_when_the_time_is_over(
+    receiver: Receiver, path: Path
+) -> None:
+    block(path, receiver.url()).notify(silent(1), "Silent")
+    assert (receiver.posts, states(path)) == ([], {"silent": "waiting"})
+    until(lambda: states(path) == {"silent": "delivered"})
+    assert [alert["title"] for _, alert in receiver.posts] == ["Silent"]
+
+
+def test_a_bell_that_is_there_again_by_then_decides_whether_it_is_needless(receiver: Receiver, path: Path) -> None:
+    block(path, receiver.url()).notify(silent(0), "Silent")
+    bell_at(path, time.time() + 5)
+    time.sleep(2)  # longer than the wait
+    assert (receiver.posts, states(path)) == ([], {"silent": "waiting"})
+
+
+def test_a_server_that_has_just_started_waits_longer_as_nothing_could_be_heard_before(
+    receiver: Receiver, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = datetime.now(UTC)
+    monkeypatch.setattr(ringing, "server_started_at", lambda: started)
+    block(path, receiver.url()).notify(silent(15), "Silent")
+    with Outbox(path) as outbox:
+        [row] = outbox.rows("SELECT wait_until FROM alerts")
+    assert datetime.fromisoformat(row["wait_until"]) - started >= START_GRACE
+    assert receiver.posts == []
+
+
+@pytest.mark.parametrize(("age", "wait"), [(0, 180), (100, 80), (170, 15), (10_000, 15), (-10_000, 3600)])
+def test_the_grace_of_a_start_ends_and_a_clock_that_was_set_back_makes_it_no_longer_than_an_hour(
+    age: float, wait: float
+) -> None:
+    unless = {"event": "e", "resource": "r", "after": "2026-11-24T09:00:00Z", "wait_seconds": 15}
+    graced = with_grace(posting(unless=unless), NOW, NOW - timedelta(seconds=age)).cause.unless
+    assert graced is not None
+    assert graced.wait_seconds == wait
 
 
 def test_without_a_bell_the_hours_of_silence_hold_nothing_back_as_nobody_would_tell_it_afterwards(
@@ -150,6 +203,8 @@ def test_without_a_bell_the_fallback_leaves_the_others_alerts_to_those_who_know_
         "c-2": "gathered",
         "undelivered": "delivered",
     }
+    with Outbox(path) as outbox:
+        outbox.change("UPDATE alerts SET wait_until = ? WHERE state = 'waiting'", (stamp(datetime.now(UTC)),))
     alerts.notify(body("next"), "Failed elsewhere")
     assert {*states(path).values()} == {"delivered", "summed up"}
     assert sorted(where for where, _ in receiver.posts) == ["/alerts"] * 4 + ["/reserve"]

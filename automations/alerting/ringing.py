@@ -1,11 +1,16 @@
 """Ringing: what the notification block does with one alert, in the server's process."""
 
+import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import psutil
 
 from automations.alerting import alert_log, deliveries, digests
 from automations.alerting.channels import Channel
@@ -14,8 +19,13 @@ from automations.alerting.outbox import Outbox, OutboxError
 from automations.alerting.policy import ALERTS, Policy
 from automations.alerting.posting import Posted, Posting, post, tell
 from automations.alerting.sending import drain, send
-from automations.alerting.waiting import release, release_overdue
+from automations.alerting.waiting import release_overdue
 
+logger = logging.getLogger(__name__)
+
+START_GRACE = timedelta(minutes=3)
+"""After its start a server hears of sensors and workers no later than this, also on a slow machine."""
+MOST_WAIT_SECONDS = 3600.0
 DRAIN_SECONDS = 15.0
 """How long the server's action goes on with what a bell that died has left; others wait for their turn meanwhile."""
 
@@ -27,6 +37,7 @@ def ring(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list
     Raises OutboxError, sqlite3.Error for an alert that was not written down; one that was is not for others to deliver.
     """
     now = datetime.now(UTC)
+    posting = with_grace(posting, now, server_started_at())
     sender = direct_sender(path, log)
     with Outbox(path) as outbox:
         sender.record.prepare()
@@ -35,6 +46,14 @@ def ring(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list
         alert_log.record(log, posting, posted, policy, now)
         if outbox.has_a_bell(now):
             return []
+    if posted is Posted.WAITING:
+        _ring_later(path, policy, posting, log)
+        return []
+    return _ring_without_bell(path, policy, posting, log)
+
+
+def _ring_without_bell(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list[str]:
+    now = datetime.now(UTC)
     failures: list[str] = []
     try:
         if _is_to_be_told(path, posting, policy, log, now):
@@ -46,10 +65,50 @@ def ring(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list
     return failures
 
 
+def with_grace(posting: Posting, now: datetime, started_at: datetime) -> Posting:
+    """Return an alert that an event may make needless with a longer wait if the server has just started.
+
+    While it was down it heard of no one, and what starts together with it needs a while until it is heard of.
+    """
+    unless = posting.cause.unless
+    if unless is None:
+        return posting
+    wait = max(unless.wait_seconds, min((started_at + START_GRACE - now).total_seconds(), MOST_WAIT_SECONDS))
+    waiting = unless.model_copy(update={"wait_seconds": wait})
+    return replace(posting, cause=posting.cause.model_copy(update={"unless": waiting}))
+
+
+def server_started_at() -> datetime:
+    """Return when this process, the server's, was started."""
+    return datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+
+
+def _ring_later(path: Path, policy: Policy, posting: Posting, log: Path | None) -> None:
+    """Have an alert sent when its wait is over, if no bell is there by then, which could see that it is needless.
+
+    In a thread, as the server's other actions wait for this one. If the server dies meanwhile, the next one that rings
+    or the bell sends it.
+    """
+    unless = posting.cause.unless
+    timer = threading.Timer(unless.wait_seconds + 1 if unless else 0, _ring_if_no_bell, (path, policy, posting, log))
+    timer.daemon = True
+    timer.start()
+
+
+def _ring_if_no_bell(path: Path, policy: Policy, posting: Posting, log: Path | None) -> None:
+    try:
+        with Outbox(path) as outbox:
+            has_a_bell = outbox.has_a_bell(datetime.now(UTC))
+        failures = [] if has_a_bell else _ring_without_bell(path, policy, posting, log)
+    except (OutboxError, sqlite3.Error) as error:
+        failures = [f"the outbox: {error}"]
+    if failures:
+        logger.warning("an alert that has waited is not delivered: %s", "; ".join(failures))
+
+
 def _is_to_be_told(path: Path, posting: Posting, policy: Policy, log: Path | None, now: datetime) -> bool:
     """Do what is else the bell's: let go what waits; return whether this alert is to be delivered."""
     with Outbox(path) as outbox:
-        release(outbox, posting.cause.id, policy, now)  # the bell would see whether it is over already
         _break_silence(outbox, posting, policy, now)
         if posting.block == ALERTS:  # the fallback does not know where the others' alerts go
             release_overdue(outbox, policy, now, timedelta(0))

@@ -33,7 +33,7 @@ from sensors.clock import Clock
 from sensors.descriptors import reserve_opened
 from sensors.disk_space import DiskSpace
 from sensors.in_place import FolderGuard, LedgerGuard
-from sensors.issues import Change, Issue, IssueTracker, Turn, issues_of
+from sensors.issues import Change, Issue, IssueTracker, Turn, issue_of, issues_of
 from sensors.ledger.database import identity_of
 from sensors.loop import Loop
 
@@ -92,6 +92,8 @@ class Inspection:
             httpx.get(f"{self._page_url}/healthz", timeout=PAGE_TIMEOUT_SECONDS, trust_env=False)
         except (httpx.HTTPError, OSError) as error:
             reason = f"{type(error).__name__}: {error}"
+            if "Too many open files" in reason:
+                return issue_of("descriptors", {"page": reason})
             mend = "`just logs sensor`; if it stays so, stop `just up` and run it again: no file is lost"
             return Issue("page", "The drop page does not answer", {self._page_url: reason}, mend)
         return None
@@ -127,7 +129,7 @@ class Monitor:
 
     def issues(self) -> dict[str, Issue]:
         """Return what is wrong now, by its key, whether or not it has lasted long enough for an alert."""
-        return {**issues_of(self._loops, is_server_silent=self._is_server_silent()), **self.findings()}
+        return {**self.findings(), **issues_of(self._loops, is_server_silent=self._is_server_silent())}
 
     def findings(self) -> dict[str, Issue]:
         """Return what is wrong apart from the loops, by its key."""
