@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from sensors.issues import Issue
 from sensors.loop import Loop
+from sensors.settling.unfinished import in_words
 from sensors.watching.watch import WatchMode
 
 STUCK = "stuck"
@@ -23,6 +24,8 @@ class Watched(Protocol):
     def mode(self) -> WatchMode: ...
     @property
     def why_polling(self) -> str: ...
+    @property
+    def being_written(self) -> tuple[str, ...]: ...
 
 
 def troubles(loops: Sequence[Loop]) -> dict[str, str]:
@@ -61,8 +64,12 @@ def health_page(
                 {"title": one.title, "detail": one.detail, "mend": one.mend, "is_warning": one.is_warning}
                 for one in found
             ],
-            "inboxes": {name: {"mode": watch.mode, "why": watch.why_polling} for name, watch in watches.items()},
+            "inboxes": {name: _watching(watch) for name, watch in watches.items()},
         }
         return JSONResponse(document, status_code=503 if wrong else 200)
 
     return Route("/healthz", healthz)
+
+
+def _watching(watch: Watched) -> dict[str, str]:
+    return {"mode": watch.mode, "why": watch.why_polling, "being_written": in_words(watch.being_written)}

@@ -17,7 +17,8 @@ from sensors.lookout import Found, Lookout, Outlook
 from sensors.settling import settle
 from sensors.settling.lying import LyingFiles
 from sensors.settling.refusal import Refusals
-from sensors.settling.settle import Writer
+from sensors.settling.settle import Sighting, Writer
+from sensors.settling.unfinished import UnfinishedFiles
 from sensors.staging.blocked import BlockedFiles
 from sensors.staging.stage import Stager
 from sensors.watching.watch import Watch
@@ -29,6 +30,8 @@ EMPTY = "the file is empty"
 
 class Watched(Protocol):
     """What is watched in another way than a folder; it brings its own lookout."""
+
+    being_written: tuple[str, ...]
 
     def outlook(self, inbox: Inbox, refusals: Refusals, lying: LyingFiles, clock: Clock) -> Outlook: ...
 
@@ -61,6 +64,7 @@ class Intake:
             if isinstance(watch, Watch)
             else watch.outlook(inbox, refusals, self._lying, clock)
         )
+        self._unfinished = UnfinishedFiles(inbox, ledger, clock, watch)
         self._blocked = BlockedFiles(lambda name: stager.origin.permissions_of(self._at + name))
         self._before = Before(set(), [])
         """What waited according to the ledger when the memory was empty, until a scan has told what is there."""
@@ -106,6 +110,10 @@ class Intake:
         kill_point("scanned")
         complete = self._complete(now, found)
         self._record(found, complete)
+        self._refusals.withdraw(found.new)
+        if found.is_whole and found.trouble is None:
+            self._refusals.end_scan()
+            self._unfinished.note(found.temporary)
         self._refusals.tell()
         taken = self._take(now)
         if found.trouble is not None:
@@ -147,7 +155,7 @@ class Intake:
 
         Nothing is done with a file before that: who is killed until then finds all of it in the inbox again.
         """
-        gone = [self._at + name for name in found.gone]
+        gone = [self._at + name for name in found.gone if name not in self._lying.unrecorded]
         if found.is_whole and found.trouble is None and (self._before.names or self._before.elsewhere):
             # Once, after the start: what waited when the sensor stopped and is not there any more.
             gone += [*self._before.elsewhere, *(self._at + name for name in self._before.names - found.seen)]
@@ -183,6 +191,9 @@ class Intake:
         complete: list[str] = []
         for name in self._lying.take_due(now):
             sighting = self._lying.open[name]
+            if name in self._lying.unwanted:
+                self._reject(name, sighting, now, found)
+                continue
             if sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.WAIT:
                 continue  # waits for its content: many writers create a file long before they fill it
             earliest = settle.complete_at(sighting, self.inbox, Writer.NONE)
@@ -199,3 +210,16 @@ class Intake:
                 complete.append(name)
         self._lookout.rest()
         return complete
+
+    def _reject(self, name: str, sighting: Sighting, now: float, found: Found) -> None:
+        """Reject a file that the inbox does not take, if nobody is about to rename it or to go on writing."""
+        earliest = settle.rejectable_at(sighting, self.inbox, Writer.NONE)
+        if earliest is not None and now >= earliest:
+            earliest = self._lookout.prove_unwanted(name, now)
+        if earliest is None:
+            return
+        if now < earliest:
+            self._lying.judge_at(name, earliest)
+            return
+        self._refusals.note(name, sighting.identity, self._lying.unwanted[name])
+        found.rejected.append(name)

@@ -56,8 +56,10 @@ class Found:
     changed: list[str] = field(default_factory=list[str])
     """They had settled, and may be other files as well."""
     rejected: list[str] = field(default_factory=list[str])
-    """They were ours until it turned out that nothing is in them."""
+    """They have settled, and the inbox does not take them."""
     gone: list[str] = field(default_factory=list[str])
+    temporary: dict[str, float] = field(default_factory=dict[str, float])
+    """Files with temporary names, and when they last changed, in seconds since 1970."""
     done: dict[str, int] = field(default_factory=dict[str, int])
     """When which file's done-file was written, in nanoseconds."""
     trouble: OSError | None = None
@@ -73,6 +75,7 @@ class Outlook(Protocol):
     def look(self, now: float) -> Found: ...
     def prove(self, name: str, now: float) -> float | None: ...
     def rest(self) -> None: ...
+    def prove_unwanted(self, name: str, now: float) -> float | None: ...
 
 
 class Lookout:
@@ -138,6 +141,17 @@ class Lookout:
         """Close what `prove` has opened and kept open for the next file."""
         self._folders.close()
 
+    def prove_unwanted(self, name: str, now: float) -> float | None:
+        """Ask the kernel; return when the file may be rejected as it was seen, or None: not before another look."""
+        try:
+            writer, identity = _observed(self._folders.place(self._inbox.path, name))
+        except OSError:
+            return now + WRITER_SECONDS
+        if identity != self._lying.open[name].identity:
+            self.again.add(name)
+            return None
+        return settle.rejectable_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
+
     @property
     def _rescan_seconds(self) -> float:
         polled = min(POLLING_SECONDS, self._inbox.rescan_seconds)
@@ -153,6 +167,7 @@ class Lookout:
 
     def _scan(self, hints: Hints, now: float) -> Found:
         found = Found(is_whole=True)
+        self._refusals.begin_scan()
         folders: set[str] = set()
 
         def cover(folder: str, status: os.stat_result) -> None:
@@ -197,18 +212,17 @@ class Lookout:
             name, identity = entry.name, Identity.of(entry.status)
             if done_file and name.endswith(done_file):
                 found.done[name.removesuffix(done_file)] = identity.mtime_ns
-            if name not in self._lying and self._refusals.covers(name, identity):
+            if self._refusals.covers(name, identity) and name not in self._lying:
+                found.seen.add(name)
                 continue
             ruling = admit(name, entry.status, self._inbox)
             if ruling.admission is Admission.LEFT_ALONE:
+                if ruling.is_temporary:
+                    found.temporary[name] = entry.status.st_ctime
                 continue
             found.seen.add(name)
-            if ruling.admission is Admission.REJECTED:
-                self._lying.forget([name])
-                self._refusals.note(name, identity, ruling.reason)
-                continue
             completed, renamed = name in hints.completed, name in hints.renamed
-            known = self._lying.see(name, identity, now, completed=completed, renamed=renamed)
+            known = self._lying.see(name, identity, now, completed=completed, renamed=renamed, unwanted=ruling.reason)
             if known is not Look.KNOWN:
                 (found.new if known is Look.NEW else found.changed).append(name)
 

@@ -1,11 +1,9 @@
 """Files that may not be moved: they wait, are tried ever more rarely under the same id, and are reported once."""
 
 import errno
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,18 +11,10 @@ from typing import Any
 import pytest
 
 from sensors.books import books_of
-from sensors.failed import FailedFolder
 from sensors.inbox import Inbox
-from sensors.intake import Intake
-from sensors.ledger import Ledger
-from sensors.settings import Settings
-from sensors.settling.refusal import Refusals
-from sensors.stack.status import Status
 from sensors.staging import stage
-from sensors.staging.stage import Stager
-from sensors.trouble import read_trouble
-from sensors.watching.watch import Watch
-from tests.hand_clock import HandClock
+from sensors.staging import take as taking
+from tests.one_inbox import OneInbox
 from tests.other_user import NOBODY, as_user, needs_root, reachable_folder
 
 HOUR = 3600.0
@@ -38,49 +28,6 @@ def common_folder() -> Iterator[Path]:
 
 def as_another_user(do: Callable[[], Any]) -> Any:
     return as_user(do, may_return=True)
-
-
-@dataclass
-class Sensor:
-    """The intake of one inbox and its ledger, made by whichever user works with them."""
-
-    state_dir: Path
-    inbox: Inbox
-    hand: HandClock = field(default_factory=HandClock)
-
-    def __post_init__(self) -> None:
-        self.settings = Settings(state_dir=self.state_dir)
-        self.ledger = Ledger(self.settings.ledger_path)
-        self.ids: list[str] = []
-        self.restart()
-
-    def restart(self) -> None:
-        clock = self.hand.clock
-        self.watch = Watch(self.inbox.path, polling=True)
-        stager = Stager(self.ledger, self.settings.arrivals_dir, clock)
-        refusals = Refusals(self.inbox, self.ledger, FailedFolder(self.ledger, self.settings.failed_dir), clock)
-        self.intake = Intake(self.inbox, self.watch, self.ledger, stager, refusals, clock)
-
-    def pass_time(self, seconds: float) -> None:
-        """Step whenever the loop would."""
-        until = self.hand.seconds + seconds
-        while self.hand.seconds < until:
-            pause = self.intake.step().look_again_in
-            self.hand.turn(min(max(pause, 0.05), 5.0, max(until - self.hand.seconds, 0.05)))
-        self.intake.step()
-
-    def states(self) -> dict[str, str]:
-        return {row["name"]: row["state"] for row in self.ledger.rows("SELECT name, state FROM files ORDER BY id")}
-
-    def notices(self) -> list[dict[str, Any]]:
-        rows = self.ledger.rows("SELECT event, payload FROM notices ORDER BY created_at")
-        return [{"event": row["event"], **json.loads(row["payload"])} for row in rows]
-
-    def attention(self) -> list[str]:
-        return Status(self.settings, {}, {}, read_trouble(self.settings)).needs_a_person()[1:]
-
-    def folders(self) -> list[str]:
-        return [str(path) for path in self.settings.arrivals_dir.glob("*/*")]
 
 
 @pytest.fixture
@@ -131,7 +78,7 @@ def test_a_file_in_a_sticky_folder_is_reported_once_and_the_others_are_taken(pla
     drop(inbox, "ours.csv", owner=NOBODY)
 
     def work() -> Any:
-        sensor = Sensor(common_folder / "state", inbox)
+        sensor = OneInbox(common_folder / "state", inbox)
         sensor.pass_time(HOUR)
         books = books_of(sensor.ledger, ["metrics"])["metrics"]
         told = [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"]
@@ -164,7 +111,7 @@ def test_it_is_taken_soon_after_the_permission_was_mended_and_reported_no_more(p
     inbox = inbox.model_copy(update={"subfolders": True})
 
     def work() -> Any:
-        sensor = Sensor(common_folder / "state", inbox)
+        sensor = OneInbox(common_folder / "state", inbox)
         sensor.pass_time(HOUR)
         before = sensor.attention(), sensor.notices()
         os.seteuid(0)
@@ -191,7 +138,7 @@ def test_a_subfolder_that_may_not_be_changed_holds_up_no_other(place, common_fol
     (inbox.path / "open").chmod(0o777)
 
     def work() -> Any:
-        sensor = Sensor(common_folder / "state", inbox)
+        sensor = OneInbox(common_folder / "state", inbox)
         sensor.pass_time(60)
         return sensor.states(), sensor.attention()
 
@@ -207,7 +154,7 @@ def test_a_file_that_vanishes_is_reported_no_more(place, common_folder):
     drop(inbox, "a.csv")
 
     def work() -> Any:
-        sensor = Sensor(common_folder / "state", inbox)
+        sensor = OneInbox(common_folder / "state", inbox)
         sensor.pass_time(60)
         before = sensor.attention()
         os.seteuid(0)
@@ -228,7 +175,7 @@ def test_a_restart_and_a_file_that_grows_report_nothing_twice(place, common_fold
     drop(inbox, "a.csv")
 
     def work() -> Any:
-        sensor = Sensor(common_folder / "state", inbox)
+        sensor = OneInbox(common_folder / "state", inbox)
         sensor.pass_time(60)
         since = sensor.attention()
         sensor.restart()
@@ -254,7 +201,7 @@ def test_a_target_that_cannot_be_written_is_no_fault_of_the_files(place, common_
     (common_folder / "state" / "arrivals").mkdir()
 
     def work() -> Any:
-        sensor = Sensor(common_folder / "state", inbox)
+        sensor = OneInbox(common_folder / "state", inbox)
         with pytest.raises(PermissionError):
             sensor.pass_time(60)
         return sensor.states(), sensor.notices()
@@ -266,8 +213,6 @@ def test_a_target_that_cannot_be_written_is_no_fault_of_the_files(place, common_
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EIO, errno.EROFS, errno.ESTALE])
 def test_whatever_keeps_one_file_from_being_moved_holds_up_no_other(tmp_path, monkeypatch, number, ids):
-    from sensors.staging import take as taking
-
     rename = taking.rename_without_replacing
 
     def refuse_one(old: Any, new: Any, **folders: Any) -> None:
@@ -279,7 +224,7 @@ def test_whatever_keeps_one_file_from_being_moved_holds_up_no_other(tmp_path, mo
     (tmp_path / "inbox").mkdir()
     inbox = Inbox.model_validate({"name": "metrics", "path": tmp_path / "inbox"})
     drop(inbox, "locked.csv", "good.csv")
-    sensor = Sensor(tmp_path / "state", inbox)
+    sensor = OneInbox(tmp_path / "state", inbox)
     sensor.pass_time(HOUR)
     assert sensor.states() == {"good.csv": "staged", "locked.csv": "seen"}
     assert os.strerror(number) in sensor.notices()[0]["text"]
@@ -297,7 +242,7 @@ def test_the_pauses_between_attempts_grow_up_to_five_minutes(place, common_folde
     assert stat.S_IMODE(inbox.path.stat().st_mode) == 0o755
 
     def work() -> Any:
-        sensor = Sensor(common_folder / "state", inbox)
+        sensor = OneInbox(common_folder / "state", inbox)
         attempts: list[float] = []
         take_all = sensor.intake._stager.origin.take_all
 
@@ -314,3 +259,22 @@ def test_the_pauses_between_attempts_grow_up_to_five_minutes(place, common_folde
     assert 10 <= len(attempts) <= 20
     assert all(later >= earlier - 0.1 for earlier, later in pairwise(pauses))
     assert 290 <= pauses[-1] <= 310
+
+
+def test_a_file_that_a_disk_does_not_give_while_it_is_copied_is_put_back_and_holds_up_no_other(tmp_path, monkeypatch):
+    def unreadable(source: Any, copy: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(taking, "copy_content", unreadable)
+    (tmp_path / "inbox").mkdir()
+    inbox = Inbox.model_validate({"name": "metrics", "path": tmp_path / "inbox"})
+    drop(inbox, "linked.csv", "good.csv")
+    (tmp_path / "elsewhere").hardlink_to(inbox.path / "linked.csv")  # so that it is copied
+    sensor = OneInbox(tmp_path / "state", inbox)
+    sensor.pass_time(60)
+    assert sensor.states() == {"good.csv": "staged", "linked.csv": "seen"}
+    assert sorted(path.name for path in inbox.path.iterdir()) == ["linked.csv"]
+    assert "Input/output error" in sensor.attention()[0]
+    monkeypatch.undo()
+    sensor.pass_time(60)
+    assert sensor.states() == {"good.csv": "staged", "linked.csv": "staged"}

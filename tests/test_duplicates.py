@@ -99,4 +99,4 @@ def test_a_rejected_duplicate_that_gets_other_content_is_taken(intake, drop, led
     drop(b="x")
     drop(b="something else")
     rows = ledger.rows("SELECT state FROM files WHERE name = 'b.csv' ORDER BY id")
-    assert [row["state"] for row in rows] == ["rejected", "staged"]
+    assert [row["state"] for row in rows] == ["withdrawn", "staged"]

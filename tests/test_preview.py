@@ -72,7 +72,7 @@ def test_what_is_refused_or_left_alone_is_told_with_the_reason(inbox: Inbox, ide
     reasons = dict([*found.refused, *found.left_alone])
     assert "not this kind of file" in reasons["a.exe"]
     assert reasons["refused.csv"] == "it was refused as it is, and has not changed since"
-    assert reasons[".hidden.csv"] == "hidden or temporary name"
+    assert reasons[".hidden.csv"] == "hidden name"
     assert reasons["folder"] == "not a regular file"
     drop(inbox, "refused.csv", "changed,since\n")
     assert named(look(inbox, Known(refused=refused), ARRIVALS)) == [["refused.csv"]]

@@ -97,7 +97,7 @@ def test_the_sensor_says_which_inbox_is_in_trouble_and_the_others_go_on(configur
         wait_until(lambda: arrivals(tmp_path, "partner"), "it goes on when the store is back", 60)
         wait_until(lambda: not loops()["inbox partner"], "and says so", 30)
         shown = httpx.get(f"http://127.0.0.1:{os.environ['SENSOR_PORT']}/healthz", trust_env=False).json()
-        assert shown["inboxes"]["partner"] == {"mode": "listing", "why": "every 0.2 s"}
+        assert shown["inboxes"]["partner"] == {"mode": "listing", "why": "every 0.2 s", "being_written": ""}
         sensor.terminate()
         assert sensor.wait(timeout=20) in {0, -signal.SIGTERM}, "it stops in time"
     finally:

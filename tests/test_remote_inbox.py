@@ -83,7 +83,7 @@ def test_a_refused_file_that_is_replaced_after_it_was_deleted_is_refused_anew(wo
         sensor.pass_time(SETTLED)
         world.remote.delete("report.pdf")
         sensor.pass_time(SETTLED)
-    assert sensor.states() == [("report.pdf", "rejected")] * 2
+    assert sensor.states() == [("report.pdf", "withdrawn")] * 2, "each was rejected, and is not there any more"
 
 
 def test_an_empty_file_waits_for_its_content(world):

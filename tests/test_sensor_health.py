@@ -28,7 +28,7 @@ def test_a_sensor_whose_loops_step_is_healthy_and_tells_how_it_watches(tmp_path)
     loop.stop()
     assert answer.status_code == 200
     assert answer.json()["healthy"] is True
-    assert answer.json()["inboxes"] == {"metrics": {"mode": "events", "why": ""}}
+    assert answer.json()["inboxes"] == {"metrics": {"mode": "events", "why": "", "being_written": ""}}
 
 
 def test_a_loop_in_trouble_or_not_running_is_told(tmp_path):

@@ -187,7 +187,7 @@ def test_a_loop_is_not_stuck_because_the_process_was_suspended(sleepy: SleepyClo
 def test_a_file_does_not_settle_in_the_time_in_which_its_writer_was_suspended_together_with_the_sensor(
     sleepy: SleepyClock, inbox: Inbox, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookout, "writer_of", lambda _: Writer.UNKNOWN)  # as on a network mount
+    monkeypatch.setattr(lookout, "_observed", lambda place: (Writer.UNKNOWN, place.identity()))  # a network mount
     watch = Watch(inbox.path, polling=True)
     intake = new_intake(inbox, watch, ledger, tmp_path, sleepy)
     written = inbox.path / "a.csv"

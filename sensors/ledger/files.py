@@ -154,6 +154,16 @@ def refused_in_place(ledger: Ledger, inbox: str) -> list[tuple[str, Identity]]:
     ]
 
 
+def record_rejections_withdrawn(ledger: Ledger, gone: Iterable[tuple[str, str, int]], now: datetime) -> int:
+    """Write down that files, by name, path and inode, were rejected and are not there any more; return how many."""
+    with ledger.transaction():
+        return ledger.change_many(
+            "UPDATE files SET state = 'withdrawn', ended_at = ? WHERE name = ? AND path = ?"
+            " AND inode = ? AND state = 'rejected' AND arrival_id IS NULL",
+            [(stamp(now), name, path, str(inode)) for name, path, inode in gone],
+        )
+
+
 @dataclass(frozen=True)
 class Before:
     """The files of an inbox that wait according to the ledger."""

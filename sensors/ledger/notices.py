@@ -42,6 +42,15 @@ def write(ledger: Ledger, notice: Notice, now: datetime) -> bool:
     )
 
 
+def covered(ledger: Ledger, prefix: str) -> set[str]:
+    """Return the keys of all things that notices cover whose own keys begin with a prefix, such as `unfinished/`."""
+    rows = ledger.rows(
+        "SELECT value FROM notices, json_each(payload, '$.covers') WHERE notices.key >= ? AND notices.key < ?",
+        (prefix, f"{prefix}\U0010ffff"),
+    )
+    return {row["value"] for row in rows}
+
+
 def unsent(ledger: Ledger, limit: int) -> list[StoredNotice]:
     """Return at most `limit` notices that Prefect does not have, the oldest first."""
     rows = ledger.rows("SELECT * FROM notices WHERE sent_at IS NULL ORDER BY created_at, key LIMIT ?", (limit,))

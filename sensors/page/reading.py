@@ -25,6 +25,7 @@ from sensors.page.views import ArrivalView, FileView, InboxView, JourneyView, ar
 from sensors.runs.issues import RunIssue, undismissed
 from sensors.settings import Settings
 from sensors.settling.admission import readable
+from sensors.settling.unfinished import in_words
 from sensors.stack.alerts import read_alerts
 from sensors.trouble import read_trouble
 
@@ -76,6 +77,7 @@ class Reading:
             name=inbox.name,
             where=readable(inbox.where),
             watched_by=str(watch.mode) if watch is not None else "",
+            being_written=in_words(watch.being_written) if watch is not None else "",
             patterns=inbox.patterns,
             max_bytes=largest_upload(inbox, self.settings.max_upload_bytes),
             books=books,

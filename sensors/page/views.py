@@ -25,6 +25,8 @@ class InboxView(View):
     name: str
     where: str
     watched_by: str
+    being_written: str = ""
+    """Which files have temporary names, in words."""
     patterns: tuple[str, ...]
     max_bytes: int
     books: Books

@@ -53,6 +53,7 @@ class RemoteLookout:
         if now < self.scan_due:
             return Found()
         found = Found(is_whole=True)
+        self._refusals.begin_scan()
         try:
             self._list(now, found)
         except OSError as error:
@@ -64,7 +65,6 @@ class RemoteLookout:
             self.scan_due = 0.0  # whoever hears of it decides how long to wait
             return found
         found.gone = self._lying.gone(found.seen)
-        self._refusals.forget_all_but(found.seen)
         self._origin.forget_all_but(found.seen)
         ended = self._clock.monotonic()
         self.scan_due = ended + max(self._inbox.rescan_seconds, self._listing.pause_after(ended - now))
@@ -73,7 +73,13 @@ class RemoteLookout:
     def prove(self, name: str, now: float) -> float | None:
         """Return when the file counts as complete as it was listed, or None: not before another listing."""
         writer = Writer.NONE if self._store.appears_whole else Writer.UNKNOWN
-        earliest = settle.complete_at(self._lying.open[name], self._inbox, writer)
+        return self._confirmed(name, settle.complete_at(self._lying.open[name], self._inbox, writer), now)
+
+    def prove_unwanted(self, name: str, now: float) -> float | None:
+        """Return when the file may be rejected as it was listed, or None: not before another listing."""
+        return self._confirmed(name, settle.rejectable_at(self._lying.open[name], self._inbox, Writer.NONE), now)
+
+    def _confirmed(self, name: str, earliest: float | None, now: float) -> float | None:
         if earliest is None or (earliest <= self._listed_at and name in self._listed):
             return earliest
         return max(earliest, self.scan_due, now + AGAIN_SECONDS)  # nobody has looked since
@@ -93,15 +99,13 @@ class RemoteLookout:
             if ruling.admission is not Admission.LEFT_ALONE:
                 found.seen.add(file.name)
                 self._see(file.name, file.identity, ruling.reason, now, found)
+            elif ruling.is_temporary:
+                found.temporary[file.name] = file.status.st_ctime
 
-    def _see(self, name: str, identity: Identity, refused: str, now: float, found: Found) -> None:
-        if name not in self._lying and self._refusals.covers(name, identity):
-            return
-        if refused:
-            self._lying.forget([name])
-            self._refusals.note(name, identity, refused)
+    def _see(self, name: str, identity: Identity, unwanted: str, now: float, found: Found) -> None:
+        if self._refusals.covers(name, identity) and name not in self._lying:
             return
         whole = self._store.appears_whole
-        known = self._lying.see(name, identity, now, completed=whole, renamed=whole)
+        known = self._lying.see(name, identity, now, completed=whole, renamed=whole, unwanted=unwanted)
         if known is not Look.KNOWN:
             (found.new if known is Look.NEW else found.changed).append(name)

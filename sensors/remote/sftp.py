@@ -28,6 +28,7 @@ from sensors.remote.store import (
     StoreError,
     remote_identity,
 )
+from sensors.settling.known_names import is_ignored_folder
 from sensors.staging.take import claimed_name
 
 NAMES = {"path_errors": "surrogateescape"}
@@ -74,7 +75,7 @@ class SftpStore:
             plain = str(info["name"])[len(posixpath.join(path, "")) :]
             name = f"{folder}/{plain}" if folder else plain
             if subfolders and info["type"] == "directory":
-                if not plain.startswith("."):
+                if not is_ignored_folder(plain):
                     yield from self._folder(name, subfolders, troubles)
             else:
                 identity = remote_identity(info["size"] or 0, info["mtime"])

@@ -23,6 +23,8 @@ class RemoteWatch:
     inbox: Inbox
     origin: RemoteOrigin
     wake: threading.Event = field(default_factory=threading.Event)
+    being_written: tuple[str, ...] = field(default=(), init=False)
+    """The files with temporary names, as they were listed last."""
     mode: WatchMode = field(default=WatchMode.LISTING, init=False)
 
     @property

@@ -9,9 +9,7 @@ from fnmatch import translate
 from functools import cache
 
 from sensors.inbox import Inbox
-
-TEMPORARY_SUFFIXES = (".part", ".tmp", ".crdownload", ".filepart", "~")
-"""Names under which programs write what they will rename when it is whole."""
+from sensors.settling.known_names import NameKind, is_ignored_folder, kind_of, may_be_temporary
 
 LONGEST_NAME = 200
 """Bytes; leaves room for what others hang on to a name, most file systems end at 255."""
@@ -33,6 +31,8 @@ class Ruling:
 
     admission: Admission
     reason: str = ""
+    is_temporary: bool = False
+    """Whether it is left alone as a file that some program has not finished."""
 
 
 _ADMITTED = Ruling(Admission.ADMITTED)
@@ -41,16 +41,22 @@ _ADMITTED = Ruling(Admission.ADMITTED)
 def admit(name: str, status: os.stat_result, inbox: Inbox) -> Ruling:
     """Decide by an entry's path below the inbox and its stat (of the entry itself, a symlink not followed)."""
     plain = name.rpartition("/")[2]
-    if reason := _not_ours(plain, status.st_mode, inbox):
+    if is_temporary(plain, inbox):
+        return Ruling(Admission.LEFT_ALONE, "temporary name", is_temporary=stat.S_ISREG(status.st_mode))
+    if reason := _not_ours(name, plain, status.st_mode, inbox):
         return Ruling(Admission.LEFT_ALONE, reason)
     if reason := _bad_name(name, plain) or _not_wanted(plain, status.st_size, inbox):
         return Ruling(Admission.REJECTED, reason)
     return _ADMITTED
 
 
-def _not_ours(plain: str, mode: int, inbox: Inbox) -> str:
-    if _is_temporary(plain, inbox):
-        return "hidden or temporary name"
+def _not_ours(name: str, plain: str, mode: int, inbox: Inbox) -> str:
+    if plain.startswith("."):
+        return "hidden name"
+    if kind_of(plain) is NameKind.LITTER and not _is_explicit(plain, inbox.patterns):
+        return "litter of the system or of an editor"
+    if "/" in name and any(map(is_ignored_folder, name.split("/")[:-1])):
+        return "in a hidden folder or in litter"
     if not stat.S_ISREG(mode):
         return "not a regular file"
     if inbox.done_file and plain.endswith(inbox.done_file):
@@ -71,8 +77,27 @@ def _wrong_kind(inbox: str, patterns: tuple[str, ...]) -> str:
     return f"inbox {inbox!r} takes {' '.join(patterns)}, not this kind of file"
 
 
-def _is_temporary(plain: str, inbox: Inbox) -> bool:
-    return plain.startswith(".") or plain.lower().endswith(TEMPORARY_SUFFIXES) or _matches(plain, inbox.temporary)
+def is_temporary(plain: str, inbox: Inbox) -> bool:
+    """Tell whether some program has given this name to a file that it has not finished.
+
+    A pattern of the inbox that is such a name itself, as `*.part` is, wins; a hidden name is never taken.
+    """
+    if _matches(plain, inbox.temporary):
+        return True
+    if kind_of(plain) is NameKind.TEMPORARY:
+        return plain.startswith(".") or not _is_explicit(plain, inbox.patterns)
+    wanted = inbox.patterns
+    return not _matches(plain, wanted) and may_be_temporary(plain, lambda name: _matches(name, wanted))
+
+
+def _is_explicit(plain: str, patterns: tuple[str, ...]) -> bool:
+    """Tell whether a pattern matches that names temporary files or litter by itself."""
+    return _matches(plain, _explicit(patterns))
+
+
+@cache
+def _explicit(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(pattern for pattern in patterns if kind_of(pattern) is not None)
 
 
 def _matches(plain: str, patterns: tuple[str, ...]) -> bool:

@@ -32,6 +32,10 @@ class LyingFiles:
     """The files of one inbox by their names; those that are `open` have not settled."""
 
     open: dict[str, Sighting] = field(default_factory=dict[str, Sighting])
+    unwanted: dict[str, str] = field(default_factory=dict[str, str])
+    """Those of the open ones that the inbox does not take, and why; they are rejected when they have settled."""
+    unrecorded: set[str] = field(default_factory=set[str])
+    """Those that were never wanted, so that the ledger does not know them."""
     _settled: dict[str, int] = field(default_factory=dict[str, int])
     """The hash of the identity with which each settled, 64 bits; whoever takes it compares the identity itself."""
     _due: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
@@ -51,8 +55,33 @@ class LyingFiles:
         """Return the names of all files that are remembered."""
         return chain(self.open, self._settled)
 
-    def see(self, name: str, identity: Identity, now: float, *, completed: bool = False, renamed: bool = False) -> Look:
-        """Take note of how a file looks now; `completed` and `renamed` as in `settle.sight`."""
+    def see(
+        self,
+        name: str,
+        identity: Identity,
+        now: float,
+        *,
+        completed: bool = False,
+        renamed: bool = False,
+        unwanted: str = "",
+    ) -> Look:
+        """Take note of how a file looks now; `completed` and `renamed` as in `settle.sight`.
+
+        A file that is `unwanted`, for a reason, is no new one; if it is wanted after all, as it got smaller, it is.
+        """
+        look = self._see(name, identity, now, completed=completed, renamed=renamed)
+        if not unwanted:
+            self.unwanted.pop(name, None)
+            if name in self.unrecorded:
+                self.unrecorded.discard(name)
+                return Look.NEW
+            return look
+        if look is Look.NEW:
+            self.unrecorded.add(name)
+        self.unwanted[name] = unwanted
+        return Look.CHANGED if look is Look.CHANGED else Look.KNOWN
+
+    def _see(self, name: str, identity: Identity, now: float, *, completed: bool, renamed: bool) -> Look:
         known = self.open.get(name)
         if known is not None:
             self._note(name, known, settle.sight(known, identity, now, completed=completed, renamed=renamed), now)
@@ -118,9 +147,13 @@ class LyingFiles:
         for name in names:
             self.open.pop(name, None)
             self._settled.pop(name, None)
+            self.unwanted.pop(name, None)
+            self.unrecorded.discard(name)
 
     def clear(self) -> None:
         """Forget everything."""
         self.open.clear()
         self._settled.clear()
+        self.unwanted.clear()
+        self.unrecorded.clear()
         self._due.clear()

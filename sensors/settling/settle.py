@@ -73,6 +73,14 @@ def mark_done(sighting: Sighting, now: float, *, done: bool) -> Sighting:
     return replace(sighting, done_at=now if done else None)
 
 
+def rejectable_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> float | None:
+    """Return the time from which a file that the inbox does not take counts as dropped to stay, or None: as above.
+
+    How it came proves nothing here, since a program may rename it once more; so the longer quiet period decides.
+    """
+    return None if writer is Writer.PRESENT else sighting.unchanged_since + rules.unproven_quiet_seconds
+
+
 def complete_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> float | None:
     """Return the time from which the file counts as complete if nothing changes, or None: not while written."""
     if writer is Writer.PRESENT or (rules.done_file and sighting.done_at is None):

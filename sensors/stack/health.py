@@ -217,4 +217,9 @@ def read_watching(settings: Settings) -> dict[str, str]:
         inboxes: dict[str, dict[str, str]] = answer.json()["inboxes"]
     except (httpx.HTTPError, ValueError, LookupError):
         return {}
-    return {name: f"{one['mode']} ({one['why']})" if one["why"] else one["mode"] for name, one in inboxes.items()}
+    return {name: _watching(one) for name, one in inboxes.items()}
+
+
+def _watching(one: dict[str, str]) -> str:
+    mode = f"{one['mode']} ({one['why']})" if one["why"] else one["mode"]
+    return "; ".join(filter(None, [mode, one.get("being_written", "")]))

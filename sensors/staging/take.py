@@ -34,6 +34,7 @@ COARSE_TIME_NS = 2_000_000_000
 """FAT keeps times by two seconds."""
 _ANOTHER_KIND = frozenset({errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP})
 """What the kernel answers when a link, a socket or a device is opened in place of a file."""
+_CANNOT_BE_READ = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE})
 _CLAIM = re.compile(r"\.taking-(?P<when>\d{8}-\d{6}-[0-9a-f]{6})-\d+-(?P<name>.+)", re.DOTALL)
 
 
@@ -202,12 +203,10 @@ class _Taking:
                 return Move.CHANGED
             kill_point("copied")
             part.rename_over(self.target)
-        except PermissionError:  # it may not be read: under its hidden name nobody would find it
+        except OSError as error:
             part.remove()
-            put_back(self.claim, self.file, self.dropped)
-            raise
-        except OSError:
-            part.remove()
+            if error.errno in _CANNOT_BE_READ:  # under its hidden name nobody would find it
+                put_back(self.claim, self.file, self.dropped)
             raise
         self.target.sync_folder()
         kill_point("copy-in-place")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sensors.files.beneath import NOT_THERE, Place, open_folder, open_root
+from sensors.settling.known_names import is_ignored_folder
 
 Cover = Callable[[str, os.stat_result], None]
 """Is told of each folder (its path below the inbox, `""` for the inbox) before it is listed."""
@@ -94,7 +95,7 @@ def _folder(descriptor: int, folder: str, cover: Cover, below: list[str] | None)
                 path = prefix + entry.name
                 if below is None or not stat.S_ISDIR(status.st_mode) or len(os.fsencode(path)) > LONGEST_FOLDER:
                     yield Entry(path, status)
-                elif not entry.name.startswith("."):
+                elif not is_ignored_folder(entry.name):
                     below.append(path)
     finally:
         os.close(descriptor)

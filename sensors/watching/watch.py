@@ -69,6 +69,8 @@ class Watch:
         self._listed = FolderTimes(inbox)
         self._told: set[str] = set()
         self._events: FolderEvents | None = None if polling else _events(self, subfolders=subfolders, touches=touches)
+        self.being_written: tuple[str, ...] = ()
+        """The files with temporary names, as the last scan found them."""
         self.why_polling: str = "the inbox's configuration says so" if polling else ""
 
     @property
