@@ -30,6 +30,7 @@ from flows.sources.http import download
 from flows.sources.redact_url import redact_url
 from flows.sources.spool import spool_folder
 from flows.warehouse.address import table_in
+from flows.warehouse.base import WaitBudget
 from flows.warehouse.duckdb import memory_reader
 from flows.warehouse.open import open_warehouse
 
@@ -58,8 +59,11 @@ def extract_data(
     logger = get_run_logger()
     logger.info("Initiating extraction...")
     config = extract_config(source_url, target_table, batch_size, arrival_id, reload)
-    table_in(read_settings().warehouse(config.table.catalog), config.table)
-    files = (download(config.source_url, spool),) if config.is_http else files_of(config.source_url)
+    settings = read_settings()
+    table_in(settings.warehouse(config.table.catalog), config.table)
+    files = (
+        (download(config.source_url, spool, settings.http_limits),) if config.is_http else files_of(config.source_url)
+    )
     size = sum(file.size for file in files)
     logger.info("Extracted %d files, %s bytes, from %s", len(files), f"{size:,}", redact_url(source_url))
     return Extraction(config, (*files, *config.reloaded.not_found(files)))
@@ -85,8 +89,13 @@ def transform_data(extraction: Extraction, spool: Path) -> tuple[Plan, ...]:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tuple[FileResult, ...]:
-    """Load the files, each with its load key in one transaction, and return what became of each."""
+def load_data(
+    config: ExtractConfig, plans: Sequence[Plan], load_id: str, budget: WaitBudget | None = None
+) -> tuple[FileResult, ...]:
+    """Load the files, each with its load key in one transaction, and return what became of each.
+
+    All attempts together wait for the warehouse as long as the budget says.
+    """
     logger = get_run_logger()
     settings = read_settings()
     address = settings.warehouse(config.table.catalog)
@@ -96,7 +105,7 @@ def load_data(config: ExtractConfig, plans: Sequence[Plan], load_id: str) -> tup
     size = sum(size_of(plan) for plan in plans)
     progress = LoadProgress(load_id, len(plans), size, began, logger)
     with (
-        open_warehouse(address, settings, logger.info) as warehouse,
+        open_warehouse(address, settings, logger.info, budget) as warehouse,
         watched(lambda: warehouse.reader, size, progress.estimate),
         Guard(settings.file_limits, lambda: warehouse.reader) as guard,
     ):
@@ -150,7 +159,8 @@ def data_pipeline(
         with spool_folder(read_settings().spool_dir, run_id) as spool:
             extraction = extract_data(source_url, target_table, batch_size, arrival_id, reload, spool)
             plans = transform_data(_unsearched(extraction), spool)
-            results = load_data(extraction.config, _unsearched(plans), load_id)
+            budget = WaitBudget(read_settings().warehouse_wait_seconds)
+            results = load_data(extraction.config, _unsearched(plans), load_id, _unsearched(budget))
     except PipelineError as error:
         return Failed(message=str(error))
     publish(load_id, results, logger, read_settings().arrival_page(arrival_id))

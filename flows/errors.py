@@ -27,6 +27,10 @@ class TemporaryError(PipelineError):
     """Trying again may help: a source that does not answer, a warehouse that is in use."""
 
 
+class StillInUseError(TemporaryError):
+    """Something has been in use for as long as a load may wait: a retry would wait as long again."""
+
+
 class PermanentError(PipelineError):
     """Trying again cannot help: a mistyped parameter, a page that is not JSON."""
 
@@ -46,8 +50,8 @@ class RefusedError(RejectionError):
 
 
 def may_help_to_retry(task: object, task_run: object, state: Any) -> bool:
-    """Tell Prefect whether to retry a failed task: everything but a PermanentError (a `retry_condition_fn`)."""
-    return not isinstance(state.result(raise_on_failure=False), PermanentError)
+    """Return whether Prefect shall retry a failed task, as a `retry_condition_fn`: not what has waited already."""
+    return not isinstance(state.result(raise_on_failure=False), (PermanentError, StillInUseError))
 
 
 _MACHINES_NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})

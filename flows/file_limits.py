@@ -1,4 +1,4 @@
-"""The limits on one file: what is over costs that file and no other of its arrival."""
+"""The limits on one file, which cost that file and no other of its arrival, and on an http source."""
 
 from __future__ import annotations
 
@@ -47,14 +47,23 @@ class FileLimits:
             raise LimitError(got, f"{self.max_unpacked_bytes:,}", "MAX_UNPACKED_BYTES")
 
 
+@dataclass(frozen=True)
+class HttpLimits:
+    """What a source may send, and where it may lead; the names are those of the settings, with HTTP_ in front."""
+
+    allowed_hosts: frozenset[str] = frozenset()
+    """Hosts that redirects and next pages may lead to beside the source's own: `host`, or `host:port`."""
+    max_pages: int = 10_000
+    max_bytes: int = 4 * 2**30
+    """Of all pages together, after decompression."""
+    max_seconds: float = 3600.0
+    """For the whole download."""
+    max_redirects: int = 10
+    """Of one page."""
+
+
 class LimitError(RejectionError):
     """A file is over a limit."""
 
     def __init__(self, got: str, limit: str, setting: str) -> None:
         super().__init__(f"{got}, the limit is {limit}; raise {setting} to load it")
-
-
-NO_LIMITS = FileLimits(
-    max_columns=10**9, max_rows=10**15, max_unpacked_bytes=2**62, max_file_seconds=1e9, run_memory_bytes=2**62
-)
-"""For what is no file that somebody sends: the tables of a migration."""

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.errors import PermanentError
-from flows.file_limits import MEGABYTE, FileLimits
+from flows.file_limits import MEGABYTE, FileLimits, HttpLimits
 from flows.warehouse.address import CATALOG, DuckDbFile, WarehouseAddress, warehouse_address
 from flows.warehouse.duckdb import DEFAULT_LIMIT
 
@@ -52,6 +52,17 @@ class PipelineSettings(BaseSettings):
     """A file of more rows is rejected."""
     max_unpacked_bytes: int = Field(default=FileLimits.max_unpacked_bytes, ge=1)
     """A file that unpacks to more bytes, by gzip or as Parquet, is rejected."""
+    http_allowed_hosts: str = ""
+    """Hosts, separated by spaces, that an http source may lead to by redirects and links to next pages, beside its own:
+    `cdn.example.com`, or `10.0.0.5:8080`."""
+    http_max_pages: int = Field(default=HttpLimits.max_pages, ge=1)
+    """An http source of more pages fails."""
+    http_max_bytes: int = Field(default=HttpLimits.max_bytes, ge=1)
+    """An http source that sends more bytes, in all its pages and after decompression, fails."""
+    http_max_seconds: float = Field(default=HttpLimits.max_seconds, gt=0)
+    """An http source that takes longer to download fails."""
+    http_max_redirects: int = Field(default=HttpLimits.max_redirects, ge=0)
+    """A page of an http source that is redirected more often fails."""
     arrival_page_url: str = ""
     """What comes before an arrival's id in the address of its page; empty: runs have no link to one."""
 
@@ -109,6 +120,17 @@ class PipelineSettings(BaseSettings):
             memory, source = container * 9 // 10, "the container's limit on memory"
         return FileLimits(
             self.max_columns, self.max_rows, self.max_unpacked_bytes, self.max_file_seconds, memory, source
+        )
+
+    @property
+    def http_limits(self) -> HttpLimits:
+        """The limits that http sources are held to."""
+        return HttpLimits(
+            frozenset(self.http_allowed_hosts.lower().split()),
+            self.http_max_pages,
+            self.http_max_bytes,
+            self.http_max_seconds,
+            self.http_max_redirects,
         )
 
     def arrival_page(self, arrival_id: str | None) -> str | None:

@@ -334,3 +334,25 @@ def test_a_refused_request_is_not_tried_again_and_the_spool_is_emptied(client: S
         assert state.message == f"GET {web.url('/none')}: 404 Not Found"
         assert len(web.requests) == 1
     assert list((state_dir / "spool").iterdir()) == []
+
+
+def test_a_warehouse_that_is_held_is_waited_for_once_and_the_message_names_the_process(
+    client: SyncPrefectClient, state_dir: Path, arrival: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WAREHOUSE_WAIT_SECONDS", "1")
+    (arrival / "a.csv").write_text("n\n1\n")
+    state_dir.mkdir()
+    code = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, state_dir / "warehouse.duckdb"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as held:
+        assert held.stdout is not None
+        assert held.stdout.readline() == "held\n"
+        state = run(arrival.as_uri())
+        held.communicate("")
+    assert state.is_failed()
+    assert f"still in use by another process (PID {held.pid}) after 1 s" in str(state.message)
+    assert len(attempts(client, state)["load_data"]) == 1

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from prefect.states import Failed
 
-from flows.errors import TemporaryError
+from flows.errors import StillInUseError, TemporaryError, may_help_to_retry
+from flows.warehouse.base import WaitBudget
 from flows.warehouse.duckdb import open_duckdb
 from tests.other_user import needs_root
 from tests.pipeline import Pipeline
@@ -198,3 +200,23 @@ def test_a_group_may_read_the_file_and_no_one_else(tmp_path: Path):
     finally:
         os.umask(before)
     assert (path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (group, 0o640)
+
+
+def test_a_load_waits_once_for_a_warehouse_that_is_held_however_often_it_is_opened(tmp_path: Path):
+    budget = WaitBudget(1.0)
+    path = tmp_path / "w.duckdb"
+    began = time.monotonic()
+    with open_duckdb(path, 0, pytest.fail):
+        for _ in range(4):
+            with (
+                pytest.raises(StillInUseError, match="still in use by another run of this process after 1 s"),
+                open_duckdb(path, budget, lambda _: None),
+            ):
+                pass
+    assert 1 <= time.monotonic() - began < 3
+    assert budget.left == 0
+
+
+def test_what_has_waited_is_not_tried_again():
+    assert not may_help_to_retry(None, None, Failed(data=StillInUseError("held")))
+    assert may_help_to_retry(None, None, Failed(data=TemporaryError("gone")))

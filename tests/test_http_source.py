@@ -5,14 +5,18 @@ import gzip
 import json
 import logging
 import socket
+import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.errors import PermanentError, TemporaryError
+from flows.file_limits import HttpLimits
 from flows.source_file import FileFormat, SourceFile
 from flows.sources import http
 from flows.sources.http import download
@@ -192,7 +196,8 @@ def test_credentials_go_with_every_page_of_the_source_and_to_no_other_host(web: 
         web.answers["/v2"] = page([{"n": 2}], other.url("/v3", "you:theirs@"))
         other.answers["/v3"] = page([{"n": 3}], web.url("/v4"))
         web.answers["/v4"] = page([{"n": 4}])
-        assert len(records(download(web.url("/v1", "me:s3cret@"), tmp_path))) == 4
+        allowed = HttpLimits(frozenset({f"127.0.0.1:{other.port}"}))
+        assert len(records(download(web.url("/v1", "me:s3cret@"), tmp_path, allowed))) == 4
     assert web.requests == [("/v1", BASIC), ("/v2", BASIC), ("/v4", BASIC)]
     assert other.requests == [("/v3", None)]
 
@@ -201,7 +206,7 @@ def test_credentials_do_not_follow_a_redirect_to_another_host(web: Web, tmp_path
     with serving() as other:
         other.answers["/x"] = Answer(b'[{"n": 1}]')
         web.answers["/v1"] = Answer(status=302, headers={"Location": other.url("/x")})
-        download(web.url("/v1", "me:s3cret@"), tmp_path)
+        download(web.url("/v1", "me:s3cret@"), tmp_path, HttpLimits(frozenset({"127.0.0.1"})))
     assert other.requests == [("/x", None)]
 
 
@@ -231,3 +236,130 @@ def test_a_body_is_never_held_in_memory_as_a_whole(web: Web, tmp_path: Path, con
         tracemalloc.stop()
     assert file.size > 20_000_000
     assert peak < 5_000_000
+
+
+LEADS = pytest.mark.parametrize("lead", ["redirect", "next"])
+
+
+def lead_to(web: Web, lead: str, url: str) -> None:
+    web.answers["/v1"] = page([{"n": 1}], url) if lead == "next" else Answer(status=302, headers={"Location": url})
+
+
+@LEADS
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "[::ffff:127.0.0.1]"])
+def test_no_link_and_no_redirect_leads_to_another_host_or_port(web: Web, tmp_path: Path, lead: str, host: str):
+    with serving() as inside:
+        inside.answers["/secret"] = page([{"n": 2}])
+        lead_to(web, lead, inside.url("/secret", host=host))
+        with pytest.raises(PermanentError, match=r"leads to another host.*HTTP_ALLOWED_HOSTS"):
+            download(web.url("/v1", "me:s3cret@"), tmp_path)
+    assert inside.requests == []
+
+
+@LEADS
+def test_the_same_port_of_another_name_is_another_host(web: Web, tmp_path: Path, lead: str):
+    lead_to(web, lead, web.url("/secret", host="localhost"))
+    with pytest.raises(PermanentError, match="leads to another host, localhost"):
+        download(web.url("/v1"), tmp_path)
+    assert [path for path, _ in web.requests] == ["/v1"]
+
+
+@LEADS
+def test_a_host_that_is_allowed_is_reached_without_credentials_and_may_lead_no_further(
+    web: Web, tmp_path: Path, lead: str
+):
+    with serving() as other, serving() as third:
+        third.answers["/z"] = page([{"n": 3}])
+        other.answers["/y"] = Answer(status=307, headers={"Location": third.url("/z")})
+        lead_to(web, lead, other.url("/y", "you:theirs@"))
+        with pytest.raises(PermanentError, match=f"another host, 127.0.0.1:{third.port}"):
+            download(web.url("/v1", "me:s3cret@"), tmp_path, HttpLimits(frozenset({f"127.0.0.1:{other.port}"})))
+    assert other.requests == [("/y", None)]
+    assert third.requests == []
+
+
+def test_a_source_that_is_encrypted_leads_to_nothing_that_is_not():
+    limits = HttpLimits(frozenset({"example.com", "other.com"}))
+    client = http._Client(http.httpx.Client(), http.httpx.URL("https://example.com/a"), None, limits, 0)
+    for url in ("http://example.com/b", "http://other.com/b"):
+        with pytest.raises(PermanentError, match="where anyone can read along"):
+            client.check_host(http.httpx.URL(url), client.source)
+    client.check_host(http.httpx.URL("https://other.com/b"), client.source)
+
+
+def test_a_source_may_lead_to_its_own_host_by_https():
+    client = http._Client(http.httpx.Client(), http.httpx.URL("http://example.com/a"), None, HttpLimits(), 0)
+    client.check_host(http.httpx.URL("https://example.com/b"), client.source)
+    with pytest.raises(PermanentError):
+        client.check_host(http.httpx.URL("https://example.com:8443/b"), client.source)
+
+
+def test_redirects_within_the_source_are_followed_up_to_the_limit(web: Web, tmp_path: Path):
+    web.answers["/v1"] = Answer(status=302, headers={"Location": "/v2"})
+    web.answers["/v2"] = Answer(status=307, headers={"Location": web.url("/v3")})
+    web.answers["/v3"] = page([{"n": 1}])
+    assert records(download(web.url("/v1", "me:s3cret@"), tmp_path, HttpLimits(max_redirects=2))) == [{"n": 1}]
+    assert web.requests == [("/v1", BASIC), ("/v2", BASIC), ("/v3", BASIC)]
+    with pytest.raises(PermanentError, match="more than 1 redirects of one page; raise HTTP_MAX_REDIRECTS"):
+        download(web.url("/v1"), tmp_path, HttpLimits(max_redirects=1))
+
+
+def test_a_redirect_in_a_circle_ends(web: Web, tmp_path: Path):
+    web.answers["/v1"] = Answer(status=302, headers={"Location": "/v1"})
+    with pytest.raises(PermanentError, match="HTTP_MAX_REDIRECTS"):
+        download(web.url("/v1"), tmp_path)
+
+
+def test_a_next_page_that_redirects_to_one_read_before_is_a_circle(web: Web, tmp_path: Path):
+    web.answers["/v1"] = page([{"n": 1}], "/v2")
+    web.answers["/v2"] = Answer(status=302, headers={"Location": "/v3"})
+    web.answers["/v3"] = page([{"n": 2}], "/v3")
+    with pytest.raises(PermanentError, match="has been read before"):
+        download(web.url("/v1"), tmp_path)
+
+
+def test_pages_without_an_end_are_too_many(web: Web, tmp_path: Path):
+    for number in range(1, 9):
+        web.answers[f"/v{number}"] = page([{"n": number}], f"/v{number + 1}")
+    with pytest.raises(PermanentError, match="more than 5 pages; raise HTTP_MAX_PAGES"):
+        download(web.url("/v1"), tmp_path, HttpLimits(max_pages=5))
+    assert len(web.requests) == 5
+
+
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+def test_bytes_count_after_decompression_and_over_all_pages(web: Web, tmp_path: Path, encoding: str | None):
+    def packed(body: bytes) -> Answer:
+        if encoding is None:
+            return Answer(body)
+        return Answer(gzip.compress(body), headers={"Content-Encoding": encoding})
+
+    for number in (1, 2):
+        following = json.dumps({"data": [{"n": "x" * 60_000}], "next": f"/v{number + 1}" if number == 1 else None})
+        web.answers[f"/v{number}"] = packed(following.encode())
+    assert len(records(download(web.url("/v1"), tmp_path, HttpLimits(max_bytes=200_000)))) == 2
+    with pytest.raises(PermanentError, match="more than 100,000 bytes; raise HTTP_MAX_BYTES"):
+        download(web.url("/v1"), tmp_path, HttpLimits(max_bytes=100_000))
+
+
+def test_an_encoding_that_was_not_asked_for_is_an_error(web: Web, tmp_path: Path):
+    web.answers["/v1"] = Answer(b"x", headers={"Content-Encoding": "br"})
+    with pytest.raises(PermanentError, match="expected the content-encoding gzip or deflate, got br"):
+        download(web.url("/v1"), tmp_path)
+
+
+def test_a_download_that_drips_ends_with_its_time(tmp_path: Path):
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(10_000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length: 100000\r\n\r\n")
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        with pytest.raises(PermanentError, match=r"more than 0\.3 seconds; raise HTTP_MAX_SECONDS"):
+            download(f"http://127.0.0.1:{listener.getsockname()[1]}/x", tmp_path, HttpLimits(max_seconds=0.3))
+        thread.join()

@@ -5,6 +5,7 @@ A page of JSON is an array of records, or `{"data": [...], "next": url}`.
 
 import json
 import logging
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import httpx
 import ijson
 
 from flows.errors import PermanentError, TemporaryError, one_line
+from flows.file_limits import HttpLimits
 from flows.source_file import FileFormat, SourceFile, format_of
 from flows.sources.redact_url import redact_url, source_name
 
@@ -94,6 +96,7 @@ _FORMATS = {
         FileFormat.NDJSON,
     ),
 }
+_ENCODINGS = ("gzip", "deflate")
 _GZIP = b"\x1f\x8b"
 
 # httpx logs every request with its whole URL, and a query may hold credentials.
@@ -110,36 +113,88 @@ class _Body:
     format: FileFormat
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Client:
     """Downloads from one source; its credentials go to the source's own origin and nowhere else."""
 
     http: httpx.Client
-    origin: tuple[str, str, int | None]
+    source: httpx.URL
     auth: httpx.BasicAuth | None
+    limits: HttpLimits
+    deadline: float
+    """In seconds of the monotonic clock."""
+    bytes: int = 0
+    """How many have come so far."""
 
     def save(self, url: httpx.URL, path: Path) -> _Body:
-        """Download a body; raises TemporaryError or PermanentError."""
-        auth = self.auth if _origin(url) == self.origin else None
+        """Download a body, by way of redirects; raises TemporaryError or PermanentError."""
+        for _ in range(self.limits.max_redirects + 1):
+            found = self._saved(url, path)
+            if isinstance(found, _Body):
+                return found
+            url = found
+        raise _over(url, "redirects of one page", self.limits.max_redirects, "HTTP_MAX_REDIRECTS")
+
+    def check_host(self, url: httpx.URL, at: httpx.URL) -> None:
+        """Raise PermanentError if a source may not lead to this URL, as it does at another."""
+        if _origin(url) == _origin(self.source) or self._is_upgrade(url):
+            return
+        port = _origin(url)[2]
+        if self.source.scheme == "https" and url.scheme != "https":
+            problem = f"leads from https:// to {redact_url(str(url))}, where anyone can read along"
+        elif {url.host, f"{url.host}:{port}"} & self.limits.allowed_hosts:
+            return
+        else:
+            problem = (
+                f"leads to another host, {url.host}:{port}; add {url.host} to HTTP_ALLOWED_HOSTS if the source may"
+                " send us there"
+            )
+        raise PermanentError(f"GET {redact_url(str(at))}: {problem}")
+
+    def _is_upgrade(self, url: httpx.URL) -> bool:
+        """Return whether a URL is the source's own host by https instead of http, both at their usual port."""
+        return _origin(self.source) == ("http", url.host, 80) and _origin(url) == ("https", url.host, 443)
+
+    def _saved(self, url: httpx.URL, path: Path) -> _Body | httpx.URL:
+        """Download a body, or return where it is instead."""
+        auth = self.auth if _origin(url) == _origin(self.source) or self._is_upgrade(url) else None
         with _explained(url), self.http.stream("GET", url, auth=auth) as response:
+            if response.has_redirect_location:
+                return self._redirected(url, response.headers["location"])
             _check_status(response, url)
+            _check_encoding(response, url)
             with path.open("wb") as body:
                 for chunk in response.iter_bytes():
+                    self._count(len(chunk), url)
                     body.write(chunk)
-            return _Body(path, response.url, _format(response, url))
+            return _Body(path, url, _format(response, url))
+
+    def _redirected(self, url: httpx.URL, location: str) -> httpx.URL:
+        target = _joined(url, location, "a redirect to")
+        self.check_host(target, url)
+        return target
+
+    def _count(self, size: int, url: httpx.URL) -> None:
+        self.bytes += size
+        if self.bytes > self.limits.max_bytes:
+            raise _over(url, "bytes", self.limits.max_bytes, "HTTP_MAX_BYTES")
+        if time.monotonic() > self.deadline:
+            raise _over(url, "seconds", self.limits.max_seconds, "HTTP_MAX_SECONDS")
 
 
-def download(source_url: str, folder: Path) -> SourceFile:
+def download(source_url: str, folder: Path, limits: HttpLimits | None = None) -> SourceFile:
     """Download a source into a folder, all its pages if it has several, and return the file that holds its rows.
 
     Raises TemporaryError for what may be over soon (no connection, time-out, 5xx, 429), else PermanentError.
     """
+    limits = limits or HttpLimits()
     with _explained(source_url):
         given = httpx.URL(source_url)
         url = given.copy_with(userinfo=b"", fragment=None)
     auth = httpx.BasicAuth(given.username, given.password) if given.userinfo else None
-    with httpx.Client(timeout=TIMEOUT, follow_redirects=True, headers={"Accept": _ACCEPT}) as http:
-        client = _Client(http, _origin(url), auth)
+    headers = {"Accept": _ACCEPT, "Accept-Encoding": ", ".join(_ENCODINGS)}
+    with httpx.Client(timeout=TIMEOUT, follow_redirects=False, headers=headers) as http:
+        client = _Client(http, url, auth, limits, time.monotonic() + limits.max_seconds)
         body = client.save(url, folder / "body")
         if body.format is FileFormat.JSON and not _is_gzipped(body.path):
             return _source_file(source_url, _all_pages(client, url, body), FileFormat.NDJSON)
@@ -149,25 +204,37 @@ def download(source_url: str, folder: Path) -> SourceFile:
 def _all_pages(client: _Client, url: httpx.URL, page: _Body) -> Path:
     """Write the records of a page and of all that follow it into one NDJSON file and return its path."""
     path = page.path.with_name("records.ndjson")
-    seen = {url}
+    seen = {url, page.url}
+    pages = 1
     with path.open("wb") as records:
         append_records(page.path, records, redact_url(str(url)))
         while link := next_link(page.path, redact_url(str(url))):
-            url = _following(page.url, link)
+            url = _joined(page.url, link, "the next page at")
+            client.check_host(url, page.url)
             if url in seen:
                 raise PermanentError(f"{redact_url(str(url))}: the page that comes next has been read before")
-            seen.add(url)
+            pages += 1
+            if pages > client.limits.max_pages:
+                raise _over(url, "pages", client.limits.max_pages, "HTTP_MAX_PAGES")
             page = client.save(url, page.path)
+            seen |= {url, page.url}
             append_records(page.path, records, redact_url(str(url)))
     return path
 
 
-def _following(base: httpx.URL, link: str) -> httpx.URL:
+def _joined(base: httpx.URL, link: str, what: str) -> httpx.URL:
+    """Return the URL that a link leads to, without credentials. Raises PermanentError."""
     with _explained(base):
         url = base.join(link)
         if url.scheme not in {"http", "https"} or not url.host:
-            raise PermanentError(f"{redact_url(str(base))}: expected the next page at http(s)://, got {url.scheme}")
+            raise PermanentError(f"{redact_url(str(base))}: expected {what} http(s)://, got {url.scheme}")
         return url.copy_with(userinfo=b"", fragment=None)
+
+
+def _over(url: httpx.URL, what: str, limit: float, setting: str) -> PermanentError:
+    return PermanentError(
+        f"GET {redact_url(str(url))}: the source sends more than {limit:,.10g} {what}; raise {setting} to load it"
+    )
 
 
 def _source_file(source_url: str, path: Path, file_format: FileFormat) -> SourceFile:
@@ -202,8 +269,17 @@ def _check_status(response: httpx.Response, url: httpx.URL) -> None:
     raise kind(f"GET {redact_url(str(url))}: {response.status_code} {response.reason_phrase}")
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
+def _check_encoding(response: httpx.Response, url: httpx.URL) -> None:
+    """Raise PermanentError for an encoding that was not asked for, whose bytes may become any number at once."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {*_ENCODINGS, "identity", ""}:
+        raise PermanentError(
+            f"GET {redact_url(str(url))}: expected the content-encoding {' or '.join(_ENCODINGS)}, got {encoding:.40}"
+        )
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
 
 
 @contextmanager

@@ -7,9 +7,10 @@ prints fifty lines of "nanobind: leaked" at the end of every run (measured, Duck
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -44,6 +45,27 @@ class LoadKey:
     arrival_id: str
     file_name: str
     target_table: str
+
+
+@dataclass
+class WaitBudget:
+    """How long a load may still wait for its warehouse, over all attempts together."""
+
+    total: float
+    """In seconds, for messages."""
+    left: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = self.total
+
+    @contextmanager
+    def spending(self) -> Generator[None, None, None]:
+        """Take the time of the block, which waits for `left` seconds at most, from what is left."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.left = max(0.0, self.left - (time.monotonic() - began))
 
 
 class Warehouse(Protocol):

@@ -17,11 +17,11 @@ from typing import Any
 import duckdb
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from flows.errors import TemporaryError
+from flows.errors import StillInUseError, TemporaryError
 from flows.readers.guard import Reader
 from flows.source_file import SourceFile
 from flows.sql_names import TargetTable, identifier, literal
-from flows.warehouse.base import LoadKey, TableColumn, missing_columns
+from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns
 
 DEFAULT_LIMIT = "1GB"
 """Of DuckDB's buffers, whose own default is 80 % of the machine's memory. The widest file tried, a million rows of 60
@@ -46,6 +46,7 @@ def bound(connection: duckdb.DuckDBPyConnection, limit: str, spill_dir: Path) ->
     connection.execute(f"SET temp_directory = {literal(str(spill_dir))}")
 
 
+_ANOTHER_RUN = "another run of this process"
 _NOTICE = "the warehouse {} is in use by {}; waiting for up to {:g} s"
 _HOLDER = re.compile(r"Could not set lock on file .*?(\(PID \d+\))", re.DOTALL)
 
@@ -189,7 +190,7 @@ class DuckDbWarehouse:
 @contextmanager
 def open_duckdb(
     path: Path,
-    wait_seconds: float,
+    wait: float | WaitBudget,
     on_wait: Callable[[str], None],
     memory_limit: str = DEFAULT_LIMIT,
     readers: int | None = None,
@@ -198,20 +199,25 @@ def open_duckdb(
 
     `on_wait` is told once that and for whom it waits. The session's time zone is UTC. What does not fit into the memory
     limit goes into a folder next to the file while it is open. `readers` is the id of a group that may read the file.
-    Raises TemporaryError when it is still in use after `wait_seconds`, or cannot be opened.
+    Raises StillInUseError when it is in use for as long as `wait` says, in seconds, TemporaryError when it cannot be
+    opened.
     """
 
+    budget = wait if isinstance(wait, WaitBudget) else WaitBudget(wait)
+
     def connect() -> duckdb.DuckDBPyConnection:
-        connection = _connect(path, wait_seconds, on_wait)
+        connection = _connect(path, budget, on_wait)
         _let_read(path, readers)
         return settled(connection, memory_limit, path.with_name(f"{path.name}.tmp"))
 
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _opened_here[path]
     if not lock.acquire(blocking=False):
-        on_wait(_NOTICE.format(path.name, "another run of this process", wait_seconds))
-        if not lock.acquire(timeout=wait_seconds):
-            raise TemporaryError(_still_in_use(path, "another run of this process", wait_seconds))
+        on_wait(_NOTICE.format(path.name, _ANOTHER_RUN, budget.left))
+        with budget.spending():
+            is_ours = lock.acquire(timeout=budget.left)
+        if not is_ours:
+            raise _still_in_use(path, _ANOTHER_RUN, budget)
     try:
         with Reader(connect) as reader:
             yield DuckDbWarehouse(reader)
@@ -219,15 +225,15 @@ def open_duckdb(
         lock.release()
 
 
-def _connect(path: Path, wait_seconds: float, on_wait: Callable[[str], None]) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path, budget: WaitBudget, on_wait: Callable[[str], None]) -> duckdb.DuckDBPyConnection:
     def notice(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome:
-            on_wait(_NOTICE.format(path.name, holder(state.outcome.exception()), wait_seconds))
+            on_wait(_NOTICE.format(path.name, holder(state.outcome.exception()), budget.left))
 
     # The pause is random, so that of many that wait none is always the last.
     waiting = Retrying(
         retry=retry_if_exception(lambda error: holder(error) is not None),
-        stop=stop_after_delay(wait_seconds),
+        stop=stop_after_delay(budget.left),
         wait=wait_random(0.02, 0.2),
         before_sleep=notice,
         reraise=True,
@@ -235,12 +241,13 @@ def _connect(path: Path, wait_seconds: float, on_wait: Callable[[str], None]) ->
     try:
         if not path.exists():
             _create(path)
-        return waiting(duckdb.connect, path)
+        with budget.spending():
+            return waiting(duckdb.connect, path)
     except duckdb.IOException as error:
         who = holder(error)
         if who is None:
             raise TemporaryError(f"the warehouse {path} cannot be opened: {error}") from None
-        raise TemporaryError(_still_in_use(path, who, wait_seconds)) from None
+        raise _still_in_use(path, who, budget) from None
 
 
 def _let_read(path: Path, group: int | None) -> None:
@@ -278,8 +285,8 @@ def holder(error: BaseException | None) -> str | None:
     return f"another process {found[1]}" if found else None
 
 
-def _still_in_use(path: Path, who: str, wait_seconds: float) -> str:
-    return (
-        f"the warehouse {path.name} is still in use by {who} after {wait_seconds:g} s; end that, or set"
+def _still_in_use(path: Path, who: str, budget: WaitBudget) -> StillInUseError:
+    return StillInUseError(
+        f"the warehouse {path.name} is still in use by {who} after {budget.total:g} s; end that, or set"
         " WAREHOUSE_WAIT_SECONDS to wait longer"
     )

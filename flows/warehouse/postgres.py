@@ -23,13 +23,13 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier, Literal
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from flows.errors import PermanentError, RejectionError, TemporaryError
+from flows.errors import PermanentError, RejectionError, StillInUseError, TemporaryError
 from flows.readers.guard import Reader
 from flows.source_file import SourceFile
 from flows.sources.spool import spool_folder
 from flows.sql_names import LOADS_TABLE, TargetTable, literal
 from flows.warehouse.address import PostgresDatabase
-from flows.warehouse.base import LoadKey, TableColumn, missing_columns
+from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns
 from flows.warehouse.duckdb import memory_reader
 from flows.warehouse.postgres_errors import explained, said_by
 from flows.warehouse.postgres_types import column_type, duckdb_type, written
@@ -97,7 +97,7 @@ class PostgresWarehouse:
     """A folder of our own, for rows on their way."""
     shown: str
     """The database's address without credentials."""
-    wait_seconds: float
+    budget: WaitBudget
     """How long to wait for what another session has locked."""
 
     @property
@@ -267,7 +267,7 @@ class PostgresWarehouse:
             # Else a server that crashes forgets rows of which the sensor has been told that they are loaded.
             " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
             " ELSE current_setting('synchronous_commit') END, true)",
-            [str(max(1, int(self.wait_seconds * 1000)))],
+            [str(max(1, int(self.budget.left * 1000)))],
         )
 
     def _lock(self, what: str) -> None:
@@ -281,7 +281,7 @@ class PostgresWarehouse:
         return self._run(query, parameters).fetchall()[0][0]
 
     def _explained(self) -> Any:
-        return explained(self.shown, self.wait_seconds)
+        return explained(self.shown, self.budget.total)
 
 
 def _table(table: TargetTable) -> Identifier:
@@ -324,35 +324,40 @@ _FOR_A_PERSON = re.compile(
 
 @contextmanager
 def open_postgres(
-    database: PostgresDatabase, wait_seconds: float, on_wait: Callable[[str], None], memory_limit: str, spool_dir: Path
+    database: PostgresDatabase,
+    wait: float | WaitBudget,
+    on_wait: Callable[[str], None],
+    memory_limit: str,
+    spool_dir: Path,
 ) -> Generator[PostgresWarehouse, None, None]:
     """Open a warehouse and close it again: wait while the server does not answer or is full.
 
-    `on_wait` is told once that it waits. Raises TemporaryError when it still does not answer after `wait_seconds`,
-    PermanentError when it does not let us in.
+    `on_wait` is told once that it waits. Raises StillInUseError when it does not answer for as long as `wait` says,
+    in seconds, PermanentError when it does not let us in.
     """
-    connection = _connect(database, wait_seconds, on_wait)
+    budget = wait if isinstance(wait, WaitBudget) else WaitBudget(wait)
+    connection = _connect(database, budget, on_wait)
     try:
         with (
             spool_folder(spool_dir, f"warehouse-{uuid4().hex}") as spool,
             memory_reader(memory_limit, spool / "reader.tmp") as reader,
         ):
-            yield PostgresWarehouse(connection, reader, spool, str(database), wait_seconds)
+            yield PostgresWarehouse(connection, reader, spool, str(database), budget)
     finally:
         connection.close()
 
 
 def _connect(
-    database: PostgresDatabase, wait_seconds: float, on_wait: Callable[[str], None]
+    database: PostgresDatabase, budget: WaitBudget, on_wait: Callable[[str], None]
 ) -> psycopg.Connection[tuple[Any, ...]]:
     def notice(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome:
             why = _why(state.outcome.exception())
-            on_wait(f"the warehouse {database} does not answer: {why}; waiting for up to {wait_seconds:g} s")
+            on_wait(f"the warehouse {database} does not answer: {why}; waiting for up to {budget.left:g} s")
 
     waiting = Retrying(
         retry=retry_if_exception(_may_pass),
-        stop=stop_after_delay(wait_seconds),
+        stop=stop_after_delay(budget.left),
         wait=wait_random(0.1, 0.5),
         before_sleep=notice,
         reraise=True,
@@ -360,11 +365,12 @@ def _connect(
     given = conninfo_to_dict(database.url)
     options = {name: value for name, value in _DEFAULTS.items() if name not in given}
     try:
-        return waiting(_connected, database.url, options)
+        with budget.spending():
+            return waiting(_connected, database.url, options)
     except psycopg.Error as error:
         if _may_pass(error):
-            raise TemporaryError(
-                f"the warehouse {database} does not answer after {wait_seconds:g} s: {_why(error)}; start it, or set"
+            raise StillInUseError(
+                f"the warehouse {database} does not answer after {budget.total:g} s: {_why(error)}; start it, or set"
                 " WAREHOUSE_WAIT_SECONDS to wait longer"
             ) from None
         raise PermanentError(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from flows.errors import PermanentError, PipelineError, RefusedError, TemporaryError
+from flows.errors import PermanentError, PipelineError, RefusedError, StillInUseError, TemporaryError
 from flows.sql_names import LOADS_TABLE
 
 _REFUSALS = re.compile(r"22...|23...|42P10|428C9|44000|54...|P0001")
@@ -48,7 +48,7 @@ def meaning(error: psycopg.Error, shown: str, wait_seconds: float) -> PipelineEr
     if _REFUSALS.fullmatch(state):
         return _refused(error, said)
     if state == _LOCK_TIMEOUT:
-        return TemporaryError(
+        return StillInUseError(
             f"waited for {wait_seconds:g} s for another session of {shown} that has locked the table, or loads the same"
             " arrival; end it, or set WAREHOUSE_WAIT_SECONDS to wait longer"
         )
