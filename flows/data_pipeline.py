@@ -77,7 +77,7 @@ def transform_data(extraction: Extraction, spool: Path) -> tuple[Plan, ...]:
         memory_reader(settings.warehouse_memory_limit, spool / "transform.tmp") as reader,
         Guard(settings.file_limits, lambda: reader.connection) as guard,
     ):
-        plans = tuple(plans_of(reader, extraction.files, guard))
+        plans = tuple(plans_of(reader, extraction.files, spool, guard))
     get_run_logger().info("Transformation complete")
     return plans
 

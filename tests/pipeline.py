@@ -46,6 +46,13 @@ class Pipeline:
         with open_duckdb(self.warehouse, 10, lambda _: None) as warehouse:
             yield warehouse
 
+    @property
+    def spool(self) -> Path:
+        """Where text goes that has to be unpacked or rewritten."""
+        folder = self.folder / "spool"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def name(self, column: str) -> str:
         """Return how the table has the name of a new column."""
         return column.lower() if self.folds_names else column
@@ -78,7 +85,7 @@ class Pipeline:
             memory_reader("1GB", self.folder / "transform.tmp") as reader,
             Guard(limits, lambda: reader.connection) as guard,
         ):
-            plans = list(plans_of(reader, files, guard))
+            plans = list(plans_of(reader, files, self.spool, guard))
         with self.opened() as warehouse, Guard(limits, lambda: warehouse.reader) as guard:
             loader = Loader(warehouse, TABLE, arrival, None, Reload(frozenset(reload)), guard)
             results = [one for known in BulkLoader(loader).load(plans) for one in known]
@@ -89,7 +96,7 @@ class Pipeline:
         files = files_of((self.folder / arrival).as_uri())
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            return [file if isinstance(file, Rejected) else read_plan(connection, file) for file in files]
+            return [file if isinstance(file, Rejected) else read_plan(connection, file, self.spool) for file in files]
 
     def load_plans(
         self,

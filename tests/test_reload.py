@@ -83,8 +83,8 @@ def test_the_rows_of_other_files_and_other_arrivals_stay(pipeline: Pipeline):
     [
         ("a,b\n3,4\nfoo,5\n", '"foo" is not a BIGINT'),
         ("a\n" + "3\n" * SAMPLE_ROWS + "foo\n", '"foo" is not a BIGINT'),
-        ("a\n3\n4,5\n", "expected 1 columns, got 2"),
-        ("a\n" + "3\n" * 100_000 + "4,5\n", "expected 1 columns, got 2"),
+        ("a\n3\n4,5\n", "expected 1 column, got 2"),
+        ("a\n" + "3\n" * 100_000 + "4,5\n", "expected 1 column, got 2"),
         ("", "empty file"),
     ],
 )

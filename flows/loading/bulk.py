@@ -94,8 +94,9 @@ class BulkLoader:
             if bad:
                 yield self._alone(bad)
             return
-        yield from self._written(incoming, files, incoming.good(self.loader.guard.limits), began)
-        for at in sorted(set(range(len(files))) - set(incoming.good(self.loader.guard.limits))):
+        good = incoming.good(self.loader.guard.limits, [one.reading.rows for one in files])
+        yield from self._written(incoming, files, good, began)
+        for at in sorted(set(range(len(files))) - set(good)):
             yield self._alone(files[at])
 
     def _written(

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from flows.errors import is_machines_fault, reason_of
 from flows.readers.base import FILE_INDEX, Reading, one_thread
@@ -61,7 +62,9 @@ Plan = Reading | HeaderScan | Rejected
 """How a file is read, from its values or from its header alone, or why it is rejected."""
 
 
-def plans_of(reader: Reader, files: Sequence[SourceFile | Rejected], guard: Guard | None = None) -> Iterator[Plan]:
+def plans_of(
+    reader: Reader, files: Sequence[SourceFile | Rejected], spool: Path, guard: Guard | None = None
+) -> Iterator[Plan]:
     """Yield a plan for each file, of many small ones a header scan. Raises duckdb.Error if no file is at fault."""
     guard = guard or Guard()
     scanned = dict(_scans(reader, files, guard)) if len(files) >= FEWEST else {}
@@ -69,7 +72,7 @@ def plans_of(reader: Reader, files: Sequence[SourceFile | Rejected], guard: Guar
         if isinstance(file, Rejected):
             yield file
         else:
-            plan = scanned.get(file.name) or read_plan(reader.connection, file, guard)
+            plan = scanned.get(file.name) or read_plan(reader.connection, file, spool, guard)
             if isinstance(plan, Rejected):
                 reader.renew()
             yield plan

@@ -97,7 +97,7 @@ def matched(
         read_type = reading.read_type(column, target_type)
         is_new = there is None
         is_blank = is_new and column.is_blank and reading.is_sampled
-        conversions.append(Conversion(column.name, read_type, target_type, is_new, is_blank))
+        conversions.append(Conversion(column.name, read_type, target_type, is_new, is_blank, reading.empty_is_null))
     return Insertion(reading, table, existing, tuple(conversions))
 
 
@@ -122,9 +122,10 @@ class StagingTable:
     fits: tuple[bool, ...]
     """Whether all values of the file fit their columns."""
 
-    def good(self, limits: FileLimits) -> list[int]:
-        """Return the places of the files whose rows all fit their columns, and are not too many."""
-        return [at for at, fits in enumerate(self.fits) if fits and self.rows[at] <= limits.max_rows]
+    def good(self, limits: FileLimits, expected: Sequence[int | None]) -> list[int]:
+        """Return the places of the files whose rows all fit their columns, are not too many, and are all there."""
+        counted = enumerate(zip(self.fits, self.rows, expected, strict=True))
+        return [at for at, (fits, rows, all_) in counted if fits and rows <= limits.max_rows and all_ in {None, rows}]
 
     def write(self, arrival_id: str, places: Sequence[int], at: datetime) -> dict[str, int]:
         """Write the rows of the files at these places, and their load keys, in one transaction.

@@ -29,7 +29,7 @@ from flows.loading.insert import Insertion, describe_refusal, planned
 from flows.loading.mismatch import MISMATCH, converted, describe_mismatch
 from flows.readers.base import WIDE, Reading, one_thread
 from flows.readers.guard import Guard
-from flows.readers.registry import read_plan
+from flows.readers.registry import with_types
 from flows.source_file import Rejected, SourceFile
 from flows.sql_names import RESERVED_COLUMNS, TargetTable
 from flows.warehouse.base import LoadKey, Warehouse
@@ -125,15 +125,15 @@ class Loader:
     def _reason(self, error: Exception, plan: Reading | HeaderScan) -> str:
         """Return why a file is rejected. Raises TemporaryError if DuckDB fails in itself, and not on this file."""
         self.warehouse.renew_reader()
-        if is_fatal(error) and self._can_be_read(plan.file):
+        if is_fatal(error) and self._can_be_read(plan):
             raise TemporaryError(f"the warehouse fails: {reason_of(error, plan.file)}") from error
         return one_line(str(error)) if isinstance(error, RejectionError) else reason_of(error, plan.file)
 
-    def _can_be_read(self, file: SourceFile) -> bool:
+    def _can_be_read(self, known: Reading | HeaderScan) -> bool:
         """Read a file by itself, and write nothing."""
         try:
             with self.guard.watching():
-                plan = read_plan(self.warehouse.reader, file, self.guard)
+                plan = self._with_types(known)
                 if isinstance(plan, Rejected):
                     return False
                 insertion = planned(self.warehouse, plan, self.table)
@@ -141,14 +141,18 @@ class Loader:
                 self.warehouse.reader.execute(f"CREATE OR REPLACE TEMP TABLE staging AS {rows}")
                 self.warehouse.reader.execute("DROP TABLE temp.main.staging")
         except Exception as error:
-            if is_machines_fault(error, [file]):
+            if is_machines_fault(error, [known.file]):
                 raise
             self.warehouse.renew_reader()
             return False
         return True
 
+    def _with_types(self, plan: Reading | HeaderScan) -> Reading | Rejected:
+        reading = plan.reading if isinstance(plan, HeaderScan) else plan
+        return with_types(self.warehouse.reader, reading, self.guard, whole=False)
+
     def _loaded_once(self, plan: Reading | HeaderScan) -> _Load:
-        reading = read_plan(self.warehouse.reader, plan.file, self.guard) if isinstance(plan, HeaderScan) else plan
+        reading = self._with_types(plan) if isinstance(plan, HeaderScan) else plan
         if isinstance(reading, Rejected):
             raise RejectionError(reading.reason)
         key = LoadKey(self.arrival_id, reading.file.name, str(self.table))
@@ -171,7 +175,7 @@ class Loader:
             if not reading.is_sampled:
                 raise RejectionError(self._described(mismatch.insertion)) from None
         # A new column may be of another type than its first rows say: ask all of them, once.
-        plan = read_plan(self.warehouse.reader, reading.file, self.guard, whole=True)
+        plan = with_types(self.warehouse.reader, reading, self.guard, whole=True)
         if isinstance(plan, Rejected):
             raise RejectionError(plan.reason)
         return self._load(plan, key)
@@ -193,6 +197,7 @@ class Loader:
                     replaced = self.warehouse.remove_load(self.table, key) if covered else None
                 rows = insertion.insert(self.warehouse, self.arrival_id, now, self.batch_size)
                 self.guard.limits.check_rows(rows)
+                _check_rows(reading, rows)
                 with keeping_books():
                     self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [rows], now)
         except BaseException as error:
@@ -224,6 +229,12 @@ class _Load:
     rows: int = 0
     replaced: int | None = None
     reason: str | None = None
+
+
+def _check_rows(reading: Reading, rows: int) -> None:
+    """Raise RejectionError if not all rows were read, so that the load is taken back."""
+    if reading.rows is not None and rows != reading.rows:
+        raise RejectionError(f"expected {reading.rows:,} rows, as many as its lines have, and {rows:,} were read")
 
 
 class _MismatchError(Exception):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from contextlib import closing
 
 import duckdb
 
 from flows.readers.base import Reading, raw
 from flows.readers.column_types import Conversion
-from flows.readers.csv_files import CsvReading, open_text
+from flows.readers.csv_files import CsvReading
 
 MISMATCH = "a value does not fit its column"
 """What the load's query says when it stops; it runs in parallel, so it cannot say where."""
@@ -47,7 +45,7 @@ def describe_mismatch(
     firsts = ", ".join(
         f"min(row) FILTER ({mismatch}), arg_min(CAST({raw(at)} AS VARCHAR), row) FILTER ({mismatch})"
         for at, conversion in checked
-        if (mismatch := f"{raw(at)} IS NOT NULL AND NOT {conversion.holds(raw(at), _cast(at))}")
+        if (mismatch := f"NOT {_fits(conversion, at)}")
     )
     numbered = f"SELECT row_number() OVER () AS row, * FROM ({_with_casts(scan, conversions)})"
     answers = connection.execute(f"SELECT {firsts} FROM ({numbered})").fetchall()[0]
@@ -90,27 +88,10 @@ def _checked(conversion: Conversion, position: int) -> str:
 
 
 def _fits(conversion: Conversion, position: int) -> str:
-    return f"({raw(position)} IS NULL OR {conversion.holds(raw(position), _cast(position))})"
+    # In this order: nearly all values hold, and then nothing else is asked.
+    return f"({conversion.holds(raw(position), _cast(position))} OR {conversion.is_null(raw(position))})"
 
 
 def place(reading: Reading, row: int) -> str:
     """Return where a row of a file is, counted from 1: its line if the file is a CSV file."""
-    return f"line {line_of(reading, row)}" if isinstance(reading, CsvReading) else f"row {row:,}"
-
-
-def line_of(reading: CsvReading, row: int) -> int:
-    """Return the line on which a CSV file's row begins, both counted from 1, the header being line 1.
-
-    A row may span several lines, and DuckDB passes over empty ones unless there is but one column.
-    """
-    with closing(open_text(reading.file)) as text:
-        records = csv.reader(text, delimiter=reading.header.delimiter)
-        next(records)
-        begins = records.line_num + 1
-        for record in records:
-            if record or len(reading.header.names) == 1:
-                row -= 1
-            if not row:
-                break
-            begins = records.line_num + 1
-    return begins
+    return f"line {reading.line_of(row)}" if isinstance(reading, CsvReading) else f"row {row:,}"

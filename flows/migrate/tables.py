@@ -50,6 +50,8 @@ class TableReading:
     columns: tuple[FileColumn, ...]
     condition: str
     is_sampled: bool = False
+    rows: int | None = None
+    empty_is_null: bool = False
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
         """Return the type that the table has."""

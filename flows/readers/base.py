@@ -64,6 +64,16 @@ class Reading(Protocol):
         """Whether rows that were not looked at may disagree with the columns' types."""
         ...
 
+    @property
+    def rows(self) -> int | None:
+        """How many rows the file has, where that is known without DuckDB; a load that finds others is taken back."""
+        ...
+
+    @property
+    def empty_is_null(self) -> bool:
+        """Whether an empty text means nothing in a column that holds no texts."""
+        ...
+
     def read_type(self, column: FileColumn, target_type: str) -> str:
         """Return the type that the reader gives a column which goes into a column of the target's type."""
         ...
@@ -133,18 +143,24 @@ def one_thread(connection: duckdb.DuckDBPyConnection) -> Generator[None, None, N
 
 
 def types_of_texts(
-    connection: duckdb.DuckDBPyConnection, scan: str, candidates: Sequence[Sequence[str]], row_limit: int | None
+    connection: duckdb.DuckDBPyConnection,
+    scan: str,
+    candidates: Sequence[Sequence[str]],
+    row_limit: int | None,
+    *,
+    empty_is_null: bool = False,
 ) -> tuple[int, list[str | None]]:
     """Return how many rows were read and, for each column of a scan, its type.
 
     `candidates` has for each column the types that it may be, of which the first is taken that all its texts look
     like; VARCHAR if there is none, and None if all are null. `row_limit` None reads all rows. Of many columns some are
-    read at a time.
+    read at a time. With `empty_is_null` an empty text says nothing about the type.
     """
+    counts = "text != ''" if empty_is_null else "text IS NOT NULL"
     rows, types = 0, list[str | None]()
     for first in range(0, len(candidates), _COLUMNS_AT_ONCE):
         some = candidates[first : first + _COLUMNS_AT_ONCE]
-        rows, found = _types_of_some(connection, scan, first, some, row_limit)
+        rows, found = _types_of_some(connection, scan, first, some, row_limit, counts)
         if not rows:
             return 0, []
         types += found
@@ -157,8 +173,9 @@ def _types_of_some(
     first: int,
     candidates: Sequence[Sequence[str]],
     row_limit: int | None,
+    counts: str,
 ) -> tuple[int, list[str | None]]:
-    tests = ", ".join(f"bool_and({_looks_like(type_)}) FILTER (text IS NOT NULL)" for type_ in TEXT_TYPES)
+    tests = ", ".join(f"bool_and({_looks_like(type_)}) FILTER ({counts})" for type_ in TEXT_TYPES)
     limit = "" if row_limit is None else f" LIMIT {row_limit}"
     columns = ", ".join(raw(first + at) for at in range(len(candidates)))
     # All columns one below the other: to plan the same tests for each of them took 20 ms a file (measured).

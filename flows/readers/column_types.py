@@ -61,6 +61,15 @@ class Conversion:
     is_blank: bool = False
     """Whether it is new and nothing but nulls was seen, so that any value says that its type is another."""
 
+    empty_is_null: bool = False
+    """Whether an empty text means nothing where the column holds no texts."""
+
+    def is_null(self, raw: str) -> str:
+        """Return the condition that a value is nothing, which fits every column."""
+        if self.empty_is_null and self.read_type == TEXT and not self.target_type.startswith(TEXT):
+            return f"{raw} IS NULL OR {raw} = ''"
+        return f"{raw} IS NULL"
+
     @property
     def is_free(self) -> bool:
         """Whether every value fits as it is."""

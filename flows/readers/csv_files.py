@@ -1,21 +1,15 @@
-"""CSV and TSV files: the header line, and how the rows are read.
-
-DuckDB's sniffer chooses the dialect that parses most, on a ragged file even one with a single column (measured). A
-header has been written on purpose: the delimiter is what stands between its names.
-"""
+"""CSV and TSV files: how the rows are read, each value as the text that it is."""
 
 from __future__ import annotations
 
-import csv
 import gzip
-import re
-from codecs import BOM_UTF8
-from collections.abc import Hashable, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from io import BytesIO, TextIOWrapper
-from typing import TextIO, cast
+from collections.abc import Generator, Hashable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import duckdb
 
@@ -23,96 +17,19 @@ from flows.errors import RejectionError
 from flows.file_limits import FileLimits
 from flows.readers.base import FileColumn, check_names, file_column, paths, sample_rows, selection, types_of_texts
 from flows.readers.column_types import TEXT, TEXT_TYPES
+from flows.readers.csv_layout import layout_of
+from flows.readers.csv_names import needs_rows, second_names, table_names, why_no_names
+from flows.readers.csv_records import Content, CsvLayout, check_names_once, first_rows, line_of, rewritten
+from flows.readers.guard import Guard
+from flows.readers.signatures import HEAD_BYTES, check_signature
 from flows.source_file import FileFormat, SourceFile
-from flows.sql_names import identifier, literal
+from flows.sql_names import identifier, literal, path_literal
 
-csv.field_size_limit(2**31 - 1)  # DuckDB rejects long lines itself, and says where
-
-DELIMITERS = ",;\t|"
-_LIMIT = 1_000_000
-"""The longest header, in characters."""
-
-
-@dataclass(frozen=True)
-class CsvHeader:
-    """What the header tells."""
-
-    delimiter: str
-    names: tuple[str, ...]
-
-
-_IRREGULAR = re.compile(rb"[\"\r\0]")
-"""What may make the header end elsewhere than with the line."""
-
-
-def read_header(file: SourceFile) -> CsvHeader:
-    """Read the header; a column without a name gets DuckDB's, `column0` and so on. Raises RejectionError."""
-    with closing(open_text(file)) as lines:
-        return _parsed(_first_record(lines), is_tsv=file.format is FileFormat.TSV)
-
-
-def header_of(content: bytes, file_format: FileFormat) -> CsvHeader:
-    """Return the header of a file of this content, as `read_header` does. Raises RejectionError.
-
-    Of many files most have the same first line, which is then parsed once: 1 us a file instead of 40 us (measured).
-    """
-    line, _, _ = content.partition(b"\n")
-    is_tsv = file_format is FileFormat.TSV
-    if not _IRREGULAR.search(line.removesuffix(b"\r")) and len(line) < _LIMIT:
-        return _plain_header(line, is_tsv=is_tsv)
-    with TextIOWrapper(BytesIO(content), encoding="utf-8-sig", errors="replace") as lines:
-        return _parsed(_first_record(lines), is_tsv=is_tsv)
-
-
-@lru_cache(maxsize=1000)
-def _plain_header(line: bytes, *, is_tsv: bool) -> CsvHeader:
-    return _parsed(line.decode("utf-8-sig", errors="replace"), is_tsv=is_tsv)
-
-
-def _parsed(record: str, *, is_tsv: bool) -> CsvHeader:
-    if not record.strip():
-        raise RejectionError("line 1: expected the columns' names, got an empty line")
-    if "\N{REPLACEMENT CHARACTER}" in record:
-        raise RejectionError("line 1: not UTF-8 text; save the file as UTF-8")
-    delimiter = "\t" if is_tsv else delimiter_of(record)
-    try:
-        names = next(csv.reader([record], delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise RejectionError(f"line 1: the columns' names cannot be parsed: {error}") from None
-    return CsvHeader(delimiter, tuple(name.strip() or f"column{at}" for at, name in enumerate(names)))
-
-
-def delimiter_of(record: str) -> str:
-    """Return which of comma, semicolon, tab and bar is most frequent outside quotes; a comma if there is none."""
-    bare = re.sub(r'"(?:[^"]|"")*"', "", record)
-    return max(DELIMITERS, key=bare.count)
-
-
-def open_text(file: SourceFile) -> TextIO:
-    """Open a text file, gzipped or not, with any line ends, with or without a byte order mark; the caller closes it.
-
-    What is not UTF-8 is read as a replacement character: DuckDB says on which line it is.
-    """
-    if file.is_gzipped:
-        return cast(TextIO, gzip.open(file.path, "rt", encoding="utf-8-sig", errors="replace"))
-    return file.path.open(encoding="utf-8-sig", errors="replace")
-
-
-def _first_record(lines: TextIO) -> str:
-    """Return the first line, and those after it while a quote is open."""
-    record: list[str] = []
-    length = quotes = 0
-    while length < _LIMIT:
-        line = lines.readline(_LIMIT)
-        record.append(line)
-        length += len(line)
-        quotes += line.count('"')
-        if not line or quotes % 2 == 0:
-            return "".join(record)
-    raise RejectionError(f"line 1: the columns' names take more than {_LIMIT:,} characters")
-
-
-_IS_HEADER_ALONE = re.compile(rb'[^"\r\n\0]*\r?\n?')
+_NAMES_ROWS = 20
+"""How many rows are compared with the columns' names."""
+_AT_ONCE = 1 << 20
+_LONGEST_LINE = 32_000_000
+"""DuckDB's buffer holds 16 lines of this size, in bytes; its own default of 2 MB is too little for texts in cells."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +37,25 @@ class CsvReading:
     """Every column is read as text, so that nothing is cast without a check."""
 
     file: SourceFile
-    header: CsvHeader
+    layout: CsvLayout
+    names: tuple[str, ...]
+    """The columns' names in the table."""
+    text: Path | None = None
+    """The unpacked text of a file that is gzipped, where it is not read as it is."""
+    rewritten: Path | None = None
+    """The records in the plainest dialect and without the names, where DuckDB cannot read the text as it is."""
     columns: tuple[FileColumn, ...] = ()
     is_sampled: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows DuckDB has to find: each separator and line end was accounted for."""
+        return self.layout.rows
+
+    @property
+    def empty_is_null(self) -> bool:
+        """Whether an empty text means nothing in a column that holds no texts."""
+        return True
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
         """Return VARCHAR: a CSV file holds texts."""
@@ -131,58 +64,125 @@ class CsvReading:
     @property
     def shape(self) -> Hashable:
         """Return what files have in common that one query can read together."""
-        return ("csv", self.header, self.file.is_gzipped)
+        return ("csv", self.layout.dialect, self.names, self.file.is_gzipped)
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return the query of the rows; see `Reading`."""
-        names = self.header.names
-        columns = ", ".join(f"{literal(name)}: {literal(TEXT)}" for name in names)
-        selected = selection(map(identifier, names), together)
+        columns = ", ".join(f"{literal(name)}: {literal(TEXT)}" for name in self.names)
+        selected = selection(map(identifier, self.names), together)
+        read = self.rewritten or self.text
+        source = path_literal(read) if read and not together else paths(self.file, together)
+        is_packed = self.file.is_gzipped and not read
+        dialect = self.layout.dialect
+        quote = literal('"' if self.rewritten else dialect.quote)
+        skipped = "header = false" if self.rewritten else f"header = true, skip = {self.layout.header_line - 1}"
+        # Nothing between two delimiters is null, and an empty text in quotes is an empty text.
         return (
-            f"SELECT {selected} FROM read_csv({paths(self.file, together)}, auto_detect = false, header = true,"
-            f" delim = {literal(self.header.delimiter)}, quote = '\"', escape = '\"', strict_mode = true,"
-            f" compression = '{'gzip' if self.file.is_gzipped else 'none'}', hive_partitioning = false,"
+            f"SELECT {selected} FROM read_csv({source}, auto_detect = false, {skipped},"
+            f" delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, strict_mode = true,"
+            f" nullstr = '', allow_quoted_nulls = false, max_line_size = {_LONGEST_LINE},"
+            f" compression = '{'gzip' if is_packed else 'none'}', hive_partitioning = false,"
             f" columns = {{{columns}}})"
         )
 
+    def line_of(self, row: int) -> int:
+        """Return the line on which a row begins; both are counted from 1."""
+        with _opened(self.text or self.file.path, is_gzipped=self.file.is_gzipped and not self.text) as content:
+            return line_of(content, self.layout, row)
+
 
 def csv_header_scan(file: SourceFile, content: bytes, limits: FileLimits) -> CsvReading | None:
-    """Return how a file of this content is read when the types do not matter; without columns if it is a header alone.
+    """Return how a file of this content is read when the types do not matter; without columns if it has no rows.
 
-    None if it can only be read by itself: of a list of many files DuckDB 2.0 leaves out, and says nothing, the last
-    row of one that ends within quotes (measured), so that all quotes must be where they belong. Raises RejectionError.
+    None if DuckDB cannot read it together with others. Raises RejectionError.
     """
-    header = header_of(content, file.format)
-    limits.check_columns(len(header.names))
-    check_names(header.names)
-    if b'"' in content and not _quoted_properly(header.delimiter).fullmatch(b"\n" + content.removeprefix(BOM_UTF8)):
+    reading = _laid_out(file, content, limits)
+    if not reading.layout.is_plain or reading.layout.header_line > 1:
         return None
-    columns = () if _IS_HEADER_ALONE.fullmatch(content) else tuple(FileColumn(name, TEXT) for name in header.names)
-    return CsvReading(file, header, columns)
+    return replace(reading, columns=tuple(FileColumn(name, TEXT) for name in reading.names) if reading.rows else ())
 
 
-@cache
-def _quoted_properly(delimiter: str) -> re.Pattern[bytes]:
-    """Return what fits a text in which each quote opens or closes a field, or stands for itself within one."""
-    before, after = rf"(?<=[\n\r{delimiter}])".encode(), rf"(?=[\n\r{delimiter}]|\Z)".encode()
-    return re.compile(rb'[^"]*+(?:%b"[^"]*+(?:""[^"]*+)*+"%b[^"]*+)*+' % (before, after))
+def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> CsvReading:
+    """Find out how to read a CSV or TSV file, the types from a sample of its rows.
 
-
-def csv_reading(
-    connection: duckdb.DuckDBPyConnection, file: SourceFile, limits: FileLimits, *, whole: bool
-) -> CsvReading:
-    """Find out how to read a CSV or TSV file, from a sample of its rows or from all of them.
-
-    A file of a header alone has no columns: nothing tells their types. Raises RejectionError, OSError, EOFError
-    and duckdb.Error for a file that cannot be read.
+    Without rows it has no columns: nothing shows their types. What has to be unpacked or rewritten goes into the spool,
+    a folder. Raises RejectionError, OSError, EOFError and duckdb.Error for a file that cannot be read.
     """
-    header = read_header(file)
-    limits.check_columns(len(header.names))
-    check_names(header.names)
-    plain = CsvReading(file, header)
-    limit = None if whole else sample_rows(len(header.names))
-    rows, types = types_of_texts(connection, plain.scan(()), [TEXT_TYPES] * len(header.names), limit)
+    text = _unpacked(file, spool, guard) if file.is_gzipped else None
+    with _opened(text or file.path) as content:
+        reading = replace(_laid_out(file, content, guard.limits), text=text)
+        if not reading.layout.is_plain:
+            with NamedTemporaryFile(dir=spool, suffix=".csv", delete=False) as plain:
+                plain.writelines(rewritten(content, reading.layout))
+            reading = replace(reading, rewritten=Path(plain.name))
+        reading = typed(connection, reading)
+        _check_second_line(content, reading)
+    return reading
+
+
+def typed(connection: duckdb.DuckDBPyConnection, reading: CsvReading, *, whole: bool = False) -> CsvReading:
+    """Return the reading with the columns' types, from a sample of its rows or from all of them."""
+    limit = None if whole else sample_rows(len(reading.names))
+    candidates = [TEXT_TYPES] * len(reading.names)
+    rows, types = types_of_texts(connection, reading.scan(()), candidates, limit, empty_is_null=True)
     if not rows:
-        return plain
-    columns = tuple(file_column(name, type_) for name, type_ in zip(header.names, types, strict=True))
-    return CsvReading(file, header, columns, is_sampled=rows == limit)
+        return replace(reading, columns=())
+    columns = tuple(file_column(name, type_) for name, type_ in zip(reading.names, types, strict=True))
+    return replace(reading, columns=columns, is_sampled=rows == limit)
+
+
+def _laid_out(file: SourceFile, content: Content, limits: FileLimits) -> CsvReading:
+    """Return how a file of this content is read, as far as its text shows. Raises RejectionError."""
+    check_signature(content[:HEAD_BYTES], file.format)
+    layout = layout_of(content, is_tsv=file.format is FileFormat.TSV)
+    limits.check_columns(len(layout.names))
+    limits.check_rows(layout.rows)
+    if needs_rows(layout.names):
+        reason = why_no_names(layout.names, list(first_rows(content, layout, _NAMES_ROWS)))
+        if reason:
+            raise RejectionError(f"line {layout.header_line} holds no column names: {reason}")
+    check_names_once(content, layout)
+    return CsvReading(file, layout, _names_of(layout.names, layout.header_line))
+
+
+@lru_cache(maxsize=1000)
+def _names_of(names: tuple[str, ...], line: int) -> tuple[str, ...]:
+    found = table_names(names, line)
+    check_names(found)
+    return found
+
+
+def _check_second_line(content: Content, reading: CsvReading) -> None:
+    """Raise RejectionError if the second line seems to have names as well, which made texts of columns."""
+    if any(column.new_type == TEXT and not column.is_blank for column in reading.columns):
+        rows = list(first_rows(content, reading.layout, _NAMES_ROWS))
+        if reason := second_names(reading.names, rows):
+            line = line_of(content, reading.layout, 1)
+            raise RejectionError(f"line {line} looks like a second line of column names: {reason}")
+
+
+def _unpacked(file: SourceFile, spool: Path, guard: Guard) -> Path:
+    """Unpack a gzipped file into the spool; its checksum and length are checked meanwhile. Raises LimitError."""
+    size = 0
+    with gzip.open(file.path) as packed, NamedTemporaryFile(dir=spool, suffix=".csv", delete=False) as text:
+        while some := packed.read(_AT_ONCE):
+            size += len(some)
+            guard.check()
+            guard.limits.check_unpacked(size, at_least=True)
+            text.write(some)
+    return Path(text.name)
+
+
+@contextmanager
+def _opened(path: Path, *, is_gzipped: bool = False) -> Generator[Content]:
+    """Open a text as bytes."""
+    if is_gzipped:
+        with gzip.open(path) as packed:
+            yield packed.read()
+        return
+    with path.open("rb") as opened:
+        if not path.stat().st_size:
+            yield b""
+            return
+        with mmap(opened.fileno(), 0, access=ACCESS_READ) as content:
+            yield content

@@ -35,6 +35,8 @@ class JsonReading:
     file: SourceFile
     columns: tuple[FileColumn, ...] = ()
     is_sampled: bool = False
+    rows: int | None = None
+    empty_is_null: bool = False
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
         """Return JSON for a JSON column, which keeps a text's quotes, and VARCHAR for all others."""

@@ -26,6 +26,8 @@ class ParquetReading:
     schema: tuple[tuple[str, str], ...]
     """Names and types as the file says them, which is more than the columns tell: all that is nested becomes JSON."""
     is_sampled: bool = False
+    rows: int | None = None
+    empty_is_null: bool = False
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
         """Return the type that the file itself says."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import duckdb
 
 from flows.errors import is_machines_fault, reason_of
 from flows.file_limits import FileLimits
 from flows.readers.base import Reading
-from flows.readers.csv_files import csv_reading
+from flows.readers.csv_files import CsvReading, csv_reading, typed
 from flows.readers.guard import Guard
 from flows.readers.json_files import json_reading
 from flows.readers.parquet_files import parquet_reading
@@ -21,28 +22,50 @@ _AT_ONCE = 1 << 20
 
 
 def read_plan(
-    connection: duckdb.DuckDBPyConnection, file: SourceFile, guard: Guard | None = None, *, whole: bool = False
+    connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard | None = None
 ) -> Reading | Rejected:
-    """Return how a file is read, from a sample of its rows or from all of them, or why it is rejected."""
+    """Return how a file is read, from a sample of its rows, or why it is rejected.
+
+    What has to be unpacked or rewritten before DuckDB can read it goes into the spool, a folder.
+    """
     guard = guard or Guard()
     try:
         with guard.watching():
-            return _reading(connection, file, guard, whole=whole)
+            return _reading(connection, file, spool, guard)
     except Exception as error:
         if is_machines_fault(error):
             raise
         return Rejected(file.name, file.size, reason_of(error, file))
 
 
-def _reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, guard: Guard, *, whole: bool) -> Reading:
+def with_types(
+    connection: duckdb.DuckDBPyConnection, reading: Reading, guard: Guard | None = None, *, whole: bool
+) -> Reading | Rejected:
+    """Return how a file is read whose names are known, with types from a sample of its rows or from all of them."""
+    guard = guard or Guard()
+    file = reading.file
+    try:
+        with guard.watching():
+            if isinstance(reading, CsvReading):
+                return typed(connection, reading, whole=whole)
+            if file.format in {FileFormat.JSON, FileFormat.NDJSON}:
+                return json_reading(connection, file, guard.limits, whole=whole)
+            return reading
+    except Exception as error:
+        if is_machines_fault(error):
+            raise
+        return Rejected(file.name, file.size, reason_of(error, file))
+
+
+def _reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> Reading:
     limits = guard.limits
-    if not whole and file.is_gzipped and file.size * _MOST_PACKED > limits.max_unpacked_bytes:
-        _check_unpacked(file, guard)
     match file.format:
         case FileFormat.CSV | FileFormat.TSV:
-            return csv_reading(connection, file, limits, whole=whole)
+            return csv_reading(connection, file, spool, guard)
         case FileFormat.JSON | FileFormat.NDJSON:
-            return json_reading(connection, file, limits, whole=whole)
+            if file.is_gzipped and file.size * _MOST_PACKED > limits.max_unpacked_bytes:
+                _check_unpacked(file, guard)
+            return json_reading(connection, file, limits, whole=False)
         case FileFormat.PARQUET:
             return parquet_reading(connection, file, limits)
 
