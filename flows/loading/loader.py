@@ -28,6 +28,8 @@ from flows.loading.header_scan import HeaderScan, Plan
 from flows.loading.insert import Insertion, describe_refusal, planned
 from flows.loading.mismatch import MISMATCH, converted, describe_mismatch
 from flows.readers.base import WIDE, Reading, one_thread
+from flows.readers.column_types import TEXT
+from flows.readers.csv_files import CsvReading
 from flows.readers.guard import Guard
 from flows.readers.registry import with_types
 from flows.source_file import Rejected, SourceFile
@@ -191,6 +193,7 @@ class Loader:
                 if there and not covered:
                     return _Load(Outcome.SKIPPED, there[key.file_name])
                 insertion = self._planned(reading)
+                _check_new_texts(insertion)
                 insertion.add_columns(self.warehouse)
                 # After the columns: somebody may have dropped the table or made it anew since the earlier load.
                 with keeping_books():
@@ -229,6 +232,13 @@ class _Load:
     rows: int = 0
     replaced: int | None = None
     reason: str | None = None
+
+
+def _check_new_texts(insertion: Insertion) -> None:
+    """Raise RejectionError if new columns of a CSV file are texts only since its names go on in the next line."""
+    texts = [one.column for one in insertion.conversions if one.is_new and one.target_type.startswith(TEXT)]
+    if texts and isinstance(insertion.reading, CsvReading):
+        insertion.reading.check_second_line(texts)
 
 
 def _check_rows(reading: Reading, rows: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Generator, Hashable, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Generator, Hashable, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from mmap import ACCESS_READ, mmap
@@ -85,9 +85,20 @@ class CsvReading:
             f" columns = {{{columns}}})"
         )
 
+    def check_second_line(self, columns: Collection[str]) -> None:
+        """Raise RejectionError if the second line seems to have names as well, which made texts of these columns."""
+        with self._content() as content:
+            rows = list(first_rows(content, self.layout, _NAMES_ROWS))
+            if reason := second_names(self.names, rows, columns):
+                line = line_of(content, self.layout, 1)
+                raise RejectionError(f"line {line} looks like a second line of column names: {reason}")
+
+    def _content(self) -> AbstractContextManager[Content]:
+        return _opened(self.text or self.file.path, is_gzipped=self.file.is_gzipped and not self.text)
+
     def line_of(self, row: int) -> int:
         """Return the line on which a row begins; both are counted from 1."""
-        with _opened(self.text or self.file.path, is_gzipped=self.file.is_gzipped and not self.text) as content:
+        with self._content() as content:
             return line_of(content, self.layout, row)
 
 
@@ -115,9 +126,7 @@ def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: 
             with NamedTemporaryFile(dir=spool, suffix=".csv", delete=False) as plain:
                 plain.writelines(rewritten(content, reading.layout))
             reading = replace(reading, rewritten=Path(plain.name))
-        reading = typed(connection, reading)
-        _check_second_line(content, reading)
-    return reading
+    return typed(connection, reading)
 
 
 def typed(connection: duckdb.DuckDBPyConnection, reading: CsvReading, *, whole: bool = False) -> CsvReading:
@@ -150,15 +159,6 @@ def _names_of(names: tuple[str, ...], line: int) -> tuple[str, ...]:
     found = table_names(names, line)
     check_names(found)
     return found
-
-
-def _check_second_line(content: Content, reading: CsvReading) -> None:
-    """Raise RejectionError if the second line seems to have names as well, which made texts of columns."""
-    if any(column.new_type == TEXT and not column.is_blank for column in reading.columns):
-        rows = list(first_rows(content, reading.layout, _NAMES_ROWS))
-        if reason := second_names(reading.names, rows):
-            line = line_of(content, reading.layout, 1)
-            raise RejectionError(f"line {line} looks like a second line of column names: {reason}")
 
 
 def _unpacked(file: SourceFile, spool: Path, guard: Guard) -> Path:

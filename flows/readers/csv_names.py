@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -90,10 +90,10 @@ def needs_rows(names: tuple[str, ...]) -> bool:
     return any(not name.strip() or form_of(name) for name in names)
 
 
-def second_names(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
+def second_names(names: Sequence[str], rows: Sequence[Sequence[str]], columns: Collection[str]) -> str | None:
     """Return why the first row looks like a second line of names, such as units; None if it does not.
 
-    It has words alone, one of them above values that are all of one form.
+    It has words alone, one of them, in one of these columns, above values that are all of one form.
     """
     if len(rows) <= _FEWEST_BELOW or len(rows[0]) != len(names) or any(map(form_of, rows[0])):
         return None
@@ -101,7 +101,7 @@ def second_names(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str | N
         below = [row[at] for row in rows[1:] if at < len(row) and row[at].strip()]
         forms = {form_of(value) for value in below}
         is_typed = len(below) >= _FEWEST_BELOW and len(forms) == 1 and None not in forms
-        if is_typed and word.strip().lower() not in _NULL_WORDS:
+        if names[at] in columns and is_typed and word.strip().lower() not in _NULL_WORDS:
             return f'"{word}" is a word, and each value below it in column "{names[at]}" is {forms.pop()}'
     return None
 

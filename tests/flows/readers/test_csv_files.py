@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.errors import RejectionError
 from flows.readers.base import raw
 from flows.readers.csv_files import CsvReading
 from flows.readers.registry import read_plan
@@ -167,15 +168,21 @@ def test_names_that_count_columns_are_names(tmp_path: Path, content: str):
 
 def test_a_second_line_of_names_is_a_rejection(tmp_path: Path):
     found = read(tmp_path, b"weight,length,who\nkg,cm,name\n1.5,2,a\n2.5,3,b\n3,4,c\n")
-    assert found == (
-        'line 2 looks like a second line of column names: "kg" is a word, and each value below it in column "weight"'
+    assert isinstance(found, CsvReading)
+    with pytest.raises(RejectionError) as rejected:
+        found.check_second_line(["length", "who"])
+    assert str(rejected.value) == (
+        'line 2 looks like a second line of column names: "cm" is a word, and each value below it in column "length"'
         " is a number"
     )
+    found.check_second_line(["who"])
 
 
 @pytest.mark.parametrize("word", ["NA", "n/a", "-", "null", "unknown"])
 def test_a_word_for_nothing_in_the_first_row_is_no_name(tmp_path: Path, word: str):
-    assert isinstance(read(tmp_path, f"v,w\n{word},x\n1,x\n2,y\n".encode()), CsvReading)
+    found = read(tmp_path, f"v,w\n{word},x\n1,x\n2,y\n".encode())
+    assert isinstance(found, CsvReading)
+    found.check_second_line(["v", "w"])
 
 
 def test_names_that_look_the_same_are_the_same(tmp_path: Path):
