@@ -1,12 +1,15 @@
 """A file is rejected once it has settled, and its rejection is withdrawn when the file is not there any more."""
 
 import os
+import signal
 
 import pytest
 
+from sensors import killpoint
 from sensors.books import books_of
 from sensors.inbox import Inbox
 from sensors.metrics.tally import count
+from sensors.settling import refusal
 from tests.one_inbox import OneInbox
 
 
@@ -176,3 +179,28 @@ def test_a_rejected_file_that_grows_now_and_then_is_not_reported_again(sensor):
     assert sensor.states() == {"access.log": "rejected"}
     assert len(sensor.ledger.rows("SELECT * FROM files")) == 1
     assert len(sensor.notices()) == 1
+
+
+@pytest.mark.parametrize("point", ["refused", "rejection-withdrawn"])
+def test_a_sensor_that_is_killed_while_it_rejects_or_withdraws_goes_on_with_it(tmp_path, point):
+    (tmp_path / "inbox").mkdir()
+    inbox = Inbox.model_validate({"name": "metrics", "path": tmp_path / "inbox"})
+    for name in ("report.pdf", "other.pdf"):
+        (inbox.path / name).write_text("%PDF")
+    child = os.fork()
+    if child == 0:
+        killpoint._armed, killpoint._left = point, 1
+        refusal.kill_point = killpoint._kill_at
+        victim = OneInbox(tmp_path / "state", inbox)
+        victim.pass_time(12)
+        (inbox.path / "report.pdf").unlink()
+        victim.pass_time(12)
+        os._exit(2)  # it was not killed
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    (inbox.path / "report.pdf").unlink(missing_ok=True)
+    sensor = OneInbox(tmp_path / "state", inbox)
+    sensor.pass_time(12)
+    assert sensor.states() == {"report.pdf": "withdrawn", "other.pdf": "rejected"}
+    assert shown(sensor) == ["other.pdf"]
+    assert len(sensor.notices()) == 1
+    assert is_balanced(sensor)

@@ -36,6 +36,7 @@ POINTS = [*SHORT, *(pytest.param(point, marks=pytest.mark.slow) for point in LON
 ELSEWHERE = {
     "files-pruned",  # tests/test_retention.py
     "original-gone",  # tests/test_remote_kills.py
+    "rejection-withdrawn",  # tests/test_rejections.py
 }
 ROWS = 5
 
