@@ -2,6 +2,7 @@
 
 import base64
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from sensors.access import throttle
 from sensors.access.accounts import Role, account_of
-from sensors.access.audit import Audit
+from sensors.access.audit import Action, Audit
 from sensors.access.log_ins import LogIns
 from sensors.access.origins import OwnNames, Rejection
 from sensors.page.access import Access, Request
@@ -20,7 +21,7 @@ FILES = OwnNames(frozenset({"files.example.com"}))
 
 def access_of(credentials: str | None, **more) -> Access:
     accounts = [account_of(credentials, Role.OPERATE)] if credentials else []
-    return Access(LogIns(accounts, Audit(Path(os.devnull)), lambda: 0.0, "page"), **more)
+    return Access(LogIns(accounts, Audit(Path(tempfile.mkdtemp()) / "audit.log"), lambda: 0.0, "page"), **more)
 
 
 ACCESS = access_of("admin:sécret", upload_token="tok", names=FILES)
@@ -174,3 +175,9 @@ def test_with_auth_off_an_address_beyond_the_loopback_is_rejected_for_page_and_a
         Settings(auth="off", sensor_host="0.0.0.0", api_host="10.0.0.5")
     assert [one["loc"] for one in rejected.value.errors()] == [("api_host",), ("sensor_host",)]
     assert Settings(auth="off", sensor_host="127.0.0.2", api_host="::1").api_url == "http://[::1]:4200/api"
+
+
+def test_an_audit_log_that_is_a_device_keeps_its_permissions():
+    before = Path(os.devnull).stat().st_mode
+    Audit(Path(os.devnull)).record_command(Action.RETRY)
+    assert Path(os.devnull).stat().st_mode == before

@@ -109,6 +109,8 @@ def _append(path: Path, line: bytes) -> None:
 def _make_ours(path: Path, descriptor: int) -> None:
     """Have the file be private to the owner of its folder: root's commands must not lock the service out."""
     folder, file = path.parent.stat(), os.fstat(descriptor)
+    if not stat.S_ISREG(file.st_mode):
+        return  # a device such as /dev/null is everyone's
     if os.getuid() == 0 and file.st_uid != folder.st_uid:
         os.fchown(descriptor, folder.st_uid, folder.st_gid)
     if stat.S_IMODE(file.st_mode) != 0o600 and os.getuid() in {0, file.st_uid}:

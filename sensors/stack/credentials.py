@@ -104,8 +104,8 @@ def _wrong_token(token: str) -> str | None:
 def _make_private(file: Path) -> bool:
     """Take a file's permissions away from everybody but its owner; return whether there were any."""
     try:
-        mode = stat.S_IMODE(file.stat().st_mode)
-        if not mode & 0o077:
+        mode = file.stat().st_mode
+        if not mode & 0o077 or not stat.S_ISREG(mode):  # ENV_FILE=/dev/null is everyone's
             return False
         file.chmod(0o600)
     except FileNotFoundError:
