@@ -81,6 +81,12 @@ rebuild *OPTIONS: _ready
 profile: _ready
     @exec {{ python }} -m sensors profile
 
+# Replace every password and token in .env by a generated one; a running stack restarts with them
+[group('server')]
+[no-exit-message]
+rotate-credentials: _ready
+    @exec {{ python }} -m sensors rotate-credentials
+
 # Show the end of the services' logs, of all or of one (--follow, --lines N)
 [group('server')]
 [no-exit-message]
@@ -174,6 +180,23 @@ lint: (_install "requirements-dev.txt")
     .venv/bin/ruff check
     .venv/bin/ruff format --check
     .venv/bin/pyright
+
+# Look the pinned packages up in the OSV database of known vulnerabilities, over the network; exit status 1 for any
+[group('development')]
+[no-exit-message]
+audit *OPTIONS: (_install "requirements-dev.txt")
+    @{{ python }} -m pip_audit --strict --vulnerability-service osv --require-hashes --disable-pip -r requirements.txt "$@"
+
+# Write a bill of materials (SBOM, CycloneDX) of what is installed to run the project
+[group('development')]
+[no-cd]
+sbom FILE="sbom.json": (_install "requirements-dev.txt")
+    @PYTHONPATH={{ quote(justfile_directory()) }} {{ python }} -m tests.supply_chain sbom "$@"
+
+# Write docs/licences.md anew, from what the installed packages say
+[group('development')]
+licences: (_install "requirements-dev.txt")
+    @exec {{ python }} -m tests.supply_chain licences
 
 # Pin every package, direct and indirect, with its hashes; what is pinned stays (--upgrade, -P NAME)
 [group('development')]

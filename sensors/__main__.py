@@ -191,6 +191,14 @@ def rebuild(
             typer.echo(line)
 
 
+@app.command()
+def rotate_credentials() -> None:
+    """Replace every password and token in `.env` by a generated one, and have a running stack restart with them."""
+    from sensors.stack.rotation import rotate_credentials as rotate
+
+    rotate()
+
+
 @app.command(hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Run a Python module, such as prefect, that talks to this stack's server."""

@@ -21,6 +21,7 @@ from sensors.stack.incidents import Incident
 from sensors.stack.interrupted_runs import restart_interrupted_runs
 from sensors.stack.preflight import preflight
 from sensors.stack.preparation import Commands, Deploying, apply_automations, make_work_pool
+from sensors.stack.rotation import become_again
 from sensors.stack.services import Service, log_file, newest_log, programs, services_of
 from sensors.stack.state_folder import clear_temporary, hold_state_folder
 from sensors.stack.stopping import StopRequest, StopRequestedError, take_down
@@ -54,7 +55,11 @@ def up() -> int:
         settings = settle_credentials(settings, terminal)
         stop = StopRequest()
         stop.listen()
-        return _run(settings, terminal, stop)
+        status = _run(settings, terminal, stop)
+    if stop.is_restart:
+        terminal.say("restarting, with the settings read anew")
+        become_again()
+    return status
 
 
 def _end_leftovers(settings: Settings, terminal: Terminal) -> None:

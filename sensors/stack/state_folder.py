@@ -22,7 +22,7 @@ def hold_state_folder(settings: Settings, say: Callable[[str], object] = lambda 
     _make_folders(settings)
     _close_to_others(settings, say)
     lock = _lock(settings)
-    holder = settings.logs_dir / "up.pid"
+    holder = _holder_file(settings)
     try:
         lock.acquire(timeout=0.3)  # `status` has it for a moment, when it looks whether anybody does
         for file, text in (
@@ -65,6 +65,14 @@ def other_ports(settings: Settings) -> str | None:
     return "runs on " + " and ".join(f"{name} {port}, you asked for {asked}" for name, port, asked in different)
 
 
+def holder_of(settings: Settings) -> int | None:
+    """Return the process that has taken the folder last, which holds it if `is_held` says that one does."""
+    try:
+        return int(_holder_file(settings).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def is_held(settings: Settings) -> bool:
     """Tell whether a stack has the state folder."""
     lock = _lock(settings)
@@ -81,6 +89,10 @@ def is_held(settings: Settings) -> bool:
 
 def _lock(settings: Settings) -> FileLock:
     return FileLock(settings.logs_dir / "up.lock", mode=0o600)
+
+
+def _holder_file(settings: Settings) -> Path:
+    return settings.logs_dir / "up.pid"
 
 
 def _ports_file(settings: Settings) -> Path:

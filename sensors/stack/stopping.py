@@ -11,6 +11,7 @@ from sensors.stack import marking
 from sensors.stack.services import STOP_SECONDS, Service
 from sensors.stack.supervision import Supervisor
 
+RESTART = signal.SIGUSR1
 RUN_SECONDS = 1.5
 """How long flow runs have to end by themselves: enough to roll a load back and to report it."""
 
@@ -20,22 +21,38 @@ class StopRequestedError(Exception):
 
 
 class StopRequest:
-    """The wish to stop, made by SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal was closed)."""
+    """The wish to stop, made by SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal was closed).
+
+    SIGUSR1 asks for a restart, with the settings read anew; a wish to stop that comes before it is over wins.
+    """
 
     def __init__(self) -> None:
         self._asked = threading.Event()
+        self._is_restart = False
+        self._is_stop = False
 
     def listen(self) -> None:
         """Take the signals over; only the main thread may call this."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, RESTART):
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {RESTART})  # blocked by the `up` that became this one
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == RESTART:
+            self._is_restart = True
+            self._asked.set()
+            return
         self.ask()
 
     def ask(self) -> None:
         """Make the wish."""
+        self._is_stop = True
         self._asked.set()
+
+    @property
+    def is_restart(self) -> bool:
+        """Whether a restart is wished for, and nothing more."""
+        return self._is_restart and not self._is_stop
 
     def wait(self, seconds: float) -> bool:
         """Wait, at most so long, for the wish to stop; return whether it was made."""
