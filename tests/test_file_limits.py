@@ -203,6 +203,14 @@ def test_json_of_many_keys_is_loaded(pipeline: Pipeline):
     assert set(pipeline.types().values()) == {"BIGINT"}
 
 
+def test_a_value_of_a_wide_file_that_does_not_fit_is_named(pipeline: Pipeline):
+    wide = names(700) + "\n" + ",".join("1" * 700) + "\n"
+    assert pipeline.load("a.csv", wide).outcome is Outcome.LOADED
+    bad = pipeline.load("b.csv", names(700) + "\n" + ",".join("1" * 699) + ",x\n" + "y" + ",1" * 699 + "\n")
+    assert bad.reason == 'line 2, column "c699": "x" is not a BIGINT'
+    assert pipeline.execute("SELECT count(*) FROM public.metrics") == [(1,)]
+
+
 _MEASURED = """\
 import resource, sys
 from pathlib import Path
@@ -220,6 +228,7 @@ print(*{one.outcome.value for one in pipeline.load_in_bulk("x")}, resource.getru
         ("wider.json", keys(20_000), "rejected"),
         ("sparse.ndjson", "\n".join(json.dumps({f"k{number}": 1}) for number in range(20_000)), "rejected"),
         ("wide.csv", names(2000) + "\n" + (",".join("1" * 2000) + "\n") * 100, "loaded"),
+        ("wider.csv", names(4096) + "\n" + (",".join(["12.5"] * 4096) + "\n") * 1000, "loaded"),
         ("deep.json", '[{"a":' + '{"a":' * 200_000 + "1" + "}" * 200_000 + "}]", "loaded"),
         ("long.json", '[{"a": "' + "x" * 100_000_000 + '"}]', "rejected"),
         ("array.json", json.dumps([{"a": list(range(1_000_000))}]), "loaded"),

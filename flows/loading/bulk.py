@@ -20,6 +20,7 @@ from flows.loading.file_result import FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan, weight
 from flows.loading.insert import StagingTable, matched, read_together
 from flows.loading.loader import Loader
+from flows.loading.mismatch import COLUMNS_AT_ONCE
 from flows.source_file import Rejected
 from flows.sql_names import RESERVED_COLUMNS, pattern
 from flows.warehouse.base import TableColumn
@@ -60,7 +61,7 @@ class BulkLoader:
                 yield self._alone(plan)
             elif plan.file.name in loaded:
                 yield (FileResult(plan.file.name, Outcome.SKIPPED, loaded[plan.file.name], plan.file.size, 0.0),)
-            elif not (plan.names | RESERVED_COLUMNS.keys()) <= self._columns.keys():
+            elif len(plan.names) > COLUMNS_AT_ONCE or not plan.names | RESERVED_COLUMNS.keys() <= self._columns.keys():
                 yield self._alone(plan)
             elif groups[plan.shape].fills_up(plan):
                 yield from self._together(groups.pop(plan.shape).files)

@@ -14,7 +14,7 @@ import duckdb
 
 from flows.errors import RefusedError, keeping_books
 from flows.file_limits import FileLimits
-from flows.loading.mismatch import converted, marked, place, shortened
+from flows.loading.mismatch import COLUMNS_AT_ONCE, check_columns, converted, marked, place, shortened
 from flows.readers.base import Reading, one_thread, raw
 from flows.readers.column_types import JSON, TEXT, Conversion
 from flows.source_file import SourceFile
@@ -66,7 +66,10 @@ class Insertion:
         if not self.conversions:
             return 0
         extra = [arrival_id, self.reading.file.name, at]
-        rows = converted(self.scan, self.conversions)
+        is_wide = len(self.conversions) > COLUMNS_AT_ONCE
+        if is_wide:
+            check_columns(warehouse.reader, self.scan, self.conversions)
+        rows = converted(self.scan, self.conversions, is_checked=is_wide)
         if batch_size is None:
             return self._insert(warehouse, rows, extra)
         numbered = f"SELECT row_number() OVER () AS row, * FROM ({rows})"
