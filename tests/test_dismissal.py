@@ -180,10 +180,13 @@ def test_the_command_says_what_it_did(settings, monkeypatch):
     )
 
 
-def test_a_ledger_of_the_version_before_takes_dismissals(bad, settings, tmp_path):
+def test_a_ledger_of_the_version_before_dismissals_takes_them(bad, settings, tmp_path):
     old = tmp_path / "old"
     old.mkdir()
     with bad.transaction():
+        bad.change("DROP INDEX files_blocked")
+        for column in ("blocked_since", "blocked_reason", "blocked_as", "blocked_reported_at"):
+            bad.change(f"ALTER TABLE files DROP COLUMN {column}")
         bad.change("DROP TABLE dismissed_runs")
         bad.change("DROP INDEX files_dismissed")
         bad.change("ALTER TABLE files DROP COLUMN dismissed_at")
