@@ -94,7 +94,7 @@ def test_after_the_limit_it_has_failed_with_the_reason_and_a_person_is_told_what
     assert arrivals.to_announce(ledger, hand_clock.now) == []
     (row,) = ledger.rows("SELECT state, reason FROM files")
     assert tuple(row) == ("failed", "no run was started, 5 times: Deployment 'x' not found")
-    assert (tmp_path / "failed" / "m-1" / "a.csv").read_text() == "a"
+    assert (tmp_path / "failed" / "arrivals" / "m-1" / "links" / "a.csv").read_text() == "a"
     (told,) = notices.unsent(ledger, 10)
     assert told.notice.event == STALLED
     assert told.notice.payload["subject"] == "Arrival m-1 has no run"
