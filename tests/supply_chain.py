@@ -24,7 +24,7 @@ Every package that `requirements.txt` pins, with the licence that its own metada
 the installed packages, and checked by `tests/test_supply_chain.py`. Our own code is under the MIT licence
 ([LICENSE](../LICENSE)). We distribute none of these packages: they are installed from a package index. A container
 image that is passed on does contain them: psycopg (LGPL-3.0) and asyncssh (EPL-2.0, or GPL-2.0 or later) are in it
-unchanged and can be replaced. `just sbom FILE` writes all of it as a bill of materials.
+unchanged and can be replaced. `just sbom` writes all of it as a bill of materials, `sbom.json`.
 
 | package | version | licence |
 |---|---|---|
