@@ -18,6 +18,10 @@ EXPORTED = "tests/test_automations_command.py::test_an_export_is_planned_and_app
 COMPOSE = "tests/containers/test_compose.py::test_the_pages_commands_start_everything_and_load_a_file"
 SYSTEMD = "tests/containers/test_systemd.py::test_the_pages_commands_start_everything"
 ACCESS_LIST = "tests/containers/test_systemd.py::test_a_user_with_an_access_list_drops_files"
+ROTATION = (
+    "tests/journeys/test_rotation.py::"
+    "test_one_command_replaces_the_credentials_of_a_running_stack_and_files_go_on_being_loaded"
+)
 KEY = "tests/test_remote_trouble.py::test_what_ssh_keyscan_prints_is_the_key_that_is_needed"
 TUNNEL = "tests/test_tunnel.py::test_through_the_tunnel_the_page_answers_under_the_names_of_the_loopback"
 
@@ -43,6 +47,8 @@ WAYS = (
     Way(r"just move-warehouse$", MOVING),
     Way(r"(just test-(long|containers)|(\w+=\d+ )*just crashes)", SUITES),
     Way(r"just bench", BENCH),
+    Way(r"just rotate-credentials", ROTATION),
+    Way(r"just audit", reason="asks a database of vulnerabilities; tests/test_supply_chain.py runs it without one"),
     Way(r"just pin-images", reason="asks the images' registry; tests/test_deploy_files.py checks what it writes"),
     Way(r"just screenshots", SCREENSHOTS),
     Way(r"python -m automations ", EXPORTED),
