@@ -65,6 +65,7 @@ def taken(alarm: Alarm, name: str) -> str:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_paused_pool_a_cancelled_a_deleted_and_a_limited_run_are_said_and_no_arrival_is_forgotten(alarm: Alarm):
     stack, receiver = alarm.stack, alarm.receiver
     stack.api.patch(POOL, json={"is_paused": True}).raise_for_status()
