@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Collection, Generator, Hashable, Sequence
+from collections.abc import Collection, Generator, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,14 +20,13 @@ from flows.readers.column_types import TEXT, TEXT_TYPES
 from flows.readers.csv_layout import layout_of
 from flows.readers.csv_names import needs_rows, second_names, table_names, why_no_names
 from flows.readers.csv_records import Content, CsvLayout, check_names_once, first_rows, line_of, rewritten
-from flows.readers.guard import Guard
+from flows.readers.guard import Guard, unpacked
 from flows.readers.signatures import HEAD_BYTES, check_signature
 from flows.source_file import FileFormat, SourceFile
 from flows.sql_names import identifier, literal, path_literal
 
 _NAMES_ROWS = 20
 """How many rows are compared with the columns' names."""
-_AT_ONCE = 1 << 20
 _LONGEST_LINE = 32_000_000
 """DuckDB's buffer holds 16 lines of this size, in bytes; its own default of 2 MB is too little for texts in cells."""
 
@@ -119,13 +118,11 @@ def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: 
     Without rows it has no columns: nothing shows their types. What has to be unpacked or rewritten goes into the spool,
     a folder. Raises RejectionError, OSError, EOFError and duckdb.Error for a file that cannot be read.
     """
-    text = _unpacked(file, spool, guard) if file.is_gzipped else None
+    text = _spooled(unpacked(file.path, guard), spool) if file.is_gzipped else None
     with _opened(text or file.path) as content:
         reading = replace(_laid_out(file, content, guard.limits), text=text)
         if not reading.layout.is_plain:
-            with NamedTemporaryFile(dir=spool, suffix=".csv", delete=False) as plain:
-                plain.writelines(rewritten(content, reading.layout))
-            reading = replace(reading, rewritten=Path(plain.name))
+            reading = replace(reading, rewritten=_spooled(rewritten(content, reading.layout), spool))
     return typed(connection, reading)
 
 
@@ -161,15 +158,10 @@ def _names_of(names: tuple[str, ...], line: int) -> tuple[str, ...]:
     return found
 
 
-def _unpacked(file: SourceFile, spool: Path, guard: Guard) -> Path:
-    """Unpack a gzipped file into the spool; its checksum and length are checked meanwhile. Raises LimitError."""
-    size = 0
-    with gzip.open(file.path) as packed, NamedTemporaryFile(dir=spool, suffix=".csv", delete=False) as text:
-        while some := packed.read(_AT_ONCE):
-            size += len(some)
-            guard.check()
-            guard.limits.check_unpacked(size, at_least=True)
-            text.write(some)
+def _spooled(blocks: Iterable[bytes], spool: Path) -> Path:
+    """Write a text into the spool, and return where it is."""
+    with NamedTemporaryFile(dir=spool, suffix=".csv", delete=False) as text:
+        text.writelines(blocks)
     return Path(text.name)
 
 

@@ -7,11 +7,13 @@ memory_limit covers its buffers only: a file of 20,000 JSON keys once took 19.7 
 from __future__ import annotations
 
 import ctypes
+import gzip
 import os
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Self
 
 import duckdb
@@ -24,6 +26,10 @@ POLL_SECONDS = 0.05
 _GROWTH = 64 * MEGABYTE
 """How much a file takes at least before it can be the one at fault: an earlier one may have left the process large."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+_AT_ONCE = 1 << 20
+"""How many bytes of a packed file are unpacked at a time."""
 
 
 class Reader:
@@ -125,6 +131,20 @@ class Guard:
             limit = f"{self.limits.run_memory_bytes / MEGABYTE:,.0f} MB for the run"
             return LimitError("it takes too much memory to load", limit, self.limits.run_memory_source)
         return None
+
+
+def unpacked(path: Path, guard: Guard) -> Iterator[bytes]:
+    """Yield what a gzipped file holds, within the limits; its checksum and length are checked meanwhile.
+
+    Raises LimitError, OSError, EOFError and zlib.error.
+    """
+    size = 0
+    with gzip.open(path) as packed:
+        while some := packed.read(_AT_ONCE):
+            size += len(some)
+            guard.check()
+            guard.limits.check_unpacked(size, at_least=True)
+            yield some
 
 
 def memory() -> int:

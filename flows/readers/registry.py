@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 
 from flows.errors import is_machines_fault, reason_of
-from flows.file_limits import FileLimits
 from flows.readers.base import Reading
 from flows.readers.csv_files import CsvReading, csv_reading, typed
-from flows.readers.guard import Guard
+from flows.readers.guard import Guard, unpacked
 from flows.readers.json_files import json_reading
 from flows.readers.parquet_files import parquet_reading
 from flows.source_file import FileFormat, Rejected, SourceFile
 
 _MOST_PACKED = 1032
 """By how much gzip packs at most."""
-_AT_ONCE = 1 << 20
 
 
 def read_plan(
@@ -29,13 +27,7 @@ def read_plan(
     What has to be unpacked or rewritten before DuckDB can read it goes into the spool, a folder.
     """
     guard = guard or Guard()
-    try:
-        with guard.watching():
-            return _reading(connection, file, spool, guard)
-    except Exception as error:
-        if is_machines_fault(error):
-            raise
-        return Rejected(file.name, file.size, reason_of(error, file))
+    return _or_rejected(file, guard, lambda: _reading(connection, file, spool, guard))
 
 
 def with_types(
@@ -44,13 +36,22 @@ def with_types(
     """Return how a file is read whose names are known, with types from a sample of its rows or from all of them."""
     guard = guard or Guard()
     file = reading.file
+
+    def read() -> Reading:
+        if isinstance(reading, CsvReading):
+            return typed(connection, reading, whole=whole)
+        if file.format in {FileFormat.JSON, FileFormat.NDJSON}:
+            return json_reading(connection, file, guard.limits, whole=whole)
+        return reading
+
+    return _or_rejected(file, guard, read)
+
+
+def _or_rejected(file: SourceFile, guard: Guard, read: Callable[[], Reading]) -> Reading | Rejected:
+    """Return what reading a file within the limits gives; what is raised rejects it, unless the machine is at fault."""
     try:
         with guard.watching():
-            if isinstance(reading, CsvReading):
-                return typed(connection, reading, whole=whole)
-            if file.format in {FileFormat.JSON, FileFormat.NDJSON}:
-                return json_reading(connection, file, guard.limits, whole=whole)
-            return reading
+            return read()
     except Exception as error:
         if is_machines_fault(error):
             raise
@@ -64,18 +65,8 @@ def _reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Pat
             return csv_reading(connection, file, spool, guard)
         case FileFormat.JSON | FileFormat.NDJSON:
             if file.is_gzipped and file.size * _MOST_PACKED > limits.max_unpacked_bytes:
-                _check_unpacked(file, guard)
+                for _ in unpacked(file.path, guard):
+                    pass
             return json_reading(connection, file, limits, whole=False)
         case FileFormat.PARQUET:
             return parquet_reading(connection, file, limits)
-
-
-def _check_unpacked(file: SourceFile, guard: Guard) -> None:
-    """Unpack a file to count its bytes. Raises LimitError, OSError, EOFError, zlib.error."""
-    limits: FileLimits = guard.limits
-    size = 0
-    with gzip.open(file.path) as packed:
-        while some := packed.read(_AT_ONCE):
-            size += len(some)
-            guard.check()
-            limits.check_unpacked(size, at_least=True)
