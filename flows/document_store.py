@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS documents (
 class DocumentFolder:
     """Stores documents in `<folder>/<2 digits>/<sha256>.json`, and lists them in `<folder>/index.db`.
 
-    What is killed may be done again: a document has one name whoever stores it, and is listed once for its arrival.
+    What is killed may be done again: a document has the same name in each run, and is listed once for its arrival.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +83,7 @@ class DocumentFolder:
             return
         place.parent.mkdir(exist_ok=True)
         partial = place.with_name(f".{secrets.token_hex(8)}.part")
-        # Never through a link, which whoever may write to the folder could have put there.
+        # Never through a link that others could have made.
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as written:
             written.write(content)
             written.flush()

@@ -46,7 +46,7 @@ def pattern(path: str) -> str:
 
 
 LOADS_TABLE = "_loads"
-"""The table of load keys; it lies in the target's schema."""
+"""The table of load keys; it is in the target's schema."""
 
 RESERVED_COLUMNS = {
     "_arrival_id": "VARCHAR",

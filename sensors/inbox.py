@@ -123,7 +123,7 @@ class Inbox(BaseModel):
     quiet_seconds: float = Field(default=1.0, ge=0, le=86400)
     """The same for a file of which neither of both was noticed, where the kernel proves that nobody writes it."""
     unproven_quiet_seconds: float = Field(default=5.0, ge=0.5, le=86400)
-    """The same where nothing proves it: a network mount, somebody else's file; and before a file is rejected."""
+    """The same where nothing proves it: a network mount, another user's file; and before a file is rejected."""
     rescan_seconds: float = Field(default=5.0, ge=0.1, le=3600)
     """The safety net: how often the folder is listed although no hint came."""
     max_in_flight: int = Field(default=4, ge=1, le=1000)

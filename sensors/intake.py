@@ -212,7 +212,7 @@ class Intake:
         return complete
 
     def _reject(self, name: str, sighting: Sighting, now: float, found: Found) -> None:
-        """Reject a file that the inbox does not take, if nobody is about to rename it or to go on writing."""
+        """Reject a file that the inbox does not take, unless it is about to be renamed or still written."""
         earliest = settle.rejectable_at(sighting, self.inbox, Writer.NONE)
         if earliest is not None and now >= earliest:
             earliest = self._lookout.prove_unwanted(name, now)

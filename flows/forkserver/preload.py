@@ -47,7 +47,7 @@ def _loops() -> list[str]:
 
 
 def _held_locks() -> list[str]:
-    """Name the locks that are held, of those that lie in modules: nobody would ever release them in a child."""
+    """Name the locks that are held, of those in modules: no thread would ever release them in a child."""
     return [
         f"the held lock {module}.{name}"
         for module, loaded in list(sys.modules.items())
@@ -57,7 +57,7 @@ def _held_locks() -> list[str]:
 
 
 def _is_held(lock: object) -> bool:
-    # An RLock of 3.11 tells in its text only; whose it is does not matter.
+    # An RLock of 3.11 shows it in its text only; its owner does not matter.
     return "<locked" in repr(lock)
 
 

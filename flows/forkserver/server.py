@@ -193,7 +193,7 @@ def serve(
     while True:
         connection, _ = listener.accept()
         if read_stamp() != imported:
-            listener.close()  # and whoever waits turns to the ordinary way
+            listener.close()  # and a waiting client starts its run the ordinary way
             connection.close()
             start_again()
         with connection:
@@ -213,7 +213,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> NoReturn:
-    """Import the libraries, make sure that it is safe to fork, and serve until somebody ends us."""
+    """Import the libraries, make sure that it is safe to fork, and serve until the process is ended."""
     os.umask(0o077)
     path = os.environ.get(SOCKET_VARIABLE)
     if not path:

@@ -84,7 +84,7 @@ def weight(file: SourceFile) -> int:
 
 
 def size_of(plan: Plan) -> int:
-    """Return the bytes of a plan's file, as it lies there."""
+    """Return the size on the disk of a plan's file, in bytes."""
     return plan.size if isinstance(plan, Rejected) else plan.file.size
 
 

@@ -55,7 +55,7 @@ class Reload:
         return ALL_FILES in self.names or name in self.names
 
     def not_found(self, files: Sequence[SourceFile | Rejected]) -> tuple[Rejected, ...]:
-        """Return a rejection for each name that no file has: nobody shall believe that its rows were replaced."""
+        """Return a rejection for each name that no file has: no one is to believe that its rows were replaced."""
         missing = self.names - {ALL_FILES, *(file.name for file in files)}
         return tuple(Rejected(name, 0, "the source has no file of this name to reload") for name in sorted(missing))
 
@@ -195,7 +195,7 @@ class Loader:
                 insertion = self._planned(reading)
                 _check_new_texts(insertion)
                 insertion.add_columns(self.warehouse)
-                # After the columns: somebody may have dropped the table or made it anew since the earlier load.
+                # After the columns: the table may have been dropped or made anew since the earlier load.
                 with keeping_books():
                     replaced = self.warehouse.remove_load(self.table, key) if covered else None
                 rows = insertion.insert(self.warehouse, self.arrival_id, now, self.batch_size)
@@ -248,7 +248,7 @@ def _check_rows(reading: Reading, rows: int) -> None:
 
 
 class _MismatchError(Exception):
-    """A value does not fit its column; which one, nobody has looked yet."""
+    """A value does not fit its column; which one is not known yet."""
 
     def __init__(self, insertion: Insertion) -> None:
         super().__init__(MISMATCH)

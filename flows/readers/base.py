@@ -86,7 +86,7 @@ class Reading(Protocol):
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return a query of the file's rows in their order; its columns are named raw0, raw1 and so on.
 
-        With `together`, of the rows of these files, all of this one's shape; the column `file` tells which of them.
+        With `together`, of the rows of these files, all of this one's shape; the column `file` says which of them.
         """
         ...
 

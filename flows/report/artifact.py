@@ -40,7 +40,7 @@ def chart(results: Sequence[FileResult]) -> str:
 
 
 def plain(text: str) -> str:
-    r"""Return a text of somebody's as Markdown that shows it as it is, in one line and not too long.
+    r"""Return a text from a file as Markdown that shows it as it is, in one line and not too long.
 
     >>> plain("[x](http://bad) <b>|")
     '\\[x\\]\\(http\\://bad\\) \\<b\\>\\|'
@@ -93,7 +93,7 @@ def report_rows(results: Sequence[FileResult]) -> list[dict[str, Any]]:
 
 
 def report_order(results: Sequence[FileResult]) -> Sequence[FileResult]:
-    """Return the results as the report shows them: of many files first those that somebody may have to see to."""
+    """Return the results as the report shows them: of many files first those that may need attention."""
     if len(results) <= FEW:
         return results
     return sorted(results, key=lambda result: _URGENCY.index(result.outcome))

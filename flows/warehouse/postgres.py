@@ -332,7 +332,7 @@ def open_postgres(
 ) -> Generator[PostgresWarehouse, None, None]:
     """Open a warehouse and close it again: wait while the server does not answer or is full.
 
-    `on_wait` is told once that it waits. Raises StillInUseError when it does not answer for as long as `wait` says,
+    `on_wait` is called once when it waits. Raises StillInUseError when it does not answer for as long as `wait` says,
     in seconds, PermanentError when it does not let us in.
     """
     budget = wait if isinstance(wait, WaitBudget) else WaitBudget(wait)

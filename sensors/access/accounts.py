@@ -90,7 +90,7 @@ def same(given: bytes, expected: str) -> bool:
 
 
 def find_account(credentials: bytes, accounts: Sequence[Account]) -> Account | None:
-    """Return the account of `user:password`; every account is compared, so that the time tells nothing."""
+    """Return the account of `user:password`; every account is compared, so that the time shows nothing."""
     found = [one for one in accounts if same(credentials, f"{one.user}:{one.password}")]
     return found[0] if found else None
 

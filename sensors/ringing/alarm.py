@@ -26,7 +26,7 @@ class Alarm:
             bell = self._bell = self._bell or open_bell(self._alarm_settings)
             return bell.step(now)
         except (OutboxError, sqlite3.Error) as error:
-            # Whoever moved a broken outbox away finds that it works again.
+            # Once a broken outbox has been moved away, alerts work again.
             bell, self._bell = self._bell, None if isinstance(error, OutboxError) else self._bell
             sender = direct_sender(self._alarm_settings.outbox, self._alarm_settings.alert_log)
             sender.retry(bell.policy if bell else self._alarm_settings.policy, now)

@@ -103,7 +103,7 @@ class MissedAlerts:
         if self.ringer.knows(automation.cause(happening)):
             return False
         posting = automation.posting(happening, state.run or None, self.page)
-        # Of an automation that says nothing to the bell nobody can tell whether its alert has come.
+        # Of an automation that says nothing to the bell it is not known whether its alert has come.
         if posting.cause.is_its_own or posting.cause.void or self.ringer.knows(posting.cause.id):
             return False
         if self.ringer.post(posting, now) is Posted.KNOWN:

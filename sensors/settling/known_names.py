@@ -110,7 +110,7 @@ def kind_of(name: str) -> NameKind | None:
 def may_be_temporary(name: str, is_wanted: Callable[[str], bool]) -> bool:
     """Tell whether a name that no pattern matches is likely to be temporary: it is partly random.
 
-    `is_wanted` tells whether the inbox takes a name. A date is not taken for random.
+    `is_wanted` says whether the inbox takes a name. A date is not taken for random.
 
     >>> [may_be_temporary(name, lambda name: name.endswith(".csv")) for name in ("a.csv.3fA91b0C", "a.csv.20261130")]
     [True, False]

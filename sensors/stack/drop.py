@@ -68,7 +68,7 @@ def place(file: Path, folder: Path) -> Path:
 
 
 def _copy(file: Path, target: Place) -> None:
-    # Whoever may write to the inbox may have made a link of any name that can be guessed.
+    # Anyone with access to the inbox may have made a link of any name that can be guessed.
     partial = target.beside(f".{secrets.token_hex(8)}.part")
     try:
         with file.open("rb") as source, partial.create() as copy:

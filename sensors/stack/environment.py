@@ -92,7 +92,7 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         **_allowed_origins(settings, around),
         "PREFECT_UI_URL": settings.prefect_page,
         "PREFECT_SERVER_UI_API_URL": f"{settings.prefect_page}/api",
-        # How long a run waits that nobody has told the worker of: flows/forkserver/worker.py.
+        # How long a run waits of which the worker got no event: flows/forkserver/worker.py.
         "PREFECT_WORKER_QUERY_SECONDS": "5",
         # A receipt is an event, and can be looked up as soon as it is stored; with Prefect's 5 s the next arrival of a
         # full inbox would have to wait for that.

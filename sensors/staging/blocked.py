@@ -74,7 +74,7 @@ class BlockedFiles:
                 self._files.pop(name, None)
 
     def take_due(self, now: float) -> list[str]:
-        """Return the files that are to be tried again now, because their time has come or somebody mended something."""
+        """Return the files that are to be tried again now, because their time has come or a permission was mended."""
         due: dict[str, None] = {}
         while self._due and self._due[0][0] <= now:
             at, name = heapq.heappop(self._due)

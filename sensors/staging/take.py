@@ -82,7 +82,7 @@ def take(
 def _remove_done_file(done: Place) -> None:
     try:
         done.remove()
-    except OSError as error:  # a folder, or somebody else's: the file that it was about is taken all the same
+    except OSError as error:  # a folder, or another user's file: the file that it was about is taken all the same
         logger.warning("%s is done with, and cannot be deleted: %s", done.name, error)
 
 
@@ -151,13 +151,13 @@ class _Taking:
     def begin(self) -> Move:
         """Take a file from where it was dropped."""
         try:
-            # Whoever opens the file for writing waits until the lease is released, after the rename.
+            # A process that opens the file for writing waits until the lease is released, after the rename.
             with read_lease(self.dropped.name, dir_fd=self.dropped.folder) as lease:
                 if lease.writer is Writer.PRESENT or Identity.of(lease.status) != self.file.identity:
                     return Move.CHANGED
                 taken = self._claim() if lease.status.st_nlink > 1 else self._rename()
                 kill_point("taken")
-                # Somebody may have begun to open it just before, or have put another one in its place. While it is
+                # A writer may have begun to open it just before, or have put another one in its place. While it is
                 # open here no other file can have its inode.
                 is_untouched = taken.identity() == self.file.identity and lease.ask_again() is not Writer.PRESENT
         except FileNotFoundError:
@@ -165,7 +165,7 @@ class _Taking:
         except FileExistsError:
             return Move.CHANGED  # something of another kind bears our own hidden name
         except OSError as error:
-            if error.errno in _ANOTHER_KIND:  # a symlink or a socket lies there now
+            if error.errno in _ANOTHER_KIND:  # a symlink or a socket is there now
                 return Move.CHANGED
             raise
         return self._confirm(is_untouched=is_untouched) if taken == self.target else self._copy()
@@ -205,7 +205,7 @@ class _Taking:
             part.rename_over(self.target)
         except OSError as error:
             part.remove()
-            if error.errno in _CANNOT_BE_READ:  # under its hidden name nobody would find it
+            if error.errno in _CANNOT_BE_READ:  # under its hidden name no one would find it
                 put_back(self.claim, self.file, self.dropped)
             raise
         self.target.sync_folder()
@@ -230,7 +230,7 @@ def _move(old: Place, new: Place) -> None:
 
 
 def is_untouched(identity: Identity, moved: Place) -> bool:
-    """Tell whether a moved file is still what it was and nobody writes it; a copy has another inode."""
+    """Return whether a moved file is still what it was and is not written; a copy has another inode."""
     try:
         with read_lease(moved.name, dir_fd=moved.folder) as lease:
             return lease.writer is not Writer.PRESENT and _is_same(identity, lease.status)
@@ -255,7 +255,7 @@ def _is_same(identity: Identity, status: os.stat_result) -> bool:
 def put_back(moved: Place, file: ArrivalFile, dropped: Place | None = None) -> str:
     """Return a file to where it was dropped, and say under which path below the inbox it is now.
 
-    It is beside that if somebody has put another one there, and in the inbox itself if its folder has become a link.
+    It is beside that if another one has been put there, and in the inbox itself if its folder has become a link.
     """
     with OpenFolders() as folders:
         above = file.name.rpartition("/")[0]
