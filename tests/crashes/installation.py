@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import psutil
+import pytest
 import yaml
 
 from sensors.ledger import Ledger
@@ -26,6 +27,18 @@ from sensors.stack.preparation import make_work_pool
 from sensors.stack.services import Service, programs
 from tests.free_ports import free_ports
 from tests.journeys.stack import CREDENTIALS, ROOT, Stack, wait_until
+
+
+@contextmanager
+def small_file_system(folder: Path, options: str) -> Iterator[Path]:
+    """Mount a real file system in memory as `<folder>/disk`; skips the test where that is not allowed."""
+    disk = folder / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 class Installation:

@@ -1,6 +1,5 @@
 """A machine that refuses: a full disk, a read-only folder, no descriptor left. The sensor says so and goes on later."""
 
-import os
 import resource
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 
 from sensors.ledger import Ledger
 from sensors.ledger.blocked import still_blocked
-from tests.crashes.installation import LoneSensor
+from tests.crashes.installation import LoneSensor, small_file_system
 from tests.journeys.stack import wait_until
 
 FILES = {f"{n}.csv": f"n\n{n}\n" * 50_000 for n in range(3)}
@@ -21,13 +20,8 @@ FILES = {f"{n}.csv": f"n\n{n}\n" * 50_000 for n in range(3)}
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 8 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    with small_file_system(tmp_path, "size=8m") as disk:
+        yield disk
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 import resource
 import shutil
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -14,7 +13,7 @@ import psutil
 import pytest
 
 from sensors.ledger import Ledger
-from tests.crashes.installation import LoneSensor
+from tests.crashes.installation import LoneSensor, small_file_system
 from tests.journeys.stack import wait_until
 from tests.receiver import Receiver, receiving
 
@@ -200,13 +199,8 @@ def test_without_a_descriptor_left_the_alert_is_sent_all_the_same(sensor, receiv
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 64 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=4000", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    with small_file_system(tmp_path, "size=64m,nr_inodes=4000") as disk:
+        yield disk
 
 
 def fill(disk: Path, leave: int, name: str = "ballast") -> Path:
