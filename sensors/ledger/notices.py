@@ -3,12 +3,15 @@
 import json
 import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sensors.ledger.database import Ledger, moment, stamp
+
+NAMED = 10
+"""How many files a notice names."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class StoredNotice:
     notice: Notice
     created_at: datetime
     sent_at: datetime | None = None
+
+
+def first_lines(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a notice about files: the first of them, and how many more there are."""
+    more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    return [*lines[:NAMED], *more]
 
 
 def write(ledger: Ledger, notice: Notice, now: datetime) -> bool:

@@ -13,14 +13,12 @@ from sensors.killpoint import kill_point
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Refused
-from sensors.ledger.notices import Notice
+from sensors.ledger.notices import Notice, first_lines
 from sensors.settling.admission import readable
 
 logger = logging.getLogger(__name__)
 
 EVENT = "inbox.files.rejected"
-NAMED = 10
-"""How many files a notice names."""
 
 
 @dataclass
@@ -133,8 +131,7 @@ class Refusals:
 
 def _notice(inbox: Inbox, refused: list[Refused]) -> Notice:
     first, count = refused[0], len(refused)
-    named = [f"{file.name}: {file.reason}" for file in refused[:NAMED]]
-    more = [f"and {count - NAMED} more"] if count > NAMED else []
+    named = first_lines([f"{file.name}: {file.reason}" for file in refused])
     return Notice(
         key=f"refused/{inbox.name}/{first.path}/{first.identity.inode}/{first.identity.mtime_ns}",
         event=EVENT,
@@ -142,6 +139,6 @@ def _notice(inbox: Inbox, refused: list[Refused]) -> Notice:
         payload={
             "count": count,
             "subject": f"{count} {'file' if count == 1 else 'files'} rejected in inbox {inbox.name}",
-            "text": "\n".join([*named, *more, f"Where: {readable(inbox.where)}"]),
+            "text": "\n".join([*named, f"Where: {readable(inbox.where)}"]),
         },
     )

@@ -8,14 +8,13 @@ from typing import Protocol
 from sensors.clock import Clock
 from sensors.inbox import Inbox
 from sensors.ledger import Ledger, notices
-from sensors.ledger.notices import Notice
+from sensors.ledger.notices import Notice, first_lines
 from sensors.settling.admission import readable
 
 EVENT = "inbox.files.waiting"
 STALE = timedelta(days=1)
 """No transfer stands still for so long; the file was left behind."""
 _PREFIX = "unfinished/"
-NAMED = 10
 SHOWN = 3
 """How many names are shown of those that are being written."""
 
@@ -62,7 +61,6 @@ class UnfinishedFiles:
     def _notice(self, keys: Sequence[str], lines: Sequence[str]) -> Notice:
         count = len(lines)
         files = "1 file has" if count == 1 else f"{count} files have"
-        more = [f"and {count - NAMED} more"] if count > NAMED else []
         next_ = "finish the transfer, or delete what was left behind; a file is taken once it has its own name"
         return Notice(
             key=keys[0],
@@ -72,7 +70,7 @@ class UnfinishedFiles:
                 "count": count,
                 "covers": list(keys),
                 "subject": f"{files} had a temporary name for a day in inbox {self.inbox.name}",
-                "text": "\n".join([*lines[:NAMED], *more, f"Where: {readable(self.inbox.where)}", f"Next: {next_}"]),
+                "text": "\n".join([*first_lines(lines), f"Where: {readable(self.inbox.where)}", f"Next: {next_}"]),
             },
         )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sensors.inbox import Inbox
 from sensors.ledger.blocked import BlockedFile
-from sensors.ledger.notices import Notice
+from sensors.ledger.notices import Notice, first_lines
 from sensors.settling.admission import readable
 
 EVENT = "inbox.files.waiting"
@@ -25,8 +25,6 @@ LOOK_SECONDS = 5.0
 LOOKED_AT = 100
 """So often the permissions of so many blocked files are looked at, so that mended ones do not wait for the next
 attempt; it costs three system calls a file."""
-NAMED = 10
-"""How many files a notice names."""
 
 Permissions = tuple[object, ...] | None
 
@@ -150,8 +148,6 @@ def _may_be_changed(folder: Path | str) -> bool:
 def notice_of(inbox: Inbox, files: Sequence[BlockedFile]) -> Notice:
     """Return the notice that files of an inbox cannot be moved."""
     count = len(files)
-    named = [f"{readable(file.name)}: {file.reason}" for file in files[:NAMED]]
-    more = [f"and {count - NAMED} more"] if count > NAMED else []
     first = files[0]
     return Notice(
         key=f"blocked/{inbox.name}/{first.path}/{first.inode}/{first.since.isoformat()}",
@@ -162,8 +158,7 @@ def notice_of(inbox: Inbox, files: Sequence[BlockedFile]) -> Notice:
             "subject": f"{count} {'file' if count == 1 else 'files'} cannot be taken from inbox {inbox.name}",
             "text": "\n".join(
                 [
-                    *named,
-                    *more,
+                    *first_lines([f"{readable(file.name)}: {file.reason}" for file in files]),
                     f"Where: {readable(inbox.where)}",
                     "Next: mend this; the files are taken by themselves then",
                 ]
