@@ -51,11 +51,11 @@ class Minimum:
             return cls()
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%|[KMGT]?(?:I?B)?)", text.upper())
         if match is None:
-            raise ValueError(f"expected a share or a size such as 5% or 2GB, got {text}")
+            raise ValueError("expected a share or a size such as 5% or 2GB")
         number = float(match[1])
         if match[2] == "%":
             if number >= 100:
-                raise ValueError(f"expected less than 100%, got {text}")
+                raise ValueError("expected less than 100%")
             return cls(share=number / 100)
         return cls(free_bytes=round(number * _UNITS[match[2]]))
 

@@ -111,7 +111,10 @@ class Settings(ProfileSettings):
     @field_validator("disk_free_min")
     @classmethod
     def _is_a_size(cls, text: str) -> str:
-        Minimum.parse(text)
+        try:
+            Minimum.parse(text)
+        except ValueError as error:
+            raise PydanticCustomError("size", "{problem}", {"problem": str(error)}) from None
         return text
 
     @field_validator("prefect_api_url")

@@ -61,3 +61,14 @@ def test_a_file_that_cannot_be_read_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(StackError, match=r"\.env: cannot be read \(Permission denied\); make it readable"):
         checked_settings()
+
+
+@pytest.mark.parametrize("size", ["lots", "100%"])
+def test_a_bad_size_is_said_once_and_in_our_words(monkeypatch, tmp_path, size):
+    monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
+    monkeypatch.setenv("DISK_FREE_MIN", size)
+    with pytest.raises(StackError) as rejected:
+        checked_settings()
+    (line,) = rejected.value.lines
+    assert line.startswith("DISK_FREE_MIN: expected ")
+    assert line.count(f"got '{size}'") == line.count("got ") == 1
