@@ -174,7 +174,7 @@ class Stack:
     def service(self, *words: str) -> psutil.Process:
         """Return the process of the stack whose command line has these words in a row."""
         children = psutil.Process(self.pid).children(recursive=True)
-        (found,) = [process for process in children if " ".join(words) in " ".join(process.cmdline())]
+        (found,) = [process for process in children if " ".join(words) in " ".join(command_of(process))]
         return found
 
     def program(self, name: str) -> psutil.Process:
