@@ -4,6 +4,7 @@ import io
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from rich.console import Console
 
 from sensors.books import Books
@@ -98,6 +99,33 @@ def test_an_automation_that_was_changed_on_the_server_comes_with_what_to_do(tmp_
     assert line.startswith("automation run-on-arrival was changed on the server (disabled); `just plan` shows how")
     assert status.as_json()["drift"] == ["run-on-arrival"]
     assert status.healthy
+
+
+DOWN = dict.fromkeys(Service, Health(healthy=False, detail="not running"))
+REJECTED = BadFile(
+    "a.csv", "metrics", FileState.REJECTED, "line 3: 5 columns", None, datetime(2026, 11, 24, tzinfo=UTC)
+)
+
+
+@pytest.mark.parametrize(
+    ("services", "trouble", "exit_status"),
+    [
+        (WELL, Trouble(), 0),
+        (SICK, Trouble(), 1),
+        (WELL, Trouble((REJECTED,)), 1),
+        (WELL, Trouble(overdue={"metrics": "2026-11-24 09:00 CET"}), 1),
+        (DOWN, Trouble(), 2),
+        (DOWN, Trouble((REJECTED,)), 2),
+    ],
+)
+def test_the_exit_status_is_0_if_all_is_well_1_if_something_needs_attention_2_if_nothing_runs(
+    tmp_path, services, trouble, exit_status
+):
+    assert Status(Settings(state_dir=tmp_path), services, {}, trouble).exit_status == exit_status
+
+
+def test_a_stack_that_runs_on_other_ports_is_not_called_stopped(tmp_path):
+    assert Status(Settings(state_dir=tmp_path), DOWN, {}, other_ports="runs on other ports").exit_status == 1
 
 
 def test_a_failed_file_comes_with_the_command_that_tries_it_again(tmp_path):

@@ -28,6 +28,9 @@ from sensors.stack.state_folder import other_ports
 from sensors.stack.told import mistakes_told
 from sensors.trouble import BadFile, Trouble, read_trouble
 
+NOT_RUNNING_STATUS = 2
+"""The exit status of `just status` for a stack that is not running, so that a script can start it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Status:
@@ -65,8 +68,14 @@ class Status:
 
     @property
     def exit_status(self) -> int:
-        """0 if every service is well and no run needs attention, else 1."""
-        return 0 if self.healthy and not self.run_issues else 1
+        """0 if all is well, 1 if something needs attention, 2 if the stack is not running."""
+        if not self._is_running and not self.other_ports:
+            return NOT_RUNNING_STATUS
+        return 0 if self.healthy and not self.needs_a_person() else 1
+
+    @property
+    def _is_running(self) -> bool:
+        return any(health.detail != NOT_RUNNING for health in self.services.values())
 
     def as_json(self) -> dict[str, Any]:
         """Return what `status --json` prints."""
@@ -137,7 +146,7 @@ class Status:
     def _broken_services(self) -> list[str]:
         if self.other_ports:
             return [f"the stack of {self.settings.state_dir} {self.other_ports}; set that in .env"]
-        if not any(map(_runs, self.services.values())):
+        if not self._is_running:
             return ["the stack is not running; start it with `just up`"]
         return [
             "; ".join([f"{service}: {health.detail}", *_missing(service), f"see {newest_log(self.settings, service)}"])
@@ -198,10 +207,6 @@ def _stamp(moment: datetime | None) -> str | None:
 
 def _missing(service: Service) -> list[str]:
     return [OPTIONAL[service]] if service in OPTIONAL else []
-
-
-def _runs(health: Health) -> bool:
-    return health.detail != NOT_RUNNING
 
 
 def read_status(settings: Settings) -> Status:

@@ -17,9 +17,9 @@ REFRESH_SECONDS = 2.0
 
 
 def show_status(*, as_json: bool, watch: bool, services_only: bool = False) -> int:
-    """Print the status, or keep it on the screen with `watch`; return 0 if all is well, 1 if something is not.
+    """Print the status, or keep it on the screen with `watch`; return the exit status.
 
-    With `services_only` a run that needs attention changes nothing of that: a container whose run failed is healthy.
+    With `services_only` it is 1 unless every service is well: a container in which a run failed is healthy.
     Raises StackError.
     """
     settings = checked_settings()

@@ -70,7 +70,7 @@ def test_the_status_is_the_contracts(stack: Stack):
     assert status["healthy"] is True
     assert set(status["inboxes"]["metrics"]) == {"seen", "waiting", "in_flight", "loaded", "rejected", "failed"}
     shown = stack.command("sensors", "status")
-    assert shown.returncode == (1 if status["run_issues"] else 0)  # what other journeys had fail needs attention
+    assert shown.returncode == (1 if status["needs_a_person"] else 0)  # what other journeys had fail needs attention
     assert "metrics" in shown.stdout
 
 
