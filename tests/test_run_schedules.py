@@ -7,20 +7,32 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
 from sensors.runs.schedules import in_words, times
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ZONES = ("UTC", "America/Chicago", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata")
 CRONS = ("0 9 * * *", "*/7 * * * *", "30 6 * * 1-5", "0 9,17 * * *", "15 0 1 * *", "@hourly", "0 3 * * 7")
+RULES = (
+    "FREQ=DAILY",
+    "FREQ=DAILY;BYHOUR=9;BYMINUTE=30;BYSECOND=0",
+    "FREQ=WEEKLY;BYDAY=MO,WE,FR;BYHOUR=6",
+    "FREQ=HOURLY;INTERVAL=5",
+    "DTSTART:20240229T173000\nRRULE:FREQ=DAILY;INTERVAL=2",
+    "DTSTART:20240229T173000Z\nRRULE:FREQ=DAILY;COUNT=900",
+    "DTSTART:20250101T120000\nRRULE:FREQ=DAILY\nEXDATE:20260303T120000,20260304T120000",
+    "DTSTART:20250101T120000\nRRULE:FREQ=WEEKLY;BYDAY=TU\nRDATE:20260303T130000",
+)
 WEEK = timedelta(days=7)
 starts = st.integers(0, 3 * 365 * 86_400).map(
     lambda seconds: datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
 )
 
 
-def planned(schedule: CronSchedule | IntervalSchedule, after: datetime, until: datetime) -> list[datetime]:
+def planned(
+    schedule: CronSchedule | IntervalSchedule | RRuleSchedule, after: datetime, until: datetime
+) -> list[datetime]:
     """Return what Prefect plans; it includes the start."""
     found = asyncio.run(schedule.get_dates(start=after + timedelta(seconds=1), end=until, n=1000))
     return [at.astimezone(UTC) for at in found]
@@ -52,6 +64,16 @@ def test_the_times_of_an_interval_are_prefects(seconds: int, zone: str, after: d
     assert times(schedule.model_dump(mode="json"), after, until) == planned(schedule, after, until)
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(RULES), st.sampled_from(ZONES), starts)
+def test_the_times_of_a_rule_are_prefects(rule: str, zone: str, after: datetime) -> None:
+    until = after + WEEK
+    if changes_clock(zone, after, until):
+        return
+    schedule = RRuleSchedule(rrule=rule, timezone=zone)
+    assert times(schedule.model_dump(mode="json"), after, until) == planned(schedule, after, until)
+
+
 @pytest.mark.parametrize("day", ["2026-03-07", "2026-03-08", "2026-03-09", "2026-11-01", "2026-11-02"])
 def test_nine_in_the_morning_is_nine_in_the_morning_on_both_sides_of_a_change_of_the_clock(day: str) -> None:
     midnight = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("America/Chicago"))
@@ -73,7 +95,9 @@ def test_what_lies_in_the_hours_around_a_change_of_the_clock_is_left_out() -> No
         {"cron": "0 9 13 * 5", "day_or": False},
         {"cron": "nonsense"},
         {"cron": "0 9 * * *", "timezone": "Mars/Olympus"},
-        {"rrule": "FREQ=DAILY"},
+        {"rrule": "FREQ=MINUTELY"},
+        {"rrule": "FREQ=NEVER"},
+        {"rrule": "RRULE:FREQ=DAILY;BYHOUR=nine"},
         {"interval": 0, "anchor_date": "2026-01-01T00:00:00Z"},
         {},
     ],
