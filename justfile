@@ -33,6 +33,13 @@ demo: _ready
 drop FILE INBOX="metrics": _ready
     @exec {{ python }} -m sensors drop -- "$@"
 
+# Show what would become of files, each by itself: --inbox NAME, --table T, --json, --out FOLDER
+[group('files')]
+[no-exit-message]
+[no-cd]
+check *ARGUMENTS: _ready
+    @exec {{ python }} -P -m sensors check "$@"
+
 # Tell whether all is healthy and what became of the files (--watch, --json)
 [group('files')]
 [no-exit-message]

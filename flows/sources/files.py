@@ -28,7 +28,7 @@ def files_of(source_url: str) -> tuple[SourceFile | Rejected, ...]:
             path = path.parent
         else:
             raise PermanentError(f"expected a file or a folder of files, {path} is neither")
-        files = tuple(_examined(path / name, name, size) for name, size in sorted(found.items()))
+        files = tuple(examined(path / name, name, size) for name, size in sorted(found.items()))
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else error
         raise TemporaryError(f"expected a file or a folder of files at {path}: {problem}") from None
@@ -54,7 +54,8 @@ def _inputs(folder: Path) -> Iterator[tuple[str, int]]:
                     yield f"{one}{entry.name}", entry.stat(follow_symlinks=False).st_size
 
 
-def _examined(path: Path, name: str, size: int) -> SourceFile | Rejected:
+def examined(path: Path, name: str, size: int) -> SourceFile | Rejected:
+    """Return a file of a source under its name there, or why that name or an empty file is rejected."""
     if not _is_utf8(name):
         # Neither the warehouse nor Prefect can store such a name.
         shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")

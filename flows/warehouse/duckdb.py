@@ -225,7 +225,26 @@ def open_duckdb(
         lock.release()
 
 
-def _connect(path: Path, budget: WaitBudget, on_wait: Callable[[str], None]) -> duckdb.DuckDBPyConnection:
+@contextmanager
+def read_duckdb(
+    path: Path, budget: WaitBudget, on_wait: Callable[[str], None], memory_limit: str = DEFAULT_LIMIT
+) -> Generator[DuckDbWarehouse, None, None]:
+    """Open a warehouse that is there to read from it, and close it again; runs wait meanwhile.
+
+    Raises StillInUseError when it is in use for as long as the budget says, TemporaryError when it cannot be opened.
+    """
+
+    def connect() -> duckdb.DuckDBPyConnection:
+        opened = _connect(path, budget, on_wait, read_only=True)
+        return settled(opened, memory_limit, path.with_name(f"{path.name}.tmp"))
+
+    with Reader(connect) as reader:
+        yield DuckDbWarehouse(reader)
+
+
+def _connect(
+    path: Path, budget: WaitBudget, on_wait: Callable[[str], None], *, read_only: bool = False
+) -> duckdb.DuckDBPyConnection:
     def notice(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome:
             on_wait(_NOTICE.format(path.name, holder(state.outcome.exception()), budget.left))
@@ -239,10 +258,10 @@ def _connect(path: Path, budget: WaitBudget, on_wait: Callable[[str], None]) -> 
         reraise=True,
     )
     try:
-        if not path.exists():
+        if not read_only and not path.exists():
             _create(path)
         with budget.spending():
-            return waiting(duckdb.connect, path)
+            return waiting(duckdb.connect, path, read_only=read_only)
     except duckdb.IOException as error:
         who = holder(error)
         if who is None:

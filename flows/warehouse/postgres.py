@@ -203,7 +203,7 @@ class PostgresWarehouse:
         """
         missing = missing_columns(existing, wanted)
         for name in missing:
-            _check_name(name)
+            check_name(name)
         columns = [
             SQL("{} {}").format(Identifier(name.lower()), SQL(column_type(type_)))  # pyright: ignore[reportArgumentType]
             for name, type_ in missing.items()
@@ -297,7 +297,8 @@ def _name(*parts: str) -> str:
     return ".".join(f'"{part}"' for part in parts)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise RejectionError for a name of a column that PostgreSQL cannot have."""
     if name.lower() in _SYSTEM_COLUMNS:
         raise RejectionError(f'column "{name}": PostgreSQL keeps that name for itself; rename it in the file')
     if len(name.lower().encode()) > _LONGEST_NAME:

@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: status, history, show, logs.
+"""The commands that look and change nothing: status, history, show, logs, check.
 
 Imports are made in the commands, so that `--help` waits for nothing.
 """
@@ -74,3 +74,24 @@ def logs(
     from sensors.terminal.log_view import show_logs
 
     show_logs(checked_settings(), service, lines=lines, follow=follow)
+
+
+@looking.command()
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="The files; they stay as they are.")],
+    *,
+    inbox: Annotated[str | None, typer.Option(help="Hold them to the rules and the table of this inbox.")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="The table that they would go into, catalog.schema.table; without it a new one.")
+    ] = None,
+    json: Json = False,
+    out: Annotated[str | None, typer.Option(help="Write the rows of each to FOLDER/<file name>.parquet.")] = None,
+) -> None:
+    """Show what would become of files if they were loaded; nothing is loaded.
+
+    The exit status is 0 if all would load, 1 if some would be rejected, 2 if they cannot be checked.
+    """
+    from sensors.checks.command import CheckOptions
+    from sensors.terminal.check_screen import show_check
+
+    raise typer.Exit(show_check(CheckOptions(tuple(files), inbox, table, out), as_json=json))

@@ -1,0 +1,253 @@
+"""Checking files, each by itself: it is loaded into a scratch warehouse as a run would load it, and looked at there."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+from flows.check.excerpt import Line, excerpt
+from flows.check.scratch import ScratchWarehouse, Target, scratch_reader, taken_key
+from flows.loading.bulk import BulkLoader
+from flows.loading.file_result import Outcome
+from flows.loading.header_scan import HeaderScan, Plan, plans_of, weight
+from flows.loading.insert import planned
+from flows.loading.loader import BIG, Loader
+from flows.loading.mismatch import converted
+from flows.readers.base import Reading
+from flows.readers.csv_files import CsvReading
+from flows.readers.guard import Guard
+from flows.settings import PipelineSettings
+from flows.source_file import Rejected, SourceFile, format_of
+from flows.sources.files import examined
+from flows.sql_names import identifier, literal
+from flows.warehouse.duckdb import memory_reader
+
+FIRST_ROWS = 10
+_SHOWN_COLUMNS = 60
+"""Of how many columns the first rows are shown."""
+_LONGEST_VALUE = 200
+_LONG_INTEGERS = frozenset({"HUGEINT", "UHUGEINT"})
+"""DuckDB 2.0 writes them into Parquet as DOUBLE (measured)."""
+
+
+class Verdict(StrEnum):
+    """What would become of a file."""
+
+    LOADS = "loads"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a file is written; of one whose text cannot be told apart only the kind is known."""
+
+    kind: str | None
+    is_gzipped: bool = False
+    delimiter: str | None = None
+    quote: str | None = None
+    """Empty: quotes have no meaning."""
+    encoding: str | None = None
+    header_line: int | None = None
+
+
+@dataclass(frozen=True)
+class CheckedColumn:
+    """A column of a file, and the column of the table that its values go into."""
+
+    name: str
+    type: str | None
+    """None: the file has no rows that would show it."""
+    table_name: str | None
+    table_type: str | None
+    is_new: bool
+    """Whether the table does not have it yet."""
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What would become of one file."""
+
+    file: str
+    outcome: Verdict
+    reason: str | None = None
+    format: Format | None = None
+    columns: tuple[CheckedColumn, ...] = ()
+    rows: int = 0
+    first_rows: tuple[tuple[str | None, ...], ...] = ()
+    """As texts; long ones are cut."""
+    excerpt: tuple[Line, ...] = ()
+    """The lines that the reason speaks of."""
+
+
+class Checker:
+    """Checks files against one table, each as if it were alone."""
+
+    def __init__(
+        self, settings: PipelineSettings, target: Target, folder: Path, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`folder` is for what is unpacked or does not fit into memory; `say` is called with what is waited for."""
+        self._settings = settings
+        self._target = target
+        self._folder = folder
+        self._say = say
+        self._limit = settings.warehouse_memory_limit
+        self._reader = memory_reader(self._limit, folder / "reader.tmp")
+        self._scratch = scratch_reader(target, self._limit, folder, on_disk=False)
+
+    def check(self, path: Path, shown: str, out: Path | None = None) -> FileCheck:
+        """Load a file into a scratch table and return what would become of it.
+
+        With `out` the rows that would be loaded are written to that file. Raises PipelineError, duckdb.Error and
+        OSError for what is not the file's fault.
+        """
+        known = format_of(path.name)
+        kind = Format(known[0].value, known[1]) if known else None
+        try:
+            file = examined(path, path.name, path.stat().st_size)
+        except OSError as error:
+            return FileCheck(shown, Verdict.REJECTED, f"cannot be read: {error.strerror}", kind)
+        with (
+            TemporaryDirectory(dir=self._folder, prefix="file-") as own,
+            self._warehouse(file, Path(own)) as warehouse,
+            Guard(self._settings.file_limits, lambda: self._reader.connection) as guard,
+        ):
+            (plan,) = plans_of(self._reader, [file], Path(own), guard)
+            checked = FileCheck(
+                shown, Verdict.REJECTED, format=_format(plan) or kind, columns=_columns(warehouse, plan)
+            )
+            rows, reason = self._load(warehouse, plan)
+            if reason is None:
+                reason = taken_key(warehouse, self._settings, self._say, Path(own))
+            if reason is not None:
+                lines = excerpt(file, reason, guard) if isinstance(file, SourceFile) else ()
+                return replace(checked, reason=reason, excerpt=lines)
+            reading = _reading(plan)
+            columns = _columns(warehouse, plan, is_loaded=True)
+            first = _first_rows(warehouse, reading, columns)
+            if out is not None:
+                _write(warehouse, columns, out)
+        return replace(checked, outcome=Verdict.LOADS, columns=columns, rows=rows, first_rows=first)
+
+    def _load(self, warehouse: ScratchWarehouse, plan: Plan) -> tuple[int, str | None]:
+        """Load a file as a run does; return how many rows it has, or why it is rejected."""
+        with Guard(self._settings.file_limits, lambda: warehouse.reader) as guard:
+            loader = Loader(warehouse, self._target.table, f"check-{secrets.token_hex(8)}", guard=guard)
+            ((result,),) = BulkLoader(loader).load([plan])
+        return result.rows, result.reason if result.outcome is Outcome.REJECTED else None
+
+    @contextmanager
+    def _warehouse(self, file: SourceFile | Rejected, folder: Path) -> Generator[ScratchWarehouse]:
+        """Give a file a warehouse without rows: a big one is on the disk, as it may not fit into memory."""
+        with ExitStack() as held:
+            reader = self._scratch
+            if isinstance(file, SourceFile) and weight(file) >= BIG:
+                reader = held.enter_context(scratch_reader(self._target, self._limit, folder, on_disk=True))
+            warehouse = ScratchWarehouse(reader, self._target)
+            warehouse.begin_file()
+            yield warehouse
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.connection.close()
+        self._scratch.connection.close()
+
+
+def _reading(plan: Plan) -> Reading:
+    if isinstance(plan, Rejected):
+        raise TypeError(plan.reason)
+    return plan.reading if isinstance(plan, HeaderScan) else plan
+
+
+def _format(plan: Plan) -> Format | None:
+    if isinstance(plan, Rejected):
+        return None
+    reading = _reading(plan)
+    file = reading.file
+    if not isinstance(reading, CsvReading):
+        return Format(file.format.value, file.is_gzipped)
+    layout = reading.layout
+    return Format(
+        file.format.value,
+        file.is_gzipped,
+        layout.dialect.delimiter,
+        layout.dialect.quote,
+        "UTF-8",
+        layout.header_line,
+    )
+
+
+def _columns(warehouse: ScratchWarehouse, plan: Plan, *, is_loaded: bool = False) -> tuple[CheckedColumn, ...]:
+    """Return the columns of a file, as its sample shows them or as they were loaded."""
+    if isinstance(plan, Rejected):
+        return ()
+    reading, target = _reading(plan), warehouse.target
+    known = warehouse.columns(target.table)
+    columns: list[CheckedColumn] = []
+    for column in reading.columns:
+        is_new = column.name.lower() not in target.columns
+        there = known.get(column.name.lower())
+        stored = there.type if there else warehouse.stored_type(column.new_type)
+        seen = stored if is_new and is_loaded else column.new_type
+        shown = target.shown_type(stored) if is_new else stored
+        columns.append(CheckedColumn(column.name, seen, there.name if there else column.name, shown, is_new))
+    if not columns and isinstance(reading, CsvReading):
+        for name in reading.names:
+            there = target.columns.get(name.lower())
+            columns.append(
+                CheckedColumn(name, None, there.name if there else None, there.type if there else None, there is None)
+            )
+    return tuple(columns)
+
+
+def _first_rows(
+    warehouse: ScratchWarehouse, reading: Reading, columns: tuple[CheckedColumn, ...]
+) -> tuple[tuple[str | None, ...], ...]:
+    shown = [one for one in columns if one.type is not None][:_SHOWN_COLUMNS]
+    if not shown:
+        return ()
+    if reading.file.size >= BIG:  # its rows are in the table in any order
+        insertion = planned(warehouse, reading, warehouse.target.table)
+        source = f"({converted(insertion.scan, insertion.conversions, is_checked=True)})"
+        names = [f"value{at}" for at in range(len(shown))]
+    else:
+        source = f"{warehouse.target.table.sql} ORDER BY rowid"
+        names = [identifier(one.table_name or "") for one in shown]
+    texts = ", ".join(f"left(CAST({name} AS VARCHAR), {_LONGEST_VALUE})" for name in names)
+    return tuple(warehouse.reader.execute(f"SELECT {texts} FROM {source} LIMIT {FIRST_ROWS}").fetchall())
+
+
+def _write(warehouse: ScratchWarehouse, columns: tuple[CheckedColumn, ...], out: Path) -> None:
+    """Write the rows into a Parquet file, whole or not at all."""
+    if not columns:
+        return
+    table = warehouse.target.table.sql
+    types = {name: one.type for name, one in warehouse.columns(warehouse.target.table).items()}
+    values: list[str] = []
+    for one in columns:
+        name = identifier(one.table_name or one.name)
+        if one.type is None:
+            values.append(f"CAST(NULL AS VARCHAR) AS {name}")
+        elif (type_ := types[(one.table_name or one.name).lower()]) in _LONG_INTEGERS:
+            lost = (
+                f"SELECT count(*) FROM {table} WHERE {name} IS NOT NULL AND TRY_CAST({name} AS DECIMAL(38, 0)) IS NULL"
+            )
+            ((is_too_long,),) = warehouse.reader.execute(lost).fetchall()
+            values.append(f"CAST({name} AS {'VARCHAR' if is_too_long else 'DECIMAL(38, 0)'}) AS {name}")
+        else:
+            values.append(f"CAST({name} AS VARCHAR) AS {name}" if type_ == "TIME WITH TIME ZONE" else name)
+    partial = out.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        warehouse.reader.execute(
+            f"COPY (SELECT {', '.join(values)} FROM {table} ORDER BY rowid) TO {literal(str(partial))} (FORMAT parquet)"
+        )
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
