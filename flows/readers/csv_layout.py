@@ -54,6 +54,17 @@ class _Header:
         """The line on which the next record begins."""
         return self.line + len(LINE_END.findall(self.text))
 
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines of the header, more than one if a name has a line end, as far as quotes have a meaning."""
+        return LINE_END.split(self.text.rstrip(b"\r\n"))
+
+    def first_line(self, content: Content) -> _Header:
+        """Return the header of a file in which quotes have no meaning."""
+        start = self.end - len(self.text)
+        end = line_end(content, start, LONGEST_LINE)
+        return replace(self, end=end, text=content[start:end])
+
 
 @dataclass(frozen=True)
 class _Candidate:
@@ -117,6 +128,7 @@ def layout_of(content: Content, *, is_tsv: bool) -> CsvLayout:
     if len(candidates) > 1 or (len(candidates[0].names) == 1 and not (header.forced or is_tsv)):
         candidates = _agreeing(content, header, candidates)
     chosen = candidates[0]
+    header = _checked_header(content, header, chosen, is_tsv=is_tsv)
     if chosen.dialect.delimiter == "\t":
         chosen, count = _with_or_without_quotes(content, header, chosen)
     else:
@@ -133,6 +145,7 @@ def layout_of(content: Content, *, is_tsv: bool) -> CsvLayout:
     return _accounted(content, header, chosen, count)
 
 
+LINE_END_OF_TEXT = re.compile(r"\r\n|\n|\r")
 _WRAPPED = re.compile(rb"""(?:\A|[\t\r\n]) ?(["'])[^\t\r\n]*\1(?:\Z|[\t\r\n])""")
 _SEP_LINE = re.compile(rb'(?i)"?sep=(.)"?\r?\n')
 _DOUBLE_QUOTE_OPENS = re.compile(rb'(?:^|[,;\t|]) ?"')
@@ -183,7 +196,9 @@ def _candidates(header: bytes, line: int, forced: str | None, *, is_tsv: bool) -
         if names := fields_of(text, dialect):
             found.append(_Candidate(dialect, names))
         elif delimiter == "\t" and len(possible) == 1 and quote == '"':
-            found.append(_Candidate(dialect, tuple(text.split(delimiter))))
+            first, *others = LINE_END_OF_TEXT.split(text)
+            dialect = replace(dialect, quote="") if others else dialect
+            found.append(_Candidate(dialect, tuple(first.split(delimiter))))
     if not found:
         raise RejectionError(
             f"line {line}: a quote in the columns' names is not where a name begins or ends, in {_shown(text)}"
@@ -205,6 +220,39 @@ def _agreeing(content: Content, header: _Header, candidates: Sequence[_Candidate
     if (len(chosen.names) == 1 or not agreed) and (reason := _unlike_all(content, header, chosen)):
         raise RejectionError(reason)
     return (chosen,)
+
+
+def _checked_header(content: Content, header: _Header, chosen: _Candidate, *, is_tsv: bool) -> _Header:
+    """Return the header, which ends with the first line where quotes have no meaning. Raises RejectionError."""
+    if is_tsv and len(chosen.names) == 1:
+        _check_tabs(content, header)
+    if not chosen.dialect.quote:
+        return header.first_line(content)
+    if len(header.lines) > 1:
+        _check_lines_of_names(header, chosen)
+    return header
+
+
+def _check_tabs(content: Content, header: _Header) -> None:
+    """Raise RejectionError if a file without a tab in its header is divided by something else throughout."""
+    for delimiter in ",;|":
+        dialect = Dialect(delimiter)
+        names = fields_of(header.text.decode("utf-8", "replace").rstrip("\r\n"), dialect)
+        if len(names) > 1 and _sizes(content, header, dialect) <= {len(names)}:
+            raise RejectionError(
+                f"line {header.line}: expected tabs, as the file's name ends in .tsv, got {DELIMITERS[delimiter]} in"
+                " all lines; name it .csv"
+            )
+
+
+def _check_lines_of_names(header: _Header, chosen: _Candidate) -> None:
+    """Raise RejectionError if names that go over several lines may be rows, which stray quotes have made one name."""
+    delimiter, expected = chosen.dialect.delimiter.encode(), len(chosen.names)
+    if expected > 1 and all(line.count(delimiter) + 1 == expected for line in header.lines):
+        raise RejectionError(
+            f"line {header.line}: a quote is opened in a column's name and closed {len(header.lines) - 1} lines below,"
+            f" though each line by itself has {_columns(expected)}; expected the names in one line"
+        )
 
 
 def _unlike_all(content: Content, header: _Header, chosen: _Candidate) -> str | None:
@@ -231,8 +279,10 @@ def _with_or_without_quotes(content: Content, header: _Header, chosen: _Candidat
 
     Raises RejectionError where either would do and a tab or a line end is within quotes.
     """
+    if not chosen.dialect.quote:
+        return chosen, None if _WRAPPED.search(content) else _counted(content, header.end, chosen.dialect)
     names = tuple(header.text.decode().rstrip("\r\n").split("\t"))
-    count = _counted(content, header.end, chosen.dialect) if chosen.dialect.quote else None
+    count = _counted(content, header.end, chosen.dialect)
     if count is not None and not count.hides:
         return chosen, count
     unquoted = _Candidate(Dialect("\t", ""), names)
@@ -355,6 +405,12 @@ def _accounted(content: Content, header: _Header, chosen: _Candidate, count: _Co
         raise RejectionError(_lone_return(content, header))
     if not _is_even(count, len(chosen.names)):
         raise RejectionError(_uneven(content, header, chosen))
+    first, *others = (line.count(chosen.dialect.delimiter.encode()) for line in header.lines)
+    if not count.records and first in others:
+        raise RejectionError(
+            f"line {header.line}: a quote is opened in a column's name and closed {len(header.lines) - 1} lines below,"
+            " where the file ends; expected the names in one line, or rows below them"
+        )
     names = header.text.rstrip(b"\r\n")
     first_end = header.text[len(names) :]
     ends = {first_end} if first_end else set[bytes]()

@@ -4,7 +4,9 @@ import csv
 import gzip
 import io
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +18,17 @@ from hypothesis import strategies as st
 from flows.errors import RejectionError
 from flows.readers.base import raw
 from flows.readers.csv_files import CsvReading
+from flows.readers.csv_records import Dialect
 from flows.readers.registry import read_plan
 from flows.source_file import Rejected, SourceFile, format_of
 
 Rows = list[tuple[str | None, ...]]
+
+
+@cache
+def connection() -> duckdb.DuckDBPyConnection:
+    """Return one connection for all tests: to open one takes longer than to read a file."""
+    return duckdb.connect()
 
 
 def read(folder: Path, content: bytes, name: str = "a.csv") -> CsvReading | str:
@@ -28,8 +37,7 @@ def read(folder: Path, content: bytes, name: str = "a.csv") -> CsvReading | str:
     path.write_bytes(content)
     found = format_of(name)
     assert found
-    with duckdb.connect() as connection:
-        plan = read_plan(connection, SourceFile(path, name, len(content), *found), folder)
+    plan = read_plan(connection(), SourceFile(path, name, len(content), *found), folder)
     if isinstance(plan, Rejected):
         return plan.reason
     assert isinstance(plan, CsvReading)
@@ -41,9 +49,8 @@ def rows(folder: Path, content: bytes, name: str = "a.csv") -> Rows | str:
     reading = read(folder, content, name)
     if isinstance(reading, str):
         return reading
-    with duckdb.connect() as connection:
-        values = ", ".join(map(raw, range(len(reading.names))))
-        found: Rows = connection.execute(f"SELECT {values} FROM ({reading.scan(())})").fetchall()
+    values = ", ".join(map(raw, range(len(reading.names))))
+    found: Rows = connection().execute(f"SELECT {values} FROM ({reading.scan(())})").fetchall()
     assert len(found) == reading.rows
     return found
 
@@ -115,6 +122,49 @@ def test_any_table_in_any_dialect_comes_back_equal_or_is_rejected(
         assert re.match(r"line \d+|expected each apostrophe", found), found
     else:
         assert [["" if cell is None else cell for cell in row] for row in found] == values
+
+
+def by_the_csv_module(text: str, dialect: Dialect) -> list[list[tuple[str, ...]]]:
+    """Return the records as Python reads them in this dialect, with and without the blank after each delimiter."""
+    quoting = csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE
+    readings: list[list[tuple[str, ...]]] = []
+    for skips in (False, True):
+        lines = csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=dialect.delimiter,
+            quotechar=dialect.quote or None,
+            quoting=quoting,
+            skipinitialspace=skips,
+            strict=True,
+        )
+        with suppress(csv.Error):
+            readings.append([tuple(line) for line in lines])
+    return readings
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.lists(st.lists(CELLS.map(lambda cell: cell or "x"), min_size=2, max_size=3), min_size=1, max_size=4),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["a.csv", "a.tsv"]),
+)
+def test_any_text_is_read_as_it_is_written_or_rejected(
+    tmp_path_factory: pytest.TempPathFactory, table: list[list[str]], delimiter: str, end: str, name: str
+):
+    text = end.join(delimiter.join(row) for row in table) + end
+    found = read(tmp_path_factory.getbasetemp(), text.encode(), name)
+    if not isinstance(found, str):
+        got = rows(tmp_path_factory.getbasetemp(), text.encode(), name)
+        assert not isinstance(got, str)
+        values = [tuple("" if cell is None else cell for cell in row) for row in got]
+        width = len(found.names)
+        # Of one column an empty line is a value; a separator at the end of every line adds no column.
+        expected = [
+            [(line or ("",))[:width] for line in reading[1:] if line or width == 1]
+            for reading in by_the_csv_module(text, found.layout.dialect)
+        ]
+        assert values in expected
 
 
 def test_an_empty_text_in_quotes_is_no_null(tmp_path: Path):

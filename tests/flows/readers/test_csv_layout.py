@@ -188,6 +188,44 @@ def test_the_names_again_in_a_later_row_are_named_by_their_line():
     check_names_once(b"id\nid\n", layout(b"id\nid\n"))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("lines", "rows"),
+    [(['q"q', "\\,|"], 1), (['size 5"\tx', '6"\ty', "7\tz"], 2), (['q"q', ".\ta", "b\tc"], None), (['"a', 'b"c'], 1)],
+)
+def test_a_stray_quote_in_the_names_of_a_tsv_file_hides_no_row(lines: list[str], rows: int | None, end: str):
+    content = "".join(line + end for line in lines).encode()
+    if rows is None:
+        assert reason(content, is_tsv=True).startswith(
+            "line 1 holds no column names: it has 1 column, and the lines below"
+        )
+    else:
+        found = layout(content, is_tsv=True)
+        assert (found.names, found.rows) == (tuple(lines[0].split("\t")), rows)
+
+
+@pytest.mark.parametrize("is_tsv", [False, True])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "lines", [['"id,v', "1,2", '3,4"'], ['id,"v', "1,2", '3,4"', "5,6"], ['id,"v', "1,2", '3,4,"'], ['"id', '1"']]
+)
+def test_rows_that_two_stray_quotes_make_a_part_of_a_name_are_a_rejection(lines: list[str], end: str, is_tsv: bool):
+    content = "".join(line + end for line in lines).encode()
+    content = content.replace(b",", b"\t") if is_tsv else content
+    assert reason(content, is_tsv=is_tsv).startswith("line 1: a quote is opened in a column's name and closed ")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+@pytest.mark.parametrize("rows", ["", "1{0}2\n", '"1"{0}\n3{0}4\n'])
+def test_a_tsv_file_that_is_divided_by_something_else_is_a_rejection(delimiter: str, rows: str):
+    content = f"a{{0}}b\n{rows}".format(delimiter).encode()
+    assert re.fullmatch(r"line 1: expected tabs, .* got (commas|semicolons|bars) .*csv", reason(content, is_tsv=True))
+
+
+def test_a_tsv_file_of_one_column_may_hold_commas():
+    assert layout(b"names, all\nSmith, J\nBrown\n", is_tsv=True).names == ("names, all",)
+
+
 @pytest.mark.parametrize("title", [b"Report of May", b"# exported by hand", b"Report; of May"])
 def test_a_first_line_unlike_all_others_holds_no_names(title: bytes):
     assert "line 1 holds no column names" in reason(title + b"\nid,name,v\n1,a,2\n2,b,3\n")
