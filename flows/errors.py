@@ -10,7 +10,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
@@ -59,6 +59,7 @@ _MACHINES_WORDS = re.compile(
     "No space left|Disk quota exceeded|Read-only file system|Too many open files|max_temp_directory_size"
     "|Could not set lock|Cannot allocate memory"
 )
+_GZIP = b"\x1f\x8b"
 _KEEPING_BOOKS = "while load keys were read or written"
 _MACHINES_ERRORS = (duckdb.ConnectionException, duckdb.TransactionException)
 
@@ -121,8 +122,8 @@ def reason_of(error: Exception, file: SourceFile) -> str:
     """Return the reason why a file is rejected, without its name and path."""
     message = str(error)
     match error:
-        case gzip.BadGzipFile():
-            reason = "not a gzip file, though its name ends in .gz"
+        case gzip.BadGzipFile() | zlib.error() | EOFError():
+            reason = _gzip_reason(error, file)
         case OSError(strerror=str(problem)):
             reason = f"cannot be read: {problem}"
         case MemoryError() | duckdb.OutOfMemoryException():
@@ -137,11 +138,33 @@ def reason_of(error: Exception, file: SourceFile) -> str:
             reason = f"not a proper CSV file: {message}"
         case _ if is_fatal(error):
             reason = f"DuckDB fails on it with an internal error: {_internal(message)}"
-        case duckdb.Error() | RejectionError() | OSError() | EOFError() | zlib.error():
+        case duckdb.Error() | RejectionError() | OSError():
             reason = _csv_reason(message) or _json_reason(message) or _first_line(message, file)
         case _:
             reason = f"cannot be read: {type(error).__name__}: {message}"
     return one_line(reason)
+
+
+def _gzip_reason(error: Exception, file: SourceFile) -> str:
+    """Return what is wrong with a gzipped file, by what Python's `gzip` and `zlib` say of it."""
+    with suppress(OSError), file.path.open("rb") as opened:
+        if opened.read(2) != _GZIP:
+            return "not a gzip file, though its name ends in .gz"
+    message = str(error)
+    match error:
+        case EOFError():
+            what = "it ends in the middle"
+        case zlib.error():
+            what = "it cannot be unpacked"
+        case _ if message.startswith("CRC"):
+            what = "its content does not match its checksum (CRC)"
+        case _ if message.startswith("Not a gzipped file"):
+            what = "other bytes follow its end"
+        case _ if message.startswith("Incorrect length"):
+            what = "it does not unpack to as many bytes as it says"
+        case _:
+            what = message
+    return f"the gzip file is damaged: {what}; send it again"
 
 
 def one_line(text: str) -> str:

@@ -15,7 +15,7 @@ from flows.check.excerpt import Line, excerpt
 from flows.check.scratch import ScratchWarehouse, Target, scratch_reader, taken_key
 from flows.loading.bulk import BulkLoader
 from flows.loading.file_result import Outcome
-from flows.loading.header_scan import HeaderScan, Plan, plans_of, weight
+from flows.loading.header_scan import HeaderScan, plans_of, weight
 from flows.loading.insert import planned
 from flows.loading.loader import BIG, Loader
 from flows.loading.mismatch import converted
@@ -114,39 +114,42 @@ class Checker:
             return FileCheck(shown, Verdict.REJECTED, f"cannot be read: {error.strerror}", kind)
         with (
             TemporaryDirectory(dir=self._folder, prefix="file-") as own,
-            self._warehouse(file, Path(own)) as warehouse,
             Guard(self._settings.file_limits, lambda: self._reader.connection) as guard,
         ):
             (plan,) = plans_of(self._reader, [file], Path(own), guard)
-            checked = FileCheck(
-                shown, Verdict.REJECTED, format=_format(plan) or kind, columns=_columns(warehouse, plan)
-            )
-            rows, reason = self._load(warehouse, plan)
-            if reason is None:
-                reason = taken_key(warehouse, self._settings, self._say, Path(own))
-            if reason is not None:
-                lines = excerpt(file, reason, guard) if isinstance(file, SourceFile) else ()
-                return replace(checked, reason=reason, excerpt=lines)
-            reading = _reading(plan)
-            columns = _columns(warehouse, plan, is_loaded=True)
-            first = _first_rows(warehouse, reading, columns)
-            if out is not None:
-                _write(warehouse, columns, out)
-        return replace(checked, outcome=Verdict.LOADS, columns=columns, rows=rows, first_rows=first)
+            if isinstance(plan, Rejected):
+                lines = excerpt(file, plan.reason, guard) if isinstance(file, SourceFile) else ()
+                return FileCheck(shown, Verdict.REJECTED, plan.reason, kind, excerpt=lines)
+            with self._warehouse(plan.file, Path(own)) as warehouse:
+                return self._loaded(warehouse, plan, FileCheck(shown, Verdict.LOADS), Path(own), out)
 
-    def _load(self, warehouse: ScratchWarehouse, plan: Plan) -> tuple[int, str | None]:
-        """Load a file as a run does; return how many rows it has, or why it is rejected."""
+    def _loaded(
+        self, warehouse: ScratchWarehouse, plan: Reading | HeaderScan, found: FileCheck, own: Path, out: Path | None
+    ) -> FileCheck:
+        """Load a file into the scratch table, and look at it there."""
+        reading = plan.reading if isinstance(plan, HeaderScan) else plan
+        found = replace(found, format=_format(reading))
         with Guard(self._settings.file_limits, lambda: warehouse.reader) as guard:
+            known = _columns(warehouse, reading)
             loader = Loader(warehouse, self._target.table, f"check-{secrets.token_hex(8)}", guard=guard)
             ((result,),) = BulkLoader(loader).load([plan])
-        return result.rows, result.reason if result.outcome is Outcome.REJECTED else None
+            reason = result.reason if result.outcome is Outcome.REJECTED else None
+            reason = reason or taken_key(warehouse, self._settings, self._say, own)
+            if reason is not None:
+                lines = excerpt(reading.file, reason, guard)
+                return replace(found, outcome=Verdict.REJECTED, reason=reason, columns=known, excerpt=lines)
+        columns = _columns(warehouse, reading, is_loaded=True)
+        first = _first_rows(warehouse, reading, columns)
+        if out is not None:
+            _write(warehouse, columns, out)
+        return replace(found, columns=columns, rows=result.rows, first_rows=first)
 
     @contextmanager
-    def _warehouse(self, file: SourceFile | Rejected, folder: Path) -> Generator[ScratchWarehouse]:
+    def _warehouse(self, file: SourceFile, folder: Path) -> Generator[ScratchWarehouse]:
         """Give a file a warehouse without rows: a big one is on the disk, as it may not fit into memory."""
         with ExitStack() as held:
             reader = self._scratch
-            if isinstance(file, SourceFile) and weight(file) >= BIG:
+            if weight(file) >= BIG:
                 reader = held.enter_context(scratch_reader(self._target, self._limit, folder, on_disk=True))
             warehouse = ScratchWarehouse(reader, self._target)
             warehouse.begin_file()
@@ -160,16 +163,7 @@ class Checker:
         self._scratch.connection.close()
 
 
-def _reading(plan: Plan) -> Reading:
-    if isinstance(plan, Rejected):
-        raise TypeError(plan.reason)
-    return plan.reading if isinstance(plan, HeaderScan) else plan
-
-
-def _format(plan: Plan) -> Format | None:
-    if isinstance(plan, Rejected):
-        return None
-    reading = _reading(plan)
+def _format(reading: Reading) -> Format:
     file = reading.file
     if not isinstance(reading, CsvReading):
         return Format(file.format.value, file.is_gzipped)
@@ -184,11 +178,9 @@ def _format(plan: Plan) -> Format | None:
     )
 
 
-def _columns(warehouse: ScratchWarehouse, plan: Plan, *, is_loaded: bool = False) -> tuple[CheckedColumn, ...]:
+def _columns(warehouse: ScratchWarehouse, reading: Reading, *, is_loaded: bool = False) -> tuple[CheckedColumn, ...]:
     """Return the columns of a file, as its sample shows them or as they were loaded."""
-    if isinstance(plan, Rejected):
-        return ()
-    reading, target = _reading(plan), warehouse.target
+    target = warehouse.target
     known = warehouse.columns(target.table)
     columns: list[CheckedColumn] = []
     for column in reading.columns:

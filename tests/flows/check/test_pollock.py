@@ -1,0 +1,102 @@
+"""The Pollock benchmark through `just check`: 2,290 polluted CSV files, of which none may load as what it is not.
+
+Each is right (header and every cell), or rejected with the line and a reason. Where a row has a separator too many or
+too few, or a stray quote, what it says cannot be known, so most have to be rejected.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.documentation import ROOT
+from tests.shared import shared
+
+RIGHT = frozenset(
+    {
+        "source.csv",
+        "file_one_data_row.csv",
+        "file_header_only.csv",
+        "file_no_trailing_newline.csv",
+        "file_double_trailing_newline.csv",
+        "file_record_delimiter_0xA.csv",
+        "file_record_delimiter_0xD.csv",
+        "file_field_delimiter_0x3B.csv",
+        "file_field_delimiter_0x9.csv",
+        "file_field_delimiter_0x2C_0x20.csv",
+        "file_quotation_char_0x27.csv",
+    }
+)
+"""Files that say what they mean, in one dialect or another."""
+FILES = 2290
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A check of the whole benchmark."""
+
+    report: list[dict[str, Any]]
+    verdicts: dict[str, tuple[str, str]]
+    """By the file's name: `right`, `rejected` or `WRONG`, and why."""
+    cpu_seconds: float
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Check every file of the benchmark in one call, and have the benchmark's own program compare what comes of it."""
+    packed, evaluate = shared("corpus", "pollock.tar.xz"), shared("corpus", "evaluate.py")
+    corpus = tmp_path_factory.mktemp("pollock")
+    with tarfile.open(packed) as archive:
+        archive.extractall(corpus, filter="data")
+    environment = {**os.environ, "STATE_DIR": str(corpus / "state"), "ENV_FILE": str(corpus / "none.env")}
+    files = sorted((corpus / "csv").iterdir())
+    command = [sys.executable, "-P", "-m", "sensors", "check", "--json", "--out", corpus / "loaded", *files]
+    before = os.times()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=110)
+    after = os.times()
+    assert done.returncode == 1, done.stderr
+    (corpus / "report.json").write_text(done.stdout)
+    judged = subprocess.run(
+        [sys.executable, evaluate, corpus, corpus / "report.json", corpus / "loaded", "--list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    listed = [line.split("\t") for line in judged.stdout.splitlines() if line.count("\t") == 2]
+    seconds = after.children_user - before.children_user + after.children_system - before.children_system
+    return Run(json.loads(done.stdout), {name: (verdict, why) for verdict, name, why in listed}, seconds)
+
+
+def test_no_file_of_the_benchmark_would_be_loaded_as_what_it_is_not(run: Run) -> None:
+    assert len(run.verdicts) == FILES
+    assert {name: why for name, (verdict, why) in run.verdicts.items() if verdict not in ("right", "rejected")} == {}
+
+
+def test_files_that_say_what_they_mean_are_right(run: Run) -> None:
+    assert {name: run.verdicts[name] for name in RIGHT if run.verdicts[name][0] != "right"} == {}
+
+
+def test_every_rejected_file_has_a_reason_that_names_its_line(run: Run) -> None:
+    rejected = {Path(one["file"]).name: one["reason"] or "" for one in run.report if one["outcome"] == "rejected"}
+    assert {name: why for name, why in rejected.items() if not re.search(r"\bline \d+\b", why)} == {
+        "file_no_payload.csv": "empty file"
+    }
+    assert len(rejected) + sum(verdict == "right" for verdict, _ in run.verdicts.values()) == FILES
+
+
+def test_a_reason_is_in_our_own_words(run: Run) -> None:
+    theirs = re.compile(r"Error:|STRUCT|auto.?detect|strict_mode|ignore_errors|Possible")
+    assert [one["reason"] for one in run.report if one["reason"] and theirs.search(one["reason"])] == []
+
+
+def test_the_whole_benchmark_is_checked_in_less_than_a_minute(run: Run) -> None:
+    assert run.cpu_seconds < SECONDS
