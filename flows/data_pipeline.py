@@ -53,19 +53,30 @@ class Extraction:
     persist_result=False,
 )
 def extract_data(
-    source_url: str, target_table: str, batch_size: int, arrival_id: str | None, reload: list[str] | None, spool: Path
+    source_url: str,
+    target_table: str,
+    batch_size: int,
+    arrival_id: str | None,
+    reload: list[str] | None,
+    manifest: str | None,
+    spool: Path,
 ) -> Extraction:
     """Validate the parameters, find the files of the source, or download it."""
     logger = get_run_logger()
     logger.info("Initiating extraction...")
-    config = extract_config(source_url, target_table, batch_size, arrival_id, reload)
+    config = extract_config(source_url, target_table, batch_size, arrival_id, reload, manifest)
     settings = read_settings()
     table_in(settings.warehouse(config.table.catalog), config.table)
     files = (
-        (download(config.source_url, spool, settings.http_limits),) if config.is_http else files_of(config.source_url)
+        (download(config.source_url, spool, settings.http_limits),)
+        if config.is_http
+        else files_of(config.source_url, config.manifest, config.reloaded.covers)
     )
     size = sum(file.size for file in files)
     logger.info("Extracted %d files, %s bytes, from %s", len(files), f"{size:,}", redact_url(source_url))
+    for file in files:
+        if isinstance(file, SourceFile) and file.remark:
+            logger.warning("%s: %s", file.name, file.remark)
     return Extraction(config, (*files, *config.reloaded.not_found(files)))
 
 
@@ -137,6 +148,7 @@ def data_pipeline(
     batch_size: int = 500,
     arrival_id: str | None = None,
     reload: list[str] | None = None,
+    manifest: str | None = None,
 ) -> State[Any]:
     """Load the files of a source into a table, each exactly once per arrival.
 
@@ -148,6 +160,7 @@ def data_pipeline(
         batch_size: How many rows of an http source are inserted at a time; files are loaded whole.
         arrival_id: What a file is loaded once for. Without it the run loads for itself.
         reload: Names files of the arrival, or ["*"] for all, whose rows are replaced though they were loaded before.
+        manifest: The SHA-256 of the arrival's manifest; a file that is not as that lists it is rejected.
     """
     logger = get_run_logger()
     logger.info("Pipeline execution started")
@@ -157,7 +170,7 @@ def data_pipeline(
     load_id = arrival_id or run_id
     try:
         with spool_folder(read_settings().spool_dir, run_id) as spool:
-            extraction = extract_data(source_url, target_table, batch_size, arrival_id, reload, spool)
+            extraction = extract_data(source_url, target_table, batch_size, arrival_id, reload, manifest, spool)
             plans = transform_data(_unsearched(extraction), spool)
             budget = WaitBudget(read_settings().warehouse_wait_seconds)
             results = load_data(extraction.config, _unsearched(plans), load_id, _unsearched(budget))

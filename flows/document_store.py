@@ -60,11 +60,11 @@ class DocumentFolder:
         Raises OSError and sqlite3.Error for what is not the document's fault.
         """
         began = time.monotonic()
-        if isinstance(file, Rejected):
-            return FileResult(file.name, Outcome.REJECTED, 0, file.size, 0.0, file.reason)
         try:
             content = _document(file)
         except RejectionError as error:
+            if self._is_listed(file.name, arrival_id):
+                return FileResult(file.name, Outcome.SKIPPED, 1, file.size, 0.0)
             return FileResult(file.name, Outcome.REJECTED, 0, file.size, 0.0, str(error))
         digest = hashlib.sha256(content).hexdigest()
         self._keep(content, digest)
@@ -76,12 +76,18 @@ class DocumentFolder:
         outcome = Outcome.LOADED if listed else Outcome.SKIPPED
         return FileResult(file.name, outcome, 1, file.size, round(time.monotonic() - began, 6))
 
+    def _is_listed(self, name: str, arrival_id: str) -> bool:
+        """Return whether the document was stored before, when the arrival's file still was one."""
+        found = self._index.execute("SELECT 1 FROM documents WHERE arrival_id = ? AND file = ?", (arrival_id, name))
+        return found.fetchone() is not None
+
     def _keep(self, content: bytes, digest: str) -> None:
         """Write a document under its name, whole or not at all, unless it is there."""
         place = self._folder / digest[:2] / f"{digest}.json"
         if place.exists():
             return
         place.parent.mkdir(exist_ok=True)
+        _sync_folder(self._folder)
         partial = place.with_name(f".{secrets.token_hex(8)}.part")
         # Never through a link that others could have made.
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as written:
@@ -89,6 +95,7 @@ class DocumentFolder:
             written.flush()
             os.fsync(written.fileno())
         partial.replace(place)
+        _sync_folder(place.parent)  # before it is listed
 
     def __enter__(self) -> Self:
         return self
@@ -97,13 +104,25 @@ class DocumentFolder:
         self._index.close()
 
 
-def _document(file: SourceFile) -> bytes:
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _document(file: SourceFile | Rejected) -> bytes:
     """Return a document's content. Raises RejectionError if it is none."""
+    if isinstance(file, Rejected):
+        raise RejectionError(file.reason)
     if file.format is not FileFormat.JSON or file.is_gzipped:
         raise RejectionError(f"expected a JSON document, name.json, got {file.name}")
     if file.size > LARGEST:
         raise RejectionError(f"expected a document of at most {LARGEST:,} bytes, got {file.size:,}")
     content = file.path.read_bytes()
+    if change := file.change():
+        raise RejectionError(change)
     try:
         json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -118,18 +137,18 @@ def _document(file: SourceFile) -> bytes:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def store_documents(source_url: str, load_id: str) -> tuple[FileResult, ...]:
+def store_documents(source_url: str, load_id: str, manifest: str | None) -> tuple[FileResult, ...]:
     """Store each document of the source, and write down that it came with this arrival."""
     logger = get_run_logger()
     with DocumentFolder(read_settings().state_dir / "documents") as folder:
-        results = tuple(folder.store(file, load_id) for file in files_of(source_url))
+        results = tuple(folder.store(file, load_id) for file in files_of(source_url, manifest))
     for result in results:
         logger.log(result.log_level, "%s", result)
     return results
 
 
 @flow(name="Document Store", persist_result=False)
-def document_store(source_url: str, arrival_id: str | None = None) -> State[Any]:
+def document_store(source_url: str, arrival_id: str | None = None, manifest: str | None = None) -> State[Any]:
     """Keep each JSON document under its content's hash, and list which arrival brought which.
 
     The run ends Failed when a file is no JSON document; the others are stored then.
@@ -137,10 +156,11 @@ def document_store(source_url: str, arrival_id: str | None = None) -> State[Any]
     Args:
         source_url: file:///... of a document or of an arrival's folder.
         arrival_id: What a document is listed once for. Without it the run stores for itself.
+        manifest: The SHA-256 of the arrival's manifest; a file that is not as that lists it is rejected.
     """
     load_id = arrival_id or str(flow_run.id)
     try:
-        results = store_documents(source_url, load_id)
+        results = store_documents(source_url, load_id, manifest)
     except PipelineError as error:
         return Failed(message=str(error))
     publish(load_id, results, get_run_logger(), read_settings().arrival_page(arrival_id))

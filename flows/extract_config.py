@@ -19,6 +19,7 @@ SCHEMES = HTTP_SCHEMES | {"file"}
 _UNKNOWN_SCHEME = "unknown_scheme"
 _IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 _TARGET_TABLE = re.compile(rf"{_IDENTIFIER}\.{_IDENTIFIER}\.{_IDENTIFIER}")
+_SHA256 = re.compile("[0-9a-f]{64}")
 _ARRIVAL_ID = re.compile("[a-z0-9-]{1,100}")
 
 
@@ -74,6 +75,12 @@ def _arrival_key(arrival_id: str | None) -> str | None:
     return arrival_id
 
 
+def _manifest_digest(manifest: str | None) -> str | None:
+    if manifest is not None and not _SHA256.fullmatch(manifest):
+        raise PydanticCustomError("bad_manifest", "expected the SHA-256 of a manifest, 64 of 0-9 and a-f")
+    return manifest
+
+
 def _names_to_reload(names: list[str] | None, others: ValidationInfo) -> list[str] | None:
     if names is None:
         return None
@@ -100,6 +107,9 @@ class ExtractConfig(BaseModel):
     reload: Annotated[list[str] | None, AfterValidator(_names_to_reload)] = None
     """The names of the arrival's files whose rows are replaced though they were loaded before; `*` is all of them."""
 
+    manifest: Annotated[str | None, AfterValidator(_manifest_digest)] = None
+    """The SHA-256 of the manifest that files are compared with; None: with the one that is there, if any."""
+
     @property
     def is_http(self) -> bool:
         """Whether the source is fetched over HTTP."""
@@ -117,7 +127,12 @@ class ExtractConfig(BaseModel):
 
 
 def extract_config(
-    source_url: str, target_table: str, batch_size: int, arrival_id: str | None, reload: list[str] | None = None
+    source_url: str,
+    target_table: str,
+    batch_size: int,
+    arrival_id: str | None,
+    reload: list[str] | None = None,
+    manifest: str | None = None,
 ) -> ExtractConfig:
     """Validate the parameters of a run and report all that is wrong with them at once.
 
@@ -130,6 +145,7 @@ def extract_config(
             batch_size=batch_size,
             arrival_id=arrival_id,
             reload=reload,
+            manifest=manifest,
         )
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)

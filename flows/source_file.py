@@ -1,6 +1,10 @@
 """A file to be loaded, and why one cannot be."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -26,6 +30,49 @@ SUFFIXES = {
 
 
 @dataclass(frozen=True)
+class FileVersion:
+    """What the kernel says of a file, which is another one after each change of it."""
+
+    size: int
+    """In bytes."""
+    mtime_ns: int
+    ctime_ns: int
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileVersion:
+        """Return the version that a stat says."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)
+
+    def is_another(self, other: FileVersion) -> bool:
+        """Return whether the content has surely changed. Some network mounts give a file another inode at any time."""
+        return (self.size, self.mtime_ns) != (other.size, other.mtime_ns)
+
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_READ_BYTES = 1 << 20
+
+
+def version_and_digest(path: Path, size: int | None = None) -> tuple[FileVersion, str | None]:
+    """Return which version of a file is there and its SHA-256; None for one that has not `size` bytes. Raises OSError.
+
+    A file is opened for it: a network mount then asks its server, and does not say what it remembers.
+    """
+    descriptor = os.open(path, _READ)
+    try:
+        version = FileVersion.of(os.fstat(descriptor))
+        if size not in {None, version.size}:
+            return version, None
+        digest = hashlib.sha256()
+        while block := os.read(descriptor, _READ_BYTES):
+            digest.update(block)
+        return version, digest.hexdigest()
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
 class SourceFile:
     """A file that can be opened and whose format is known."""
 
@@ -37,6 +84,34 @@ class SourceFile:
     """In bytes."""
     format: FileFormat
     is_gzipped: bool = False
+    version: FileVersion | None = field(default=None, compare=False)
+    """What is loaded; None of a file that is the run's own."""
+    sha256: str | None = field(default=None, compare=False)
+    """Of its content, where it is known."""
+    remark: str | None = field(default=None, compare=False)
+    """What a person should know of it though it is loaded."""
+
+    def seen_as(self, version: FileVersion, sha256: str | None, remark: str | None = None) -> SourceFile:
+        """Return the file as it was when it was looked at; from then on it must not change."""
+        return replace(self, size=version.size, version=version, sha256=sha256, remark=remark)
+
+    def change(self) -> str | None:
+        """Return how the file has changed since it was looked at, as a reason; None if it is the same."""
+        if self.version is None:
+            return None
+        expected = f"it changed while it was being loaded: expected {self.version.size:,} bytes"
+        try:
+            found = FileVersion.of(os.stat(self.path))  # noqa: PTH116 - of thousands of files
+            is_same = found == self.version or (not found.is_another(self.version) and self._has_its_digest())
+        except OSError as error:
+            return f"{expected}, got none: {error.strerror}"
+        if is_same:
+            return None
+        got = f"{found.size:,} bytes" if found.size != self.version.size else "as many, written since"
+        return f"{expected}, got {got}; load it again when no program writes it any more"
+
+    def _has_its_digest(self) -> bool:
+        return self.sha256 is None or version_and_digest(self.path)[1] == self.sha256
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,7 @@ def _arrivals(
             "source_url": f"{arrivals_dir.as_uri()}/<date>/{arrival_id}",
             "arrival_id": arrival_id,
             "reload": None,
+            "manifest": "<SHA-256>",
         }
         yield ComingArrival(tuple(batch), parameters, waits=unfinished >= inbox.max_in_flight)
         unfinished += 1

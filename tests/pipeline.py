@@ -73,14 +73,14 @@ class Pipeline:
 
     def load_arrival(self, arrival: str, batch_size: int | None = None, reload: Sequence[str] = ()) -> list[FileResult]:
         """Load all files of an arrival, those that `reload` names again."""
-        return self.load_plans(arrival, self.plans(arrival), batch_size, reload)
+        return self.load_plans(arrival, self.plans(arrival, reload), batch_size, reload)
 
     def load_in_bulk(
         self, arrival: str, reload: Sequence[str] = (), limits: FileLimits | None = None
     ) -> list[FileResult]:
         """Load all files of an arrival as a run does; the results come in the order of their files' names."""
         limits = limits or FileLimits()
-        files = files_of((self.folder / arrival).as_uri())
+        files = files_of((self.folder / arrival).as_uri(), None, Reload(frozenset(reload)).covers)
         with (
             memory_reader("1GB", self.folder / "transform.tmp") as reader,
             Guard(limits, lambda: reader.connection) as guard,
@@ -91,9 +91,9 @@ class Pipeline:
             results = [one for known in BulkLoader(loader).load(plans) for one in known]
         return sorted(results, key=lambda result: result.file)
 
-    def plans(self, arrival: str) -> list[Reading | Rejected]:
+    def plans(self, arrival: str, reload: Sequence[str] = ()) -> list[Reading | Rejected]:
         """Work out how the files of an arrival are read."""
-        files = files_of((self.folder / arrival).as_uri())
+        files = files_of((self.folder / arrival).as_uri(), None, Reload(frozenset(reload)).covers)
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             return [file if isinstance(file, Rejected) else read_plan(connection, file, self.spool) for file in files]

@@ -68,8 +68,8 @@ class RemoteStack:
         """Return the contents of all files at their addresses, by their names."""
         found: dict[str, list[bytes]] = {}
         for path in sorted(self.arrivals_dir.glob("*/*")):
-            for file in sorted(path.rglob("*")):
-                if file.is_file() and file.name != ".duplicates":
+            for file in sorted(path.rglob("[!.]*")):
+                if file.is_file():
                     found.setdefault(str(file.relative_to(path)), []).append(file.read_bytes())
         return found
 

@@ -42,7 +42,7 @@ def new_intake(inbox, watch, ledger, tmp_path, hand_clock) -> Intake:
 
 
 def names_staged(tmp_path) -> list[str]:
-    return sorted(path.name for path in (tmp_path / "arrivals").glob("*/*/*"))
+    return sorted(path.name for path in (tmp_path / "arrivals").glob("*/*/[!.]*"))
 
 
 def until_idle(intake, hand_clock, seconds: float) -> None:
@@ -128,7 +128,7 @@ def test_the_same_name_dropped_again_is_another_file(intake, inbox, hand_clock, 
     for text in ("first", "second"):
         (inbox.path / "a.csv").write_text(text)
         until_idle(intake, hand_clock, 7)
-    texts = sorted(path.read_text() for path in (tmp_path / "arrivals").glob("*/*/*"))
+    texts = sorted(path.read_text() for path in (tmp_path / "arrivals").glob("*/*/[!.]*"))
     assert texts == ["first", "second"]
 
 

@@ -169,7 +169,7 @@ class IntakeMachine(RuleBasedStateMachine):
         if not hasattr(self, "folder"):
             return
         roots = (self.inbox.path, self.folder / "arrivals")
-        places = [path for root in roots for path in root.rglob("*") if path.is_file()]
+        places = [path for root in roots for path in root.rglob("[!.]*") if path.is_file()]
         texts = [path.read_text() for path in places]
         assert len(texts) == len(set(texts)), "nothing is there twice"
         written = {f"file {n}" for n in range(1, self.written + 1)}
@@ -194,7 +194,7 @@ class IntakeMachine(RuleBasedStateMachine):
         books = balance({FileState(row["state"]): row["n"] for row in rows})
         assert books.seen == books.waiting + books.in_flight + books.loaded + books.rejected + books.failed
         staged = self.ledger.rows("SELECT count(*) FROM files WHERE state IN ('staged', 'loaded')")[0][0]
-        assert staged <= sum(1 for path in (self.folder / "arrivals").rglob("*") if path.is_file())
+        assert staged <= sum(1 for path in (self.folder / "arrivals").rglob("[!.]*") if path.is_file())
 
     def settle_down(self) -> None:
         """In the end everything that is left in peace is taken or refused."""
@@ -203,11 +203,11 @@ class IntakeMachine(RuleBasedStateMachine):
             self.hand.turn(1.1)
             self.look()
             self.runs_end()
-        left = [path.name for path in self.inbox.path.rglob("*") if path.is_file()]
+        left = [path.name for path in self.inbox.path.rglob("[!.]*") if path.is_file()]
         assert left in ([], ["bad.pdf"]), left
         rows: list[Any] = self.ledger.rows("SELECT name, state FROM files WHERE state <> 'withdrawn'")
         assert all(row["state"] in {"loaded", "rejected"} for row in rows), [tuple(row) for row in rows]
-        on_disk = sum(1 for path in (self.folder / "arrivals").rglob("*") if path.is_file())
+        on_disk = sum(1 for path in (self.folder / "arrivals").rglob("[!.]*") if path.is_file())
         assert sum(row["state"] == "loaded" for row in rows) == on_disk
 
 

@@ -58,6 +58,7 @@ def test_the_parameters_are_those_of_the_run(inbox: Inbox) -> None:
         "source_url": "file:///state/arrivals/<date>/metrics-<time>-<digits>",
         "arrival_id": "metrics-<time>-<digits>",
         "reload": None,
+        "manifest": "<SHA-256>",
     }
 
 

@@ -36,7 +36,7 @@ class Sensor:
         ).returncode
 
     def staged(self) -> list[tuple[str, bytes]]:
-        found = [path for path in (self.folder / "state" / "arrivals").glob("*/*/**/*") if path.is_file()]
+        found = [path for path in (self.folder / "state" / "arrivals").glob("*/*/**/[!.]*") if path.is_file()]
         return sorted((str(Path(*path.parts[path.parts.index("arrivals") + 3 :])), path.read_bytes()) for path in found)
 
     def states(self) -> list[str]:

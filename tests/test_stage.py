@@ -47,7 +47,7 @@ def state(ledger, name: str) -> FileState:
 
 
 def staged_contents(tmp_path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in (tmp_path / "arrivals").glob("*/*/*")}
+    return {path.name: path.read_text() for path in (tmp_path / "arrivals").glob("*/*/[!.]*")}
 
 
 def test_all_that_has_settled_becomes_one_arrival(stager, ledger, inbox, hand_clock, tmp_path):

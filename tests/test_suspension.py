@@ -203,7 +203,7 @@ def test_a_file_does_not_settle_in_the_time_in_which_its_writer_was_suspended_to
     for _ in range(round(inbox.unproven_quiet_seconds) + 3):
         sleepy.run(1)
         intake.step()
-    assert [path.read_text() for path in (tmp_path / "arrivals").glob("*/*/*")] == ["half of what is in it"]
+    assert [path.read_text() for path in (tmp_path / "arrivals").glob("*/*/[!.]*")] == ["half of what is in it"]
     watch.close()
 
 

@@ -26,6 +26,7 @@ from sensors.preview import Known, look
 from sensors.recovery.claims import give_back_claims
 from sensors.settling.refusal import Refusals
 from sensors.stack.drop import place
+from sensors.staging import manifest
 from sensors.staging import take as taking
 from sensors.staging.stage import Stager
 from sensors.staging.take import Move, claim_name, take
@@ -90,7 +91,8 @@ def make(tmp_path, ledger, hand_clock) -> Callable[..., Intake]:
 
 
 def texts_in(folder: Path) -> list[str]:
-    return sorted(path.read_text() for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return sorted(path.read_text() for path in files if path.name != manifest.NAME)
 
 
 # -- scanning, settling, staging

@@ -238,3 +238,23 @@ def test_a_symlink_that_lies_there_now_is_not_followed(tmp_path, folder):
     file.path.symlink_to(secret)
     assert take(file, folder) is Move.CHANGED
     assert secret.read_text() == "rows"
+
+
+def test_a_crash_between_a_link_and_the_removal_that_make_a_rename_makes_no_second_file(tmp_path, folder, monkeypatch):
+    """As on a file system that cannot rename without replacing."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    file = dropped(tmp_path / "inbox")
+    monkeypatch.setattr("sensors.staging.rename._libc_renameat2", None)
+    monkeypatch.setattr("sensors.staging.rename.os.unlink", killed)
+    with pytest.raises(Killed):
+        take(file, folder)
+    monkeypatch.undo()
+    assert len(everywhere(tmp_path)) == 2
+    assert take(file, folder) is Move.STAGED
+    assert everywhere(tmp_path) == {"arrivals/metrics-1/a.csv": "rows"}

@@ -109,7 +109,7 @@ class Checker:
         known = format_of(path.name)
         kind = Format(known[0].value, known[1]) if known else None
         try:
-            file = examined(path, path.name, path.stat().st_size)
+            file = examined(path, path.name, path.stat())
         except OSError as error:
             return FileCheck(shown, Verdict.REJECTED, f"cannot be read: {error.strerror}", kind)
         with (

@@ -157,7 +157,7 @@ def _scan(
         if is_machines_fault(error):
             raise
         reader.renew()
-        yield file.name, Rejected(file.name, file.size, reason_of(error, file))
+        yield file.name, Rejected(file.name, file.size, file.change() or reason_of(error, file))
         return
     if reading and FILE_INDEX not in HeaderScan(reading).names:
         yield file.name, HeaderScan(reading)

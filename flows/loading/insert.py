@@ -126,9 +126,16 @@ class StagingTable:
     """Whether all values of the file fit their columns."""
 
     def good(self, limits: FileLimits, expected: Sequence[int | None]) -> list[int]:
-        """Return the places of the files whose rows all fit their columns, are not too many, and are all there."""
-        counted = enumerate(zip(self.fits, self.rows, expected, strict=True))
-        return [at for at, (fits, rows, all_) in counted if fits and rows <= limits.max_rows and all_ in {None, rows}]
+        """Return the places of the files whose rows all fit their columns, are not too many, and are all there.
+
+        A file that has changed until now, when its rows are in the temporary table, is left out.
+        """
+        counted = enumerate(zip(self.files, self.fits, self.rows, expected, strict=True))
+        return [
+            at
+            for at, (file, fits, rows, all_) in counted
+            if fits and rows <= limits.max_rows and all_ in {None, rows} and not file.change()
+        ]
 
     def write(self, arrival_id: str, places: Sequence[int], at: datetime) -> dict[str, int]:
         """Write the rows of the files at these places, and their load keys, in one transaction.

@@ -111,7 +111,7 @@ class Loader:
         Whatever goes wrong costs this file only, unless it is the machine's fault: that is raised.
         """
         if isinstance(plan, Rejected):
-            return FileResult(plan.name, Outcome.REJECTED, 0, plan.size, 0.0, plan.reason)
+            return self._rejected(plan)
         began = time.monotonic()
         file = plan.file
         try:
@@ -124,12 +124,23 @@ class Loader:
         seconds = round(time.monotonic() - began, 3)
         return FileResult(file.name, load.outcome, load.rows, file.size, seconds, load.reason, load.replaced)
 
+    def _rejected(self, plan: Rejected) -> FileResult:
+        """Return what became of a file that cannot be loaded as it is now; it may have been loaded before."""
+        key = LoadKey(self.arrival_id, plan.name, str(self.table))
+        if not self.reload.covers(plan.name):
+            with keeping_books():
+                rows = self.warehouse.loaded_rows(self.table, key)
+            if rows is not None:
+                return FileResult(plan.name, Outcome.SKIPPED, rows, plan.size, 0.0)
+        return FileResult(plan.name, Outcome.REJECTED, 0, plan.size, 0.0, plan.reason)
+
     def _reason(self, error: Exception, plan: Reading | HeaderScan) -> str:
         """Return why a file is rejected. Raises TemporaryError if DuckDB fails in itself, and not on this file."""
         self.warehouse.renew_reader()
         if is_fatal(error) and self._can_be_read(plan):
             raise TemporaryError(f"the warehouse fails: {reason_of(error, plan.file)}") from error
-        return one_line(str(error)) if isinstance(error, RejectionError) else reason_of(error, plan.file)
+        said = one_line(str(error)) if isinstance(error, RejectionError) else reason_of(error, plan.file)
+        return plan.file.change() or said
 
     def _can_be_read(self, known: Reading | HeaderScan) -> bool:
         """Read a file by itself, and write nothing."""
@@ -203,6 +214,7 @@ class Loader:
                 _check_rows(reading, rows)
                 with keeping_books():
                     self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [rows], now)
+                _check_unchanged(reading.file)
         except BaseException as error:
             if insertion and MISMATCH in str(error):
                 raise _MismatchError(insertion) from None
@@ -245,6 +257,12 @@ def _check_rows(reading: Reading, rows: int) -> None:
     """Raise RejectionError if not all rows were read, so that the load is taken back."""
     if reading.rows is not None and rows != reading.rows:
         raise RejectionError(f"expected {reading.rows:,} rows, as many as its lines have, and {rows:,} were read")
+
+
+def _check_unchanged(file: SourceFile) -> None:
+    """Raise RejectionError if a file is not the one any more that was looked at, so that the load is taken back."""
+    if change := file.change():
+        raise RejectionError(change)
 
 
 class _MismatchError(Exception):

@@ -55,7 +55,7 @@ def _or_rejected(file: SourceFile, guard: Guard, read: Callable[[], Reading]) ->
     except Exception as error:
         if is_machines_fault(error):
             raise
-        return Rejected(file.name, file.size, reason_of(error, file))
+        return Rejected(file.name, file.size, file.change() or reason_of(error, file))
 
 
 def _reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> Reading:

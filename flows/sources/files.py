@@ -2,45 +2,58 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from flows.errors import PermanentError, TemporaryError
-from flows.source_file import SUFFIXES, Rejected, SourceFile, format_of
+from flows.source_file import SUFFIXES, FileVersion, Rejected, SourceFile, format_of
+from flows.sources.manifest import read_manifest
 
 
-def files_of(source_url: str) -> tuple[SourceFile | Rejected, ...]:
+def files_of(
+    source_url: str, manifest: str | None = None, may_differ: Callable[[str], bool] = lambda _: False
+) -> tuple[SourceFile | Rejected, ...]:
     """Return the file that a `file://` URL names, or the regular files of the folder it names and of its subfolders.
 
     In a folder files are called by their path from there, and sorted by it. What is hidden, symlinks of files or
-    folders, and whatever is neither are passed over. Raises TemporaryError when there is nothing to read (it may be a
-    mount that is not there yet), PermanentError when it is neither file nor folder.
+    folders, and whatever is neither are passed over. Files of an arrival are compared with its manifest, whose SHA-256
+    `manifest` is if there has to be one; one that is not what was staged comes rejected, also one that is missing.
+    `may_differ` says which a person may have changed since.
+
+    Raises TemporaryError when there is nothing to read (it may be a mount that is not there yet) or the manifest cannot
+    be used, PermanentError when it is neither file nor folder.
     """
     path = Path(url2pathname(urlsplit(source_url).path))
     try:
         told = path.stat()
-        if stat.S_ISDIR(told.st_mode):
+        is_folder = stat.S_ISDIR(told.st_mode)
+        if is_folder:
             found = dict(_inputs(path))
         elif stat.S_ISREG(told.st_mode):
-            found = {path.name: told.st_size}
+            found = {path.name: told}
             path = path.parent
         else:
             raise PermanentError(f"expected a file or a folder of files, {path} is neither")
-        files = tuple(examined(path / name, name, size) for name, size in sorted(found.items()))
+        files = tuple(examined(path / name, name, status) for name, status in sorted(found.items()))
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else error
         raise TemporaryError(f"expected a file or a folder of files at {path}: {problem}") from None
+    listed = read_manifest(path, manifest, may_differ)
+    if listed and is_folder:
+        files = tuple(sorted(listed.compared(files, path), key=lambda file: file.name))
+    elif listed and files[0].name in listed.files:
+        files = (listed.checked(files[0]),)
     if not files:
         raise TemporaryError(f"expected at least one file in the folder {path}, there is none")
     return files
 
 
-def _inputs(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield the visible regular files of a folder and of its visible subfolders, however deep: path from there, size.
+def _inputs(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the visible regular files of a folder and of its visible subfolders, however deep: path from there, stat.
 
-    One system call a file, for its size: 10,000 files take 0.13 s (measured).
+    One system call a file: 10,000 files take 0.13 s (measured).
     """
     folders = [""]
     for one in folders:  # it grows on the way
@@ -51,11 +64,12 @@ def _inputs(folder: Path) -> Iterator[tuple[str, int]]:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{one}{entry.name}/")
                 elif entry.is_file(follow_symlinks=False):
-                    yield f"{one}{entry.name}", entry.stat(follow_symlinks=False).st_size
+                    yield f"{one}{entry.name}", entry.stat(follow_symlinks=False)
 
 
-def examined(path: Path, name: str, size: int) -> SourceFile | Rejected:
+def examined(path: Path, name: str, status: os.stat_result) -> SourceFile | Rejected:
     """Return a file of a source under its name there, or why that name or an empty file is rejected."""
+    size = status.st_size
     if not _is_utf8(name):
         # Neither the warehouse nor Prefect can store such a name.
         shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
@@ -66,7 +80,7 @@ def examined(path: Path, name: str, size: int) -> SourceFile | Rejected:
         return Rejected(name, size, f"unknown suffix; expected one of {' '.join(SUFFIXES)}, text also with .gz")
     if not size:
         return Rejected(name, size, "empty file")
-    return SourceFile(path, name, size, *known)
+    return SourceFile(path, name, size, *known, version=FileVersion.of(status))
 
 
 def _is_utf8(name: str) -> bool:

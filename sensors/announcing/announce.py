@@ -14,6 +14,7 @@ from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement
 from sensors.ledger.arrivals import Arrival
+from sensors.staging import manifest
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +84,12 @@ class Announcer:
                 "file_count": len(names),
                 "bytes": size,
                 "reload": list(arrival.reload) or None,
+                "manifest": arrival.manifest,
             },
         )
         if not announcements.record_intent(self.ledger, announcement):
             return
+        manifest.restore(self.ledger, arrival)
         kill_point("intended")
         about = about_arrival(arrival.id)
         try:

@@ -18,6 +18,7 @@ from sensors.ledger.arrivals import Arrival
 from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.runs.issues import was_cancelled_by_a_limit
+from sensors.staging import manifest
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ class Follower:
         table = None if run is None else self.api.table_artifact(ARTIFACT_KEY.format(arrival.id), run.id)
         outcome = outcome_of(run, table or [])
         notice = failed_notice(arrival, run, outcome)
+        self._note_rejected(arrival, outcome)
         if not announcements.record_outcome(
             self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now, notice
         ):
@@ -132,6 +134,17 @@ class Follower:
             "arrival %s: %s%s", arrival.id, outcome.state, f": {outcome.reason}" if outcome.reason else "", extra=about
         )
         return True
+
+    def _note_rejected(self, arrival: Arrival, outcome: Outcome) -> None:
+        """Let a person mend what was rejected, before anyone can know of it: the file where it is, and try again."""
+        rejected = {file.name for file in outcome.files if file.state is FileState.REJECTED}
+        if not rejected or arrival.manifest is None:
+            return
+        contents = arrivals.file_contents(self.ledger, arrival.id)
+        try:
+            manifest.note_rejected(arrival.folder, [file for file in contents if file.name in rejected])
+        except OSError as error:
+            logger.warning("arrival %s: a file that is mended there cannot be loaded: %s", arrival.id, error)
 
     def _why_unstarted(self, arrival: Arrival, run: Run | None) -> str:
         """Return why an arrival's run has ended before it was at work though no person ended it, or an empty text."""

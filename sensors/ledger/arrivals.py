@@ -43,6 +43,8 @@ class Arrival:
     """How many of its attempts belong to earlier tries, which a person has had tried again."""
     reload: tuple[str, ...] = ()
     """The files whose rows are to be replaced; `*` means all of them."""
+    manifest: str | None = None
+    """The SHA-256 of the manifest beside its files; None if it was staged before there was one."""
     unanswered: int = 0
     """How many announcements in a row, the last ones, have led to no run."""
 
@@ -57,6 +59,18 @@ class ArrivalFile:
     identity: Identity
     blocked_as: str | None = None
     """The arrival's id when it could not be moved for the first time; in a store it may still be claimed by that."""
+    sha256: str | None = None
+    """Of its content, where that was read already."""
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """What a staged file holds: its size in bytes, its SHA-256, None if it could not be read, and when it changed."""
+
+    name: str
+    size: int
+    sha256: str | None
+    mtime_ns: int
 
 
 def begin(
@@ -91,6 +105,7 @@ def files_to_stage(ledger: Ledger, arrival_id: str) -> list[ArrivalFile]:
             row["name"],
             Identity(int(row["device"]), int(row["inode"]), row["size"], row["mtime_ns"]),
             row["blocked_as"],
+            row["sha256"],
         )
         for row in ledger.rows(
             "SELECT * FROM files WHERE arrival_id = ? AND state = 'staging' ORDER BY id", (arrival_id,)
@@ -145,6 +160,22 @@ def finish_staging(
             " AND NOT EXISTS (SELECT 1 FROM files WHERE arrival_id = :id)",
             {"id": arrival_id},
         )
+
+
+def record_manifest(ledger: Ledger, arrival_id: str, manifest: str, digests: Mapping[int, str | None]) -> None:
+    """Write down the SHA-256 of an arrival's manifest, and those of its files by their ids."""
+    with ledger.transaction():
+        ledger.change("UPDATE arrivals SET manifest = ? WHERE id = ? AND state = 'staging'", (manifest, arrival_id))
+        ledger.change_many(
+            "UPDATE files SET sha256 = coalesce(?, sha256) WHERE id = ? AND state = 'staging'",
+            [(sha256, id_) for id_, sha256 in digests.items()],
+        )
+
+
+def file_contents(ledger: Ledger, arrival_id: str) -> list[FileContent]:
+    """Return what each file of an arrival held when it was staged, in the order of its manifest."""
+    rows = ledger.rows("SELECT name, size, sha256, mtime_ns FROM files WHERE arrival_id = ? ORDER BY id", (arrival_id,))
+    return [FileContent(row["name"], row["size"], row["sha256"], row["mtime_ns"]) for row in rows]
 
 
 def in_state(ledger: Ledger, state: ArrivalState) -> list[Arrival]:
@@ -221,6 +252,7 @@ def _arrivals(rows: list[sqlite3.Row]) -> list[Arrival]:
             is_duplicate=bool(row["is_duplicate"]),
             given_up=row["given_up"],
             unanswered=row["unanswered"],
+            manifest=row["manifest"],
             reload=tuple(json.loads(row["reload"])) if row["reload"] else (),
         )
         for row in rows

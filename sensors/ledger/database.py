@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
-VERSION = 6
+VERSION = 7
 """The schema's version, kept in SQLite's `user_version`; `schema/N.sql` leads from version N - 1 to N."""
 
 BUSY_SECONDS = 30.0

@@ -61,9 +61,10 @@ def record_found(
         )
 
 
-def record_digests(ledger: Ledger, arrival_id: str, digests: Mapping[str, str]) -> None:
-    """Write down the SHA-256 of an arrival's files by their names."""
+def record_digests(ledger: Ledger, arrival_id: str, digests: Mapping[str, str], manifest: str | None = None) -> None:
+    """Write down the SHA-256 of an arrival's files by their names, and that of its manifest if it has one."""
     with ledger.transaction():
+        ledger.change("UPDATE arrivals SET manifest = ? WHERE id = ?", (manifest, arrival_id))
         ledger.change_many(
             "UPDATE files SET sha256 = ? WHERE arrival_id = ? AND name = ?",
             [(sha256, arrival_id, name) for name, sha256 in digests.items()],

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from sensors.announcing.prefect_api import ApiError, PrefectApi
 from sensors.failed import FailedFolder
+from sensors.files.durability import sync_folder
 from sensors.inbox import Duplicates, Inbox, read_inboxes
 from sensors.ledger import Ledger, announcements, rebuilding
 from sensors.ledger.arrivals import Arrival
@@ -22,9 +23,9 @@ from sensors.recovery.fate import Fate, read_fates
 from sensors.recovery.remote_claims import give_back_remote_claims
 from sensors.recovery.stored import Stored, stored_arrivals
 from sensors.settings import Settings
+from sensors.staging import manifest
 from sensors.staging.duplicates import digest_of, is_marked_as_duplicates
 from sensors.staging.rename import rename_without_replacing
-from sensors.staging.take import sync_folder
 
 LOCK_SECONDS = 3.0
 """A sensor that fails over its ledger again and again holds the lock for a moment each time."""
@@ -45,6 +46,8 @@ class Rebuilt:
     given_back: Sequence[Path]
     remote: Sequence[str] = ()
     """What was done with claims in remote inboxes, in lines."""
+    damaged: Sequence[str] = ()
+    """Which manifests cannot be used, in lines."""
 
     def lines(self) -> list[str]:
         """Return it for a person, with what comes next."""
@@ -55,6 +58,7 @@ class Rebuilt:
             f"  files:    {_counted(self.files)}",
             *(f"  {path} was being taken; it is back and is taken again" for path in self.given_back),
             *(f"  {line}" for line in self.remote),
+            *(f"  {line}" for line in self.damaged),
             *([f"  {again} of the arrivals will be announced again; what is loaded is skipped"] if again else []),
             f"the old ledger is {self.aside}; nothing needs it any more" if self.aside else "there was no old ledger",
             "next: `just up`; if that runs already and has given the sensor up, stop it (Ctrl-C) first",
@@ -106,10 +110,18 @@ def _rebuild(settings: Settings, inboxes: Sequence[Inbox], *, offline: bool) -> 
             failed.refresh(stored.id)
         rebuilding.finish(ledger)
         arrivals, files = rebuilding.counts(ledger, "arrivals"), rebuilding.counts(ledger, "files")
+    damaged = [_put_aside_manifest(stored) for stored in found if stored.damage]
     aside = put_aside(settings.ledger_path, datetime.now(UTC))
     rename_without_replacing(new, settings.ledger_path)
     sync_folder(settings.state_dir)
-    return Rebuilt(settings.ledger_path, arrivals, files, aside, given_back, remote)
+    return Rebuilt(settings.ledger_path, arrivals, files, aside, given_back, remote, damaged)
+
+
+def _put_aside_manifest(stored: Stored) -> str:
+    """Let a damaged manifest stop no run; return what that means, in a line."""
+    manifest.set_aside(stored.folder)
+    what = f"the manifest of {stored.folder} is damaged and was put aside"
+    return f"{what}, its files are loaded as they are: {stored.damage}"
 
 
 def _ask(settings: Settings, arrival_ids: Sequence[str]) -> dict[str, Fate]:
@@ -137,7 +149,10 @@ class _Writer:
         files = [Dropped(at + file.name, file.name, file.identity) for file in stored.files]
         arrival = _arrival(stored, fate)
         rebuilding.record_found(self.ledger, arrival, fate.run.name if fate else None, files, stored.taken_at)
-        if inbox and inbox.duplicates is not Duplicates.LOAD:
+        if stored.manifest:
+            digests = {file.name: file.sha256 for file in stored.manifest.files if file.sha256}
+            rebuilding.record_digests(self.ledger, stored.id, digests, stored.manifest.digest)
+        elif inbox and inbox.duplicates is not Duplicates.LOAD:
             digests = {file.name: digest_of(stored.folder, file.name, file.identity) for file in files}
             known = {name: digest for name, digest in digests.items() if digest}
             rebuilding.record_digests(self.ledger, stored.id, known)

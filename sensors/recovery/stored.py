@@ -4,11 +4,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sensors.identity import Identity
+from sensors.staging import manifest
+from sensors.staging.manifest import Manifest, ManifestError
 
 _ID = re.compile(r"(?P<inbox>.+)-(?P<when>\d{8}-\d{6})-[0-9a-f]+")
 
@@ -30,6 +32,10 @@ class Stored:
     folder: Path
     taken_at: datetime
     files: tuple[StoredFile, ...]
+    """As its manifest lists them, also those that are gone, and then those that it does not list."""
+    manifest: Manifest | None = None
+    damage: str = ""
+    """Why its manifest cannot be used, if it has one that cannot."""
 
 
 def stored_arrivals(arrivals_dir: Path) -> list[Stored]:
@@ -38,10 +44,29 @@ def stored_arrivals(arrivals_dir: Path) -> list[Stored]:
     for date in _folders(arrivals_dir):
         for folder in _folders(date):
             told = told_by_id(folder.name)
-            files = tuple(_files(folder, "")) if told else ()
-            if told and files and folder.name not in found:
-                found[folder.name] = Stored(folder.name, told[0], folder, told[1], files)
+            if told is None or folder.name in found:
+                continue
+            listed, damage = _manifest(folder)
+            if files := tuple(_listed(_files(folder, ""), listed)):
+                found[folder.name] = Stored(folder.name, told[0], folder, told[1], files, listed, damage)
     return sorted(found.values(), key=lambda one: (one.taken_at, one.id))
+
+
+def _manifest(folder: Path) -> tuple[Manifest | None, str]:
+    try:
+        return manifest.read(folder), ""
+    except ManifestError as error:
+        return None, str(error)
+
+
+def _listed(found: Iterator[StoredFile], listed: Manifest | None) -> Iterator[StoredFile]:
+    """Yield files as they were when they were staged: a load notices by it that one has changed or is gone."""
+    there = {file.name: file for file in found}
+    for file in listed.files if listed else ():
+        stored = there.pop(file.name, None)
+        identity = stored.identity if stored else Identity(0, 0, file.size, 0)
+        yield StoredFile(file.name, replace(identity, size=file.size, mtime_ns=file.mtime_ns))
+    yield from there.values()
 
 
 def told_by_id(arrival_id: str) -> tuple[str, datetime] | None:

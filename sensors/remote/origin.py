@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sensors.files.beneath import created_anew, write_all
+from sensors.files.durability import sync_folder
 from sensors.inbox import Inbox
 from sensors.killpoint import kill_point
 from sensors.ledger.arrivals import ArrivalFile
@@ -22,7 +23,7 @@ from sensors.ledger.files import WaitingFile
 from sensors.remote.store import ChangedError, Hold, Store, StoreError
 from sensors.staging.blocked import Permissions
 from sensors.staging.origin import can_be_written
-from sensors.staging.take import Move, claim_token, sync_folder
+from sensors.staging.take import Move, claim_token
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,9 @@ class RemoteOrigin:
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def sync_sources(self, files: Sequence[ArrivalFile]) -> None:
+        """Do nothing: a store keeps its own files."""
 
     def digest(self, file: WaitingFile) -> str | None:
         """Return the SHA-256 of a file that has settled, which is read for it; None if it is not that file any more."""

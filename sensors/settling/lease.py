@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sensors.files.beneath import READ
+from sensors.files.durability import sync_descriptor
 from sensors.settling.settle import Writer
 
 if sys.platform == "linux":
@@ -34,6 +35,12 @@ class Lease:
         Who has begun to open it counts as soon as it waits for the lease, so that none can be missed (measured).
         """
         return Writer.UNKNOWN if self._descriptor is None else _ask(self._descriptor)
+
+    def sync(self) -> bool:
+        """Have the file's content written to the disk; False if it could not be opened. Raises OSError."""
+        if self._descriptor is not None:
+            sync_descriptor(self._descriptor)
+        return self._descriptor is not None
 
 
 @contextmanager

@@ -77,6 +77,7 @@ def _copy(file: Path, target: Place) -> None:
             os.fchmod(copy.fileno(), 0o666 & ~umask_of_caller())
             os.fsync(copy.fileno())
         rename_without_replacing(partial.name, target.name, src_dir_fd=partial.folder, dst_dir_fd=target.folder)
+        target.sync_folder()  # the name outlives a power cut before the command says that the file was dropped
     finally:
         partial.remove()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sensors.files.beneath import NOT_THERE, OpenFolders, place_of, root_of
+from sensors.files.durability import sync_contents
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.loop import beat
@@ -28,6 +29,10 @@ class Origin(Protocol):
     def take_all(
         self, files: Sequence[ArrivalFile], folder: Path, done_file: str | None, *, first: bool
     ) -> Iterator[tuple[ArrivalFile, Move]]: ...
+    def sync_sources(self, files: Sequence[ArrivalFile]) -> None:
+        """Make it last that files are where they came from no more, once it lasts that they are in the arrival."""
+        ...
+
     def digest(self, file: WaitingFile) -> str | None: ...
     def permissions_of(self, path: str) -> Permissions:
         """Return what decides whether a file may be moved, as far as it is cheap to know."""
@@ -45,14 +50,32 @@ class LocalOrigin:
     ) -> Iterator[tuple[ArrivalFile, Move]]:
         """Take one file after the other into an arrival's folder; raises OSError when the file system refuses."""
         self.blocked.clear()
+        synced = _sync_contents(files) if first else frozenset[str]()
         with OpenFolders() as folders:
             for file in files:
                 beat()
-                yield file, self._take(file, folder, done_file, folders, first=first)
-            _sync_sources(files, folders)
+                move = self._take(file, folder, done_file, folders, first=first, is_synced=file.name in synced)
+                yield file, move
+
+    def sync_sources(self, files: Sequence[ArrivalFile]) -> None:
+        """Sync the folders that lost a file. Raises OSError."""
+        with OpenFolders() as folders:
+            for root, folder in {(root_of(file.path, file.name), file.name.rpartition("/")[0]) for file in files}:
+                try:
+                    folders.place(root, f"{folder}/*" if folder else "*").sync_folder()
+                except OSError as error:
+                    if error.errno not in NOT_THERE:  # its owner has taken the folder away
+                        raise
 
     def _take(
-        self, file: ArrivalFile, folder: Path, done_file: str | None, folders: OpenFolders, *, first: bool
+        self,
+        file: ArrivalFile,
+        folder: Path,
+        done_file: str | None,
+        folders: OpenFolders,
+        *,
+        first: bool,
+        is_synced: bool,
     ) -> Move:
         if not file.path.is_absolute():
             raise OSError(
@@ -60,7 +83,7 @@ class LocalOrigin:
                 " set the `url` back until `just status` shows nothing in flight"
             )
         try:
-            return take(file, folder, done_file, first=first, folders=folders)
+            return take(file, folder, done_file, first=first, is_synced=is_synced, folders=folders)
         except OSError as error:
             if error.errno in _NOT_THE_FILES_FAULT or not _is_where_it_was(file) or not can_be_written(folder):
                 raise
@@ -97,11 +120,8 @@ def can_be_written(folder: Path) -> bool:
     return True
 
 
-def _sync_sources(files: Sequence[ArrivalFile], folders: OpenFolders) -> None:
-    """Make the moves survive a power cut in the folders that lost a file."""
-    for root, folder in {(root_of(file.path, file.name), file.name.rpartition("/")[0]) for file in files}:
-        try:
-            folders.place(root, f"{folder}/*" if folder else "*").sync_folder()
-        except OSError as error:
-            if error.errno not in NOT_THERE:  # its owner has taken the folder away
-                raise
+def _sync_contents(files: Sequence[ArrivalFile]) -> frozenset[str]:
+    """Have what files hold written to the disk before they move; return the names of those of which that is certain."""
+    roots = {root_of(file.path, file.name) for file in files if file.path.is_absolute()}
+    names = [file.name for file in files]
+    return frozenset(names) if len(roots) == 1 and sync_contents(roots.pop(), names) else frozenset()

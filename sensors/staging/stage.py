@@ -7,28 +7,31 @@ by doing it again.
 import logging
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from sensors.clock import Clock
+from sensors.files.beneath import OpenFolders
+from sensors.files.durability import sync_folder
 from sensors.identity import Identity
 from sensors.inbox import Duplicates, Inbox
 from sensors.json_log import about_arrival
 from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, arrivals, blocked
 from sensors.ledger import files as ledger_files
-from sensors.ledger.arrivals import Arrival, ArrivalFile
+from sensors.ledger.arrivals import Arrival, ArrivalFile, FileContent
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ArrivalState
 from sensors.permissions import share_with_group
 from sensors.settling.admission import readable
+from sensors.staging import manifest
 from sensors.staging.blocked import REPORT_AFTER, notice_of
 from sensors.staging.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
 from sensors.staging.origin import LocalOrigin, Origin
-from sensors.staging.take import Move, sync_folder
+from sensors.staging.take import Move
 
 logger = logging.getLogger(__name__)
 
@@ -123,30 +126,34 @@ class Stager:
 
     def _stage(self, inbox: Inbox, arrival: Arrival, taken: Taken, *, first: bool = False) -> None:
         files = arrivals.files_to_stage(self.ledger, arrival.id)
-        arrival.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folders(arrival.folder, files)
         if arrival.is_duplicate:
             mark_duplicates(arrival.folder)
             sync_folder(arrival.folder)
         moves: dict[Move, list[ArrivalFile]] = {move: [] for move in Move}
         for file, move in self.origin.take_all(files, arrival.folder, inbox.done_file, first=first):
             moves[move].append(file)
+        digests = dict(_digests(arrival.folder, moves[Move.STAGED]))
+        listed = _write_manifest(arrival, moves[Move.STAGED], digests)
         if self.readers is not None:
-            share_with_group(arrival.folder, [file.name for file in files], self.readers)
+            share_with_group(arrival.folder, [manifest.NAME, *(file.name for file in files)], self.readers)
+        # First where they are, then where they are no more: between the two a file may be in both, and never in none.
         _sync(arrival.folder, files)
-        if arrival.folder.parent not in self._synced:
-            sync_folder(self.arrivals_dir)  # the day's folder may be new
-            self._synced.add(arrival.folder.parent)
+        self.origin.sync_sources(files)
         kill_point("all-taken")
         ids = {move: [file.id for file in moved] for move, moved in moves.items()}
-        arrivals.finish_staging(
-            self.ledger,
-            arrival.id,
-            staged=ids[Move.STAGED],
-            returned=ids[Move.CHANGED],
-            gone=ids[Move.GONE],
-            now=self.clock.utc(),
-            blocked={file.id: self.origin.blocked.get(file.name, "") for file in moves[Move.BLOCKED]},
-        )
+        with self.ledger.transaction():
+            if listed is not None:
+                arrivals.record_manifest(self.ledger, arrival.id, listed, digests)
+            arrivals.finish_staging(
+                self.ledger,
+                arrival.id,
+                staged=ids[Move.STAGED],
+                returned=ids[Move.CHANGED],
+                gone=ids[Move.GONE],
+                now=self.clock.utc(),
+                blocked={file.id: self.origin.blocked.get(file.name, "") for file in moves[Move.BLOCKED]},
+            )
         kill_point("staged")
         if not moves[Move.STAGED]:
             _remove_if_empty(arrival.folder)
@@ -167,6 +174,39 @@ class Stager:
             extra=about_arrival(arrival.id),
         )
 
+    def _make_folders(self, folder: Path, files: Sequence[ArrivalFile]) -> None:
+        """Make all folders that files are to go into, so that they are on the disk before the first of them is."""
+        folder.mkdir(parents=True, exist_ok=True)
+        above = {str(part) for file in files if "/" in file.name for part in Path(file.name).parents if part.name}
+        for part in sorted(above):
+            with suppress(FileExistsError, NotADirectoryError):  # a file of the arrival, in an object store
+                (folder / part).mkdir(exist_ok=True)
+        if above:
+            _sync(folder, files)
+        sync_folder(folder.parent)
+        if folder.parent not in self._synced:  # the day's folder may be new, and the one of the arrivals
+            sync_folder(self.arrivals_dir)
+            sync_folder(self.arrivals_dir.parent)
+            self._synced.add(folder.parent)
+
+
+def _digests(folder: Path, staged: Sequence[ArrivalFile]) -> Iterator[tuple[int, str | None]]:
+    """Yield the SHA-256 of what was staged, by the ids; what was looked at for duplicates is not read again."""
+    with OpenFolders() as folders:
+        for file in staged:
+            yield file.id, file.sha256 or manifest.content_digest(folders, folder, file.name)
+
+
+def _write_manifest(arrival: Arrival, staged: Sequence[ArrivalFile], digests: Mapping[int, str | None]) -> str | None:
+    """Write the manifest of what was staged, and return its digest; None, and no manifest, if nothing was."""
+    if not staged:
+        manifest.remove(arrival.folder)
+        return None
+    files = [FileContent(file.name, file.identity.size, digests[file.id], file.identity.mtime_ns) for file in staged]
+    content = manifest.content_of(arrival.id, files)
+    manifest.write(arrival.folder, content)
+    return manifest.digest_of_content(content)
+
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove an arrival's folder that no file has reached."""
@@ -184,7 +224,7 @@ def _remove_if_empty(folder: Path) -> None:
 def _sync(folder: Path, files: Sequence[ArrivalFile]) -> None:
     """Make the moves survive a power cut, in every folder that got a file."""
     parents = {str(folder / above) for file in files if "/" in file.name for above in Path(file.name).parents}
-    for touched in {str(folder), str(folder.parent), *parents}:
+    for touched in {str(folder), *parents}:
         # No file of it was taken; or another file of the arrival, of an object store, stands in its place.
         with suppress(FileNotFoundError, NotADirectoryError):
             sync_folder(touched)

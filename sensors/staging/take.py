@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sensors.files.beneath import NOT_THERE, OpenFolders, Place, copy_content, root_of
+from sensors.files.durability import sync_file_system, sync_place
 from sensors.identity import Identity
 from sensors.killpoint import kill_point
 from sensors.ledger.arrivals import ArrivalFile
@@ -53,17 +54,19 @@ def take(
     done_file: str | None = None,
     *,
     first: bool = False,
+    is_synced: bool = False,
     folders: OpenFolders | None = None,
 ) -> Move:
     """Move one file into the arrival's folder, unless it is not the file any more that had settled.
 
     `done_file` is the suffix of the file that said it is complete; that one is deleted. Safe to repeat; `first` says
-    that it is not repeated, so that it need not be looked for where a crash may have left it. `folders` are kept open
-    from one file to the next. Raises OSError when the file system refuses; the file is then where it was, or claimed.
+    that it is not repeated, so that it need not be looked for where a crash may have left it; `is_synced` says that its
+    content is on the disk already, which it has to be before it moves. `folders` are kept open from one file to the
+    next. Raises OSError when the file system refuses; the file is then where it was, or claimed.
     """
     if folders is None:
         with OpenFolders() as opened:
-            return take(file, folder, done_file, first=first, folders=opened)
+            return take(file, folder, done_file, first=first, is_synced=is_synced, folders=opened)
     target = folders.place(folder, file.name, make=True)
     try:
         dropped = folders.place(root_of(file.path, file.name), file.name)
@@ -72,7 +75,7 @@ def take(
             raise
         # Its folder was taken away, or replaced by a link, which leads to files that are not the inbox's.
         return Move.GONE if first else _finish_alone(file, target)
-    taking = _Taking(file, claim_token(file, folder.name), dropped, target)
+    taking = _Taking(file, claim_token(file, folder.name), dropped, target, is_synced)
     move = taking.begin() if first else taking.go_on()
     if move is Move.STAGED and done_file:
         _remove_done_file(dropped.beside(dropped.name + done_file))
@@ -131,6 +134,7 @@ class _Taking:
     token: str
     dropped: Place
     target: Place
+    is_synced: bool
 
     @property
     def claim(self) -> Place:
@@ -143,10 +147,22 @@ class _Taking:
             is_whole = is_untouched(self.file.identity, self.target)
             if is_whole:
                 self.claim.remove()
+                self._remove_dropped(self.target)
+                sync_place(self.target)
             return self._confirm(is_untouched=is_whole)
         if self.claim.exists():
+            self._remove_dropped(self.claim)
             return self._copy()
         return self.begin()
+
+    def _remove_dropped(self, moved: Place) -> None:
+        """Remove the file from where it was dropped if a crash has left it there as well, and not another one.
+
+        A rename is a link and its removal where the file system has no other, and after a power cut two folders may
+        each be as they were at another moment: what is at its address would be taken once more.
+        """
+        if self.dropped.identity() in {self.file.identity, moved.identity()} - {None}:
+            self.dropped.remove()
 
     def begin(self) -> Move:
         """Take a file from where it was dropped."""
@@ -155,6 +171,8 @@ class _Taking:
             with read_lease(self.dropped.name, dir_fd=self.dropped.folder) as lease:
                 if lease.writer is Writer.PRESENT or Identity.of(lease.status) != self.file.identity:
                     return Move.CHANGED
+                if not self.is_synced and not lease.sync():
+                    sync_file_system(self.dropped.folder)
                 taken = self._claim() if lease.status.st_nlink > 1 else self._rename()
                 kill_point("taken")
                 # A writer may have begun to open it just before, or have put another one in its place. While it is
@@ -202,6 +220,7 @@ class _Taking:
                 put_back(self.claim, self.file, self.dropped)
                 return Move.CHANGED
             kill_point("copied")
+            self.claim.sync_folder()  # before the copy is there: else the file may be back under its own name as well
             part.rename_over(self.target)
         except OSError as error:
             part.remove()
@@ -302,16 +321,3 @@ def _attributes(source: int) -> list[str]:
         return os.listxattr(source) if sys.platform == "linux" else []
     except OSError:
         return []
-
-
-def _sync(path: Path | str, flags: int = os.O_RDONLY) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path | str) -> None:
-    """Make the renames in a folder survive a power cut."""
-    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -243,7 +243,7 @@ class LoneSensor:
 
     def taken(self) -> list[Path]:
         """Return the files at their permanent addresses."""
-        return [path for path in (self.state_dir / "arrivals").glob("*/*/*") if path.is_file()]
+        return [path for path in (self.state_dir / "arrivals").glob("*/*/[!.]*") if path.is_file()]
 
 
 def until(look: Callable[[], object], seconds: float, pause: float = 0.05) -> bool:

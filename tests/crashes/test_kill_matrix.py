@@ -141,7 +141,7 @@ def test_whatever_was_being_done_every_file_is_loaded_once(
     )
     inbox = victim.state_dir / "inbox" / "metrics"
     assert [path.name for path in inbox.iterdir()] == [f"{victim.name}.pdf"], "what is not taken stays"
-    taken = sorted(path.name for path in (victim.state_dir / "arrivals").glob("*/*/*"))
+    taken = sorted(path.name for path in (victim.state_dir / "arrivals").glob("*/*/[!.]*"))
     assert taken == [name for name, _, _ in expected], "each file is at one address, and no part of a copy is left"
     assert (victim.state_dir / "outside.csv").read_text().count("\n") == ROWS + 1
     assert (victim.state_dir / "failed" / "inboxes" / "metrics" / "links" / f"{victim.name}.pdf").is_symlink()

@@ -126,7 +126,7 @@ def torture(installation: Installation, kills: int, targets: dict[str, int], wri
     books = read_books(settings)["metrics"]
     assert books.seen == books.loaded == dropped.files
     assert list(inbox.iterdir()) == []
-    on_disk = sum(1 for path in (installation.settings.arrivals_dir).glob("*/*/*") if path.is_file())
+    on_disk = sum(1 for path in (installation.settings.arrivals_dir).glob("*/*/[!.]*") if path.is_file())
     assert on_disk == dropped.files, "every file is at its permanent address"
 
 
