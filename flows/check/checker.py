@@ -100,16 +100,17 @@ class Checker:
         self._reader = memory_reader(self._limit, folder / "reader.tmp")
         self._scratch = scratch_reader(target, self._limit, folder, on_disk=False)
 
-    def check(self, path: Path, shown: str, out: Path | None = None) -> FileCheck:
+    def check(self, path: Path, shown: str, out: Path | None = None, name: str | None = None) -> FileCheck:
         """Load a file into a scratch table and return what would become of it.
 
-        With `out` the rows that would be loaded are written to that file. Raises PipelineError, duckdb.Error and
-        OSError for what is not the file's fault.
+        `name` is its own where the path has another, as that of a descriptor. With `out` the rows that would be loaded
+        are written to that file. Raises PipelineError, duckdb.Error and OSError for what is not the file's fault.
         """
-        known = format_of(path.name)
+        name = name or path.name
+        known = format_of(name)
         kind = Format(known[0].value, known[1]) if known else None
         try:
-            file = examined(path, path.name, path.stat())
+            file = examined(path, name, path.stat())
         except OSError as error:
             return FileCheck(shown, Verdict.REJECTED, f"cannot be read: {error.strerror}", kind)
         with (

@@ -1,16 +1,20 @@
 """`python -m flows.check.run`: check the files of a request, which is JSON on the standard input.
 
-The request: `files`, each with `path`, what it is called (`shown`) and the file to write its rows to (`out`, or null);
-`table` (`catalog.schema.table`, or null for a new table). The answer is a line of JSON for each file, in their order.
-What keeps files from being checked is a line with `mistakes`, and exit status 2; without files it is looked for all the
-same. What is waited for is said on the standard error.
+The request has `files`, each with `path`, `name`, what it is called in the answer (`shown`) and the file to write its
+rows to (`out`, or null); `table`, `catalog.schema.table`, or null for a new one; and `cpu_seconds`, or null: with it
+the kernel holds this process to limits. The answer is a line of JSON for each file, in their order. What keeps files
+from being checked is a line with `mistakes`, and exit status 2; without files it is looked for all the same. What is
+waited for is said on the standard error.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +30,9 @@ from flows.settings import PipelineSettings, read_settings
 from flows.sql_names import TargetTable
 from flows.warehouse.address import table_in
 
+_RESERVED = 2 << 30
+_LARGEST_FILE = 1 << 30
+
 
 def main() -> None:
     """Answer the request."""
@@ -33,14 +40,16 @@ def main() -> None:
     try:
         for answer in answers(request):
             print(json.dumps(answer), flush=True)
-    except (PipelineError, duckdb.Error, OSError) as error:
-        print(json.dumps({"mistakes": [one_line(str(error))]}), flush=True)
+    except (PipelineError, duckdb.Error, OSError, MemoryError) as error:
+        print(json.dumps({"mistakes": [one_line(str(error)) or "out of memory"]}), flush=True)
         sys.exit(2)
 
 
 def answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what becomes of each file. Raises PipelineError, duckdb.Error, OSError."""
     settings = read_settings()
+    if request["cpu_seconds"] is not None:
+        _limit(request["cpu_seconds"], settings.file_limits.run_memory_bytes)
     table = _table(settings, request["table"])
     if not request["files"]:
         return
@@ -50,7 +59,19 @@ def answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         with Checker(settings, target, folder, _say) as checker:
             for file in request["files"]:
                 out = Path(file["out"]) if file["out"] else None
-                yield asdict(checker.check(Path(file["path"]), file["shown"], out))
+                yield asdict(checker.check(Path(file["path"]), file["shown"], out, file["name"]))
+
+
+def _limit(cpu_seconds: int, memory: int) -> None:
+    """Have the kernel hold this process to limits, and end it before others when memory is short."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+    # What is reserved counts here, used or not: DuckDB's threads and Python take up to 1.3 GiB more (measured).
+    resource.setrlimit(resource.RLIMIT_AS, (memory + _RESERVED, memory + _RESERVED))
+    os.nice(10)
+    with suppress(OSError):  # another kernel than Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _table(settings: PipelineSettings, given: str | None) -> TargetTable:

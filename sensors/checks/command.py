@@ -55,7 +55,9 @@ def check(options: CheckOptions) -> Iterator[dict[str, Any]]:
     if options.out is not None:
         _make_room(Path(options.out), outs)
     reasons = [_why_not_taken(file, inbox) for file in options.files]
-    files = [CheckedFile(file, _shown(file), out) for file, out in zip(options.files, outs, strict=True)]
+    files = [
+        CheckedFile(file, Path(file).name, _shown(file), out) for file, out in zip(options.files, outs, strict=True)
+    ]
     answers = check_files([file for file, reason in zip(files, reasons, strict=True) if reason is None], table)
     for file, reason in zip(files, reasons, strict=True):
         yield next(answers) if reason is None else _rejected(file.shown, reason)

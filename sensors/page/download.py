@@ -43,14 +43,15 @@ class _Download(StreamingResponse):
         """Send the file; raises HTTPException (404) if it is not there any more."""
         with ExitStack() as held:
             # The thread itself hands over what it has opened: a request that is cancelled meanwhile gets no result.
-            descriptor = await run_in_threadpool(_open_into, held, self._file)
+            descriptor = await run_in_threadpool(open_into, held, self._file)
             size = os.fstat(descriptor).st_size
             self.headers["Content-Length"] = str(size)
             self.body_iterator = iterate_in_threadpool(_chunks(descriptor, size))
             await super().__call__(scope, receive, send)
 
 
-def _open_into(held: ExitStack, file: KnownFile) -> int:
+def open_into(held: ExitStack, file: KnownFile) -> int:
+    """Open a file, following no link, and have `held` close it. Raises HTTPException (404) if it is not there."""
     descriptor = _opened(file)
     held.callback(os.close, descriptor)
     status = os.fstat(descriptor)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from fastapi.sse import ServerSentEvent
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,7 +18,8 @@ from sensors.page.live import Change
 from sensors.page.reading import Reading
 from sensors.page.roles import needs, visitor_of
 from sensors.page.services import Services
-from sensors.page.views import ArrivalView
+from sensors.page.views import ArrivalView, file_view
+from sensors.page.why import why
 from sensors.page.wording import filters
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -124,5 +125,12 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
     def failed(request: Request, inbox: str = "") -> HTMLResponse:
         files = reading.bad_files(SHOWN_BAD_FILES, inbox or None)
         return shown("failed.html", request, files=files, inbox=inbox, most=SHOWN_BAD_FILES)
+
+    @router.get("/files/{file_id}/why", dependencies=[needs(Role.LOOK)])
+    def why_rejected(request: Request, file_id: parameters.FileId) -> HTMLResponse:
+        file = reading.file(file_id)
+        if file is None:
+            raise HTTPException(404, f"there is no file {file_id}")
+        return shown("why.html", request, file=file_view(file), why=why(file, reading.inboxes))
 
     return router

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sensors.checks.command import CheckOptions, check
+from sensors.checks.engine import described
 from sensors.stack.errors import StackError
 from sensors.terminal.harmless import plain
 from sensors.terminal.screen import open_console
@@ -19,8 +20,6 @@ FEW = 10
 """Of so many files all is shown that was found, of more only what becomes of each."""
 ALL_LOAD, SOME_REJECTED, USAGE = 0, 1, 2
 _DOCUMENT = ("file", "outcome", "reason", "format", "columns", "rows")
-_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-_QUOTES = {'"': "double", "'": "single", "": "none"}
 _LONGEST_VALUE = 40
 
 
@@ -69,22 +68,6 @@ def _verdict(one: Mapping[str, Any]) -> Text:
         rows = one["rows"]
         return shown.append_text(plain(f": loads, {rows:,} {'row' if rows == 1 else 'rows'}", "green"))
     return shown.append_text(plain(": rejected: ", "red")).append_text(plain(one["reason"]))
-
-
-def described(found: Mapping[str, Any]) -> str:
-    """Return a file's format in words.
-
-    >>> described({"kind": "csv", "is_gzipped": True, "delimiter": ";", "quote": "'", "encoding": "UTF-8",
-    ...     "header_line": 2})
-    'csv, gzipped; delimiter ; (semicolon), single quotes, UTF-8, names in line 2'
-    """
-    parts = [f"{found['kind']}{', gzipped' if found['is_gzipped'] else ''}"]
-    if found["delimiter"]:
-        name = _DELIMITERS.get(found["delimiter"], "")
-        shown = name if name == "tab" else f"{found['delimiter']} ({name})"
-        quotes = f"{_QUOTES.get(found['quote'], found['quote'])} quotes" if found["quote"] else "no quotes"
-        parts.append(f"delimiter {shown}, {quotes}, {found['encoding']}, names in line {found['header_line']}")
-    return "; ".join(parts)
 
 
 def _excerpt(lines: Iterable[Mapping[str, Any]]) -> Iterator[Text]:

@@ -10,15 +10,17 @@ from tests.browser.conftest import HOSTILE, opened
 from tests.browser.hands import OUTCOME_MS, first_arrival, matter
 from tests.journeys.stack import Stack
 
-PAGES = ["/", "/arrivals", "/day", "/failed", "/arrivals/THE-LATEST", "/no-such-page"]
+PAGES = ["/", "/arrivals", "/day", "/failed", "/arrivals/THE-LATEST", "/files/A-REJECTED/why", "/no-such-page"]
 
 
 def visit(tab: Tab, path: str) -> Page:
-    """Open a page; /arrivals/THE-LATEST is that of the arrival taken last."""
+    """Open a page; /arrivals/THE-LATEST is that of the arrival taken last, /files/A-REJECTED of a file that was not."""
     if "no-such" in path:
         tab.allowed = ("status of 404",)
     if "THE-LATEST" in path:
         path = tab.open("/arrivals").locator("#arrivals h3 a").first.get_attribute("href") or ""
+    if "A-REJECTED" in path:
+        path = matter(tab.open("/failed"), "broken.csv").get_by_role("link", name="Why").get_attribute("href") or ""
     return tab.open(path)
 
 
@@ -28,12 +30,21 @@ def test_no_page_is_wider_than_a_phone(new_tab: Callable[..., Tab], path: str):
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-@pytest.mark.parametrize("path", PAGES[:5])
+@pytest.mark.parametrize("path", PAGES[:-1])
 def test_every_page_can_be_read_without_javascript(new_tab: Callable[..., Tab], path: str):
     page = visit(new_tab(java_script_enabled=False), path)
     expect(page.locator("main")).to_contain_text("metrics")
     assert page.locator("h1").count() == 1
     assert page.locator("input[type=file]:visible").count() == 0
+
+
+def test_the_line_at_fault_is_reached_by_keyboard_from_the_list_of_failed_files(new_tab: Callable[..., Tab]):
+    page = visit(new_tab(java_script_enabled=False), "/failed")
+    link = matter(page, "broken.csv").get_by_role("link", name="Why broken.csv was rejected")
+    link.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("row", name="3 at fault")).to_contain_text("2026-11-25,4,surplus")
+    expect(page.get_by_role("heading", level=1)).to_have_text("broken.csv")
 
 
 def test_without_javascript_a_file_is_tried_again_by_an_ordinary_form(new_tab: Callable[..., Tab]):
