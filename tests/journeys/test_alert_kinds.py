@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.free_ports import free_ports
-from tests.journeys.stack import Stack, flow_process_of, process_of, wait_until
+from tests.journeys.stack import Stack, flow_process_of, wait_until
 from tests.receiver import Receiver, receiving
 
 pytestmark = pytest.mark.long
@@ -127,7 +127,7 @@ def test_a_failed_a_crashed_and_a_timed_out_run_are_told_once_each(alarm: Alarm)
     failed = stack.run_now({"source_url": "invalid://url"})
     with alarm.receiver.holding("/crashing") as url:
         crashed = stack.run_now({"source_url": url})
-        process = wait_until(lambda: process_of(crashed), "the run has a process", 150, pause=0.05)
+        process = wait_until(lambda: flow_process_of(crashed), "the flow has a process", 150, pause=0.05)
         wait_until(lambda: stack.run(crashed)["state_name"] == "Running", "the run is under way", 150)
         process.kill()
     timed_out = scheduled_run(stack, work_queue_name="nobody")
