@@ -77,7 +77,7 @@ class PostgresPipeline(Pipeline):
             " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             [f"public.{table}"],
         ).fetchall()
-        types = [(name, re.sub(r"VARCHAR\(.*", "VARCHAR", duckdb_type(type_))) for name, type_ in described]
+        types = [(name, re.sub(r"(VARCHAR|CHAR)\(.*", "VARCHAR", duckdb_type(type_))) for name, type_ in described]
         path = self.folder / f"copy of {table}"
         query = SQL("COPY (SELECT * FROM {} ORDER BY ctid) TO STDOUT (FORMAT csv, FORCE_QUOTE *)")
         with (

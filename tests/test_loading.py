@@ -15,7 +15,7 @@ from tests.pipeline import Pipeline
 def test_a_files_rows_come_in_their_order_with_types_from_the_data(pipeline: Pipeline):
     result = pipeline.load("a.csv", "day,region,orders,revenue\n2026-01-05,north,1,1.5\n2026-01-06,,2,2\n")
     assert (result.outcome, result.rows, result.bytes) == (Outcome.LOADED, 2, 65)
-    assert pipeline.types() == {"day": "DATE", "region": "VARCHAR", "orders": "BIGINT", "revenue": "DOUBLE"}
+    assert pipeline.types() == {"day": "DATE", "region": "VARCHAR", "orders": "BIGINT", "revenue": "DECIMAL(18,2)"}
     assert pipeline.rows() == [(date(2026, 1, 5), "north", 1, 1.5), (date(2026, 1, 6), None, 2, 2.0)]
 
 
@@ -102,7 +102,7 @@ def test_a_damaged_parquet_file_does_not_keep_the_others_from_being_loaded(pipel
 def test_a_new_column_is_added_and_null_before_a_missing_one_is_null(pipeline: Pipeline):
     pipeline.load("1.csv", "a,b\n1,x\n")
     pipeline.load("2.csv", "C,A\n2.5,2\n")
-    assert pipeline.types() == {"a": "BIGINT", "b": "VARCHAR", pipeline.name("C"): "DOUBLE"}
+    assert pipeline.types() == {"a": "BIGINT", "b": "VARCHAR", pipeline.name("C"): "DECIMAL(18,2)"}
     assert pipeline.rows('a, b, "C"') == [(1, "x", None), (2, None, 2.5)]
 
 
@@ -233,7 +233,7 @@ def test_a_value_that_would_lose_something_is_rejected_and_named(
     }
     result = pipeline.load(f"1.{suffix}", content[suffix])
     place = "line 3" if suffix == "csv" else "row 2"
-    assert result.reason == f'{place}, column "a": "{value}" is not a {column}'
+    assert (result.reason or "").startswith(f'{place}, column "a": "{value}" is not a {column}')
     assert pipeline.rows() == []
 
 
@@ -263,7 +263,13 @@ def test_a_long_value_is_shortened_and_stays_on_one_line(pipeline: Pipeline):
 
 @pytest.mark.parametrize(
     ("late", "type_"),
-    [("1.5", "DOUBLE"), ("foo", "VARCHAR"), ("00123", "VARCHAR"), ("12345678901234567890", "HUGEINT")],
+    [
+        ("1.5", "DECIMAL(18,2)"),
+        ("0.1234567", "DOUBLE"),
+        ("foo", "VARCHAR"),
+        ("00123", "VARCHAR"),
+        ("12345678901234567890", "HUGEINT"),
+    ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "ndjson"])
 def test_a_new_columns_type_is_that_of_the_whole_file_when_the_sample_was_wrong(
@@ -272,8 +278,8 @@ def test_a_new_columns_type_is_that_of_the_whole_file_when_the_sample_was_wrong(
     if suffix == "csv":
         content = "a\n" + "1\n" * SAMPLE_ROWS + late + "\n"
     else:
-        value = late if type_ == "DOUBLE" else f'"{late}"'
-        type_ = "DOUBLE" if type_ == "DOUBLE" else "JSON"
+        value = late if "." in late else f'"{late}"'
+        type_ = type_ if "." in late else "JSON"
         content = '{"a": 1}\n' * SAMPLE_ROWS + f'{{"a": {value}}}\n'
     result = pipeline.load(f"1.{suffix}", content)
     assert (result.outcome, result.rows) == (Outcome.LOADED, SAMPLE_ROWS + 1), result

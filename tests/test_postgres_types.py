@@ -95,7 +95,7 @@ def test_other_types_get_what_holds_them(type_: str, there: str):
         ("numeric(50,2)", "VARCHAR"),
         ("numeric(3,5)", "VARCHAR"),
         ("character varying", "VARCHAR"),
-        ("character(3)", "VARCHAR(3)"),
+        ("character(3)", "CHAR(3)"),
         ("timestamp(0) without time zone", "TIMESTAMP_S"),
         ("money", "VARCHAR"),
         ("integer[]", "VARCHAR"),

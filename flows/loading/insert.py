@@ -16,7 +16,7 @@ from flows.errors import RefusedError, keeping_books
 from flows.file_limits import FileLimits
 from flows.loading.mismatch import COLUMNS_AT_ONCE, check_columns, converted, marked, place, shortened
 from flows.readers.base import Reading, one_thread, raw
-from flows.readers.column_types import JSON, TEXT, Conversion
+from flows.readers.column_types import JSON, Conversion, is_text
 from flows.source_file import SourceFile
 from flows.sql_names import RESERVED_COLUMNS, TargetTable, literal
 from flows.warehouse.base import TableColumn, Warehouse, missing_columns
@@ -100,7 +100,10 @@ def matched(
         read_type = reading.read_type(column, target_type)
         is_new = there is None
         is_blank = is_new and column.is_blank and reading.is_sampled
-        conversions.append(Conversion(column.name, read_type, target_type, is_new, is_blank, reading.empty_is_null))
+        form, declared = (there.form, there.declared) if there else (None, None)
+        conversions.append(
+            Conversion(column.name, read_type, target_type, is_new, is_blank, reading.empty_is_null, form, declared)
+        )
     return Insertion(reading, table, existing, tuple(conversions))
 
 
@@ -210,7 +213,7 @@ def describe_refusal(reader: duckdb.DuckDBPyConnection, insertion: Insertion, re
 
 def _may_hold(conversion: Conversion, column: str | None) -> bool:
     if column is None:
-        return conversion.target_type.startswith(TEXT) or conversion.target_type == JSON
+        return is_text(conversion.target_type) or conversion.target_type == JSON
     return conversion.column.lower() == column.lower()
 
 

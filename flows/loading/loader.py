@@ -26,9 +26,9 @@ from flows.errors import (
 from flows.loading.file_result import FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan
 from flows.loading.insert import Insertion, describe_refusal, planned
-from flows.loading.mismatch import MISMATCH, converted, describe_mismatch
+from flows.loading.mismatch import MISMATCH, converted, describe_mismatch, shortened
 from flows.readers.base import WIDE, Reading, one_thread
-from flows.readers.column_types import TEXT
+from flows.readers.column_types import is_text
 from flows.readers.csv_files import CsvReading
 from flows.readers.guard import Guard
 from flows.readers.registry import with_types
@@ -227,6 +227,7 @@ class Loader:
         insertion = planned(self.warehouse, reading, self.table)
         if insertion.is_adding and self.warehouse.lock_columns(self.table):
             insertion = planned(self.warehouse, reading, self.table)
+        _check_kind(insertion)
         added = sum(one.is_new for one in insertion.conversions)
         self.guard.limits.check_table_columns(len(insertion.existing.keys() - RESERVED_COLUMNS.keys()), added)
         return insertion
@@ -248,9 +249,29 @@ class _Load:
 
 def _check_new_texts(insertion: Insertion) -> None:
     """Raise RejectionError if new columns of a CSV file are texts only since its names go on in the next line."""
-    texts = [one.column for one in insertion.conversions if one.is_new and one.target_type.startswith(TEXT)]
+    texts = [one.column for one in insertion.conversions if one.is_new and is_text(one.target_type)]
     if texts and isinstance(insertion.reading, CsvReading):
         insertion.reading.check_second_line(texts)
+
+
+_NAMED = 5
+"""How many columns a reason names."""
+
+
+def _check_kind(insertion: Insertion) -> None:
+    """Raise RejectionError for a file that has no column in common with its table: it is of another kind."""
+    there = [column.name for name, column in insertion.existing.items() if name not in RESERVED_COLUMNS]
+    if there and insertion.conversions and all(one.is_new for one in insertion.conversions):
+        raise RejectionError(
+            f"none of its columns is in {insertion.table}: expected columns like {_named(there)}, got"
+            f" {_named([one.column for one in insertion.conversions])}; a file of another kind belongs into an inbox"
+            " with a table of its own"
+        )
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(f'"{shortened(name)}"' for name in names[:_NAMED])
+    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
 
 
 def _check_rows(reading: Reading, rows: int) -> None:

@@ -8,7 +8,7 @@ import duckdb
 
 from flows.errors import RejectionError
 from flows.readers.base import Reading, raw
-from flows.readers.column_types import Conversion
+from flows.readers.column_types import Conversion, why_not
 from flows.readers.csv_files import CsvReading
 
 MISMATCH = "a value does not fit its column"
@@ -65,35 +65,32 @@ def describe_mismatch(
 ) -> str | None:
     """Return where the first mismatch is, its column, value and type; None if there is none.
 
-    Reads the file once more, and a CSV file up to the mismatch a third time: a rejection is rare.
+    Reads the file twice more, and a CSV file up to the mismatch once more: a rejection is rare.
     """
-    found: list[tuple[int, str, Conversion]] = []
-    for some in _slices(conversions):
-        found += _mismatches(connection, scan, some)
+    found = mismatches(connection, scan, conversions)
     if not found:
         return None
-    row, value, conversion = min(found, key=lambda one: one[0])
+    at = min(found, key=lambda one: found[one])
+    row, conversion = found[at], conversions[at]
+    numbered = f"SELECT row_number() OVER () AS row, * FROM ({scan})"
+    query = f"SELECT CAST({raw(at)} AS VARCHAR) FROM ({numbered}) WHERE row = {row}"
+    value = connection.execute(query).fetchall()[0][0]
+    why = why_not(conversion.shown_type, value)
     return (
-        f'{place(reading, row)}, column "{conversion.column}": "{shortened(value)}" is not a {conversion.target_type}'
+        f'{place(reading, row)}, column "{conversion.column}": "{shortened(value)}" is not a {conversion.shown_type}'
+        + (f": {why}" if why else "")
     )
 
 
-def _mismatches(
-    connection: duckdb.DuckDBPyConnection, scan: str, checked: Sequence[tuple[int, Conversion]]
-) -> list[tuple[int, str, Conversion]]:
-    """Return the row and value of the first mismatch of each column that has one."""
-    firsts = ", ".join(
-        f"min(row) FILTER ({mismatch}), arg_min(CAST({raw(at)} AS VARCHAR), row) FILTER ({mismatch})"
-        for at, conversion in checked
-        if (mismatch := f"NOT {_fits(conversion, at)}")
-    )
-    numbered = f"SELECT row_number() OVER () AS row, * FROM ({_casts(scan, checked)})"
-    answers = connection.execute(f"SELECT {firsts} FROM ({numbered})").fetchall()[0]
-    return [
-        (row, value, conversion)
-        for row, value, (_, conversion) in zip(answers[::2], answers[1::2], checked, strict=True)
-        if row is not None
-    ]
+def mismatches(connection: duckdb.DuckDBPyConnection, scan: str, conversions: Sequence[Conversion]) -> dict[int, int]:
+    """Return the place of each column that has a mismatch, and the row of its first, counted from 1."""
+    found = dict[int, int]()
+    for some in _slices(conversions):
+        firsts = ", ".join(f"min(row) FILTER (NOT {_fits(one, at)})" for at, one in some)
+        numbered = f"SELECT row_number() OVER () AS row, * FROM ({_casts(scan, some)})"
+        rows = connection.execute(f"SELECT {firsts} FROM ({numbered})").fetchall()[0]
+        found.update({at: row for (at, _), row in zip(some, rows, strict=True) if row is not None})
+    return found
 
 
 def shortened(value: str) -> str:

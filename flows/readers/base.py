@@ -11,7 +11,15 @@ from typing import Protocol
 import duckdb
 
 from flows.errors import RejectionError
-from flows.readers.column_types import TEXT, TEXT_TYPES, Conversion, looks_like
+from flows.readers.column_types import (
+    DECIMAL,
+    TEXT,
+    TEXT_TYPES,
+    Conversion,
+    decimal_digits,
+    fraction_type,
+    looks_like,
+)
 from flows.source_file import SourceFile
 from flows.sql_names import RESERVED_COLUMNS, path_list, path_literal
 
@@ -176,19 +184,39 @@ def _types_of_some(
     counts: str,
 ) -> tuple[int, list[str | None]]:
     tests = ", ".join(f"bool_and({_looks_like(type_)}) FILTER ({counts})" for type_ in TEXT_TYPES)
+    is_number = f"{counts} AND {_looks_like(DECIMAL)}"
+    digits = ", ".join(f"max({one}) FILTER ({is_number})" for one in decimal_digits("text"))
+    has_digits = "bool_or(regexp_matches(text, '[0-9]'))"
     limit = "" if row_limit is None else f" LIMIT {row_limit}"
     columns = ", ".join(raw(first + at) for at in range(len(candidates)))
     # All columns one below the other: to plan the same tests for each of them took 20 ms a file (measured).
     texts = f"SELECT unnest([{columns}]) AS text, unnest(range({len(candidates)})) AS position FROM ({scan}{limit})"
-    query = f"SELECT count(*), count(text), {tests} FROM ({texts}) GROUP BY position ORDER BY position"
-    found = connection.execute(query).fetchall()
-    types = [_first(possible, row[2:]) if row[1] else None for possible, row in zip(candidates, found, strict=False)]
+    answers = f"count(*), count(text), {digits}, {has_digits}, {tests}"
+    found = connection.execute(f"SELECT {answers} FROM ({texts}) GROUP BY position ORDER BY position").fetchall()
+    types = [
+        _first(possible, row[5:], row[2:5]) if row[1] else None
+        for possible, row in zip(candidates, found, strict=False)
+    ]
     return (found[0][0] if found else 0), types
 
 
-def _first(candidates: Sequence[str], answers: Sequence[bool]) -> str:
+def _first(candidates: Sequence[str], answers: Sequence[bool], digits: tuple[int | None, int | None, bool]) -> str:
+    """Return the first type that all texts look like.
+
+    `digits` says how many the numbers have before and after the point, and whether there are any.
+    """
     looks = {type_ for type_, yes in zip(TEXT_TYPES, answers, strict=True) if yes}
-    return next((type_ for type_ in candidates if type_ in looks), TEXT)
+    whole, fraction, are_there = digits
+    if not are_there:  # nothing but 'NaN' and 'Inf', which may be names
+        looks.discard("DOUBLE")
+    for type_ in candidates:
+        if type_ == DECIMAL and DECIMAL in looks:
+            found = fraction_type(whole or 0, fraction or 0, is_double="DOUBLE" in looks)
+            if found:
+                return found
+        elif type_ in looks:
+            return type_
+    return TEXT
 
 
 def _looks_like(type_: str) -> str:

@@ -26,6 +26,10 @@ class TableColumn:
 
     name: str
     type: str
+    declared: str | None = None
+    """What the warehouse calls its type, if DuckDB has another name for what holds its values."""
+    form: str | None = None
+    """A regular expression: the texts that it takes, if DuckDB has no such type."""
 
 
 def missing_columns(existing: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:

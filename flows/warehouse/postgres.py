@@ -32,7 +32,7 @@ from flows.warehouse.address import PostgresDatabase
 from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns
 from flows.warehouse.duckdb import memory_reader
 from flows.warehouse.postgres_errors import explained, said_by
-from flows.warehouse.postgres_types import column_type, duckdb_type, written
+from flows.warehouse.postgres_types import column_type, duckdb_type, text_form, written
 
 _AT_ONCE = 1_000_000
 """How many bytes are sent at a time."""
@@ -146,7 +146,7 @@ class PostgresWarehouse:
                 " ORDER BY a.attname = lower(a.attname), a.attnum",
                 [_name(table.schema, table.table)],
             ).fetchall()
-        return {name.lower(): TableColumn(name, duckdb_type(type_)) for name, type_ in found}
+        return {name.lower(): _column(name, type_) for name, type_ in found}
 
     def has_unique_rows(self, table: TargetTable) -> bool:
         """Tell whether somebody gave the table a key, or one of another table's to keep to."""
@@ -282,6 +282,11 @@ class PostgresWarehouse:
 
     def _explained(self) -> Any:
         return explained(self.shown, self.budget.total)
+
+
+def _column(name: str, type_: str) -> TableColumn:
+    form = text_form(type_)
+    return TableColumn(name, duckdb_type(type_), type_ if form else None, form)
 
 
 def _table(table: TargetTable) -> Identifier:

@@ -9,7 +9,17 @@ A type of PostgreSQL's that is not known here takes texts, and PostgreSQL says w
 
 import re
 
-from flows.readers.column_types import JSON, TEXT, is_nested
+from flows.readers.column_types import (
+    DAY_FORM,
+    INTEGER_FORM,
+    JSON,
+    NO_NUMBER_FORM,
+    OFFSET_FORM,
+    POWER_FORM,
+    TEXT,
+    clock_form,
+    is_nested,
+)
 
 _NEW = {
     "BOOLEAN": "boolean",
@@ -65,7 +75,10 @@ _KEPT = {
     "jsonb": JSON,
 }
 _DECIMAL = re.compile(r"(?:DECIMAL|numeric)\((\d+),(\d+)\)")
-_LIMITED = re.compile(r"character(?: varying)?\((\d+)\)")
+_LIMITED = re.compile(r"character( varying)?\((\d+)\)")
+_NUMERIC = re.compile(r"numeric(?:\(\d+,(-?\d+)\))?")
+_CLOCK = re.compile(r"(time|timestamp)\((\d)\) with(out)? time zone")
+_AMOUNT = r"-?\$?(0|[1-9]\d*|[1-9]\d{0,2}(,\d{3})+)(\.\d{1,2}0*)?"
 _LONGEST_DECIMAL = 38
 _BEFORE_CHRIST = re.compile(r"DATE|TIMESTAMP.*")
 
@@ -95,7 +108,38 @@ def duckdb_type(postgres_type: str) -> str:
     if decimal and int(decimal[2]) <= int(decimal[1]) <= _LONGEST_DECIMAL:
         return f"DECIMAL({decimal[1]},{decimal[2]})"
     limited = _LIMITED.fullmatch(postgres_type)
-    return f"{TEXT}({limited[1]})" if limited else TEXT
+    if limited:
+        return f"{TEXT if limited[1] else 'CHAR'}({limited[2]})"
+    return TEXT
+
+
+def text_form(postgres_type: str) -> str | None:
+    """Return the texts, as a regular expression, that keep what they say in a type that DuckDB does not have.
+
+    PostgreSQL itself rounds to the type's digits, takes 1_000 and 00123 for numbers, and a time without an offset for
+    one of the session's zone. None for types that DuckDB has, and for those of which PostgreSQL alone knows the texts.
+
+    >>> text_form("numeric(50,2)"), text_form("inet")
+    ('-?(0|[1-9]\\\\d*)(\\\\.\\\\d{1,2}0*)?', None)
+    """
+    if duckdb_type(postgres_type) != TEXT:
+        return None
+    if numeric := _NUMERIC.fullmatch(postgres_type):
+        return _numeric_form(None if numeric[1] is None else int(numeric[1]))
+    if postgres_type == "money":
+        return _AMOUNT
+    if not (clock := _CLOCK.fullmatch(postgres_type)):
+        return None
+    day = "" if clock[1] == "time" else f"{DAY_FORM}[ T]"
+    return f"{day}{clock_form(int(clock[2]))}" + ("" if clock[3] else f" ?{OFFSET_FORM}")
+
+
+def _numeric_form(scale: int | None) -> str:
+    if scale is None:
+        return rf"{NO_NUMBER_FORM}|(?i:{INTEGER_FORM}(\.\d+)?|{POWER_FORM})"
+    if scale < 0:  # rounded to tens, hundreds and so on
+        return rf"(0|-?[1-9]\d*0{{{-scale}}})(\.0+)?"
+    return rf"{INTEGER_FORM}(\.\d{{1,{scale}}}0*)?" if scale else rf"{INTEGER_FORM}(\.0+)?"
 
 
 def written(type_: str, value: str) -> str:
