@@ -227,9 +227,9 @@ class Loader:
         insertion = planned(self.warehouse, reading, self.table)
         if insertion.is_adding and self.warehouse.lock_columns(self.table):
             insertion = planned(self.warehouse, reading, self.table)
-        _check_kind(insertion)
         added = sum(one.is_new for one in insertion.conversions)
         self.guard.limits.check_table_columns(len(insertion.existing.keys() - RESERVED_COLUMNS.keys()), added)
+        _check_kind(insertion)
         return insertion
 
     def _described(self, insertion: Insertion) -> str:
