@@ -82,7 +82,7 @@ def is_machines_fault(error: Exception, written: Sequence[SourceFile] = ()) -> b
     """Return whether an error is the machine's fault: the disk, a lock, a connection; trying again may help.
 
     Everything else that is raised while files are read is the fault of one of them. `written` are the files that were
-    being loaded, where the warehouse was written to as well: an IOException that names none of them is its own.
+    being loaded, where the warehouse was written to as well: an IOException that names another file is its own.
     """
     if isinstance(error, (RejectionError, PipelineError)):
         return isinstance(error, PipelineError)
@@ -90,7 +90,7 @@ def is_machines_fault(error: Exception, written: Sequence[SourceFile] = ()) -> b
         return True
     if isinstance(error, OSError):
         return error.errno in _MACHINES_NUMBERS
-    if isinstance(error, duckdb.IOException) and written and not _is_about(error, written):
+    if isinstance(error, duckdb.IOException) and written and _is_about_another(error, written):
         return True
     return isinstance(error, _MACHINES_ERRORS) or (
         isinstance(error, duckdb.Error) and _MACHINES_WORDS.search(str(error)) is not None
@@ -107,15 +107,26 @@ def keeping_books() -> Generator[None, None, None]:
         raise
 
 
-def _is_about(error: duckdb.IOException, files: Sequence[SourceFile]) -> bool:
+_PATH = re.compile(r'["\']/[^"\']+["\']')
+
+
+def _is_about_another(error: duckdb.IOException, files: Sequence[SourceFile]) -> bool:
+    """Return whether an error names a file, and none of these; of damaged content DuckDB says not where it is."""
     # After "LINE 1:" it quotes the query, which names all of them.
     message = str(error).partition("\nLINE 1:")[0]
-    return any(name in message or pattern(name) in message for name in (one.path.name for one in files))
+    if any(name in message or pattern(name) in message for name in (one.path.name for one in files)):
+        return False
+    return _PATH.search(message) is not None
 
 
 def is_fatal(error: Exception) -> bool:
     """Return whether an error may have invalidated the connection: DuckDB's INTERNAL and FATAL errors do."""
     return isinstance(error, (duckdb.InternalException, duckdb.FatalException)) or "has been invalidated" in str(error)
+
+
+def may_be_the_warehouses(error: Exception) -> bool:
+    """Return whether the kind of an error leaves open if the file or the warehouse is at fault."""
+    return is_fatal(error) or isinstance(error, duckdb.IOException)
 
 
 def reason_of(error: Exception, file: SourceFile) -> str:

@@ -153,7 +153,7 @@ def test_whatever_is_raised_while_a_file_is_read_costs_that_file_only(
         raise error
 
     monkeypatch.setattr(registry, "parquet_reading", fails)
-    monkeypatch.setattr("flows.loading.header_scan.parquet_reading", fails)
+    monkeypatch.setattr("flows.loading.header_scan.parquet_header_scan", fails)
     assert arrival_with(pipeline, "bad.parquet", b"PAR1").reason == reason
 
 
@@ -242,6 +242,6 @@ def test_the_memory_of_a_run_stays_under_its_limit(tmp_path: Path, name: str, co
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    became, kilobytes = done.stdout.split()
+    became, kilobytes = done.stdout.split()[-2:]  # DuckDB may show its progress before
     assert became == outcome
     assert int(kilobytes) * 1024 < 1_200_000_000

@@ -20,7 +20,7 @@ from flows.readers.base import FILE_INDEX, Reading, one_thread
 from flows.readers.csv_files import csv_header_scan
 from flows.readers.guard import Guard, Reader
 from flows.readers.json_files import json_header_scan, keys_of
-from flows.readers.parquet_files import parquet_reading
+from flows.readers.parquet_files import parquet_header_scan
 from flows.readers.registry import read_plan
 from flows.source_file import FileFormat, Rejected, SourceFile
 
@@ -133,9 +133,9 @@ def _groups(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
         yield group
 
 
-def _parquet_scan(reader: Reader, file: SourceFile, guard: Guard) -> Reading:
+def _parquet_scan(reader: Reader, file: SourceFile, guard: Guard) -> Reading | None:
     with guard.watching():
-        return parquet_reading(reader.connection, file, guard.limits)
+        return parquet_header_scan(reader.connection, file, guard)
 
 
 def _content(file: SourceFile) -> bytes | None:

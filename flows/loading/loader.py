@@ -17,9 +17,9 @@ from flows.errors import (
     RefusedError,
     RejectionError,
     TemporaryError,
-    is_fatal,
     is_machines_fault,
     keeping_books,
+    may_be_the_warehouses,
     one_line,
     reason_of,
 )
@@ -137,7 +137,7 @@ class Loader:
     def _reason(self, error: Exception, plan: Reading | HeaderScan) -> str:
         """Return why a file is rejected. Raises TemporaryError if DuckDB fails in itself, and not on this file."""
         self.warehouse.renew_reader()
-        if is_fatal(error) and self._can_be_read(plan):
+        if may_be_the_warehouses(error) and self._can_be_read(plan):
             raise TemporaryError(f"the warehouse fails: {reason_of(error, plan.file)}") from error
         said = one_line(str(error)) if isinstance(error, RejectionError) else reason_of(error, plan.file)
         return plan.file.change() or said
@@ -277,7 +277,7 @@ def _named(names: Sequence[str]) -> str:
 def _check_rows(reading: Reading, rows: int) -> None:
     """Raise RejectionError if not all rows were read, so that the load is taken back."""
     if reading.rows is not None and rows != reading.rows:
-        raise RejectionError(f"expected {reading.rows:,} rows, as many as its lines have, and {rows:,} were read")
+        raise RejectionError(f"expected {reading.rows:,} rows, as many as the file has, and {rows:,} were read")
 
 
 def _check_unchanged(file: SourceFile) -> None:

@@ -53,10 +53,11 @@ def table_names(names: Sequence[str], line: int) -> tuple[str, ...]:
     two ways to write one letter in Unicode the composed one is taken (NFC), so that a column has no twin that looks the
     same. Raises RejectionError for control characters.
     """
-    return tuple(_table_name(name, line) or f"column{at}" for at, name in enumerate(names))
+    return tuple(table_name(name, f"line {line}: ") or f"column{at}" for at, name in enumerate(names))
 
 
-def _table_name(name: str, line: int) -> str:
+def table_name(name: str, place: str = "") -> str:
+    """Return a name as a table has it, whatever the format of its file; see `table_names`."""
     if name.isascii() and name.isprintable():
         return name.strip()
     seen = "".join(letter for letter in name.replace("\r\n", "\n") if unicodedata.category(letter) != "Cf")
@@ -64,7 +65,7 @@ def _table_name(name: str, line: int) -> str:
     for letter in seen:
         if unicodedata.category(letter) == "Cc" and letter not in "\n\t":
             raise RejectionError(
-                f"line {line}: the column name {seen!r} has the control character U+{ord(letter):04X}; remove it"
+                f"{place}the column name {seen!r} has the control character U+{ord(letter):04X}; remove it"
             )
     return seen
 

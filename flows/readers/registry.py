@@ -69,4 +69,4 @@ def _reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Pat
                     pass
             return json_reading(connection, file, limits, whole=False)
         case FileFormat.PARQUET:
-            return parquet_reading(connection, file, limits)
+            return parquet_reading(connection, file, guard, spool)

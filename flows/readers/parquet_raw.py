@@ -1,0 +1,216 @@
+"""Values of a Parquet file that DuckDB changes without a word, looked at as the numbers that they are in the file.
+
+DuckDB 2.0 cuts and wraps INT96, wraps small integers that are out of their range, cuts nanoseconds of a TIME in UTC and
+wraps it into a day, makes null of whatever is in a column of nulls, and negative of a long INTERVAL (measured). Their
+columns are copied into a sparse file of another footer, which calls them plain numbers. Most small integers need it
+not: the file's statistics have their least and greatest value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO
+
+import duckdb
+
+from flows.errors import RejectionError
+from flows.readers.parquet_footer import (
+    MAGIC,
+    NANOS,
+    Chunk,
+    Converted,
+    Element,
+    Footer,
+    Logical,
+    RowGroup,
+    Type,
+)
+from flows.readers.thrift_compact import Long, written
+from flows.sql_names import path_literal
+
+_SMALL = {
+    Converted.UINT_8: (0, 2**8 - 1),
+    Converted.UINT_16: (0, 2**16 - 1),
+    Converted.INT_8: (-(2**7), 2**7 - 1),
+    Converted.INT_16: (-(2**15), 2**15 - 1),
+}
+_DAY_NANOS = 86_400 * 10**9
+_EPOCH = 2_440_588
+"""The Julian day of 1 January 1970."""
+_LAST_DAY = 106_751_991
+"""The last day, counted from 1970, that a TIMESTAMP of DuckDB's holds as a whole or in part."""
+_COPIED_AT_ONCE = 8 << 20
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """A leaf whose values DuckDB may change."""
+
+    path: tuple[Element, ...]
+    raw: dict[int, int | None]
+    """The fields of a schema element by which the values are plain numbers."""
+    fits: str
+    """The condition on a number, `raw`, that its value comes out as it is."""
+    why: str
+
+
+def check_raw_values(connection: duckdb.DuckDBPyConnection, file: BinaryIO, footer: Footer, spool: Path) -> None:
+    """Raise RejectionError with row, column and value if a value would come out as another one.
+
+    The spool is a folder for the copies of columns. Raises duckdb.Error, OSError.
+    """
+    for doubt in _doubts(footer):
+        copied = _copy(file, footer, doubt, spool)
+        try:
+            _check(connection, copied, doubt)
+        finally:
+            copied.unlink()
+
+
+def needs_raw_check(footer: Footer) -> bool:
+    """Return whether a file has columns of such types."""
+    return any(True for _ in _doubts(footer))
+
+
+def _doubts(footer: Footer) -> Iterator[_Doubt]:
+    for at, path in enumerate(footer.leaves):
+        doubt = _doubt(path, path[-1])
+        if doubt and not _is_proved(doubt, path[-1], [group.chunks[at] for group in footer.groups]):
+            yield doubt
+
+
+def _doubt(path: tuple[Element, ...], leaf: Element) -> _Doubt | None:
+    is_null = leaf.logical == Logical.UNKNOWN or leaf.converted == Converted.NULL
+    if is_null and len(path) == 1:
+        return _Doubt(
+            path, {1: leaf.type or 0, 2: leaf.length}, _NOTHING, "it has a value, and its column is said to have none"
+        )
+    if leaf.type == Type.INT96:
+        day, nanos = _little_endian(8, 4), _little_endian(0, 8)
+        near = f"{day} BETWEEN {_EPOCH - _LAST_DAY} AND {_EPOCH + _LAST_DAY - 2}"
+        fits = f"{near} AND {nanos} BETWEEN 0 AND {_DAY_NANOS} AND {nanos} % 1000 = 0"
+        return _Doubt(path, _DECIMAL_12, fits, "a moment out of reach, or with nanoseconds that would be cut off")
+    if leaf.converted == Converted.INTERVAL and leaf.type == Type.FIXED and leaf.length == 12:
+        return _Doubt(path, _DECIMAL_12, f"{_byte(3)} < 128 AND {_byte(7)} < 128", "an interval that is too long")
+    if leaf.type == Type.INT32 and leaf.converted in _SMALL:
+        least, most = _SMALL[Converted(leaf.converted)]
+        return _Doubt(path, {1: leaf.type}, f"raw BETWEEN {least} AND {most}", f"out of the range of {_name(leaf)}")
+    if leaf.logical == Logical.TIME and leaf.is_utc and leaf.type in (Type.INT32, Type.INT64):
+        day = _DAY_NANOS // {1: 10**6, 2: 1000, NANOS: 1}[leaf.unit or NANOS]
+        whole = " AND raw % 1000 = 0" if leaf.unit == NANOS else ""
+        return _Doubt(path, {1: leaf.type}, f"raw BETWEEN 0 AND {day}{whole}", "no time of a day in whole microseconds")
+    return None
+
+
+_NOTHING = "false"
+"""Fits no number: there may be nothing but nulls."""
+_DECIMAL_12: dict[int, int | None] = {1: Type.FIXED, 2: 12, 6: Converted.DECIMAL, 7: 0, 8: 38}
+"""Twelve bytes as one number, whose first byte is the most significant."""
+
+
+def _byte(at: int) -> str:
+    return f"((raw >> {8 * (11 - at)}) & 255)"
+
+
+def _little_endian(first: int, count: int) -> str:
+    return "(" + " + ".join(f"({_byte(first + at)} << {8 * at})" for at in range(count)) + ")"
+
+
+def _name(leaf: Element) -> str:
+    return Converted(leaf.converted or 0).name
+
+
+def _is_proved(doubt: _Doubt, leaf: Element, chunks: Sequence[Chunk]) -> bool:
+    """Return whether the statistics say that all values are as they should be."""
+    if doubt.fits == _NOTHING or leaf.converted not in _SMALL:
+        return all(chunk.nulls == chunk.values for chunk in chunks)
+    least, most = _SMALL[Converted(leaf.converted)]
+    return all(
+        chunk.nulls == chunk.values
+        or all(
+            end is not None and len(end) == 4 and least <= int.from_bytes(end, "little", signed=True) <= most
+            for end in (chunk.least, chunk.most)
+        )
+        for chunk in chunks
+    )
+
+
+def _copy(file: BinaryIO, footer: Footer, doubt: _Doubt, spool: Path) -> Path:
+    """Write a file of this leaf alone, under a name of one letter at each level."""
+    leaf = doubt.path[-1]
+    with NamedTemporaryFile(dir=spool, suffix=".parquet", delete=False) as copied:
+        copied.write(MAGIC)
+        size = os.fstat(file.fileno()).st_size
+        groups: list[object] = []
+        for group in footer.groups:
+            chunk = group.chunks[leaf.leaf]
+            # Some writers leave the header of the dictionary out of the size: what follows does no harm.
+            for at in range(chunk.offset, min(size, chunk.offset + chunk.size + 4096), _COPIED_AT_ONCE):
+                left = min(size, chunk.offset + chunk.size + 4096) - at
+                os.pwrite(copied.fileno(), os.pread(file.fileno(), min(_COPIED_AT_ONCE, left), at), at)
+            groups.append(_group(group, chunk, doubt))
+        packed = written({1: 1, 2: _schema(doubt), 3: Long(footer.rows), 4: groups})
+        os.pwrite(copied.fileno(), packed + len(packed).to_bytes(4, "little") + MAGIC, max(size, len(MAGIC)))
+    return Path(copied.name)
+
+
+def _schema(doubt: _Doubt) -> list[object]:
+    above = [{3: one.repetition, 4: b"f", 5: 1} for one in doubt.path[:-1]]
+    return [{4: b"schema", 5: 1}, *above, {**doubt.raw, 3: doubt.path[-1].repetition, 4: b"f"}]
+
+
+def _group(group: RowGroup, chunk: Chunk, doubt: _Doubt) -> object:
+    meta = {
+        1: doubt.raw[1], 2: [0], 3: [b"f"] * len(doubt.path), 4: chunk.codec, 5: Long(chunk.values),
+        6: Long(chunk.size), 7: Long(chunk.size), 9: Long(chunk.data_offset),
+        11: None if chunk.dictionary_offset is None else Long(chunk.dictionary_offset),
+    }  # fmt: skip
+    return {1: [{2: Long(0), 3: meta}], 2: Long(chunk.size), 3: Long(group.rows)}
+
+
+def _check(connection: duckdb.DuckDBPyConnection, copied: Path, doubt: _Doubt) -> None:
+    if doubt.fits == _NOTHING:
+        numbers = "CASE WHEN f IS NULL THEN NULL ELSE 0 END"
+    elif len(doubt.path) == 1:
+        numbers = "CAST(f AS HUGEINT)"
+    else:  # whatever the nesting is, no name in it has a digit
+        numbers = "CAST(unnest(regexp_extract_all(CAST(f AS VARCHAR), '-?\\d+')) AS HUGEINT)"
+    rows = f"SELECT file_row_number AS row, {numbers} AS raw FROM read_parquet({path_literal(copied)})"
+    found = connection.execute(
+        f"SELECT min(row), arg_min(raw, row) FROM ({rows}) WHERE raw IS NOT NULL AND NOT ({doubt.fits})"
+    ).fetchall()
+    row, raw = found[0]
+    if row is not None:
+        column = ".".join(one.name for one in doubt.path)
+        shown = "" if doubt.fits == _NOTHING else f"{_shown(doubt.path[-1], int(raw))}: "
+        raise RejectionError(f'row {row + 1:,}, column "{column}": {shown}{doubt.why}')
+
+
+def _shown(leaf: Element, raw: int) -> str:
+    if leaf.type == Type.INT96:
+        content = raw.to_bytes(12, signed=True)
+        day, nanos = int.from_bytes(content[8:], "little"), int.from_bytes(content[:8], "little", signed=True)
+        seconds, fraction = divmod(nanos, 10**9)
+        return f"{_date(day - _EPOCH)} {seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{fraction:09}"
+    if leaf.type == Type.FIXED:
+        content = raw.to_bytes(12, signed=True)
+        months, days, millis = (int.from_bytes(content[at : at + 4], "little") for at in (0, 4, 8))
+        return f"{months:,} months {days:,} days {millis:,} ms"
+    return str(raw)
+
+
+def _date(days: int) -> str:
+    """Return a day, counted from 1970, in the Gregorian calendar, of whatever year it is."""
+    # Howard Hinnant, chrono-Compatible Low-Level Date Algorithms: civil_from_days.
+    era, day = divmod(days + 719_468, 146_097)
+    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    of_year = day - (365 * year + year // 4 - year // 100)
+    month = (5 * of_year + 2) // 153
+    return (
+        f"{year + era * 400 + (month >= 10)}-{month + 3 if month < 10 else month - 9:02}"
+        f"-{of_year - (153 * month + 2) // 5 + 1:02}"
+    )
