@@ -5,11 +5,11 @@ takes: docs/add-an-inbox.md.
 """
 
 import hashlib
-import json
 import os
 import secrets
 import sqlite3
 import time
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,8 @@ from prefect.states import Completed, Failed
 
 from flows.errors import PipelineError, RejectionError, may_help_to_retry
 from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
+from flows.readers.json_record import JsonRecord, examined
+from flows.readers.signatures import HEAD_BYTES, check_signature
 from flows.report.artifact import publish
 from flows.settings import read_settings
 from flows.source_file import FileFormat, Rejected, SourceFile
@@ -123,10 +125,8 @@ def _document(file: SourceFile | Rejected) -> bytes:
     content = file.path.read_bytes()
     if change := file.change():
         raise RejectionError(change)
-    try:
-        json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise RejectionError(f"expected a JSON document, got {' '.join(str(error).split()):.200}") from None
+    check_signature(content[:HEAD_BYTES], file.format)
+    examined(JsonRecord(content.removeprefix(BOM_UTF8), 1))
     return content
 
 

@@ -1,10 +1,9 @@
 """Errors of a run, by whether a retry can help, and the reason of a rejected file in one line.
 
-DuckDB's messages come with a page of hints and the file's whole path. The reason has what mending the file needs: line,
-row, column and value, where the reader gives them.
+DuckDB's messages come with a page of hints and the file's whole path. The reason has what mending the file needs, in
+our own words: line, row, column and value, where the reader gives them. The message itself goes to the run's log.
 """
 
-import csv
 import errno
 import gzip
 import re
@@ -15,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from flows.source_file import SourceFile
+from flows.source_file import FileFormat, SourceFile
 from flows.sql_names import pattern
 
 
@@ -65,17 +64,54 @@ _MACHINES_ERRORS = (duckdb.ConnectionException, duckdb.TransactionException)
 
 _LONGEST = 300
 _MEMORY_LIMIT = re.compile(r"/([\d.]+ [KMGT]iB) used")
-_CSV_LINE = re.compile(r"CSV Error on Line: (\d+)")
-_CSV_PROBLEMS = (
-    (re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)"), r"expected \1 columns, got \2"),
-    (re.compile(r"Value with unterminated quote found"), "a quote is opened and not closed, or closed too early"),
-    (re.compile(r"Invalid unicode"), "not UTF-8 text; save the file as UTF-8"),
-    (re.compile(r"Maximum line size of (\d+) bytes exceeded"), r"longer than \1 bytes"),
+OUR_WORDS = "reason: "
+"""What a query puts in front of the reason with which it stops itself."""
+_WORDS = tuple(
+    (re.compile(pattern, re.DOTALL), said)
+    for pattern, said in (
+        (r"CSV Parser state machine reached an invalid state", "quotes do not match, or lines end in different ways"),
+        (
+            r"CSV Error on Line: (\d+).*Expected Number of Columns: (\d+) Found: (\d+)",
+            r"line \1: expected \2 columns, got \3",
+        ),
+        (
+            r"CSV Error on Line: (\d+).*Value with unterminated quote found",
+            r"line \1: a quote is opened and not closed, or closed too early",
+        ),
+        (r"CSV Error on Line: (\d+).*Invalid unicode", r"line \1: not UTF-8 text; save the file as UTF-8"),
+        (r"CSV Error on Line: (\d+).*Maximum line size of (\d+) bytes exceeded", r"line \1: longer than \2 bytes"),
+        (r"CSV Error on Line: (\d+)", r"line \1: cannot be parsed"),
+        (
+            r'Invalid string encoding found in Parquet file.*?: value "([^\n]*)" is not valid UTF8',
+            r'"\1" is not UTF-8 text',
+        ),
+        (r"Invalid JSON found in Parquet file", "a value of a JSON column is not JSON"),
+        (r"Invalid decimal encoding in Parquet file", "a decimal has more digits than its column says"),
+        (r"Could not convert Timestamp|timestamp.*out of range|out of range in timestamp", "a moment is out of reach"),
+        (r"Invalid TIME value (-?\d+) in Parquet file", r"the time \1 is not within a day"),
+        (r"NOT NULL constraint failed: [^\n]*\.([^.\n]+)", r'the table takes no empty value in column "\1"'),
+        (
+            r"CHECK constraint failed on table [^\n]*? with expression ([^\n]+)",
+            r"a check constraint of the table forbids a row: \1",
+        ),
+        (
+            r'Duplicate key "([^\n]*)" violates (primary key|unique) constraint',
+            r"the table's \2 forbids a second row of \1",
+        ),
+        (r"Violates foreign key constraint[^\n]*", "the table's foreign key finds no row for a value"),
+    )
 )
-_INVALID_STATE = re.compile("CSV Parser state machine reached an invalid state")
-_JSON = re.compile(
-    r"Malformed JSON in file .*?, at byte (\d+) in (line|record/value) (\d+): ([^\n]*?)\.? *$", re.MULTILINE
-)
+"""What DuckDB's readers and tables say that helps to mend a file, and how it is said here.
+
+Everything else that they say is about a damaged file, or about their own settings.
+"""
+_FORMAT_NAMES = {
+    FileFormat.CSV: "CSV",
+    FileFormat.TSV: "text with tabs",
+    FileFormat.JSON: "JSON",
+    FileFormat.NDJSON: "JSON, one record a line",
+    FileFormat.PARQUET: "Parquet",
+}
 
 
 def is_machines_fault(error: Exception, written: Sequence[SourceFile] = ()) -> bool:
@@ -130,30 +166,58 @@ def may_be_the_warehouses(error: Exception) -> bool:
 
 
 def reason_of(error: Exception, file: SourceFile) -> str:
-    """Return the reason why a file is rejected, without its name and path."""
+    """Return the reason why a file is rejected: in one line, in our words, without its name and path.
+
+    What nothing is known of is one sentence; `original_of` has the words of the error itself.
+    """
+    return one_line(_known_reason(error, file) or _unknown_reason(error, file))
+
+
+def original_of(error: Exception, file: SourceFile) -> str | None:
+    """Return what an error says, in one line, where the reason says less: for the log; else None."""
+    if _known_reason(error, file) is not None:
+        return None
+    path = str(file.path)
+    message = str(error).replace(path, file.name).replace(pattern(path), file.name)
+    original = message.rpartition("Original error:")[2].strip().strip('"')
+    return one_line(f"{type(error).__name__}: {original.partition('Stack Trace')[0]}")
+
+
+def _known_reason(error: Exception, file: SourceFile) -> str | None:  # noqa: PLR0911 - one for each kind
     message = str(error)
     match error:
+        case RejectionError():
+            return message
         case gzip.BadGzipFile() | zlib.error() | EOFError():
-            reason = _gzip_reason(error, file)
+            return _gzip_reason(error, file)
         case OSError(strerror=str(problem)):
-            reason = f"cannot be read: {problem}"
+            return f"cannot be read: {problem}"
         case MemoryError() | duckdb.OutOfMemoryException():
             limit = _MEMORY_LIMIT.search(message)
             has = f"the limit is {limit[1]}; " if limit else ""
-            reason = f"it takes too much memory to load, {has}raise WAREHOUSE_MEMORY_LIMIT, or split the file"
+            return f"it takes too much memory to load, {has}raise WAREHOUSE_MEMORY_LIMIT, or split the file"
         case RecursionError():
-            reason = "its values are nested too deeply"
+            return "its values are nested too deeply"
         case UnicodeError():
-            reason = "not UTF-8 text; save the file as UTF-8"
-        case csv.Error():
-            reason = f"not a proper CSV file: {message}"
-        case _ if is_fatal(error):
-            reason = f"DuckDB fails on it with an internal error: {_internal(message)}"
-        case duckdb.Error() | RejectionError() | OSError():
-            reason = _csv_reason(message) or _json_reason(message) or _first_line(message, file)
+            return "not UTF-8 text; save the file as UTF-8"
+        case duckdb.Error() if not is_fatal(error):
+            return _translated(message)
         case _:
-            reason = f"cannot be read: {type(error).__name__}: {message}"
-    return one_line(reason)
+            return None
+
+
+def _translated(message: str) -> str | None:
+    if OUR_WORDS in message:
+        return message.partition(OUR_WORDS)[2].partition("\n")[0]
+    found = ((pattern.search(message), said) for pattern, said in _WORDS)
+    return next((match.expand(said) for match, said in found if match), None)
+
+
+def _unknown_reason(error: Exception, file: SourceFile) -> str:
+    name = _FORMAT_NAMES[file.format]
+    if is_fatal(error):
+        return f"cannot be read as {name}: the reader fails on it; the file is probably damaged"
+    return f"cannot be read as {name}: the file is damaged, or written in a way that is not supported"
 
 
 def _gzip_reason(error: Exception, file: SourceFile) -> str:
@@ -182,35 +246,3 @@ def one_line(text: str) -> str:
     """Return a text on one line, shortened where it is very long."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
-
-
-def _internal(message: str) -> str:
-    """Return what an internal error says, without its stack trace, and what it says of the database."""
-    original = message.rpartition("Original error:")[2].strip().strip('"')
-    return re.sub(r"^[\w ]*Error: ", "", original.strip().split("\n")[0]) or "it does not say which"
-
-
-def _csv_reason(message: str) -> str | None:
-    if _INVALID_STATE.search(message):
-        return "not a proper CSV file: quotes do not match, or lines end in different ways"
-    line = _CSV_LINE.search(message)
-    if line is None:
-        return None
-    problems = (found.expand(said) for pattern, said in _CSV_PROBLEMS if (found := pattern.search(message)))
-    return f"line {line[1]}: {next(problems, 'cannot be parsed')}"
-
-
-def _json_reason(message: str) -> str | None:
-    found = _JSON.search(message)
-    if found is None:
-        return None
-    byte, place, number, problem = found.groups()
-    # DuckDB 2.0 counts the broken record before it names it: the second is called the third (measured).
-    return f"{'line' if place == 'line' else 'record'} {int(number) - 1}, byte {byte}: {problem}"
-
-
-def _first_line(message: str, file: SourceFile) -> str:
-    """Return a message's first line, without the kind of error in front and the path within."""
-    path = str(file.path)
-    line = message.replace(path, file.name).replace(pattern(path), file.name).strip().split("\n")[0]
-    return re.sub(r"^[\w ]*Error: ", "", line) or "cannot be read"

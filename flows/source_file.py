@@ -121,6 +121,8 @@ class Rejected:
     name: str
     size: int
     reason: str
+    original: str | None = None
+    """What the error itself says, where the reason says less: for the log."""
 
 
 def format_of(name: str) -> tuple[FileFormat, bool] | None:

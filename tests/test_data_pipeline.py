@@ -142,7 +142,7 @@ def test_good_files_are_loaded_bad_ones_named_and_a_second_run_skips_what_is_the
     state = run(arrival.as_uri(), arrival_id="a-1")
     assert state.name == "Failed"
     assert str(state.message).startswith(
-        "2 of 4 files rejected: 2 bad.csv: line 2: expected 1 column, got 2; 4 worse.json: record 1, byte"
+        "2 of 4 files rejected: 2 bad.csv: line 2: expected 1 column, got 2; 4 worse.json: line 1, column 3"
     )
     assert rows(state_dir, "SELECT a FROM public.metrics ORDER BY a") == [(1,), (2,), (3,)]
     key, table = report(client, state)

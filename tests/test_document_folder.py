@@ -61,9 +61,9 @@ def test_a_run_that_was_killed_before_the_listing_is_mended_by_the_next(tmp_path
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.json", b"{", "expected a JSON document, got Expecting property name"),
-        ("a.json", b"\xff\xfe\x00", "expected a JSON document, got "),
-        ("deep.json", b"[" * 200_000, "expected a JSON document, got maximum recursion depth"),
+        ("a.json", b"{", 'line 1, column 2: expected a name in double quotes or "}", and the text ends'),
+        ("a.json", b"\xff\xfe\x00", "expected JSON, as its name says, got text in UTF-16"),
+        ("deep.json", b"[" * 200_000, 'line 1, column 200001: expected a value or "]", and the text ends'),
         ("a.csv", CONTENT, "expected a JSON document, name.json, got a.csv"),
         ("a.json", b"", "empty file"),
         ("a.txt", CONTENT, "unknown suffix"),

@@ -96,11 +96,11 @@ def test_a_next_page_that_leads_nowhere_good_is_an_error(web: Web, tmp_path: Pat
         (b'{"error": "down for maintenance"}', 'expected a JSON array or {"data": [...], "next": url}'),
         (b'{"data": {"a": 1}}', "expected a JSON array or"),
         (b"5", "expected a JSON array or"),
-        (b"[1, 2]", "expected JSON objects, record 1 is 1"),
-        (b'[{"a": 1}', "malformed JSON"),
-        (b'[{"a": 1}] x', "malformed JSON"),
-        (b"", "malformed JSON"),
-        (b"<html>", "malformed JSON"),
+        (b"[1, 2]", "line 1, column 2: expected an object, one for each row, got a number"),
+        (b'[{"a": 1}', 'line 1, column 10: expected "," or "]", and the file ends; it was cut short'),
+        (b'[{"a": 1}] x', "line 1, column 12: expected the end of the file, got 'x'"),
+        (b"", "expected a JSON array or"),
+        (b"<html>", "expected a JSON array or"),
     ],
 )
 def test_json_that_is_no_page_is_never_taken_for_no_data(web: Web, tmp_path: Path, body: bytes, said: str):

@@ -34,6 +34,8 @@ class FileResult:
     """Why it was rejected."""
     replaced: int | None = None
     """How many rows of an earlier load its own have replaced; None if it was not loaded again."""
+    original: str | None = None
+    """What the error itself says, where the reason says less: for the log."""
 
     @property
     def log_level(self) -> int:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from codecs import BOM_UTF8
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from flows.errors import is_machines_fault, reason_of
-from flows.readers.base import FILE_INDEX, Reading, one_thread
+from flows.errors import is_machines_fault, original_of, reason_of
+from flows.readers.base import FILE_INDEX, Reading
 from flows.readers.csv_files import csv_header_scan
 from flows.readers.guard import Guard, Reader
-from flows.readers.json_files import json_header_scan, keys_of
+from flows.readers.json_files import json_header_scan
 from flows.readers.parquet_files import parquet_header_scan
 from flows.readers.registry import read_plan
 from flows.source_file import FileFormat, Rejected, SourceFile
@@ -29,8 +27,6 @@ FEWEST = 8
 SMALL = 4_000_000
 """How many bytes of text a small file has at most."""
 _TEXTS = frozenset({FileFormat.CSV, FileFormat.TSV})
-_KEYS_AT_ONCE = 500
-_BYTES_AT_ONCE = 16_000_000
 _PACKED = 10
 """By how much packed text is estimated to grow."""
 
@@ -92,7 +88,6 @@ def _scans(
     reader: Reader, files: Iterable[SourceFile | Rejected], guard: Guard
 ) -> Iterator[tuple[str, HeaderScan | Rejected]]:
     """Yield the name of each small file, and its header scan; a file that has to be read by itself is left out."""
-    json: defaultdict[tuple[FileFormat, bool], list[SourceFile]] = defaultdict(list)
     for file in files:
         if isinstance(file, Rejected) or weight(file) > SMALL:
             continue
@@ -102,35 +97,8 @@ def _scans(
             continue
         elif file.format in _TEXTS:
             yield from _scan(file, partial(csv_header_scan, file, content, guard.limits), reader)
-        elif not content.startswith(BOM_UTF8):  # DuckDB 2.0 refuses it at the start of a file, but not in a list
-            json[file.format, file.is_gzipped].append(file)
-    for alike in json.values():
-        yield from _json_scans(reader, alike, guard)
-
-
-def _json_scans(
-    reader: Reader, files: Sequence[SourceFile], guard: Guard
-) -> Iterator[tuple[str, HeaderScan | Rejected]]:
-    for some in _groups(files):
-        with one_thread(reader.connection):
-            found = list(keys_of(reader, some, guard))
-        for file, keys in found:
-            if keys is not None:
-                yield from _scan(file, partial(json_header_scan, file, keys, guard.limits), reader)
-
-
-def _groups(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
-    """Yield the files in groups that one query takes the keys of: hundreds of small ones, a few of many bytes."""
-    group: list[SourceFile] = []
-    size = 0
-    for file in files:
-        group.append(file)
-        size += weight(file)
-        if len(group) >= _KEYS_AT_ONCE or size >= _BYTES_AT_ONCE:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+        else:
+            yield from _scan(file, partial(json_header_scan, file, content, guard), reader)
 
 
 def _parquet_scan(reader: Reader, file: SourceFile, guard: Guard) -> Reading | None:
@@ -157,7 +125,10 @@ def _scan(
         if is_machines_fault(error):
             raise
         reader.renew()
-        yield file.name, Rejected(file.name, file.size, file.change() or reason_of(error, file))
+        yield (
+            file.name,
+            Rejected(file.name, file.size, file.change() or reason_of(error, file), original_of(error, file)),
+        )
         return
     if reading and FILE_INDEX not in HeaderScan(reading).names:
         yield file.name, HeaderScan(reading)

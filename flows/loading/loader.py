@@ -20,7 +20,7 @@ from flows.errors import (
     is_machines_fault,
     keeping_books,
     may_be_the_warehouses,
-    one_line,
+    original_of,
     reason_of,
 )
 from flows.loading.file_result import FileResult, Outcome
@@ -120,9 +120,11 @@ class Loader:
         except Exception as error:
             if is_machines_fault(error, [file]):
                 raise
-            load = _Load(Outcome.REJECTED, reason=self._reason(error, plan))
+            load = _Load(Outcome.REJECTED, reason=self._reason(error, plan), original=original_of(error, file))
         seconds = round(time.monotonic() - began, 3)
-        return FileResult(file.name, load.outcome, load.rows, file.size, seconds, load.reason, load.replaced)
+        return FileResult(
+            file.name, load.outcome, load.rows, file.size, seconds, load.reason, load.replaced, load.original
+        )
 
     def _rejected(self, plan: Rejected) -> FileResult:
         """Return what became of a file that cannot be loaded as it is now; it may have been loaded before."""
@@ -132,15 +134,14 @@ class Loader:
                 rows = self.warehouse.loaded_rows(self.table, key)
             if rows is not None:
                 return FileResult(plan.name, Outcome.SKIPPED, rows, plan.size, 0.0)
-        return FileResult(plan.name, Outcome.REJECTED, 0, plan.size, 0.0, plan.reason)
+        return FileResult(plan.name, Outcome.REJECTED, 0, plan.size, 0.0, plan.reason, original=plan.original)
 
     def _reason(self, error: Exception, plan: Reading | HeaderScan) -> str:
         """Return why a file is rejected. Raises TemporaryError if DuckDB fails in itself, and not on this file."""
         self.warehouse.renew_reader()
         if may_be_the_warehouses(error) and self._can_be_read(plan):
-            raise TemporaryError(f"the warehouse fails: {reason_of(error, plan.file)}") from error
-        said = one_line(str(error)) if isinstance(error, RejectionError) else reason_of(error, plan.file)
-        return plan.file.change() or said
+            raise TemporaryError(f"the warehouse fails: {original_of(error, plan.file)}") from error
+        return plan.file.change() or reason_of(error, plan.file)
 
     def _can_be_read(self, known: Reading | HeaderScan) -> bool:
         """Read a file by itself, and write nothing."""
@@ -245,6 +246,7 @@ class _Load:
     rows: int = 0
     replaced: int | None = None
     reason: str | None = None
+    original: str | None = None
 
 
 def _check_new_texts(insertion: Insertion) -> None:

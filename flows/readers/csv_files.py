@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Collection, Generator, Hashable, Iterable, Sequence
+from collections.abc import Collection, Generator, Hashable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import duckdb
 
@@ -20,7 +19,7 @@ from flows.readers.column_types import TEXT, TEXT_TYPES
 from flows.readers.csv_layout import layout_of
 from flows.readers.csv_names import needs_rows, second_names, table_names, why_no_names
 from flows.readers.csv_records import Content, CsvLayout, check_names_once, first_rows, line_of, rewritten
-from flows.readers.guard import Guard, unpacked
+from flows.readers.guard import Guard, spooled, unpacked
 from flows.readers.signatures import HEAD_BYTES, check_signature
 from flows.source_file import FileFormat, SourceFile
 from flows.sql_names import identifier, literal, path_literal
@@ -118,11 +117,11 @@ def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: 
     Without rows it has no columns: nothing shows their types. What has to be unpacked or rewritten goes into the spool,
     a folder. Raises RejectionError, OSError, EOFError and duckdb.Error for a file that cannot be read.
     """
-    text = _spooled(unpacked(file.path, guard), spool) if file.is_gzipped else None
+    text = spooled(unpacked(file.path, guard), spool, ".csv") if file.is_gzipped else None
     with _opened(text or file.path) as content:
         reading = replace(_laid_out(file, content, guard.limits), text=text)
         if not reading.layout.is_plain:
-            reading = replace(reading, rewritten=_spooled(rewritten(content, reading.layout), spool))
+            reading = replace(reading, rewritten=spooled(rewritten(content, reading.layout), spool, ".csv"))
     return typed(connection, reading)
 
 
@@ -156,13 +155,6 @@ def _names_of(names: tuple[str, ...], line: int) -> tuple[str, ...]:
     found = table_names(names, line)
     check_names(found)
     return found
-
-
-def _spooled(blocks: Iterable[bytes], spool: Path) -> Path:
-    """Write a text into the spool, and return where it is."""
-    with NamedTemporaryFile(dir=spool, suffix=".csv", delete=False) as text:
-        text.writelines(blocks)
-    return Path(text.name)
 
 
 @contextmanager

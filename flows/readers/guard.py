@@ -11,9 +11,10 @@ import gzip
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Self
 
 import duckdb
@@ -145,6 +146,13 @@ def unpacked(path: Path, guard: Guard) -> Iterator[bytes]:
             guard.check()
             guard.limits.check_unpacked(size, at_least=True)
             yield some
+
+
+def spooled(blocks: Iterable[bytes], spool: Path, suffix: str) -> Path:
+    """Write a text into the spool, a folder, and return where it is."""
+    with NamedTemporaryFile(dir=spool, suffix=suffix, delete=False) as text:
+        text.writelines(blocks)
+    return Path(text.name)
 
 
 def memory() -> int:

@@ -1,31 +1,45 @@
-"""How JSON and NDJSON files are read."""
+"""How JSON and NDJSON files are read: each value as the text that it is, or as JSON."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 
-from flows.errors import RejectionError, is_machines_fault
+from flows.errors import RejectionError
 from flows.file_limits import FileLimits
 from flows.readers.base import FileColumn, check_names, file_column, paths, sample_rows, selection, types_of_texts
 from flows.readers.column_types import JSON, MOMENT_TYPES, NUMBER_TYPES, TEXT
-from flows.readers.guard import Guard, Reader
+from flows.readers.csv_names import table_name
+from flows.readers.guard import Guard, spooled, unpacked
+from flows.readers.json_record import LONGEST_RECORD
+from flows.readers.json_text import (
+    JsonLayout,
+    JsonOutline,
+    as_lines,
+    json_layout,
+    outline_of,
+    records_of,
+)
+from flows.readers.signatures import HEAD_BYTES, check_signature
 from flows.source_file import FileFormat, SourceFile
-from flows.sql_names import identifier, literal
+from flows.sql_names import identifier, literal, path_literal
 
-_RECORDS = "'record': 'JSON'"
-"""The columns of records that are read as they are."""
-_CANDIDATES = {
-    "BIGINT": NUMBER_TYPES,
-    "UBIGINT": NUMBER_TYPES,
-    "DOUBLE": NUMBER_TYPES,
-    "BOOLEAN": ("BOOLEAN",),
-    "VARCHAR": MOMENT_TYPES,
+_BOM = b"\xef\xbb\xbf"
+_CANDIDATES: dict[type, tuple[str, ...] | None] = {
+    int: NUMBER_TYPES,
+    float: NUMBER_TYPES,
+    bool: ("BOOLEAN",),
+    str: MOMENT_TYPES,
+    dict: None,
+    list: None,
 }
-"""What a JSON value may become in a table, by what `json_type` calls it; objects and arrays stay JSON."""
+"""What a JSON value may become in a table; None: it stays JSON."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +47,17 @@ class JsonReading:
     """Values are read as texts, and as JSON where they go into a JSON column."""
 
     file: SourceFile
+    keys: tuple[str, ...]
+    """The columns' names in the file."""
+    candidates: tuple[tuple[str, ...] | None, ...]
+    """The types that each column may get if it is new; None: JSON, which objects, arrays and mixtures stay."""
+    rows: int
+    """How many records were counted, which DuckDB has to find."""
+    layout: JsonLayout
+    text: Path | None = None
+    """The text that is read instead of the file itself: unpacked, or a record a line."""
     columns: tuple[FileColumn, ...] = ()
     is_sampled: bool = False
-    rows: int | None = None
     empty_is_null: bool = False
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
@@ -45,134 +67,97 @@ class JsonReading:
     @property
     def shape(self) -> Hashable:
         """Return what files have in common that one query can read together."""
-        return (_layout(self.file), tuple(column.name for column in self.columns), self.file.is_gzipped)
+        return ("json", self.layout, self.keys, self.file.is_gzipped)
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return the query of the rows; see `Reading`."""
-        names = [column.name for column in self.columns]
-        typed = zip(names, read_types, strict=True)
-        columns = ", ".join(f"{literal(name)}: {literal(type_)}" for name, type_ in typed)
-        selected = selection(map(identifier, names), together)
-        return f"SELECT {selected} FROM {_read_json(self.file, columns, 'true', together)}"
+        typed = zip(self.keys, read_types, strict=True)
+        columns = ", ".join(f"{literal(key)}: {literal(type_)}" for key, type_ in typed)
+        source = path_literal(self.text) if self.text and not together else paths(self.file, together)
+        compression = "gzip" if self.file.is_gzipped and not self.text else "none"
+        form = "unstructured" if self.layout is JsonLayout.OBJECTS else self.layout.value
+        return (
+            f"SELECT {selection(map(identifier, self.keys), together)} FROM read_json({source}, format = '{form}',"
+            f" records = 'true', compression = '{compression}', hive_partitioning = false,"
+            f" maximum_object_size = {LONGEST_RECORD + 1}, columns = {{{columns}}})"
+        )
 
 
-def json_reading(
-    connection: duckdb.DuckDBPyConnection, file: SourceFile, limits: FileLimits, *, whole: bool
-) -> JsonReading:
-    """Find out how to read a JSON array, NDJSON or JSON objects in a row.
+def json_header_scan(file: SourceFile, content: bytes, guard: Guard) -> JsonReading | None:
+    """Return how a file of this content is read when the types do not matter.
 
-    All records are asked for their keys, as a key that is not known beforehand would be dropped silently; the values'
-    types come from a sample of the records or from all of them. Raises RejectionError, and duckdb.Error for a file
-    that cannot be read.
+    None if DuckDB cannot read it as it is. Raises RejectionError.
     """
-    plain = json_header_scan(file, _keys(connection, [file], limits)[0], limits)
-    names = [column.name for column in plain.columns]
+    check_signature(content[:HEAD_BYTES], file.format)
+    if content.startswith(_BOM):
+        return None
+    layout, outline = _outline(file.format, partial(BytesIO, content), guard)
+    if layout is JsonLayout.WRAPPED or not outline.is_plain:
+        return None
+    return _reading(file, layout, outline, guard.limits)
+
+
+def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> JsonReading:
+    """Find out how to read a JSON or NDJSON file, the types from a sample of its records.
+
+    What DuckDB cannot read as it is goes into the spool, a folder. Raises RejectionError, OSError, EOFError, zlib.error
+    and duckdb.Error for a file that cannot be read.
+    """
+    text = spooled(unpacked(file.path, guard), spool, ".json") if file.is_gzipped else None
+    path = text or file.path
+    with path.open("rb") as opened:
+        head = opened.read(HEAD_BYTES)
+    check_signature(head, file.format)
+    open_ = partial(path.open, "rb")
+    layout, outline = _outline(file.format, open_, guard)
+    if layout is JsonLayout.WRAPPED or not outline.is_plain or head.startswith(_BOM):
+        name = json_layout(open_, guard.check)[1] if layout is JsonLayout.WRAPPED else ""
+        again = JsonOutline()
+        text = spooled(as_lines(records_of(open_, layout, name, guard.check), again), spool, ".ndjson")
+        layout = JsonLayout.LINES
+    return typed(connection, replace(_reading(file, layout, outline, guard.limits), text=text))
+
+
+def typed(connection: duckdb.DuckDBPyConnection, reading: JsonReading, *, whole: bool = False) -> JsonReading:
+    """Return the reading with the columns' types, from a sample of its records or from all of them."""
+    names = [column.name for column in reading.columns]
     if not names:
-        return plain
+        return reading
     limit = None if whole else sample_rows(len(names))
-    kinds = _kinds(connection, file, limit)
-    candidates = [_candidates(kinds.get(name, ())) for name in names]
-    texts = plain.scan([TEXT] * len(names))
-    rows, types = types_of_texts(connection, texts, [types or () for types in candidates], limit)
+    texts = reading.scan([TEXT] * len(names))
+    rows, types = types_of_texts(connection, texts, [types or () for types in reading.candidates], limit)
     columns = tuple(
         FileColumn(name, JSON) if possible is None else file_column(name, type_)
-        for name, possible, type_ in zip(names, candidates, types, strict=True)
+        for name, possible, type_ in zip(names, reading.candidates, types, strict=True)
     )
-    return JsonReading(file, columns, is_sampled=rows == limit)
+    return replace(reading, columns=columns, is_sampled=rows == limit)
 
 
-def json_header_scan(file: SourceFile, keys: Sequence[str | None], limits: FileLimits) -> JsonReading:
-    """Return how a file of these keys is read when the types do not matter. Raises RejectionError."""
-    names = [key for key in keys if key]
-    if len(names) < len(keys):
-        raise RejectionError("expected JSON objects with named fields, one for each row")
-    limits.check_columns(len(names))
+def _outline(file_format: FileFormat, open_: Callable[[], BinaryIO], guard: Guard) -> tuple[JsonLayout, JsonOutline]:
+    layout, name = (JsonLayout.LINES, "") if file_format is FileFormat.NDJSON else json_layout(open_, guard.check)
+    return layout, outline_of(open_, layout, name, guard.check)
+
+
+def _reading(file: SourceFile, layout: JsonLayout, outline: JsonOutline, limits: FileLimits) -> JsonReading:
+    limits.check_columns(len(outline.keys))
+    limits.check_rows(outline.records)
+    if outline.records and not outline.keys:
+        raise RejectionError("its objects have no fields")
+    names = tuple(map(table_name, outline.keys))
+    if not all(names):
+        raise RejectionError("a field whose name has no visible character; give it one")
     check_names(names)
-    return JsonReading(file, tuple(FileColumn(name, JSON) for name in names))
-
-
-def keys_of(
-    reader: Reader, files: Sequence[SourceFile], guard: Guard
-) -> Iterator[tuple[SourceFile, list[str | None] | None]]:
-    """Yield files of one layout, each with its keys; None if it cannot be read, or has too many.
-
-    They are asked together; when that fails, each half by itself, so that one that is broken costs little.
-    """
-    try:
-        with guard.watching(len(files)):
-            keys = _keys(reader.connection, files, guard.limits)
-    except Exception as error:
-        if is_machines_fault(error):
-            raise
-        reader.renew()
-        if len(files) == 1:
-            yield files[0], None
-            return
-        half = len(files) // 2
-        yield from keys_of(reader, files[:half], guard)
-        yield from keys_of(reader, files[half:], guard)
-    else:
-        for file, found in zip(files, keys, strict=True):
-            yield file, found if len(found) <= guard.limits.max_columns else None
-
-
-def _keys(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], limits: FileLimits
-) -> list[list[str | None]]:
-    """Return for each file the keys of all its records, in the order in which records have them.
-
-    Raises LimitError for a single file that has too many; of one among others not all are returned.
-    """
-    table = _read_json(files[0], _RECORDS, "false", files)
-    found = connection.execute(
-        "SELECT file, key, min(position) AS first FROM (SELECT file, unnest(keys) AS key,"
-        " generate_subscripts(keys, 1) AS position FROM (SELECT file_index AS file,"
-        f" if(json_type(record) = 'OBJECT', json_keys(record), [NULL]) AS keys FROM {table}))"
-        " GROUP BY file, key ORDER BY first, key"
+    return JsonReading(
+        file,
+        tuple(outline.keys),
+        tuple(_candidates(kinds) for kinds in outline.keys.values()),
+        outline.records,
+        layout,
+        columns=tuple(FileColumn(name, JSON) for name in names),
     )
-    keys: list[list[str | None]] = [list[str | None]() for _ in files]
-    count = 0
-    while some := found.fetchmany(10_000):
-        count += len(some)
-        for file, key, _ in some:
-            if len(keys[int(file)]) <= limits.max_columns:
-                keys[int(file)].append(key)
-    if len(files) == 1:
-        limits.check_columns(count)
-    return keys
 
 
-def _kinds(connection: duckdb.DuckDBPyConnection, file: SourceFile, limit: int | None) -> dict[str, list[str]]:
-    """Return for each key which kinds of JSON values it has, nulls left out.
-
-    The values come one below the other: a column for each took all memory from 140 keys on, and this takes 0.07 s for
-    1,264 (measured, DuckDB 2.0).
-    """
-    records = "SELECT record FROM " + _read_json(file, _RECORDS, "false")
-    values = (
-        "SELECT unnest(json_keys(record)) AS key, unnest(json_extract(record, '$.*')) AS value"
-        f" FROM ({records}{'' if limit is None else f' LIMIT {limit}'}) WHERE json_type(record) = 'OBJECT'"
-    )
-    kinds: defaultdict[str, list[str]] = defaultdict(list)
-    found = connection.execute(f"SELECT DISTINCT key, json_type(value) AS kind FROM ({values}) WHERE kind <> 'NULL'")
-    for key, kind in found.fetchall():
-        kinds[key].append(kind)
-    return kinds
-
-
-def _candidates(kinds: Sequence[str]) -> tuple[str, ...] | None:
+def _candidates(kinds: Iterable[type]) -> tuple[str, ...] | None:
     """Return what a column may become; None for JSON, which objects, arrays and mixtures stay."""
-    possible = {_CANDIDATES.get(kind) for kind in kinds}
+    possible = {_CANDIDATES[kind] for kind in kinds if kind is not type(None)}
     return possible.pop() if len(possible) == 1 else (() if not possible else None)
-
-
-def _layout(file: SourceFile) -> str:
-    return "newline_delimited" if file.format is FileFormat.NDJSON else "auto"
-
-
-def _read_json(file: SourceFile, columns: str, records: str, together: Sequence[SourceFile] = ()) -> str:
-    compression = "gzip" if file.is_gzipped else "none"
-    return (
-        f"read_json({paths(file, together)}, format = '{_layout(file)}', records = '{records}',"
-        f" compression = '{compression}', hive_partitioning = false, columns = {{{columns}}})"
-    )

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import duckdb
 
-from flows.errors import is_machines_fault, reason_of
+from flows.errors import is_machines_fault, original_of, reason_of
 from flows.readers.base import Reading
 from flows.readers.csv_files import CsvReading, csv_reading, typed
-from flows.readers.guard import Guard, unpacked
-from flows.readers.json_files import json_reading
+from flows.readers.guard import Guard
+from flows.readers.json_files import JsonReading, json_reading
+from flows.readers.json_files import typed as json_typed
 from flows.readers.parquet_files import parquet_reading
 from flows.source_file import FileFormat, Rejected, SourceFile
-
-_MOST_PACKED = 1032
-"""By how much gzip packs at most."""
 
 
 def read_plan(
@@ -40,8 +38,8 @@ def with_types(
     def read() -> Reading:
         if isinstance(reading, CsvReading):
             return typed(connection, reading, whole=whole)
-        if file.format in {FileFormat.JSON, FileFormat.NDJSON}:
-            return json_reading(connection, file, guard.limits, whole=whole)
+        if isinstance(reading, JsonReading):
+            return json_typed(connection, reading, whole=whole)
         return reading
 
     return _or_rejected(file, guard, read)
@@ -55,18 +53,15 @@ def _or_rejected(file: SourceFile, guard: Guard, read: Callable[[], Reading]) ->
     except Exception as error:
         if is_machines_fault(error):
             raise
-        return Rejected(file.name, file.size, file.change() or reason_of(error, file))
+        reason = file.change() or reason_of(error, file)
+        return Rejected(file.name, file.size, reason, original_of(error, file))
 
 
 def _reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> Reading:
-    limits = guard.limits
     match file.format:
         case FileFormat.CSV | FileFormat.TSV:
             return csv_reading(connection, file, spool, guard)
         case FileFormat.JSON | FileFormat.NDJSON:
-            if file.is_gzipped and file.size * _MOST_PACKED > limits.max_unpacked_bytes:
-                for _ in unpacked(file.path, guard):
-                    pass
-            return json_reading(connection, file, limits, whole=False)
+            return json_reading(connection, file, spool, guard)
         case FileFormat.PARQUET:
             return parquet_reading(connection, file, guard, spool)

@@ -41,6 +41,8 @@ class LoadLog:
             self._rejected += is_rejected
             if self.total <= NAMED or (is_rejected and self._rejected <= NAMED):
                 yield result.log_level, str(result)
+                if result.original:
+                    yield logging.INFO, f"{result.file}: the error was {result.original}"
         done = len(self.results)
         if self.total > NAMED and (now - self._said_at >= PAUSE or done == self.total):
             self._said_at = now

@@ -3,12 +3,12 @@
 A page of JSON is an array of records, or `{"data": [...], "next": url}`.
 """
 
-import json
 import logging
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,8 +16,9 @@ from typing import Any, BinaryIO
 import httpx
 import ijson
 
-from flows.errors import PermanentError, TemporaryError, one_line
+from flows.errors import PermanentError, RejectionError, TemporaryError, one_line
 from flows.file_limits import HttpLimits
+from flows.readers.json_text import JsonLayout, JsonOutline, as_lines, json_layout, records_of
 from flows.source_file import FileFormat, SourceFile, format_of
 from flows.sources.redact_url import redact_url, source_name
 
@@ -26,21 +27,26 @@ _WHITESPACE = b" \t\r\n"
 
 
 def append_records(page: Path, records: BinaryIO, address: str) -> int:
-    """Append a page's records to an NDJSON file and return how many they are; `address` is for messages.
+    """Append a page's records, as they stand there, to an NDJSON file and return how many they are.
 
-    Raises PermanentError for anything but a page of objects, so that `{"error": ...}` is not taken for no data.
+    `address` is for messages. Raises PermanentError for anything but a page of objects, so that `{"error": ...}` is not
+    taken for no data.
     """
-    prefix = "item" if _root(page) == _ARRAY else "data.item"
-    count = 0
-    for record in _items(page, prefix, address):
-        count += 1
-        if not isinstance(record, dict):
-            raise PermanentError(f"{address}: expected JSON objects, record {count} is {one_line(repr(record))}")
-        # Numbers with a fraction come as Decimal, which JSON has no word for.
-        records.write(json.dumps(record, default=float, separators=(",", ":")).encode() + b"\n")
-    if not count and not _has_list(page, prefix.removesuffix(".item").removesuffix("item"), address):
+
+    def check() -> None:
+        """Downloads have their own limits."""
+
+    outline = JsonOutline()
+    open_ = partial(page.open, "rb")
+    try:
+        layout, name = json_layout(open_, check)
+        if layout is not JsonLayout.OBJECTS:
+            records.writelines(as_lines(records_of(open_, layout, name, check), outline))
+    except RejectionError as error:
+        raise PermanentError(f"{address}: {error}") from None
+    if layout is JsonLayout.OBJECTS:
         raise PermanentError(f'{address}: expected a JSON array or {{"data": [...], "next": url}}')
-    return count
+    return outline.records
 
 
 def next_link(page: Path, address: str) -> str | None:
@@ -64,12 +70,6 @@ def _root(page: Path) -> bytes:
 def _items(page: Path, prefix: str, address: str) -> Generator[Any, None, None]:
     with _json_explained(address), page.open("rb") as body:
         yield from ijson.items(body, prefix)
-
-
-def _has_list(page: Path, prefix: str, address: str) -> bool:
-    """Tell whether a page, which has no records, has a list for them."""
-    with _json_explained(address), page.open("rb") as body:
-        return any(where == prefix and event == "start_array" for where, event, _ in ijson.parse(body))
 
 
 @contextmanager
