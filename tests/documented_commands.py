@@ -76,6 +76,7 @@ NAMED = {
     "prefect deploy",
     "prefect server start",
     "python -m automations",
+    "python -m flows.check.run",
     "python -m prefect.engine",
     "systemctl edit",
 }
