@@ -47,7 +47,8 @@ class Sensor:
         """Return the content of every file that was taken."""
         # Not by rglob: an arrival of which the other sensor was faster takes its empty folder away meanwhile.
         found = os.walk(self.folder / "arrivals")
-        return sorted((Path(folder) / name).read_text() for folder, _, names in found for name in names)
+        files = (Path(folder) / name for folder, _, names in found for name in names if not name.startswith("."))
+        return sorted(path.read_text() for path in files)
 
     def wait_for(self, *contents: str) -> None:
         wait_until(lambda: self.taken() == sorted(contents), f"{contents} are taken", 15, pause=0.02)
