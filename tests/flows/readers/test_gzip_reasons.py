@@ -7,9 +7,11 @@ import pytest
 
 from tests.pipeline import Pipeline
 
-TEXT = b"id,name\n" + b"".join(b"%d,name %d\n" % (at, at * at) for at in range(2000))
+CSV = b"id,name\n" + b"".join(b"%d,name %d\n" % (at, at * at) for at in range(2000))
+JSON = b"".join(b'{"id": %d, "name": "name %d"}\n' % (at, at * at) for at in range(2000))
 
 
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.ndjson.gz", "a.json.gz"])
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -21,8 +23,9 @@ TEXT = b"id,name\n" + b"".join(b"%d,name %d\n" % (at, at * at) for at in range(2
         ("none", "not a gzip file, though its name ends in .gz"),
     ],
 )
-def test_the_reason_says_how_it_is_damaged(tmp_path: Path, damage: str, said: str) -> None:
-    packed = bytearray(gzip.compress(TEXT))
+def test_the_reason_says_how_it_is_damaged(tmp_path: Path, name: str, damage: str, said: str) -> None:
+    content = CSV if "csv" in name else JSON
+    packed = bytearray(gzip.compress(content))
     match damage:
         case "checksum":
             packed[-8] ^= 0xFF
@@ -35,5 +38,5 @@ def test_the_reason_says_how_it_is_damaged(tmp_path: Path, damage: str, said: st
         case "block":
             packed[10] |= 0b110
         case _:
-            packed = bytearray(TEXT)
-    assert Pipeline(tmp_path).load("a.csv.gz", bytes(packed)).reason == said
+            packed = bytearray(content)
+    assert Pipeline(tmp_path).load(name, bytes(packed)).reason == said
