@@ -109,6 +109,27 @@ def test_files_that_are_checked_against_a_table_get_the_verdict_and_reason_of_th
     assert [f"{kind}: {found[kind]}\n{results[kind]}" for kind in TEXTS if not same(found[kind], results[kind])] == []
 
 
+@pytest.mark.parametrize(
+    ("columns", "content"),
+    [
+        ("n BIGINT", "n\n5.5\n"),
+        ("n SMALLINT", "n\n123456\n"),
+        ("n BIGINT", "n\n123456789012345678901234\n"),
+        ("n BIGINT", "n\n1234567890123456789.25\n"),
+        ("d DATE", "d\n2024-01-01 05:06:07\n"),
+        ("n DOUBLE", "n\n0.1\n12345678901234567.25\n"),
+    ],
+)
+def test_a_value_that_needs_a_wider_column_gets_the_verdict_reason_and_rows_of_its_load(
+    pipeline: Pipeline, columns: str, content: str
+) -> None:
+    pipeline.create(columns)
+    found, rows = check(pipeline, pipeline.write("a.csv", content, "dropped"))
+    result = pipeline.load("a.csv", content)
+    assert same(found, result), f"{found}\n{result}"
+    assert rows == pipeline.rows()
+
+
 def _make_anew(pipeline: Pipeline, warehouse: Warehouse, columns: str) -> None:
     if isinstance(pipeline, PostgresPipeline):
         pipeline.drop()
