@@ -30,6 +30,10 @@ class StillInUseError(TemporaryError):
     """Something has been in use for as long as a load may wait: a retry would wait as long again."""
 
 
+class ColumnsChangedError(TemporaryError):
+    """Another run has changed the columns of a table while a file was loaded into it: it is to be planned anew."""
+
+
 class PermanentError(PipelineError):
     """Trying again cannot help: a mistyped parameter, a page that is not JSON."""
 

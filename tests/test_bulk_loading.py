@@ -151,9 +151,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
         counted.readings += 1
         return read_together(*arguments)
 
-    def loading(loader: Loader, plan: Plan) -> FileResult:
+    def loading(loader: Loader, plan: Plan, *, may_widen: bool = True) -> FileResult:
         counted.alone.append(plan.name if isinstance(plan, Rejected) else plan.file.name)
-        return load_one(loader, plan)
+        return load_one(loader, plan, may_widen=may_widen)
 
     monkeypatch.setattr(bulk, "read_together", reading)
     monkeypatch.setattr(Loader, "load_one", loading)

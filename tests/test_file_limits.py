@@ -163,11 +163,18 @@ def test_an_error_that_invalidates_the_connection_in_the_middle_of_a_load_costs_
 ):
     warehouse_class, real = pipeline.warehouse_class, pipeline.warehouse_class.insert
 
-    def fails(warehouse: object, table: object, columns: Sequence[str], query: str, parameters: Sequence[object]):
+    def fails(
+        warehouse: object,
+        table: object,
+        columns: Sequence[str],
+        query: str,
+        parameters: Sequence[object],
+        *more: object,
+    ):
         if "bad.csv" in parameters:
             warehouse.reader.close()  # type: ignore[attr-defined]
             raise duckdb.InternalException("INTERNAL Error: Attempted to access index 5\n\nStack Trace:\n0x1")
-        return real(warehouse, table, columns, query, parameters)  # type: ignore[arg-type]
+        return real(warehouse, table, columns, query, parameters, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(warehouse_class, "insert", fails)
     monkeypatch.setattr("flows.loading.loader.Loader._can_be_read", lambda *_: False)

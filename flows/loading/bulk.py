@@ -1,25 +1,25 @@
 """Loading an arrival: its small files together, hundreds in one transaction, all else one by one.
 
-That gives the outcome of loading them one by one in their order, because no column of a table ever changes its type:
-what becomes of a file whose columns are all there depends neither on the other files nor on when it is loaded. Only a
-file that brings a new column decides about others, so each of those is loaded alone, in its turn. And where rows of one
-file can forbid those of another, in a table with a key, nothing is loaded together.
+That gives the outcome of loading them one by one in their order: what becomes of a file whose columns are all there and
+fit depends neither on the other files nor on when it is loaded. Only a file that brings a new column, or needs one
+wider, decides about others. The first kind is loaded alone, in its turn; before one of the second kind all files are
+loaded that come before it. And where rows of one file can forbid those of another, in a table with a key, nothing is
+loaded together.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from flows.errors import is_machines_fault
+from flows.errors import ColumnsChangedError, is_machines_fault
 from flows.loading.file_result import FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan, weight
 from flows.loading.insert import StagingTable, matched, read_together
-from flows.loading.loader import Loader
+from flows.loading.loader import Loader, WouldWidenError
 from flows.loading.mismatch import COLUMNS_AT_ONCE
 from flows.source_file import Rejected
 from flows.sql_names import RESERVED_COLUMNS, pattern
@@ -41,6 +41,10 @@ class BulkLoader:
     loader: Loader
     """Loads one by one, and is asked about every file that cannot be loaded with others."""
     _columns: Mapping[str, TableColumn] = field(default_factory=dict[str, TableColumn], init=False)
+    _groups: dict[Hashable, _Group] = field(default_factory=dict[Hashable, "_Group"], init=False)
+    """Files that wait to be loaded together, by their shapes."""
+    _places: Mapping[str, int] = field(default_factory=dict[str, int], init=False)
+    """The place of each file among all, by its name."""
 
     def load(self, plans: Sequence[Plan]) -> Iterator[FileResults]:
         """Load all files and yield what became of them, in the order in which that is known.
@@ -55,29 +59,44 @@ class BulkLoader:
             return
         loaded = warehouse.loads_of_arrival(table, self.loader.arrival_id)
         self._columns = warehouse.columns(table)
-        groups: defaultdict[Hashable, _Group] = defaultdict(_Group)
+        self._places = {_name_of(plan): at for at, plan in enumerate(plans)}
         for plan in plans:
             if not isinstance(plan, HeaderScan) or self.loader.reload.covers(plan.file.name):
-                yield self._alone(plan)
+                yield from self._alone(plan)
             elif plan.file.name in loaded:
                 yield (FileResult(plan.file.name, Outcome.SKIPPED, loaded[plan.file.name], plan.file.size, 0.0),)
             elif len(plan.names) > COLUMNS_AT_ONCE or not plan.names | RESERVED_COLUMNS.keys() <= self._columns.keys():
-                yield self._alone(plan)
-            elif groups[plan.shape].fills_up(plan):
-                yield from self._together(groups.pop(plan.shape).files)
-        for group in groups.values():
-            yield from self._together(group.files)
+                yield from self._alone(plan)
+            elif self._groups.setdefault(plan.shape, _Group()).fills_up(plan):
+                yield from self._together(self._groups.pop(plan.shape).files)
+        while self._groups:
+            yield from self._together(self._groups.pop(next(iter(self._groups))).files)
 
-    def _alone(self, plan: Plan) -> FileResults:
-        result = self.loader.load_one(plan)
+    def _alone(self, plan: Plan) -> Iterator[FileResults]:
+        """Load a file by itself; if it needs a column wider, after all that come before it."""
+        try:
+            result = self.loader.load_one(plan, may_widen=not self._groups)
+        except WouldWidenError:
+            yield from self._before(plan)
+            result = self.loader.load_one(plan)
         if not isinstance(plan, Rejected):
             self._columns = self.loader.warehouse.columns(self.loader.table)
-        return (result,)
+        yield (result,)
+
+    def _before(self, plan: Plan) -> Iterator[FileResults]:
+        """Load the files that wait and come before this one."""
+        place = self._places[_name_of(plan)]
+        for shape, group in list(self._groups.items()):
+            earlier = [one for one in group.files if self._places[one.file.name] < place]
+            later = [one for one in group.files if self._places[one.file.name] > place]
+            self._groups[shape] = _Group(later, sum(weight(one.file) for one in later))
+            yield from self._together(earlier)
 
     def _together(self, files: Sequence[HeaderScan]) -> Iterator[FileResults]:
         """Load files of one shape whose columns are all there."""
         if len(files) < 2:
-            yield from map(self._alone, files)
+            for one in files:
+                yield from self._alone(one)
             return
         began = time.monotonic()
         insertion = matched(self.loader.warehouse, files[0].reading, self.loader.table, self._columns)
@@ -89,16 +108,35 @@ class BulkLoader:
                 raise
             self.loader.warehouse.renew_reader()
             bad = _named_in(error, files)
-            rest = [one for one in files if one is not bad]
-            for half in _halves(rest):
-                yield from self._together(half)
-            if bad:
-                yield self._alone(bad)
+            at = next((at for at, one in enumerate(files) if one is bad), None)
+            if at is None:
+                for half in _halves(files):
+                    yield from self._together(half)
+            else:
+                yield from self._together(files[:at])
+                yield from self._alone(files[at])
+                yield from self._together(files[at + 1 :])
             return
         good = incoming.good(self.loader.guard.limits, [one.reading.rows for one in files])
-        yield from self._written(incoming, files, good, began)
+        bad_results, end = self._misfits(files, good)
+        yield from self._written(incoming, files, [at for at in good if at < end], began)
+        yield from bad_results
+        if end < len(files):
+            yield from self._alone(files[end])
+            yield from self._together(files[end + 1 :])
+
+    def _misfits(self, files: Sequence[HeaderScan], good: Sequence[int]) -> tuple[list[FileResults], int]:
+        """Load those that are not good by themselves, up to the first that needs a column wider.
+
+        Returns what became of them, and the place of that first one: it and all after it are still to be loaded.
+        """
+        results = list[FileResults]()
         for at in sorted(set(range(len(files))) - set(good)):
-            yield self._alone(files[at])
+            try:
+                results.append((self.loader.load_one(files[at], may_widen=False),))
+            except WouldWidenError:
+                return results, at
+        return results, len(files)
 
     def _written(
         self, incoming: StagingTable, files: Sequence[HeaderScan], places: Sequence[int], began: float
@@ -108,12 +146,18 @@ class BulkLoader:
         try:
             if places:
                 there = incoming.write(self.loader.arrival_id, places, datetime.now(UTC))
+        except ColumnsChangedError:  # by another run, since the rows were converted
+            self._columns = self.loader.warehouse.columns(self.loader.table)
+            for place in places:
+                yield from self._alone(files[place])
+            return
         except Exception as error:
             if is_machines_fault(error, [one.file for one in files]):
                 raise
             # With a new reader the staging table is gone.
             if self.loader.warehouse.renew_reader() or len(places) == 1:
-                yield from (self._alone(files[place]) for place in places)
+                for place in places:
+                    yield from self._alone(files[place])
                 return
             for half in _halves(places):
                 yield from self._written(incoming, files, half, began)
@@ -140,6 +184,10 @@ class _Group:
         self.files.append(scan)
         self.bytes += weight(scan.file)
         return len(self.files) >= FILES_AT_ONCE or self.bytes >= BYTES_AT_ONCE
+
+
+def _name_of(plan: Plan) -> str:
+    return plan.name if isinstance(plan, Rejected) else plan.file.name
 
 
 def _halves(items: Sequence[_Item]) -> tuple[Sequence[_Item], Sequence[_Item]]:

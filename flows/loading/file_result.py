@@ -36,6 +36,8 @@ class FileResult:
     """How many rows of an earlier load its own have replaced; None if it was not loaded again."""
     original: str | None = None
     """What the error itself says, where the reason says less: for the log."""
+    widened: tuple[str, ...] = ()
+    """Which columns of the table were widened for it, a sentence each."""
 
     @property
     def log_level(self) -> int:
@@ -45,10 +47,9 @@ class FileResult:
     def __str__(self) -> str:
         match self.outcome:
             case Outcome.LOADED:
-                replaced = "" if self.replaced is None else f"; replaced {self.replaced:,} rows"
-                return (
-                    f"{self.file}: loaded {self.rows:,} rows, {self.bytes:,} bytes, in {self.seconds:.2f} s{replaced}"
-                )
+                replaced = [] if self.replaced is None else [f"replaced {self.replaced:,} rows"]
+                more = "".join(f"; {one}" for one in (*replaced, *self.widened))
+                return f"{self.file}: loaded {self.rows:,} rows, {self.bytes:,} bytes, in {self.seconds:.2f} s{more}"
             case Outcome.SKIPPED:
                 return f"{self.file}: skipped, its {self.rows:,} rows were loaded before under the same load key"
             case Outcome.REJECTED:
@@ -88,4 +89,10 @@ def summary(results: Sequence[FileResult]) -> str:
         return f"{len(rejected)} of {len(results)} files rejected: {named}{more}"
     rows = sum(result.rows for result in results if result.outcome is Outcome.LOADED)
     skipped = sum(result.outcome is Outcome.SKIPPED for result in results)
-    return f"{len(results)} file{'' if len(results) == 1 else 's'}, {rows:,} rows loaded, {skipped} skipped"
+    said = f"{len(results)} file{'' if len(results) == 1 else 's'}, {rows:,} rows loaded, {skipped} skipped"
+    return "; ".join([said, *widened(results)[:_NAMED]])
+
+
+def widened(results: Iterable[FileResult]) -> list[str]:
+    """Return the sentences about columns that were widened."""
+    return [line for result in results for line in result.widened]

@@ -50,6 +50,11 @@ class Insertion:
         return bool(missing_columns(self.existing, self._wanted))
 
     @property
+    def types(self) -> dict[str, str]:
+        """The types that the columns have for which the rows were converted."""
+        return {one.column: one.target_type for one in self.conversions}
+
+    @property
     def _wanted(self) -> dict[str, str]:
         return {one.column: one.target_type for one in self.conversions if one.is_new}
 
@@ -81,7 +86,7 @@ class Insertion:
         return inserted
 
     def _insert(self, warehouse: Warehouse, rows: str, extra: Sequence[str | datetime]) -> int:
-        return warehouse.insert(self.table, self.columns, f"SELECT *, ?, ?, ? FROM ({rows})", extra)
+        return warehouse.insert(self.table, self.columns, f"SELECT *, ?, ?, ? FROM ({rows})", extra, self.types)
 
 
 def planned(warehouse: Warehouse, reading: Reading, table: TargetTable) -> Insertion:
@@ -167,7 +172,8 @@ class StagingTable:
             f"SELECT {values}, ?, name, ? FROM"
             f" (SELECT *, list_extract(?, file + 1) AS name FROM {_TABLE}) WHERE name IS NOT NULL"
         )
-        self.warehouse.insert(self.insertion.table, self.insertion.columns, query, [arrival_id, at, names])
+        columns, types = self.insertion.columns, self.insertion.types
+        self.warehouse.insert(self.insertion.table, columns, query, [arrival_id, at, names], types)
 
 
 def read_together(warehouse: Warehouse, insertion: Insertion, files: Sequence[SourceFile]) -> StagingTable:

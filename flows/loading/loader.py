@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from flows.errors import (
+    ColumnsChangedError,
     RefusedError,
     RejectionError,
     TemporaryError,
@@ -27,6 +28,7 @@ from flows.loading.file_result import FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan
 from flows.loading.insert import Insertion, describe_refusal, planned
 from flows.loading.mismatch import MISMATCH, converted, describe_mismatch, shortened
+from flows.loading.widening import Widening, widening_of
 from flows.readers.base import WIDE, Reading, one_thread
 from flows.readers.column_types import is_text
 from flows.readers.csv_files import CsvReading
@@ -36,6 +38,8 @@ from flows.source_file import Rejected, SourceFile
 from flows.sql_names import RESERVED_COLUMNS, TargetTable
 from flows.warehouse.base import LoadKey, Warehouse
 
+_TRIES = 4
+"""How often a file is planned anew because other runs changed the table's columns, before the task is tried again."""
 ALL_FILES = "*"
 """Stands for every file of the arrival."""
 
@@ -105,10 +109,11 @@ class Loader:
         for plan in plans:
             yield self.load_one(plan)
 
-    def load_one(self, plan: Plan) -> FileResult:
+    def load_one(self, plan: Plan, *, may_widen: bool = True) -> FileResult:
         """Load a file, after reading its values if only its header was scanned, and return what became of it.
 
-        Whatever goes wrong costs this file only, unless it is the machine's fault: that is raised.
+        Whatever goes wrong costs this file only, unless it is the machine's fault: that is raised. Raises
+        WouldWidenError for a file that needs columns of the table wider, if it may not have them so yet.
         """
         if isinstance(plan, Rejected):
             return self._rejected(plan)
@@ -116,14 +121,24 @@ class Loader:
         file = plan.file
         try:
             with self.guard.watching():
-                load = self._loaded_once(plan)
+                load = self._loaded_once(plan, may_widen=may_widen)
+        except WouldWidenError:
+            raise
         except Exception as error:
             if is_machines_fault(error, [file]):
                 raise
             load = _Load(Outcome.REJECTED, reason=self._reason(error, plan), original=original_of(error, file))
         seconds = round(time.monotonic() - began, 3)
         return FileResult(
-            file.name, load.outcome, load.rows, file.size, seconds, load.reason, load.replaced, load.original
+            file.name,
+            load.outcome,
+            load.rows,
+            file.size,
+            seconds,
+            load.reason,
+            load.replaced,
+            load.original,
+            load.widened,
         )
 
     def _rejected(self, plan: Rejected) -> FileResult:
@@ -165,7 +180,7 @@ class Loader:
         reading = plan.reading if isinstance(plan, HeaderScan) else plan
         return with_types(self.warehouse.reader, reading, self.guard, whole=False)
 
-    def _loaded_once(self, plan: Reading | HeaderScan) -> _Load:
+    def _loaded_once(self, plan: Reading | HeaderScan, *, may_widen: bool) -> _Load:
         reading = self._with_types(plan) if isinstance(plan, HeaderScan) else plan
         if isinstance(reading, Rejected):
             raise RejectionError(reading.reason)
@@ -173,28 +188,47 @@ class Loader:
         with keeping_books():
             rows = self.warehouse.loaded_rows(self.table, key)
         if rows is None or self.reload.covers(key.file_name):
-            return self._load(reading, key)
+            return self._load(reading, key, may_widen=may_widen)
         return _Load(Outcome.SKIPPED, rows)
 
-    def _load(self, reading: Reading, key: LoadKey) -> _Load:
+    def _load(self, reading: Reading, key: LoadKey, *, may_widen: bool) -> _Load:
         """Load a file, unless another run has done so meanwhile. Raises RejectionError, and then changes nothing."""
-        try:
-            # In batches the order matters: they are windows of numbered rows.
-            with (
-                any_order(self.warehouse.reader, reading.file.size if self.batch_size is None else 0),
-                one_thread(self.warehouse.reader) if len(reading.columns) > WIDE else nullcontext(),
-            ):
-                return self._transaction(reading, key)
-        except _MismatchError as mismatch:
-            if not reading.is_sampled:
-                raise RejectionError(self._described(mismatch.insertion)) from None
-        # A new column may be of another type than its first rows say: ask all of them, once.
-        plan = with_types(self.warehouse.reader, reading, self.guard, whole=True)
-        if isinstance(plan, Rejected):
-            raise RejectionError(plan.reason)
-        return self._load(plan, key)
+        for _ in range(_TRIES):
+            with suppress(ColumnsChangedError):
+                return self._loaded(reading, key, may_widen=may_widen)
+        return self._loaded(reading, key, may_widen=may_widen)
 
-    def _transaction(self, reading: Reading, key: LoadKey) -> _Load:
+    def _loaded(self, reading: Reading, key: LoadKey, *, may_widen: bool) -> _Load:
+        try:
+            return self._inserted(reading, key)
+        except _MismatchError as mismatch:
+            misfit = mismatch.insertion
+        if reading.is_sampled:
+            # A new column may be of another type than its first rows say: ask all of them, once.
+            plan = with_types(self.warehouse.reader, reading, self.guard, whole=True)
+            if isinstance(plan, Rejected):
+                raise RejectionError(plan.reason)
+            return self._loaded(plan, key, may_widen=may_widen)
+        widening = widening_of(self.warehouse.reader, misfit)
+        if widening is None:
+            raise RejectionError(self._described(misfit))
+        if not may_widen:
+            raise WouldWidenError
+        try:
+            return self._inserted(reading, key, widening)
+        except _MismatchError:
+            raise RejectionError(self._described(misfit)) from None
+
+    def _inserted(self, reading: Reading, key: LoadKey, widening: Widening | None = None) -> _Load:
+        """Insert the rows and the load key in one transaction. Raises _MismatchError, and then changes nothing."""
+        # In batches the order matters: they are windows of numbered rows.
+        with (
+            any_order(self.warehouse.reader, reading.file.size if self.batch_size is None else 0),
+            one_thread(self.warehouse.reader) if len(reading.columns) > WIDE else nullcontext(),
+        ):
+            return self._transaction(reading, key, widening)
+
+    def _transaction(self, reading: Reading, key: LoadKey, widening: Widening | None) -> _Load:
         now = datetime.now(UTC)
         insertion = None
         try:
@@ -204,6 +238,8 @@ class Loader:
                     there = self.warehouse.loaded_meanwhile(self.table, self.arrival_id, [key.file_name])
                 if there and not covered:
                     return _Load(Outcome.SKIPPED, there[key.file_name])
+                if widening:
+                    self._widen(widening)
                 insertion = self._planned(reading)
                 _check_new_texts(insertion)
                 insertion.add_columns(self.warehouse)
@@ -222,7 +258,15 @@ class Loader:
             if insertion and isinstance(error, RefusedError):
                 raise RejectionError(describe_refusal(self.warehouse.reader, insertion, error)) from None
             raise
-        return _Load(Outcome.LOADED, rows, replaced)
+        return _Load(Outcome.LOADED, rows, replaced, widened=widening.lines if widening else ())
+
+    def _widen(self, widening: Widening) -> None:
+        """Widen columns of the table, unless another run has changed them since. Raises ColumnsChangedError."""
+        self.warehouse.lock_columns(self.table)
+        there = {column.name: column.type for column in self.warehouse.columns(self.table).values()}
+        if any(there.get(name) != type_ for name, type_ in widening.before.items()):
+            raise ColumnsChangedError(f"another session has changed the columns of {self.table}")
+        self.warehouse.widen_columns(self.table, widening.before, widening.after)
 
     def _planned(self, reading: Reading) -> Insertion:
         insertion = planned(self.warehouse, reading, self.table)
@@ -247,6 +291,7 @@ class _Load:
     replaced: int | None = None
     reason: str | None = None
     original: str | None = None
+    widened: tuple[str, ...] = ()
 
 
 def _check_new_texts(insertion: Insertion) -> None:
@@ -286,6 +331,10 @@ def _check_unchanged(file: SourceFile) -> None:
     """Raise RejectionError if a file is not the one any more that was looked at, so that the load is taken back."""
     if change := file.change():
         raise RejectionError(change)
+
+
+class WouldWidenError(Exception):
+    """A file needs columns of the table wider, and it is not its turn yet."""
 
 
 class _MismatchError(Exception):

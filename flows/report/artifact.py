@@ -8,13 +8,14 @@ from typing import Any
 from prefect.artifacts import create_table_artifact
 from tenacity import Retrying, stop_after_attempt, wait_fixed
 
-from flows.loading.file_result import FileResult, Outcome, counts
+from flows.loading.file_result import FileResult, Outcome, counts, widened
 
 SHOWN = 12
 """How many files get a bar; the table below names all of them."""
 WIDTH = 20
 """How many characters the longest bar has."""
 _NAME_LIMIT = 60
+_ESCAPED = r"\\\g<0>"
 _MARKUP = re.compile(r"[\\`*_{}\[\]()<>#+\-.!|~&:@$]")
 
 
@@ -47,7 +48,7 @@ def plain(text: str) -> str:
     """
     one_line = " ".join(text.split())
     cut = one_line if len(one_line) <= _NAME_LIMIT else f"{one_line[: _NAME_LIMIT - 1]}…"
-    return _MARKUP.sub(r"\\\g<0>", cut)
+    return _MARKUP.sub(_ESCAPED, cut)
 
 
 def bar(value: int, longest: int) -> str:
@@ -105,7 +106,8 @@ def description_of(results: Sequence[FileResult], page: str | None = None) -> st
     It is part of the table's artifact and not one of its own, which would cost each run another request.
     """
     link = f"[The arrival's page ↗]({page})" if page else ""
-    return "\n\n".join(filter(None, [f"{counts(results)}.", link, chart(results)]))
+    lines = "\n".join(f"- {_MARKUP.sub(_ESCAPED, line)}" for line in widened(results))
+    return "\n\n".join(filter(None, [f"{counts(results)}.", link, lines, chart(results)]))
 
 
 def publish(

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import duckdb
 
+from flows.errors import RejectionError
 from flows.source_file import SourceFile
 from flows.sql_names import RESERVED_COLUMNS, TargetTable
 
@@ -30,6 +31,14 @@ class TableColumn:
     """What the warehouse calls its type, if DuckDB has another name for what holds its values."""
     form: str | None = None
     """A regular expression: the texts that it takes, if DuckDB has no such type."""
+
+
+def not_widened(name: str, before: str, after: str, why: str) -> RejectionError:
+    """Return the reason of a file that needs a column wider which cannot be."""
+    return RejectionError(
+        f'column "{name}" would have to be widened from {before} to {after} for it, and cannot be: {why}; change that,'
+        " or widen the column by ALTER TABLE"
+    )
 
 
 def missing_columns(existing: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:
@@ -129,8 +138,25 @@ class Warehouse(Protocol):
         """Add the wanted columns (name to type) to the existing ones; create the table when there are none."""
         ...
 
-    def insert(self, table: TargetTable, columns: Sequence[str], query: str, parameters: Sequence[Any]) -> int:
-        """Insert what a query of the reader gives, whose values have the columns' types, and return how many rows."""
+    def widen_columns(self, table: TargetTable, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Change the types of columns, given by name, to wider ones that hold all of their values.
+
+        Raises RejectionError, with a reason that is no value's, if the database or a value that is there forbids it.
+        """
+        ...
+
+    def insert(
+        self,
+        table: TargetTable,
+        columns: Sequence[str],
+        query: str,
+        parameters: Sequence[Any],
+        types: Mapping[str, str] | None = None,
+    ) -> int:
+        """Insert what a query of the reader gives, whose values have the columns' types, and return how many rows.
+
+        `types` are those that some columns had when the query was made. Raises ColumnsChangedError if one has another.
+        """
         ...
 
     def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:

@@ -21,7 +21,7 @@ from flows.errors import StillInUseError, TemporaryError
 from flows.readers.guard import Reader
 from flows.source_file import SourceFile
 from flows.sql_names import TargetTable, identifier, literal
-from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns
+from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns, not_widened
 
 DEFAULT_LIMIT = "1GB"
 """Of DuckDB's buffers, whose own default is 80 % of the machine's memory. The widest file tried, a million rows of 60
@@ -150,8 +150,34 @@ class DuckDbWarehouse:
         for name, type_ in missing.items():
             self.reader.execute(f"ALTER TABLE {table.sql} ADD COLUMN {identifier(name)} {type_}")
 
-    def insert(self, table: TargetTable, columns: Sequence[str], query: str, parameters: Sequence[Any]) -> int:
-        """Insert what a query gives and return how many rows. Raises duckdb.Error."""
+    def widen_columns(self, table: TargetTable, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Change the types of columns to wider ones. Raises RejectionError if something forbids it."""
+        for name, type_ in after.items():
+            column = identifier(name)
+            if type_ == "DOUBLE":
+                back = f"coalesce(TRY_CAST(CAST({column} AS DOUBLE) AS {before[name]}) = {column}, false)"
+                if before[name] == "FLOAT":  # 0.1 would print as 0.10000000149011612
+                    back = f"CAST(CAST({column} AS DOUBLE) AS VARCHAR) = CAST({column} AS VARCHAR)"
+                lost = f"SELECT {column} FROM {table.sql} WHERE {column} IS NOT NULL AND NOT {back} LIMIT 1"
+                if found := self.reader.execute(lost).fetchone():
+                    raise not_widened(name, before[name], type_, f"{found[0]}, which is there, would lose digits")
+            try:
+                self.reader.execute(f"ALTER TABLE {table.sql} ALTER COLUMN {column} TYPE {type_}")
+            except (duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.DataError) as error:
+                said = str(error).partition(": ")[2].split("\n")[0].rstrip("!.")
+                if isinstance(error, duckdb.DependencyException) or "depend" in said:
+                    said = "an index or a view of the table depends on it"
+                raise not_widened(name, before[name], type_, said) from None
+
+    def insert(
+        self,
+        table: TargetTable,
+        columns: Sequence[str],
+        query: str,
+        parameters: Sequence[Any],
+        types: Mapping[str, str] | None = None,
+    ) -> int:
+        """Insert what a query gives and return how many rows: no one else changes the columns. Raises duckdb.Error."""
         named = ", ".join(identifier(name) for name in columns)
         return self.reader.execute(f"INSERT INTO {table.sql} ({named}) {query}", parameters).fetchall()[0][0]
 

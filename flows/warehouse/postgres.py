@@ -23,15 +23,15 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier, Literal
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from flows.errors import PermanentError, RejectionError, StillInUseError, TemporaryError
+from flows.errors import ColumnsChangedError, PermanentError, RejectionError, StillInUseError, TemporaryError
 from flows.readers.guard import Reader
 from flows.source_file import SourceFile
 from flows.sources.spool import spool_folder
 from flows.sql_names import LOADS_TABLE, TargetTable, literal
 from flows.warehouse.address import PostgresDatabase
-from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns
+from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns, not_widened
 from flows.warehouse.duckdb import memory_reader
-from flows.warehouse.postgres_errors import explained, said_by
+from flows.warehouse.postgres_errors import explained, meaning, said_by
 from flows.warehouse.postgres_types import column_type, duckdb_type, text_form, written
 
 _AT_ONCE = 1_000_000
@@ -82,6 +82,9 @@ def _spool(
 
 _LONGEST_NAME = 63
 """In bytes; PostgreSQL cuts off what is longer, and says so to nobody."""
+_FORBIDDEN = re.compile(r"0A000|2BP01|22...|23...|42501|42804|42883|42P..")
+"""Why a column's type is not changed: a view, a rule, a generated column or a policy depends on it, or the table is
+another user's."""
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
 
@@ -218,18 +221,62 @@ class PostgresWarehouse:
         with self._explained():
             self._run(query)
 
-    def insert(self, table: TargetTable, columns: Sequence[str], query: str, parameters: Sequence[Any]) -> int:
+    def widen_columns(self, table: TargetTable, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+        """Change the types of columns to wider ones. Raises RejectionError if something forbids it."""
+        for name, type_ in after.items():
+            column = Identifier(name)
+            try:
+                if type_ == "DOUBLE":
+                    # As numeric a double has 15 digits, and a real 6: those of which it keeps each.
+                    lost = SQL(
+                        "SELECT {0} FROM {1} WHERE {0}::double precision::numeric <> {0}::text::numeric LIMIT 1"
+                    ).format(column, _table(table))
+                    if found := self._run(lost).fetchone():
+                        raise not_widened(name, before[name], type_, f"{found[0]}, which is there, would lose digits")
+                change = SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {}").format(
+                    _table(table),
+                    column,
+                    SQL(column_type(type_)),  # pyright: ignore[reportArgumentType]
+                )
+                self._run(change)
+            except psycopg.Error as error:
+                if _FORBIDDEN.fullmatch(error.sqlstate or ""):
+                    detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+                    raise not_widened(name, before[name], type_, f"{said_by(error)}{detail}") from None
+                raise meaning(error, self.shown, self.budget.total) from None
+
+    def insert(
+        self,
+        table: TargetTable,
+        columns: Sequence[str],
+        query: str,
+        parameters: Sequence[Any],
+        types: Mapping[str, str] | None = None,
+    ) -> int:
         """Insert what a query of the reader gives and return how many rows.
 
         Raises duckdb.Error when it cannot be read, TemporaryError when there is no room for it in the spool.
         """
-        there = self.columns(table)
-        into = [there.get(name.lower()) for name in columns]
-        if None in into:
-            raise TemporaryError(f"somebody has changed the columns of {table} while a file was being loaded")
-        known = [one for one in into if one]
+        known = self._columns_of(table, columns)
+        changed = [name for name, type_ in (types or {}).items() if self._type(known, name) != type_]
+        if changed:
+            raise ColumnsChangedError(f"another session has changed the columns of {table} while a file was loaded")
         with self._explained():
-            return copied(self.connection, self.reader, _table(table), known, (query, parameters), self.spool)
+            rows = copied(self.connection, self.reader, _table(table), known, (query, parameters), self.spool)
+        # From the first row on no one can change them; between our look and that someone may have.
+        if self._columns_of(table, columns) != known:
+            raise ColumnsChangedError(f"another session has changed the columns of {table} while a file was loaded")
+        return rows
+
+    def _columns_of(self, table: TargetTable, names: Sequence[str]) -> list[TableColumn]:
+        there = self.columns(table)
+        found = [there.get(name.lower()) for name in names]
+        if None in found:
+            raise ColumnsChangedError(f"another session has changed the columns of {table} while a file was loaded")
+        return [one for one in found if one]
+
+    def _type(self, columns: Sequence[TableColumn], name: str) -> str | None:
+        return next((one.type for one in columns if one.name.lower() == name.lower()), None)
 
     def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
         """Delete a key and its file's rows and return how many rows; None, and nothing deleted, if it is not there."""
