@@ -85,6 +85,8 @@ class Damage:
     """How many values the footer says each column has."""
     page_values: int | None = None
     """How many values each page says it has."""
+    bit_width: int | None = None
+    """How many bits the numbers of entries of a dictionary have, which is there then and has the values."""
     codec: int = 0
     crc: int | None = None
     """Added to the checksum of each page; None: without checksums."""
@@ -102,13 +104,16 @@ def parquet_file(*columns: Column | Group, rows: int | None = None, damage: Dama
     chunks: list[Any] = []
     for leaf, depth, path in leaves:
         offset = len(body)
-        page = _page(leaf, depth, damage)
+        dictionary = b"" if damage.bit_width is None else _dictionary(leaf)
+        page = dictionary + _page(leaf, depth, damage)
         body += page
         values = len(leaf.values) if damage.chunk_values is None else damage.chunk_values
         meta = {
             1: leaf.type, 2: [0, 3], 3: list(path), 4: damage.codec, 5: I64(values),
-            6: I64(len(page)), 7: I64(len(page)), 9: I64(offset),
+            6: I64(len(page)), 7: I64(len(page)), 9: I64(offset + len(dictionary)),
         }  # fmt: skip
+        if dictionary:
+            meta[11] = I64(offset)
         chunks.append({2: I64(offset), 3: meta})
     group = {1: chunks, 2: I64(len(body) - 4), 3: I64(count if damage.group_rows is None else damage.group_rows)}
     schema = [{4: "schema", 5: len(columns)}, *_elements(columns)]
@@ -153,13 +158,28 @@ def _leaves(
 
 def _page(column: Column, depth: int, damage: Damage) -> bytes:
     levels = b"".join(_run(depth if value is not None else depth - 1, depth) for value in column.values)
-    content = struct.pack("<I", len(levels)) + levels + _plain(column)
+    content = struct.pack("<I", len(levels)) + levels
+    if damage.bit_width is None:
+        content += _plain(column)
+    else:  # all are the first entry, in groups of eight
+        groups = (len(column.values) + 7) // 8
+        content += bytes([damage.bit_width]) + _varint(groups << 1 | 1) + bytes(groups * damage.bit_width)
     values = len(column.values) if damage.page_values is None else damage.page_values
-    header = {1: 0, 2: len(content), 3: len(content), 5: {1: values, 2: 0, 3: 3, 4: 3}}
+    header = {
+        1: 0,
+        2: len(content),
+        3: len(content),
+        5: {1: values, 2: 0 if damage.bit_width is None else 8, 3: 3, 4: 3},
+    }
     if damage.crc is not None:
         crc = (zlib.crc32(content) + damage.crc) & 0xFFFFFFFF
         header[4] = crc - (1 << 32) if crc >> 31 else crc
     return struct_bytes(dict(sorted(header.items()))) + content
+
+
+def _dictionary(column: Column) -> bytes:
+    content = _plain(column)
+    return struct_bytes({1: 2, 2: len(content), 3: len(content), 7: {1: len(column.values), 2: 0}}) + content
 
 
 def _run(level: int, depth: int) -> bytes:

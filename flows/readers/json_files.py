@@ -91,10 +91,12 @@ def json_header_scan(file: SourceFile, content: bytes, guard: Guard) -> JsonRead
     check_signature(content[:HEAD_BYTES], file.format)
     if content.startswith(_BOM):
         return None
-    layout, outline = _outline(file.format, partial(BytesIO, content), guard)
-    if layout is JsonLayout.WRAPPED or not outline.is_plain:
+    open_ = partial(BytesIO, content)
+    layout, name = _layout(file.format, open_, guard)
+    if layout is JsonLayout.WRAPPED:
         return None
-    return _reading(file, layout, outline, guard.limits)
+    outline = outline_of(open_, layout, name, guard.check)
+    return _reading(file, layout, outline, guard.limits) if outline.is_plain else None
 
 
 def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> JsonReading:
@@ -109,11 +111,12 @@ def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool:
         head = opened.read(HEAD_BYTES)
     check_signature(head, file.format)
     open_ = partial(path.open, "rb")
-    layout, outline = _outline(file.format, open_, guard)
-    if layout is JsonLayout.WRAPPED or not outline.is_plain or head.startswith(_BOM):
-        name = json_layout(open_, guard.check)[1] if layout is JsonLayout.WRAPPED else ""
-        again = JsonOutline()
-        text = spooled(as_lines(records_of(open_, layout, name, guard.check), again), spool, ".ndjson")
+    layout, name = _layout(file.format, open_, guard)
+    is_plain = layout is not JsonLayout.WRAPPED and not head.startswith(_BOM)
+    outline = outline_of(open_, layout, name, guard.check) if is_plain else JsonOutline()
+    if not is_plain or not outline.is_plain:
+        outline = JsonOutline()
+        text = spooled(as_lines(records_of(open_, layout, name, guard.check), outline), spool, ".ndjson")
         layout = JsonLayout.LINES
     return typed(connection, replace(_reading(file, layout, outline, guard.limits), text=text))
 
@@ -133,9 +136,8 @@ def typed(connection: duckdb.DuckDBPyConnection, reading: JsonReading, *, whole:
     return replace(reading, columns=columns, is_sampled=rows == limit)
 
 
-def _outline(file_format: FileFormat, open_: Callable[[], BinaryIO], guard: Guard) -> tuple[JsonLayout, JsonOutline]:
-    layout, name = (JsonLayout.LINES, "") if file_format is FileFormat.NDJSON else json_layout(open_, guard.check)
-    return layout, outline_of(open_, layout, name, guard.check)
+def _layout(file_format: FileFormat, open_: Callable[[], BinaryIO], guard: Guard) -> tuple[JsonLayout, str]:
+    return (JsonLayout.LINES, "") if file_format is FileFormat.NDJSON else json_layout(open_, guard.check)
 
 
 def _reading(file: SourceFile, layout: JsonLayout, outline: JsonOutline, limits: FileLimits) -> JsonReading:
