@@ -1,11 +1,12 @@
 """Following runs to their end, also after it: what is resumed, what is lost, what a person reads."""
 
+import json
 from datetime import datetime, timedelta
 
 import pytest
 
 from sensors.announcing.lost_runs import HEARTBEAT, LostRuns
-from sensors.announcing.outcome import ARRIVAL_FAILED, FAILED_SECONDS, UNSTARTED_LIMIT, Follower
+from sensors.announcing.outcome import ARRIVAL_FAILED, COLUMNS_WIDENED, FAILED_SECONDS, UNSTARTED_LIMIT, Follower
 from sensors.announcing.prefect_api import PrefectApi
 from sensors.failed import FailedFolder
 from sensors.ledger import arrivals, notices
@@ -113,6 +114,21 @@ def test_a_run_that_ends_otherwise_gives_each_file_its_reason(
     assert arrivals.get(ledger, "m-1").state == "failed"
     shown = tmp_path / "failed" / "arrivals" / "m-1"
     assert (shown / "REASONS.txt").read_text() == f"a.csv: {reason}\nb.csv: {reason}\n"
+
+
+def test_columns_that_were_widened_are_reported_once_with_the_outcome(ledger, follower, api, arrival):
+    api.run("r1", "COMPLETED")
+    api.report("m-1", "r1", a="loaded", b="loaded")
+    line = 'column "a" is widened from BIGINT to DOUBLE'
+    table = json.loads(api.artifacts[-1]["data"])
+    table[1]["widened"] = [line]
+    api.artifacts[-1]["data"] = json.dumps(table)
+    assert follower.step()
+    follower.step()
+    [stored] = notices.unsent(ledger, 10)
+    assert (stored.notice.event, stored.notice.inbox) == (COLUMNS_WIDENED, "metrics")
+    assert stored.notice.payload["subject"] == "A file of inbox metrics has widened a column"
+    assert f"b.csv: {line}" in stored.notice.payload["text"]
 
 
 def failed_arrivals(ledger) -> list[str]:

@@ -254,6 +254,7 @@ def test_while_the_server_is_silent_a_notice_is_rung_for_after_a_minute_and_only
         ("inbox.arrival.stalled", "alert-on-stalled-arrival"),
         ("inbox.files.rejected", "alert-on-rejected-file"),
         ("inbox.files.waiting", "alert-on-rejected-file"),
+        ("inbox.columns.widened", "alert-on-widened-columns"),
     ],
 )
 def test_every_kind_of_notice_has_its_alert(

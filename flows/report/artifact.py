@@ -88,6 +88,7 @@ def report_rows(results: Sequence[FileResult]) -> list[dict[str, Any]]:
             "bytes": result.bytes,
             "seconds": result.seconds,
             "reason": result.reason,
+            **({"widened": list(result.widened)} if result.widened else {}),
         }
         for result in results
     ]

@@ -15,7 +15,7 @@ from sensors.killpoint import kill_point
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import FileOutcome
 from sensors.ledger.arrivals import Arrival
-from sensors.ledger.notices import Notice
+from sensors.ledger.notices import Notice, first_lines
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.runs.issues import was_cancelled_by_a_limit
 from sensors.staging import manifest
@@ -42,6 +42,7 @@ LONGEST_PAUSE = timedelta(minutes=10)
 TAKEN = ("prefect.flow-run.Pending", "prefect.flow-run.Running")
 """The events of a run that a worker has taken."""
 ARRIVAL_FAILED = "inbox.arrival.failed"
+COLUMNS_WIDENED = "inbox.columns.widened"
 UNHEARD_OF = "the server has never heard of its run"
 DELETED_UNSTARTED = "its run was deleted before it started"
 
@@ -122,10 +123,11 @@ class Follower:
             return announcements.record_unannounced(self.ledger, arrival.id, now, UNHEARD_OF)
         table = None if run is None else self.api.table_artifact(ARTIFACT_KEY.format(arrival.id), run.id)
         outcome = outcome_of(run, table or [])
-        notice = failed_notice(arrival, run, outcome)
+        found = (failed_notice(arrival, run, outcome), widened_notice(arrival, table or []))
+        notices = [notice for notice in found if notice is not None]
         self._note_rejected(arrival, outcome)
         if not announcements.record_outcome(
-            self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now, notice
+            self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now, notices
         ):
             return False
         kill_point("ended")
@@ -174,6 +176,25 @@ def failed_notice(arrival: Arrival, run: Run | None, outcome: Outcome) -> Notice
     )
 
 
+def widened_notice(arrival: Arrival, table: Sequence[Mapping[str, Any]]) -> Notice | None:
+    """Return what is reported of the columns that an arrival's run has widened, by the rows of its artifact."""
+    lines = [f"{row['file']}: {line}" for row in table for line in row.get("widened") or ()]
+    if not lines:
+        return None
+    columns = "a column" if len(lines) == 1 else f"{len(lines)} columns"
+    text = [f"Inbox: {arrival.inbox}", f"Arrival: {arrival.id}", *first_lines(lines)]
+    return Notice(
+        key=f"widened/{arrival.id}/{arrival.run_id}",
+        event=COLUMNS_WIDENED,
+        inbox=arrival.inbox,
+        payload={
+            "arrival_id": arrival.id,
+            "subject": f"A file of inbox {arrival.inbox} has widened {columns}",
+            "text": "\n".join([*text, "Nothing is lost: what is in the table reads as before."]),
+        },
+    )
+
+
 def failed_payload(arrival_id: str, inbox: str, reason: str) -> dict[str, str]:
     """Return what an alert says of a failed arrival."""
     next_step = f"`just retry {arrival_id}` has it loaded after all, `just dismiss {arrival_id}` settles it"
@@ -189,7 +210,7 @@ def failed_payload(arrival_id: str, inbox: str, reason: str) -> dict[str, str]:
 def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> Outcome:
     """Return the outcome of an arrival whose run has ended, or is None because somebody deleted it.
 
-    `table` has the rows of the run's artifact: file, outcome, rows, reason.
+    `table` has the rows of the run's artifact: file, outcome, rows, reason, and widened where that was so.
     """
     if run is None:
         return Outcome(ArrivalState.FAILED, (), "its run was deleted")

@@ -109,7 +109,7 @@ class ReceiptClerk:
             return
         told = f"no run was started, {failures} times: {reason}"
         notice = stalled_notice(arrival, told, f"put it right, then `just retry {arrival.id}`")
-        if announcements.record_outcome(self.ledger, arrival.id, ArrivalState.FAILED, (), told, now, notice):
+        if announcements.record_outcome(self.ledger, arrival.id, ArrivalState.FAILED, (), told, now, [notice]):
             self.failed.refresh(arrival.id)
 
     def _announce_again(self) -> None:

@@ -162,11 +162,11 @@ def record_outcome(
     files: Sequence[FileOutcome],
     reason: str | None,
     now: datetime,
-    notice: Notice | None = None,
+    notices: Sequence[Notice] = (),
 ) -> bool:
     """Write down what became of an arrival and its files; False when it had its outcome already.
 
-    A file that `files` does not name shares the arrival's outcome and reason. With a `notice` a person is told.
+    A file that `files` does not name shares the arrival's outcome and reason. The notices are sent to people.
     """
     with ledger.transaction():
         ended = ledger.change(
@@ -185,7 +185,7 @@ def record_outcome(
             "UPDATE files SET state = ?, reason = ?, ended_at = ? WHERE arrival_id = ? AND state = 'staged'",
             (FileState(state), reason, stamp(now), arrival_id),
         )
-        if notice is not None:
+        for notice in notices:
             write(ledger, notice, now)
         return True
 
