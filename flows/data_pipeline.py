@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from flows.errors import PipelineError, may_help_to_retry
+from flows.errors import PipelineError, machines_fault_explained, may_help_to_retry
 from flows.extract_config import ExtractConfig, extract_config
 from flows.loading.bulk import BulkLoader
 from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
@@ -85,6 +85,7 @@ def transform_data(extraction: Extraction, spool: Path) -> tuple[Plan, ...]:
     """Work out how the text of each file becomes typed columns; the rows themselves stay in the files."""
     settings = read_settings()
     with (
+        machines_fault_explained(),
         memory_reader(settings.warehouse_memory_limit, spool / "transform.tmp") as reader,
         Guard(settings.file_limits, lambda: reader.connection) as guard,
     ):
@@ -116,6 +117,7 @@ def load_data(
     size = sum(size_of(plan) for plan in plans)
     progress = LoadProgress(load_id, len(plans), size, began, logger)
     with (
+        machines_fault_explained(),
         open_warehouse(address, settings, logger.info, budget) as warehouse,
         watched(lambda: warehouse.reader, size, progress.estimate),
         Guard(settings.file_limits, lambda: warehouse.reader) as guard,

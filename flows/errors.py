@@ -159,6 +159,16 @@ def _is_about_another(error: duckdb.IOException, files: Sequence[SourceFile]) ->
     return _PATH.search(message) is not None
 
 
+@contextmanager
+def machines_fault_explained() -> Generator[None, None, None]:
+    """Turn what is raised in the block, and is no fault of a file, into a TemporaryError of one line."""
+    try:
+        yield
+    except (duckdb.Error, OSError, MemoryError) as error:
+        said = re.sub(r"^[\w ]*Error: ", "", str(error).strip().partition("\n")[0]) or type(error).__name__
+        raise TemporaryError(one_line(f"no file is at fault, and the machine or the warehouse is: {said}")) from error
+
+
 def is_fatal(error: Exception) -> bool:
     """Return whether an error may have invalidated the connection: DuckDB's INTERNAL and FATAL errors do."""
     return isinstance(error, (duckdb.InternalException, duckdb.FatalException)) or "has been invalidated" in str(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flows.errors import is_machines_fault
+from flows.errors import TemporaryError, is_machines_fault, machines_fault_explained
 from flows.loading.file_result import Outcome
 from flows.source_file import FileFormat, SourceFile
 from tests import parquet_maker as pq
@@ -117,6 +117,25 @@ def test_the_disk_a_lock_and_a_connection_are_the_machines_fault_and_all_else_is
 ):
     file = SourceFile(Path("/in/a.parquet"), "a.parquet", 9, FileFormat.PARQUET)
     assert is_machines_fault(error, [file]) is is_machines
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            duckdb.IOException('IO Error: Could not write file "/d/w": No space left on device\n\nStack Trace:\n0x1'),
+            'no file is at fault, and the machine or the warehouse is: Could not write file "/d/w": No space left on'
+            " device",
+        ),
+        (OSError(28, "No space left on device"), "the machine or the warehouse is: [Errno 28] No space left on device"),
+        (MemoryError(), "the machine or the warehouse is: MemoryError"),
+    ],
+)
+def test_what_the_run_says_of_the_machine_is_one_line(error: Exception, said: str):
+    with pytest.raises(TemporaryError) as caught, machines_fault_explained():
+        raise error
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 _MEASURED = """\
