@@ -130,7 +130,7 @@ def layout_of(content: Content, *, is_tsv: bool) -> CsvLayout:
     chosen = candidates[0]
     header = _checked_header(content, header, chosen, is_tsv=is_tsv)
     if chosen.dialect.delimiter == "\t":
-        chosen, count = _with_or_without_quotes(content, header, chosen)
+        header, chosen, count = _with_or_without_quotes(content, header, chosen)
     else:
         count = _counted(content, header.end, chosen.dialect)
         if chosen.dialect.has_blanks and (count is None or count.blanks < count.separators):
@@ -146,6 +146,8 @@ def layout_of(content: Content, *, is_tsv: bool) -> CsvLayout:
 
 
 LINE_END_OF_TEXT = re.compile(r"\r\n|\n|\r")
+_PAIR = b"\0"
+"""Stands for a carriage return and a line feed where letters are left out; no file that is read has one."""
 _WRAPPED = re.compile(rb"""(?:\A|[\t\r\n]) ?(["'])[^\t\r\n]*\1(?:\Z|[\t\r\n])""")
 _SEP_LINE = re.compile(rb'(?i)"?sep=(.)"?\r?\n')
 _DOUBLE_QUOTE_OPENS = re.compile(rb'(?:^|[,;\t|]) ?"')
@@ -274,30 +276,34 @@ def _sizes(content: Content, header: _Header, dialect: Dialect) -> set[int]:
     return {size for _, size in islice(found, SAMPLE_RECORDS) if size}
 
 
-def _with_or_without_quotes(content: Content, header: _Header, chosen: _Candidate) -> tuple[_Candidate, _Count | None]:
+def _with_or_without_quotes(
+    content: Content, header: _Header, chosen: _Candidate
+) -> tuple[_Header, _Candidate, _Count | None]:
     """Decide whether quotes count in a file with tabs: TSV knows none, and spreadsheets write them all the same.
 
     Raises RejectionError where either would do and a tab or a line end is within quotes.
     """
     if not chosen.dialect.quote:
-        return chosen, None if _WRAPPED.search(content) else _counted(content, header.end, chosen.dialect)
-    names = tuple(header.text.decode().rstrip("\r\n").split("\t"))
+        count = None if _WRAPPED.search(content) else _counted(content, header.end, chosen.dialect)
+        return header, chosen, count
     count = _counted(content, header.end, chosen.dialect)
     if count is not None and not count.hides:
-        return chosen, count
+        return header, chosen, count
+    first = header.first_line(content)
+    names = tuple(first.text.decode().rstrip("\r\n").split("\t"))
     unquoted = _Candidate(Dialect("\t", ""), names)
-    other = _counted(content, header.end, unquoted.dialect)
+    other = _counted(content, first.end, unquoted.dialect)
     fits = other is not None and _is_even(other, len(names))
     if count is None:
         # With a field wholly in quotes, quotes seem to count after all.
         is_wrapped = _WRAPPED.search(content)
-        return (unquoted, other) if fits and not is_wrapped else (chosen, None)
+        return (first, unquoted, other) if fits and not is_wrapped else (header, chosen, None)
     if fits:
         raise RejectionError(
             f"line {_hidden(content, header)}: a line end within quotes, though each line by itself has"
             f" {_columns(len(names))}; expected values in one line, or no quotes"
         )
-    return chosen, count
+    return header, chosen, count
 
 
 def _hidden(content: Content, header: _Header) -> int:
@@ -330,15 +336,18 @@ def _counted(content: Content, start: int, dialect: Dialect) -> _Count | None:
     delimiter, quote = dialect.delimiter.encode(), dialect.quote.encode()
     for chunk in chunks(content, start, quote):
         is_quoted = bool(quote) and quote in chunk
-        bare = chunk
+        bare, pairs = chunk, None
         if is_quoted:
             body = b"\n" + chunk
             if quote == b'"':
                 if quoted_properly(dialect).fullmatch(body) is None:
                     return None
-                reduced = chunk.translate(None, _others(delimiter)).replace(b'""', b"")
+                # Without the letters between them, a carriage return and a line feed would look like one line end.
+                paired = chunk.replace(b"\r\n", _PAIR) if b"\r" in chunk else chunk
+                reduced = paired.translate(None, _others(delimiter)).replace(b'""', b"")
                 count.hides = count.hides or b'"' in reduced
                 bare = re.sub(rb'"[^"]*"', b"", reduced)
+                pairs = bare.count(_PAIR)
             else:
                 bare, within = _apart(body, dialect)
                 bare = bare[1:]
@@ -347,7 +356,7 @@ def _counted(content: Content, start: int, dialect: Dialect) -> _Count | None:
                 count.quotes.update(re.findall(rb'""|"', within))
                 if _is_misplaced(bare, dialect):
                     return None
-        _add(count, bare, delimiter)
+        _add(count, bare, delimiter, pairs)
         if dialect.has_blanks:
             spaced = quoted_field(dialect).sub(b"x", b"\n" + chunk) if is_quoted else chunk
             count.blanks += spaced.count(delimiter + b" ")
@@ -369,16 +378,19 @@ def _apart(body: bytes, dialect: Dialect) -> tuple[bytes, bytes]:
 
 @cache
 def _others(delimiter: bytes) -> bytes:
-    return bytes(one for one in range(256) if one not in b'"\r\n' + delimiter)
+    return bytes(one for one in range(256) if one not in b'"\r\n' + _PAIR + delimiter)
 
 
-def _add(count: _Count, bare: bytes, delimiter: bytes) -> None:
+def _add(count: _Count, bare: bytes, delimiter: bytes, pairs: int | None) -> None:
+    """Add what is outside quotes; it has no pairs any more where their number is given."""
     newlines = bare.count(b"\n")
     returns = bare.count(b"\r")
-    pairs = bare.count(b"\r\n") if returns else 0
+    if pairs is None:
+        pairs = bare.count(b"\r\n") if returns else 0
+        newlines, returns = newlines - pairs, returns - pairs
     count.separators += bare.count(delimiter)
-    count.newlines += newlines - pairs
-    count.returns += returns - pairs
+    count.newlines += newlines
+    count.returns += returns
     count.pairs += pairs
 
 
@@ -422,9 +434,15 @@ def _accounted(content: Content, header: _Header, chosen: _Candidate, count: _Co
         header.line,
         header.end,
         count.lines if len(chosen.names) == 1 else count.records,
-        is_plain and not LINE_END.search(names),
+        is_plain and not LINE_END.search(names) and not _has_stray_quote(names, chosen.dialect),
         is_plain_within=count.is_plain_within is True,
     )
+
+
+def _has_stray_quote(names: bytes, dialect: Dialect) -> bool:
+    """Whether DuckDB would take the line of names for more or less than one line."""
+    quote = dialect.quote.encode()
+    return bool(quote) and quote in names and not fields_of(names.decode(), dialect)
 
 
 def _uneven(content: Content, header: _Header, chosen: _Candidate) -> str:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from flows.errors import RejectionError
 from flows.readers.base import raw
 from flows.readers.csv_files import CsvReading
-from flows.readers.csv_records import Dialect
+from flows.readers.csv_records import LINE_END, Dialect
 from flows.readers.registry import read_plan
 from flows.source_file import Rejected, SourceFile, format_of
 
@@ -51,7 +51,7 @@ def rows(folder: Path, content: bytes, name: str = "a.csv") -> Rows | str:
         return reading
     values = ", ".join(map(raw, range(len(reading.names))))
     found: Rows = connection().execute(f"SELECT {values} FROM ({reading.scan(())})").fetchall()
-    assert len(found) == reading.rows
+    assert len(found) == reading.rows, content
     return found
 
 
@@ -159,12 +159,16 @@ def test_any_text_is_read_as_it_is_written_or_rejected(
         assert not isinstance(got, str)
         values = [tuple("" if cell is None else cell for cell in row) for row in got]
         width = len(found.names)
+        # Names of a TSV file may hold quotes that Python's module does not take; they are on one line then.
+        start = found.layout.data_start
+        is_one_line = not LINE_END.search(text.encode()[:start].rstrip(b"\r\n"))
+        readings = by_the_csv_module(text.encode()[start:].decode() if is_one_line else text, found.layout.dialect)
         # Of one column an empty line is a value; a separator at the end of every line adds no column.
         expected = [
-            [(line or ("",))[:width] for line in reading[1:] if line or width == 1]
-            for reading in by_the_csv_module(text, found.layout.dialect)
+            [(line or ("",))[:width] for line in reading[0 if is_one_line else 1 :] if line or width == 1]
+            for reading in readings
         ]
-        assert values in expected
+        assert values in expected, text
 
 
 def test_an_empty_text_in_quotes_is_no_null(tmp_path: Path):

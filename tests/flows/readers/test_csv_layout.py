@@ -104,7 +104,10 @@ def test_a_nul_character_is_named_by_its_line(content: bytes):
     assert reason(content) == "line 3: a NUL character; the file is damaged, or is no text"
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1,2\n3,4\r5,6\n", b"a,b\r\n1,2\r\n3,4\r5,6\r\n"])
+@pytest.mark.parametrize(
+    "content",
+    [b"a,b\n1,2\n3,4\r5,6\n", b"a,b\r\n1,2\r\n3,4\r5,6\r\n", b'a,b\n"1",2\n3,"4"\r5,6\n', b'"a"\n"1"\n"3"\r4\n'],
+)
 def test_a_line_that_ends_with_a_carriage_return_alone_is_named(content: bytes):
     assert reason(content).startswith("line 3: ends with a carriage return alone")
 
