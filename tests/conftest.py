@@ -31,8 +31,9 @@ def _hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-APART = {"test_alert_kinds.py", "test_documentation.py", "test_moving.py", "test_runs_that_wait.py", "test_scale.py"}
-APART |= {"test_scheduled_runs.py"}
+PATIENT = ("test_suspended.py", "test_scheduled_runs.py", "test_sensor_trouble.py", "test_runs_that_wait.py")
+"""Journeys and crash tests that spend minutes waiting for a time to come: they begin first, next to what computes."""
+APART = {*PATIENT, "test_alert_kinds.py", "test_documentation.py", "test_moving.py", "test_scale.py"}
 """Journeys and crash tests that share no server with others, and take long enough to be run next to them."""
 
 
@@ -49,6 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in MARKS.get(item.path.relative_to(Path(__file__).parent).parts[0], ()):
             item.add_marker(mark)
+    items.sort(key=lambda item: PATIENT.index(item.path.name) if item.path.name in PATIENT else len(PATIENT))
 
 
 class ByServer(LoadScopeScheduling):
