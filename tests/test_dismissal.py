@@ -187,6 +187,7 @@ def test_a_ledger_of_the_version_before_dismissals_takes_them(bad, settings, tmp
         bad.change("DROP INDEX files_blocked")
         for column in ("blocked_since", "blocked_reason", "blocked_as", "blocked_reported_at"):
             bad.change(f"ALTER TABLE files DROP COLUMN {column}")
+        bad.change("ALTER TABLE arrivals DROP COLUMN manifest")
         bad.change("DROP TABLE dismissed_runs")
         bad.change("DROP INDEX files_dismissed")
         bad.change("ALTER TABLE files DROP COLUMN dismissed_at")

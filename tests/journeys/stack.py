@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -223,10 +223,39 @@ class Stack:
     # -- files and rows
 
     def drop(self, name: str, content: str | bytes) -> Path:
-        """Write a file into the inbox, as a copying program does."""
+        """Write a file into the inbox, as a copying program does.
+
+        Journeys share one table, and a file of which it knows no column is rejected: it learns the first of a CSV file.
+        """
+        text = content if isinstance(content, str) else content.decode("latin-1")
+        if name.endswith(".csv"):
+            names, _, rows = text.partition("\n")
+            first = rows.partition("\n")[0].partition(",")[0].strip()
+            self.know_one_of(names.strip().split(","), "BIGINT" if first.isdigit() else "VARCHAR")
         path = self.inbox / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
+
+    def know_one_of(self, names: Sequence[str], type_: str = "VARCHAR") -> None:
+        """Have the table, if it is there, know one of these columns: the first one, unless it knows another."""
+        file = self.state_dir / "warehouse.duckdb"
+
+        def known() -> bool:
+            try:
+                with duckdb.connect(file) as warehouse:
+                    found = warehouse.execute(
+                        "SELECT lower(column_name) FROM duckdb_columns() WHERE table_name = 'daily_metrics'"
+                    ).fetchall()
+                    there = {column for (column,) in found}
+                    if there and not there & {name.lower() for name in names}:
+                        quoted = names[0].replace('"', '""')
+                        warehouse.execute(f'ALTER TABLE public.daily_metrics ADD COLUMN "{quoted}" {type_}')
+            except duckdb.IOException:
+                return False  # a run is loading into it
+            return True
+
+        if file.exists():
+            wait_until(known, "the table knows a column of the file")
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query on the warehouse.

@@ -29,6 +29,7 @@ def source(receiver: Receiver) -> str:
 
 
 def test_parameters_given_one_by_one_are_used_and_every_page_is_loaded(stack: Stack, source: str):
+    stack.know_one_of(["visits"], "BIGINT")
     run_id = run_by_hand(stack, "--param", "batch_size=5", "--param", f"source_url={source}")
     run = stack.wait_for_end(run_id)
     assert run["state_name"] == "Completed", run["state"]

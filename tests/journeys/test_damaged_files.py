@@ -11,9 +11,11 @@ from tests.receiver import Receiver
 def test_a_staged_file_that_is_cut_short_is_in_front_of_a_person_and_loads_once_it_is_put_back(
     stack: Stack, receiver: Receiver
 ):
-    whole = "cut\n" + "".join(f"{n}\n" for n in range(1000))
+    whole = "damaged,cut\n" + "".join(f"0,{n}\n" for n in range(1000))
+    stack.know_one_of(["damaged"], "BIGINT")
     with paused(stack):
-        for name, text in {"cut.csv": whole, "beside.csv": "beside\n1\n", "also.csv": "also\n1\n"}.items():
+        others = {"beside.csv": "damaged,beside\n0,1\n", "also.csv": "damaged,also\n0,1\n"}
+        for name, text in {"cut.csv": whole, **others}.items():
             partial = stack.inbox / f".{name}"
             partial.write_text(text)
             partial.rename(stack.inbox / name)

@@ -37,6 +37,7 @@ def test_every_row_of_a_real_dataset_arrives_once(stack: Stack, dataset: str):
 
 def test_a_file_is_taken_only_after_its_writer_closed_it(stack: Stack):
     path = stack.inbox / "slow.csv"
+    stack.know_one_of(["written_by"])
     with path.open("w") as slow:
         slow.write("written_by,second\n")
         began = time.monotonic()

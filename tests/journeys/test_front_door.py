@@ -77,6 +77,7 @@ def test_the_status_is_the_contracts(stack: Stack):
 def test_a_dropped_copy_is_loaded_and_the_original_stays(stack: Stack, tmp_path):
     original = tmp_path / "by hand.csv"
     original.write_text("dropped\nyes\n")
+    stack.know_one_of(["dropped"])
     done = stack.command("sensors", "drop", str(original))
     assert done.returncode == 0, done.stderr
     count = "SELECT count(*) FROM public._loads WHERE file_name = 'by hand.csv'"

@@ -21,6 +21,7 @@ class Arrival:
         self.folder = folder
         (folder / "north").mkdir(parents=True)
         self.write("first", "first")
+        stack.know_one_of(["reload"])
 
     def write(self, *reloads: str) -> None:
         """Write the files, one in the folder and one in a subfolder, with these values."""

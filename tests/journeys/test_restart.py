@@ -66,6 +66,7 @@ def test_a_run_starts_again_and_completes_when_it_is_killed_together_with_its_wo
 ):
     page = f"/killed-while-{state}"
     receiver.pages[page] = ("application/json", json.dumps({"data": [{"killed_while": state}], "next": None}).encode())
+    stack.know_one_of(["killed_while"])
     worker = stack.service("flows.forkserver.worker")
     with receiver.holding(page) as url:
         run_id = stack.run_now({"source_url": url})

@@ -74,8 +74,8 @@ class Writing:
                 quoted = [self.quote + cell.replace(self.quote, self.quote * 2) + self.quote for cell in row]
                 out.write(f"{self.delimiter} ".join(quoted) + self.end)
         else:
-            # The csv module leaves a carriage return without quotes; single quotes count where names are within them.
-            is_whole = self.quote == "'" or "\r" in "".join(map("".join, table))
+            # The csv module quotes no line end unlike its own; single quotes count where names are within them.
+            is_whole = self.quote == "'" or not {"\r", "\n"}.isdisjoint("".join(map("".join, table)))
             csv.writer(
                 out,
                 delimiter=self.delimiter,
@@ -119,9 +119,10 @@ def test_any_table_in_any_dialect_comes_back_equal_or_is_rejected(
     content = writing.written([names, *values])
     found = rows(tmp_path_factory.getbasetemp(), content, "a.csv.gz" if writing.is_packed else "a.csv")
     if isinstance(found, str):
-        assert re.match(r"line \d+|expected each apostrophe", found), found
+        # DuckDB does not say where a lone carriage return within quotes is too much for it.
+        assert re.match(r"line \d+|expected each apostrophe|quotes do not match, or lines end", found), found
     else:
-        assert [["" if cell is None else cell for cell in row] for row in found] == values
+        assert [["" if cell is None else cell for cell in row] for row in found] == values, content
 
 
 def by_the_csv_module(text: str, dialect: Dialect) -> list[list[tuple[str, ...]]]:
