@@ -149,7 +149,7 @@ test *ARGS: (_install "requirements-dev.txt")
 test-long *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m pytest tests -m "long and not slow" --numprocesses 5 --no-loadscope-reorder "$@"
 
-# Attack it for about half an hour: a long torture, 60,000 files, 10,000 files at once
+# Attack it for about an hour: a long torture, 60,000 files, 10,000 files at once, several servers, a suspension
 [group('development')]
 crashes *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m pytest tests -m "slow or long" -s "$@"

@@ -31,7 +31,7 @@ def _hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-PATIENT = ("test_suspended.py", "test_scheduled_runs.py", "test_sensor_trouble.py", "test_runs_that_wait.py")
+PATIENT = ("test_scheduled_runs.py", "test_sensor_trouble.py", "test_runs_that_wait.py")
 """Journeys and crash tests that spend minutes waiting for a time to come: they begin first, next to what computes."""
 APART = {*PATIENT, "test_alert_kinds.py", "test_documentation.py", "test_moving.py", "test_scale.py"}
 """Journeys and crash tests that share no server with others, and take long enough to be run next to them."""

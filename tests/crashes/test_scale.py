@@ -27,6 +27,8 @@ from tests.postgres import PostgresServer, postgres_server
 from tests.receiver import Receiver, receiving
 from tests.redis_server import RedisServer, redis_server
 
+pytestmark = pytest.mark.slow  # four to eight minutes of both cores
+
 FILES = 2000
 BAD_EVERY = 250
 """Every so many files one has a value that its column cannot hold."""

@@ -14,7 +14,7 @@ from sensors.stack import marking
 from tests.journeys.stack import Stack, wait_until
 from tests.receiver import receiving
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow  # six minutes and a half, of which it waits five
 
 SUSPENDED_SECONDS = 185.0
 NAMES = ("first", "second", "third")
