@@ -64,6 +64,7 @@ def fill(stack: Stack) -> None:
     user, _, password = CREDENTIALS.partition(":")
     with httpx.Client(base_url=f"http://127.0.0.1:{stack.sensor_port}", auth=(user, password)) as client:
         for inbox, name, content in DROPPED:
+            stack.learn(content)
             address = f"/inbox/{inbox}/{name}"
             client.put(address, content=content).raise_for_status()
             wait_until(lambda at=address: client.get(at).json().get("ended_at"), f"{name} has its outcome")
@@ -85,6 +86,7 @@ def main() -> None:
             fill(stack)
             for scheme in ("light", "dark"):
                 page = opened(browser, stack, scheme, {"width": 1200, "height": 900})
+                stack.know_one_of(["stock"], "BIGINT")
                 drag_in(page, DRAGGED)
                 expect(upload_line(page, "notes.docx")).to_contain_text("not this kind")
                 for name in ("prices.csv", "stock.ndjson"):

@@ -58,6 +58,7 @@ def test_what_becomes_of_it_is_spoken(page: Page):
 
 
 def test_a_file_with_a_bad_value_is_shown_with_its_reason_and_loaded_once_the_table_takes_it(page: Page, stack: Stack):
+    stack.know_one_of(["largeness"], "BIGINT")
     drag_in(page, {"sizes.csv": "largeness\n7\n"})
     expect_loaded(page, "sizes.csv")
     drag_in(page, {"words.csv": "largeness\nmuch\n"})
@@ -75,6 +76,7 @@ def test_a_file_with_a_bad_value_is_shown_with_its_reason_and_loaded_once_the_ta
 
 
 def test_200_files_at_once_are_all_loaded_and_the_page_stays_readable(page: Page, stack: Stack):
+    stack.know_one_of(["many"], "BIGINT")
     drag_in(page, {f"many-{number:03}.csv": f"many\n{number}\n" for number in range(200)})
     total = card(page).locator(".total")
     expect(total).to_contain_text("of 200 files uploaded")

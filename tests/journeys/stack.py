@@ -227,14 +227,18 @@ class Stack:
 
         Journeys share one table, and a file of which it knows no column is rejected: it learns the first of a CSV file.
         """
-        text = content if isinstance(content, str) else content.decode("latin-1")
         if name.endswith(".csv"):
-            names, _, rows = text.partition("\n")
-            first = rows.partition("\n")[0].partition(",")[0].strip()
-            self.know_one_of(names.strip().split(","), "BIGINT" if first.isdigit() else "VARCHAR")
+            self.learn(content)
         path = self.inbox / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
+
+    def learn(self, content: str | bytes) -> None:
+        """Have the table, if it is there, know a column of this CSV file."""
+        text = content if isinstance(content, str) else content.decode("latin-1")
+        names, _, rows = text.partition("\n")
+        first = rows.partition("\n")[0].partition(",")[0].strip()
+        self.know_one_of(names.strip().split(","), "BIGINT" if first.isdigit() else "VARCHAR")
 
     def know_one_of(self, names: Sequence[str], type_: str = "VARCHAR") -> None:
         """Have the table, if it is there, know one of these columns: the first one, unless it knows another."""
