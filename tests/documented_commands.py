@@ -49,6 +49,7 @@ WAYS = (
     Way(r"just bench", BENCH),
     Way(r"just rotate-credentials", ROTATION),
     Way(r"just drop$", reason="the page on security names it; the README's line with a file is typed"),
+    Way(r"just replay FILE --reload", reason="README's line with a file is typed"),
     Way(r"just check$", reason="named without a file; README's line with one is typed"),
     Way(r"just prefect flow-run retry", reason="needs a failed run's id; tests/test_run_issues.py names it"),
     Way(r"just dismiss RUN", reason="needs a failed run's id; tests/test_dismissal.py dismisses one"),

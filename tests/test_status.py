@@ -111,6 +111,7 @@ REJECTED = BadFile(
     ("services", "trouble", "exit_status"),
     [
         (WELL, Trouble(), 0),
+        ({**WELL, Service.WARM: Health(healthy=False, detail="not running")}, Trouble(), 0),
         (SICK, Trouble(), 1),
         (WELL, Trouble((REJECTED,)), 1),
         (WELL, Trouble(overdue={"metrics": "2026-11-24 09:00 CET"}), 1),

@@ -68,10 +68,13 @@ class Status:
 
     @property
     def exit_status(self) -> int:
-        """0 if all is well, 1 if something needs attention, 2 if the stack is not running."""
+        """0 if all is well, 1 if something needs attention, 2 if the stack is not running.
+
+        A service that a stack can do without may be starting still when everything else is healthy.
+        """
         if not self._is_running and not self.other_ports:
             return NOT_RUNNING_STATUS
-        return 0 if self.healthy and not self.needs_a_person() else 1
+        return 0 if self.healthy and not self._beside_services() else 1
 
     @property
     def _is_running(self) -> bool:
@@ -122,6 +125,9 @@ class Status:
 
     def needs_a_person(self) -> list[str]:
         """Return what somebody should look at, in lines, the most urgent first."""
+        return [*self._broken_services(), *self._beside_services()]
+
+    def _beside_services(self) -> list[str]:
         overdue = [
             f"inbox {name} is overdue since {at}; nobody has dropped what {self.settings.inboxes_file} expects"
             for name, at in self.trouble.overdue.items()
@@ -132,7 +138,6 @@ class Status:
             for name, how in self.drift.items()
         ]
         return [
-            *self._broken_services(),
             *self.issues,
             *alerts,
             *(one.line for one in self.run_issues),
