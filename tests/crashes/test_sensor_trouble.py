@@ -244,7 +244,7 @@ def test_a_disk_that_fills_up_is_reported_before_it_is_full_and_the_intake_waits
         ballast.unlink()
         wait_until(lambda: len(sensor.taken()) == 2, "the file is taken when there is room", 30)
         for over in (f"Over: {low}", f"Over: {full}"):
-            wait_for(receiver, over, 60)
+            wait_for(receiver, over, 150)
         assert sorted(titles(receiver)) == sorted([low, full, f"Over: {low}", f"Over: {full}"])
     finally:
         sensor.stop()
