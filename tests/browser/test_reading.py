@@ -70,11 +70,13 @@ def test_the_services_are_well_in_one_line_and_an_inbox_in_trouble_needs_a_perso
     expect(services).to_have_text("server, worker, sensor, warm: well", timeout=OUTCOME_MS)
     inbox = stack.state_dir / "inbox" / "orders"
     away = inbox.rename(inbox.with_name("away"))
+    inbox.touch()  # a folder that is only gone is made again
     try:
         trouble = page.locator(".matter", has_text="Inbox orders is in trouble")
         expect(trouble).to_contain_text("just logs sensor", timeout=OUTCOME_MS)
         expect(services).to_contain_text("sensor: in trouble")
     finally:
+        inbox.unlink()
         away.rename(inbox)
     expect(trouble).to_have_count(0, timeout=OUTCOME_MS)
 
