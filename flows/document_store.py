@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.durability import sync_folder
 from flows.errors import PipelineError, RejectionError, may_help_to_retry
 from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
 from flows.readers.json_record import JsonRecord, examined
@@ -89,7 +90,7 @@ class DocumentFolder:
         if place.exists():
             return
         place.parent.mkdir(exist_ok=True)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         partial = place.with_name(f".{secrets.token_hex(8)}.part")
         # Never through a link that others could have made.
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as written:
@@ -97,21 +98,13 @@ class DocumentFolder:
             written.flush()
             os.fsync(written.fileno())
         partial.replace(place)
-        _sync_folder(place.parent)  # before it is listed
+        sync_folder(place.parent)  # before it is listed
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._index.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _document(file: SourceFile | Rejected) -> bytes:

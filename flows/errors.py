@@ -33,6 +33,9 @@ class StillInUseError(TemporaryError):
 class ColumnsChangedError(TemporaryError):
     """Another run has changed the columns of a table while a file was loaded into it: it is to be planned anew."""
 
+    def __init__(self, table: object) -> None:
+        super().__init__(f"another session has changed the columns of {table} while a file was loaded")
+
 
 class PermanentError(PipelineError):
     """Trying again cannot help: a mistyped parameter, a page that is not JSON."""

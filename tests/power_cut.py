@@ -32,7 +32,7 @@ def traced(command: list[str], log: Path, cwd: Path) -> list[str]:
 
 
 def _joined(lines: list[str]) -> Iterator[str]:
-    """Yield whole calls: one that another thread's has come between is told of when it ends."""
+    """Yield whole calls: one that another thread's interrupts comes when it ends."""
     begun: dict[str, str] = {}
     for line in lines:
         thread, _, said = line.partition(" ")

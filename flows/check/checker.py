@@ -45,7 +45,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Format:
-    """How a file is written; of one whose text cannot be told apart only the kind is known."""
+    """How a file is written; of one that cannot be read only the kind is known."""
 
     kind: str | None
     is_gzipped: bool = False

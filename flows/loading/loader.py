@@ -265,7 +265,7 @@ class Loader:
         self.warehouse.lock_columns(self.table)
         there = {column.name: column.type for column in self.warehouse.columns(self.table).values()}
         if any(there.get(name) != type_ for name, type_ in widening.before.items()):
-            raise ColumnsChangedError(f"another session has changed the columns of {self.table}")
+            raise ColumnsChangedError(self.table)
         self.warehouse.widen_columns(self.table, widening.before, widening.after)
 
     def _planned(self, reading: Reading) -> Insertion:

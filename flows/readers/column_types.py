@@ -339,7 +339,7 @@ def _form(type_: str) -> str | None:
 
 
 def _number_fits(form: str, text: str, cast: str) -> str:
-    # A power of ten is compared as a DOUBLE, which tells numbers of up to 15 digits apart.
+    # A power of ten is compared as a DOUBLE, which keeps numbers of up to 15 digits distinct.
     power = f"TRY_CAST({text} AS DOUBLE)"
     return (
         f"({cast} IS NOT NULL AND CASE WHEN {_has_form(text, f'{form}|{_ZERO}')} THEN true"

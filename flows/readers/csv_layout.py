@@ -30,6 +30,7 @@ from flows.readers.csv_records import (
     fields_of,
     line_at,
     line_end,
+    lines_of,
     quoted_field,
     quoted_properly,
     record_end,
@@ -57,7 +58,7 @@ class _Header:
     @property
     def lines(self) -> list[bytes]:
         """The lines of the header, more than one if a name has a line end, as far as quotes have a meaning."""
-        return LINE_END.split(self.text.rstrip(b"\r\n"))
+        return lines_of(self.text)
 
     def first_line(self, content: Content) -> _Header:
         """Return the header of a file in which quotes have no meaning."""
@@ -145,7 +146,6 @@ def layout_of(content: Content, *, is_tsv: bool) -> CsvLayout:
     return _accounted(content, header, chosen, count)
 
 
-LINE_END_OF_TEXT = re.compile(r"\r\n|\n|\r")
 _PAIR = b"\0"
 """Stands for a carriage return and a line feed where letters are left out; no file that is read has one."""
 _WRAPPED = re.compile(rb"""(?:\A|[\t\r\n]) ?(["'])[^\t\r\n]*\1(?:\Z|[\t\r\n])""")
@@ -198,9 +198,9 @@ def _candidates(header: bytes, line: int, forced: str | None, *, is_tsv: bool) -
         if names := fields_of(text, dialect):
             found.append(_Candidate(dialect, names))
         elif delimiter == "\t" and len(possible) == 1 and quote == '"':
-            first, *others = LINE_END_OF_TEXT.split(text)
+            first, *others = lines_of(header)
             dialect = replace(dialect, quote="") if others else dialect
-            found.append(_Candidate(dialect, tuple(first.split(delimiter))))
+            found.append(_Candidate(dialect, tuple(first.decode().split(delimiter))))
     if not found:
         raise RejectionError(
             f"line {line}: a quote in the columns' names is not where a name begins or ends, in {_shown(text)}"
@@ -251,10 +251,14 @@ def _check_lines_of_names(header: _Header, chosen: _Candidate) -> None:
     """Raise RejectionError if names that go over several lines may be rows, which stray quotes have made one name."""
     delimiter, expected = chosen.dialect.delimiter.encode(), len(chosen.names)
     if expected > 1 and all(line.count(delimiter) + 1 == expected for line in header.lines):
-        raise RejectionError(
-            f"line {header.line}: a quote is opened in a column's name and closed {len(header.lines) - 1} lines below,"
-            f" though each line by itself has {_columns(expected)}; expected the names in one line"
-        )
+        why = f"though each line by itself has {_columns(expected)}; expected the names in one line"
+        raise RejectionError(_spread(header, why))
+
+
+def _spread(header: _Header, why: str) -> str:
+    """Return the reason that names which go over several lines are no names."""
+    below = len(header.lines) - 1
+    return f"line {header.line}: a quote is opened in a column's name and closed {below} lines below, {why}"
 
 
 def _unlike_all(content: Content, header: _Header, chosen: _Candidate) -> str | None:
@@ -419,10 +423,7 @@ def _accounted(content: Content, header: _Header, chosen: _Candidate, count: _Co
         raise RejectionError(_uneven(content, header, chosen))
     first, *others = (line.count(chosen.dialect.delimiter.encode()) for line in header.lines)
     if not count.records and first in others:
-        raise RejectionError(
-            f"line {header.line}: a quote is opened in a column's name and closed {len(header.lines) - 1} lines below,"
-            " where the file ends; expected the names in one line, or rows below them"
-        )
+        raise RejectionError(_spread(header, "where the file ends; expected the names in one line, or rows below them"))
     names = header.text.rstrip(b"\r\n")
     first_end = header.text[len(names) :]
     ends = {first_end} if first_end else set[bytes]()

@@ -51,6 +51,11 @@ class CsvLayout:
     """Whether apostrophes within single quotes are doubled, and double quotes are not."""
 
 
+def lines_of(text: bytes) -> list[bytes]:
+    """Return the lines of a text, without their ends and without empty ones at its end."""
+    return LINE_END.split(text.rstrip(b"\r\n"))
+
+
 def line_end(content: Content, start: int, longest: int = LONGEST_QUOTED) -> int:
     """Return where the line that begins here ends, with its line end."""
     found = LINE_END.search(content, start, start + longest)

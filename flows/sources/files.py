@@ -27,16 +27,16 @@ def files_of(
     """
     path = Path(url2pathname(urlsplit(source_url).path))
     try:
-        told = path.stat()
-        is_folder = stat.S_ISDIR(told.st_mode)
+        status = path.stat()
+        is_folder = stat.S_ISDIR(status.st_mode)
         if is_folder:
             found = dict(_inputs(path))
-        elif stat.S_ISREG(told.st_mode):
-            found = {path.name: told}
+        elif stat.S_ISREG(status.st_mode):
+            found = {path.name: status}
             path = path.parent
         else:
             raise PermanentError(f"expected a file or a folder of files, {path} is neither")
-        files = tuple(examined(path / name, name, status) for name, status in sorted(found.items()))
+        files = tuple(examined(path / name, name, one) for name, one in sorted(found.items()))
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else error
         raise TemporaryError(f"expected a file or a folder of files at {path}: {problem}") from None

@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
+from flows.durability import sync_folder
 from flows.errors import StillInUseError, TemporaryError
 from flows.readers.guard import Reader
 from flows.source_file import SourceFile
@@ -319,11 +320,7 @@ def _create(path: Path) -> None:
             os.link(new, path)
     finally:
         new.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def holder(error: BaseException | None) -> str | None:

@@ -260,19 +260,19 @@ class PostgresWarehouse:
         known = self._columns_of(table, columns)
         changed = [name for name, type_ in (types or {}).items() if self._type(known, name) != type_]
         if changed:
-            raise ColumnsChangedError(f"another session has changed the columns of {table} while a file was loaded")
+            raise ColumnsChangedError(table)
         with self._explained():
             rows = copied(self.connection, self.reader, _table(table), known, (query, parameters), self.spool)
         # From the first row on no one can change them; between our look and that someone may have.
         if self._columns_of(table, columns) != known:
-            raise ColumnsChangedError(f"another session has changed the columns of {table} while a file was loaded")
+            raise ColumnsChangedError(table)
         return rows
 
     def _columns_of(self, table: TargetTable, names: Sequence[str]) -> list[TableColumn]:
         there = self.columns(table)
         found = [there.get(name.lower()) for name in names]
         if None in found:
-            raise ColumnsChangedError(f"another session has changed the columns of {table} while a file was loaded")
+            raise ColumnsChangedError(table)
         return [one for one in found if one]
 
     def _type(self, columns: Sequence[TableColumn], name: str) -> str | None:

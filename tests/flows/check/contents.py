@@ -1,4 +1,4 @@
-"""Files of many kinds, good and bad, by what is told of them."""
+"""Files of many kinds, good and bad, by what is wrong with them."""
 
 import gzip
 from pathlib import Path

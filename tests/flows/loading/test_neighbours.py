@@ -141,8 +141,8 @@ class Loads:
         values = ", ".join(f'CAST("{column}" AS VARCHAR)' for column in columns)
         found: dict[str, list[str]] = {}
         for name, *row in self.pipeline.execute(f"SELECT _file_name, {values} FROM public.{table.table}"):
-            told = {column.lower(): value for column, value in zip(columns, row, strict=True) if value is not None}
-            found.setdefault(name, []).append(json.dumps(told, sort_keys=True))
+            texts = {column.lower(): value for column, value in zip(columns, row, strict=True) if value is not None}
+            found.setdefault(name, []).append(json.dumps(texts, sort_keys=True))
         return {name: sorted(lines) for name, lines in found.items()}
 
 

@@ -106,7 +106,7 @@ class Cut:
         assert not [path for path in left if path.name.startswith(".taking-")]
 
     def _follow(self, real: Path) -> None:
-        """Let the ledger know what the files are here: a copy of them has other inodes and lies elsewhere."""
+        """Let the ledger know what the files are here: a copy of them has other inodes and is elsewhere."""
         path = self.folder / "state" / "ledger.db"
         if not path.exists():
             return
