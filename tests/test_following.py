@@ -121,14 +121,14 @@ def test_columns_that_were_widened_are_reported_once_with_the_outcome(ledger, fo
     api.report("m-1", "r1", a="loaded", b="loaded")
     line = 'column "a" is widened from BIGINT to DOUBLE'
     table = json.loads(api.artifacts[-1]["data"])
-    table[1]["widened"] = [line]
+    table[1] |= {"file": "b\n.csv", "widened": [line]}
     api.artifacts[-1]["data"] = json.dumps(table)
     assert follower.step()
     follower.step()
     [stored] = notices.unsent(ledger, 10)
     assert (stored.notice.event, stored.notice.inbox) == (COLUMNS_WIDENED, "metrics")
     assert stored.notice.payload["subject"] == "A file of inbox metrics has widened a column"
-    assert f"b.csv: {line}" in stored.notice.payload["text"]
+    assert f"b\\n.csv: {line}" in stored.notice.payload["text"].splitlines()
 
 
 def failed_arrivals(ledger) -> list[str]:

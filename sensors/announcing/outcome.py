@@ -18,6 +18,7 @@ from sensors.ledger.arrivals import Arrival
 from sensors.ledger.notices import Notice, first_lines
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.runs.issues import was_cancelled_by_a_limit
+from sensors.settling.admission import readable
 from sensors.staging import manifest
 
 logger = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ def failed_notice(arrival: Arrival, run: Run | None, outcome: Outcome) -> Notice
 
 def widened_notice(arrival: Arrival, table: Sequence[Mapping[str, Any]]) -> Notice | None:
     """Return what is reported of the columns that an arrival's run has widened, by the rows of its artifact."""
-    lines = [f"{row['file']}: {line}" for row in table for line in row.get("widened") or ()]
+    lines = [readable(f"{row['file']}: {line}") for row in table for line in row.get("widened") or ()]
     if not lines:
         return None
     columns = "a column" if len(lines) == 1 else f"{len(lines)} columns"
