@@ -248,6 +248,7 @@ def test_a_disk_that_fills_up_is_reported_before_it_is_full_and_the_intake_waits
         assert sorted(titles(receiver)) == sorted([low, full, f"Over: {low}", f"Over: {full}"])
     finally:
         sensor.stop()
+        print(sensor.log.read_text())  # shown when the test fails
 
 
 def test_a_disk_without_inodes_left_is_a_full_disk(tmp_path, small_disk, receiver):

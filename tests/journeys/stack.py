@@ -27,12 +27,12 @@ CREDENTIALS = "admin:journeys"
 UP_SECONDS = 150.0
 
 
-def wait_until(look: Callable[[], T], what: str, seconds: float = 60.0, pause: float = 0.1) -> T:
+def wait_until(look: Callable[[], T], what: str | Callable[[], str], seconds: float = 60.0, pause: float = 0.1) -> T:
     """Return what `look` returns as soon as that is true; fail with `what` when it never is."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds:g} s still not: {what}")
+            raise AssertionError(f"after {seconds:g} s still not: {what if isinstance(what, str) else what()}")
         time.sleep(pause)
     return found
 
@@ -267,14 +267,17 @@ class Stack:
         Waits while a run is loading into it, and until the tables and columns of the query are there.
         """
 
+        refusals: list[str] = []
+
         def ask() -> list[tuple[Any, ...]] | None:
             try:
                 with duckdb.connect(self.state_dir / "warehouse.duckdb", read_only=True) as warehouse:
                     return [*warehouse.sql(query).fetchall(), ()]
-            except (duckdb.IOException, duckdb.CatalogException, duckdb.BinderException):
+            except (duckdb.IOException, duckdb.CatalogException, duckdb.BinderException) as error:
+                refusals[:] = [str(error)]
                 return None
 
-        return wait_until(ask, f"the warehouse answers {query}")[:-1]
+        return wait_until(ask, lambda: f"the warehouse answers {query}, not {refusals}")[:-1]
 
     # -- runs
 
