@@ -6,7 +6,6 @@ many files only those are read that bring a new column, which is seldom more tha
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ SMALL = 4_000_000
 _TEXTS = frozenset({FileFormat.CSV, FileFormat.TSV})
 _PACKED = 10
 """By how much packed text is estimated to grow."""
+_GZIP_BITS = 31
+"""What zlib takes for the window of 32 KiB within a gzip header and trailer."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,19 @@ def _parquet_scan(reader: Reader, file: SourceFile, guard: Guard) -> Reading | N
 
 
 def _content(file: SourceFile) -> bytes | None:
-    """Return a file's text; None if it cannot be read or is not small."""
+    """Return a file's text; None if it cannot be read, is not small, or is a gzip file of other than one member.
+
+    DuckDB rejects the zeros with which some programs fill up a gzip file's last block, and Python skips them.
+    """
     try:
-        with gzip.open(file.path) if file.is_gzipped else file.path.open("rb", buffering=0) as opened:
+        with file.path.open("rb", buffering=0) as opened:
             content = opened.read(SMALL + 1)
-    except (OSError, EOFError, zlib.error):
+        if file.is_gzipped:
+            member = zlib.decompressobj(wbits=_GZIP_BITS)
+            content = member.decompress(content, SMALL + 1)
+            if not member.eof or member.unused_data:
+                return None
+    except (OSError, zlib.error):
         return None
     return content if len(content) <= SMALL else None
 
