@@ -27,7 +27,7 @@ from flows.errors import ColumnsChangedError, PermanentError, RejectionError, St
 from flows.readers.guard import Reader
 from flows.source_file import SourceFile
 from flows.sources.spool import spool_folder
-from flows.sql_names import LOADS_TABLE, TargetTable, literal
+from flows.sql_names import LOADS_TABLE, TargetTable
 from flows.warehouse.address import PostgresDatabase
 from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns, not_widened
 from flows.warehouse.duckdb import memory_reader
@@ -36,6 +36,8 @@ from flows.warehouse.postgres_types import column_type, duckdb_type, text_form, 
 
 _AT_ONCE = 1_000_000
 """How many bytes are sent at a time."""
+_ROWS_AT_ONCE = 10_000
+"""How many rows are taken from DuckDB at a time, unless they are long."""
 _NAME = "outgoing"
 
 
@@ -49,11 +51,11 @@ def copied(
 ) -> int:
     """Copy what a query (and its parameters) gives into a table's columns and return how many rows.
 
-    Raises duckdb.Error, psycopg.Error, and TemporaryError when the spool cannot be read.
+    Raises duckdb.Error, psycopg.Error, and TemporaryError when the spool cannot be written or read.
     """
     path = spool / _NAME
     try:
-        _spool(reader, columns, query, path)
+        write_rows(reader, columns, query, path)
         names = SQL(", ").join(Identifier(column.name) for column in columns)
         into = SQL("COPY {} ({}) FROM STDIN (FORMAT csv, ENCODING 'UTF8')").format(table, names)
         with connection.cursor() as cursor:
@@ -62,22 +64,29 @@ def copied(
                     copy.write(some)
             return cursor.rowcount
     except OSError as error:
-        raise TemporaryError(f"rows on their way in {spool} cannot be read: {error.strerror}") from None
+        raise TemporaryError(f"rows on their way in {spool} cannot be written or read: {error.strerror}") from None
     finally:
         path.unlink(missing_ok=True)
 
 
-def _spool(
+def write_rows(
     reader: duckdb.DuckDBPyConnection, columns: Sequence[TableColumn], query: tuple[str, Sequence[Any]], path: Path
 ) -> None:
-    """Write the rows as CSV: nulls are nothing, an empty text is a pair of quotes."""
+    """Write the rows as CSV: nulls are nothing, an empty text is a pair of quotes.
+
+    Not by DuckDB's COPY TO: when it is interrupted or a row cannot be converted, its writer often waits for its own
+    tasks indefinitely (2.0.0, `AsyncWriteQueue::AbortWrites`; seen in six of six processes on a busy machine).
+    """
     names = [f"column{at}" for at in range(len(columns))]
-    values = ", ".join(written(column.type, name) for column, name in zip(columns, names, strict=True))
-    reader.execute(
-        f"COPY (SELECT {values} FROM ({query[0]}) AS rows ({', '.join(names)})) TO {literal(str(path))}"
-        " (FORMAT csv, HEADER false, DELIMITER ',', QUOTE '\"', ESCAPE '\"', NULL '', FORCE_QUOTE *, COMPRESSION none)",
-        query[1],
-    )
+    texts = (f"CAST({written(column.type, name)} AS VARCHAR)" for column, name in zip(columns, names, strict=True))
+    # Of a null the concatenation has nothing.
+    line = ", ',', ".join(f"""'"' || replace({text}, '"', '""') || '"'""" for text in texts)
+    rows = reader.execute(f"SELECT concat({line}, chr(10)) FROM ({query[0]}) AS rows ({', '.join(names)})", query[1])
+    at_once = 1
+    with path.open("w", encoding="utf-8", newline="") as file:
+        while lines := rows.fetchmany(at_once):
+            size = file.write("".join(line for (line,) in lines))
+            at_once = max(1, min(_ROWS_AT_ONCE, _AT_ONCE * len(lines) // max(1, size)))
 
 
 _LONGEST_NAME = 63
