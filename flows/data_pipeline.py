@@ -118,7 +118,7 @@ def load_data(
     progress = LoadProgress(load_id, len(plans), size, began, logger)
     with (
         machines_fault_explained(),
-        open_warehouse(address, settings, logger.info, budget) as warehouse,
+        open_warehouse(address, settings.open_options, logger.info, budget) as warehouse,
         watched(lambda: warehouse.reader, size, progress.estimate),
         Guard(settings.file_limits, lambda: warehouse.reader) as guard,
     ):

@@ -57,7 +57,7 @@ def run_sample(flow: Flow[..., Any]) -> None:
     settings = read_settings()
     address = settings.warehouse()
     table = table_in(address, TABLE)
-    with open_warehouse(address, settings, print) as warehouse:
+    with open_warehouse(address, settings.open_options, print) as warehouse:
         names, rows = warehouse.first_rows(table, 5)
     print(f"\nThe rows are in {address}, table {table.schema}.{table.table}; a few of them:\n")
     _show(names, rows)

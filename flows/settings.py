@@ -15,6 +15,7 @@ from flows.errors import PermanentError
 from flows.file_limits import MEGABYTE, FileLimits, HttpLimits
 from flows.warehouse.address import CATALOG, DuckDbFile, WarehouseAddress, warehouse_address
 from flows.warehouse.duckdb import DEFAULT_LIMIT
+from flows.warehouse.open import OpenOptions
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 RUN_ITSELF = 200 * MEGABYTE
@@ -107,6 +108,11 @@ class PipelineSettings(BaseSettings):
     def spool_dir(self) -> Path:
         """The folder below which downloads are kept while they are loaded."""
         return self.state_dir / "spool"
+
+    @property
+    def open_options(self) -> OpenOptions:
+        """How the warehouse is opened."""
+        return OpenOptions(self.warehouse_wait_seconds, self.warehouse_memory_limit, self.readers, self.spool_dir)
 
     @property
     def file_limits(self) -> FileLimits:

@@ -29,7 +29,7 @@ def elapsed() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def _utc_now() -> datetime:
+def _now() -> datetime:
     return datetime.now(UTC)
 
 
@@ -42,7 +42,7 @@ class Suspensions:
     def __init__(
         self,
         elapsed: Callable[[], float] = elapsed,
-        utc: Callable[[], datetime] = _utc_now,
+        utc: Callable[[], datetime] = _now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._elapsed = elapsed

@@ -13,7 +13,7 @@ from sensors.access.accounts import Role, account_of
 from sensors.access.audit import Action, Audit
 from sensors.access.log_ins import LogIns
 from sensors.access.origins import OwnNames, Rejection
-from sensors.page.access import Access, Request
+from sensors.page.access import Access, RequestHead
 from sensors.settings import Settings
 
 FILES = OwnNames(frozenset({"files.example.com"}))
@@ -38,7 +38,7 @@ def basic(text: str) -> dict[str, str]:
 
 def status(method: str = "GET", path: str = "/", access: Access = ACCESS, **headers: str) -> int | None:
     given = {"host": "127.0.0.1:4201", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    found = access.visitor(Request(method, path, given))
+    found = access.visitor(RequestHead(method, path, given))
     return found.status if isinstance(found, Rejection) else None
 
 

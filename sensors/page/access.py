@@ -20,7 +20,7 @@ VISITOR = "visitor"
 
 
 @dataclass(frozen=True)
-class Request:
+class RequestHead:
     """The head of a request; `headers` have names in small letters."""
 
     method: str
@@ -43,7 +43,7 @@ class Access:
     is_reachable: bool = False
     """Whether the page listens beyond the loopback: what is open is then answered under any name, for Prometheus."""
 
-    def visitor(self, asked: Request) -> Visitor | Rejection:
+    def visitor(self, asked: RequestHead) -> Visitor | Rejection:
         """Return the visitor of a request, or why it is rejected. A visitor without roles reaches what is open."""
         is_open = asked.path in OPEN and asked.method in READING
         if rejection := self.names.wrong_host(asked.headers.get("host", "")):
@@ -54,7 +54,7 @@ class Access:
             return rejection
         return ANYONE if self.is_open else self._known(asked)
 
-    def _known(self, asked: Request) -> Visitor | Rejection:
+    def _known(self, asked: RequestHead) -> Visitor | Rejection:
         authorization = asked.headers.get("authorization", "")
         found: Account | Visitor | Rejection | None = None
         if (given := basic_credentials(authorization)) is not None:
@@ -66,7 +66,7 @@ class Access:
         return found or Rejection(401, NEEDED)
 
 
-def _is_upload(asked: Request) -> bool:
+def _is_upload(asked: RequestHead) -> bool:
     return asked.method == "PUT" and asked.path.startswith("/inbox/")
 
 
@@ -84,7 +84,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked = Request(scope["method"], scope["path"], headers_of(scope), client_of(scope), server_of(scope))
+        asked = RequestHead(scope["method"], scope["path"], headers_of(scope), client_of(scope), server_of(scope))
         found = self._access.visitor(asked)
         if isinstance(found, Visitor):
             scope.setdefault("state", {})[VISITOR] = found

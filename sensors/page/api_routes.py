@@ -43,7 +43,7 @@ def api_routes(reading: Reading) -> APIRouter:
         return found
 
     @router.get("/api/day", dependencies=[needs(Role.LOOK)])
-    def day(day: parameters.Day | None = None, inbox: str | None = None) -> Day:
+    def day(day: parameters.DayParameter | None = None, inbox: str | None = None) -> Day:
         """Tell what each hour of a local day had; today's unless another is asked for."""
         return reading.day(day, inbox)
 

@@ -105,7 +105,7 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
         return shown("arrival.html", request, journey=journey)
 
     @router.get("/day", dependencies=[needs(Role.LOOK)])
-    def day(request: Request, day: parameters.Day | None = None, inbox: str = "") -> HTMLResponse:
+    def day(request: Request, day: parameters.DayParameter | None = None, inbox: str = "") -> HTMLResponse:
         today = reading.midnight().date()
         asked = day or today
         found = reading.day(asked, inbox or None)

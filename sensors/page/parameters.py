@@ -14,5 +14,5 @@ RunKey = Annotated[str, PathParameter(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Limit = Annotated[int, Query(ge=1, le=500)]
 MostFiles = Annotated[int, Query(ge=0, le=10_000)]
 # Python knows no day after 9999-12-31, and a time zone may need one.
-Day = Annotated[date, Interval(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
+DayParameter = Annotated[date, Interval(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
 Moment = Annotated[AwareDatetime, Interval(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2999, 12, 31, tzinfo=UTC))]

@@ -24,7 +24,7 @@ def _give_back_all(inbox: Inbox, arrivals_dir: Path) -> Iterator[str]:
         store = open_store(inbox)
         try:
             for claim in list(store.claims(subfolders=inbox.subfolders)):
-                if _give_back(store, claim, inbox, arrivals_dir):
+                if _give_back_remotely(store, claim, inbox, arrivals_dir):
                     yield f"{inbox.at(claim.name)} was being taken; it is back and is taken again"
         finally:
             store.close()
@@ -32,20 +32,20 @@ def _give_back_all(inbox: Inbox, arrivals_dir: Path) -> Iterator[str]:
         yield f"what was being taken there stays claimed until this is mended and the command run again: {error}"
 
 
-def _give_back(store: Store, claim: Claim, inbox: Inbox, arrivals_dir: Path) -> bool:
+def _give_back_remotely(store: Store, claim: Claim, inbox: Inbox, arrivals_dir: Path) -> bool:
     """Tell whether the file is back, and not in its arrival or another sensor's."""
     when = claim.token.rpartition("-")[0]
     folder = arrivals_dir / f"{when[:4]}-{when[4:6]}-{when[6:8]}" / f"{inbox.name}-{when}"
     if not when or not folder.is_dir():
         return False
-    if _is_copied(store, claim, folder / claim.name):
+    if _is_stored(store, claim, folder / claim.name):
         store.remove(claim.name, claim.identity, claim.token)
         return False
     store.release(claim.name, claim.identity, claim.token)
     return True
 
 
-def _is_copied(store: Store, claim: Claim, copy: Path) -> bool:
+def _is_stored(store: Store, claim: Claim, copy: Path) -> bool:
     if not copy.is_file() or copy.stat().st_size != claim.identity.size:
         return False
     digest = hashlib.sha256()

@@ -27,7 +27,7 @@ BETWEEN_LOOKS = timedelta(seconds=2)
 TIMEOUT_SECONDS = 3.0
 """How long the server may take to answer; a Ctrl-C has to wait for it."""
 
-CAUSE = "The worker was killed while"
+WORKER_KILLED = "The worker was killed while"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class AbandonedRuns:
             with open_api(self.settings, TIMEOUT_SECONDS) as api:
                 found = at_work(api, self.settings)
                 runs = [run for run in found if any(is_abandoned(run, one, living) for one in restarts)]
-                start_again(api, runs, now, CAUSE)
+                start_again(api, runs, now, WORKER_KILLED)
         except httpx.HTTPError:
             return 0  # the server is busy, or is being started again as well
         orphaned = [replace(one, orphans=one.orphans & living) for one in restarts]

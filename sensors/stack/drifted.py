@@ -8,7 +8,7 @@ from automations import drift
 from sensors.settings import Settings
 from sensors.stack.api import open_api
 
-_PAGE = 200
+_AUTOMATIONS_A_PAGE = 200
 
 
 def read_drift(settings: Settings) -> dict[str, str]:
@@ -28,9 +28,9 @@ def _ours(settings: Settings) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     wanted = {"tags": {"all_": [drift.owner_mark(drift.OWNER)]}}
     with open_api(settings) as api:
-        while len(found) % _PAGE == 0:
+        while len(found) % _AUTOMATIONS_A_PAGE == 0:
             answer = api.post(
-                "/automations/filter", json={"automations": wanted, "limit": _PAGE, "offset": len(found)}
+                "/automations/filter", json={"automations": wanted, "limit": _AUTOMATIONS_A_PAGE, "offset": len(found)}
             ).raise_for_status()
             if not (page := answer.json()):
                 break

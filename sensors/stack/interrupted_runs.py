@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 120.0
 ANSWER_SECONDS = 20.0
 WORKER_LABEL = "prefect.worker.name"
 """Which worker has a run: it writes that on the run before it starts the process."""
-CAUSE = "The stack was stopped while"
+STACK_STOPPED = "The stack was stopped while"
 AGAIN = "{} this run was at work; the run starts again."
 CANCELLED = "{} this run was being cancelled."
 
@@ -50,7 +50,7 @@ def restart_interrupted_runs(settings: Settings, down_until: datetime, pause: Ca
                 with attempt:
                     runs = [run for run in at_work(api, settings) if is_interrupted(run, down_until)]
                     restarted |= {run["id"] for run in runs}
-                    start_again(api, runs, datetime.now(UTC), CAUSE)
+                    start_again(api, runs, datetime.now(UTC), STACK_STOPPED)
         except httpx.HTTPError as error:
             raise StackError(f"the interrupted runs cannot be started again: {error}") from error
     return len(restarted)
@@ -76,7 +76,7 @@ def start_again(api: httpx.Client, runs: Iterable[dict[str, Any]], now: datetime
         api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
 
 
-def next_state(run: dict[str, Any], now: datetime, cause: str = CAUSE) -> dict[str, Any]:
+def next_state(run: dict[str, Any], now: datetime, cause: str = STACK_STOPPED) -> dict[str, Any]:
     """Return the state that an interrupted run gets: it starts again, unless it was being cancelled."""
     if run["state_type"] == "CANCELLING":
         return {"type": "CANCELLED", "message": CANCELLED.format(cause)}

@@ -11,7 +11,7 @@ from sensors.settings import Settings
 from sensors.stack.api import open_api
 from sensors.stack.services import WORK_POOL
 
-_PAGE = 200
+_DEPLOYMENTS_A_PAGE = 200
 SCHEDULED = "Scheduled"
 PAUSED = "paused"
 
@@ -35,11 +35,13 @@ def read_next_runs(settings: Settings) -> tuple[NextRun, ...]:
         **pool,
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
         "sort": "NEXT_SCHEDULED_START_TIME_ASC",
-        "limit": _PAGE,
+        "limit": _DEPLOYMENTS_A_PAGE,
     }
     try:
         with open_api(settings) as api:
-            deployments = api.post("/deployments/filter", json={**pool, "limit": _PAGE}).raise_for_status().json()
+            deployments = (
+                api.post("/deployments/filter", json={**pool, "limit": _DEPLOYMENTS_A_PAGE}).raise_for_status().json()
+            )
             runs = api.post("/flow_runs/filter", json=planned).raise_for_status().json()
         return next_runs(deployments, runs)
     except (httpx.HTTPError, ValueError, LookupError):
