@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from automations.drift import OWNER
+from automations.as_code.drift import OWNER
 
 if TYPE_CHECKING:
-    from automations.applying.change import Changes
+    from automations.as_code.change import Changes
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -38,7 +38,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 @app.command()
 def plan(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -> None:
     """Tell what `apply` would do; exit status 0 if nothing, 2 if there are changes, 1 if something is wrong."""
-    from automations.applying import apply as applying  # here: Prefect takes 2 s, too long for --help
+    from automations.as_code import apply as applying  # here: Prefect takes 2 s, too long for --help
 
     with _problems_told():
         changes = applying.plan(folder or applying.FOLDER, owner=owner or _owner(folder))
@@ -49,7 +49,7 @@ def plan(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -
 @app.command()
 def apply(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -> None:
     """Put the automations of a folder on the server, and this project's notification blocks with its own."""
-    from automations.applying import apply as applying
+    from automations.as_code import apply as applying
 
     with _problems_told():
         _tell(applying.apply(folder or applying.FOLDER, owner=owner or _owner(folder)), as_json=as_json)
@@ -62,7 +62,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there already.")] = False,
 ) -> None:
     """Write the automations that the server has as files; exit status 1 if one cannot be written."""
-    from automations.applying.export import export as write
+    from automations.as_code.export import export as write
 
     with _problems_told():
         result = write(folder, force=force)
@@ -78,7 +78,7 @@ def _owner(folder: Path | None) -> str:
 
 
 def _tell(changes: "Changes", *, as_json: bool) -> None:
-    from automations.applying.report import show
+    from automations.as_code.report import show
 
     if as_json:
         typer.echo(json.dumps(changes.as_json()))
@@ -88,7 +88,7 @@ def _tell(changes: "Changes", *, as_json: bool) -> None:
 
 @contextmanager
 def _problems_told() -> Generator[None]:
-    from automations.problem import ConfigurationError
+    from automations.errors import ConfigurationError
 
     try:
         yield
@@ -117,8 +117,8 @@ def alert_test() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from automations.alerting.samples import samples, send
-    from automations.bell import automations_in_files
+    from automations.alert_service import automations_in_files
+    from automations.delivery.samples import samples, send
     from automations.settings import read_settings
 
     with _problems_told():

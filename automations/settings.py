@@ -7,12 +7,12 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from automations.alerting.channels import read_routes
-from automations.alerting.delivery import misunderstood
-from automations.alerting.policy import Policy
-from automations.alerting.quiet_hours import QuietHours
-from automations.alerting.storm import StormLimit
-from automations.problem import ConfigurationError, Problem
+from automations.delivery.channels import read_routes
+from automations.delivery.policy import Policy
+from automations.delivery.quiet_hours import QuietHours
+from automations.delivery.rate_limit import StormLimit
+from automations.delivery.send import misunderstood
+from automations.errors import ConfigurationError, Problem
 
 _READERS: dict[str, Callable[[str], object]] = {
     "notify_routes": read_routes,
@@ -48,7 +48,7 @@ class Settings(Addresses):
 
     A relative STATE_DIR is taken from the project's root. NOTIFY_URLS and NOTIFY_FALLBACK_URLS are Apprise URLs,
     separated by spaces; the latter are used while the former do not take an alert. The others are read by
-    `automations.alerting.policy`.
+    `automations.delivery.policy`.
     """
 
     state_dir: Path = Path("data")

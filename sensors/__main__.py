@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from sensors.packages import told_when_missing
+from sensors.runtime.packages import told_when_missing
 
 with told_when_missing():
     import typer
 
     from sensors.access.audit import Action
+    from sensors.cli.commands import looking
     from sensors.stack.told import mistakes_told
-    from sensors.terminal.commands import looking
 
 app = typer.Typer(
     help="Bring the stack up, drop files into it and see how it is.",
@@ -37,7 +37,7 @@ def _record(action: Action, **details: str) -> None:
 @app.command()
 def up() -> None:
     """Start server, worker and sensor and run them until Ctrl-C."""
-    from sensors.stack.bring_up import up as bring_up
+    from sensors.stack.up import up as bring_up
 
     raise typer.Exit(bring_up())
 
@@ -45,10 +45,10 @@ def up() -> None:
 @app.command()
 def run() -> None:
     """Run the sensor alone; `up` does it for you."""
-    from automations.bell import ConfigurationError
-    from sensors.daemon import SensorRunningError
-    from sensors.daemon import run as run_sensor
-    from sensors.inbox import InboxesError
+    from automations.alert_service import ConfigurationError
+    from sensors.config.inboxes import InboxesError
+    from sensors.daemon.process import SensorRunningError
+    from sensors.daemon.process import run as run_sensor
     from sensors.ledger import LedgerError
     from sensors.stack.configuration import checked_settings
     from sensors.stack.credentials import wrong_credentials
@@ -99,8 +99,8 @@ def profile() -> None:
 @app.command()
 def preview() -> None:
     """Tell what would be made of the files that lie in the inboxes now; nothing is changed."""
-    from sensors.preview import lines
-    from sensors.preview import preview as look
+    from sensors.cli.preview import lines
+    from sensors.cli.preview import preview as look
     from sensors.stack.configuration import checked_settings
 
     with mistakes_told():
@@ -209,7 +209,7 @@ def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()]
 
 def main() -> None:
     """Run a command; a mistake of the user's is told in plain lines, with exit status 1."""
-    from sensors.permissions import take_private_umask
+    from sensors.files.permissions import take_private_umask
     from sensors.stack.errors import StackError
 
     take_private_umask()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from automations.bell import Bell, Ringer
-from sensors.identity import Identity
-from sensors.inbox import Inbox
+from automations.alert_service import Bell, Ringer
+from sensors.config.inboxes import Inbox
+from sensors.files.identity import Identity
 from sensors.ledger import Ledger
 from tests.bare_prefect import bare_prefect
 from tests.hand_clock import HandClock

@@ -13,7 +13,7 @@ from prefect.settings.legacy import _get_valid_setting_names
 
 from automations.settings import Settings as AlertSettings
 from flows.settings import PipelineSettings
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.scale_environment import scale_environment
 
 ROOT = Path(__file__).resolve().parents[1]

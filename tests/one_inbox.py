@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sensors.failed import FailedFolder
-from sensors.inbox import Inbox
-from sensors.intake import Intake
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.staging import Stager
+from sensors.config.inboxes import Inbox
+from sensors.config.settings import Settings
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
-from sensors.settings import Settings
-from sensors.settling.refusal import Refusals
+from sensors.reports.needs_attention import read_trouble
 from sensors.stack.status import Status
-from sensors.staging.stage import Stager
-from sensors.trouble import read_trouble
-from sensors.watching.watch import Watch
 from tests.hand_clock import HandClock
 
 

@@ -95,6 +95,7 @@ class PostgresPipeline(Pipeline):
         copy.execute(
             f"INSERT INTO public.{table} SELECT {values} FROM read_csv('{_literal(path)}', auto_detect = false,"
             f" header = false, quote = '\"', escape = '\"', allow_quoted_nulls = false, max_line_size = 100000000,"
+            " new_line = '\\n',"
             f" columns = {{{texts}}})"
         )
 

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from sensors import killpoint
-from sensors.inbox import Inbox, read_inboxes
-from sensors.remote.opening import open_store
+from sensors.config.inboxes import Inbox, read_inboxes
+from sensors.remote.open import open_store
+from sensors.runtime import crash_points as killpoint
 from tests.hand_clock import HandClock
 from tests.remote_stack import RemoteStack, by_the_ledger
 

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sensors.failed import FailedFolder
-from sensors.inbox import Inbox
-from sensors.intake import Intake
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.staging import Stager
+from sensors.config.inboxes import Inbox
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
 from sensors.ledger import Ledger
-from sensors.remote.opening import open_store
-from sensors.remote.origin import RemoteOrigin
+from sensors.remote.open import open_store
 from sensors.remote.patience import Patience
+from sensors.remote.source import RemoteOrigin
 from sensors.remote.store import Store
 from sensors.remote.watch import RemoteWatch
-from sensors.settling.refusal import Refusals
-from sensors.staging.stage import Stager
 from tests.hand_clock import HandClock
 
 

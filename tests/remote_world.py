@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensors.inbox import Inbox
-from sensors.remote.opening import open_store
+from sensors.config.inboxes import Inbox
+from sensors.remote.open import open_store
 from sensors.remote.store import Store
 from tests.hand_clock import HandClock
 from tests.object_store import Bucket, ObjectStoreServer, object_store

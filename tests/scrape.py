@@ -8,14 +8,14 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
-from sensors.clock import Clock
-from sensors.disk_space import DiskSpace, Minimum
-from sensors.health import Watched
-from sensors.loop import Loop
-from sensors.metrics.collector import SensorCollector
-from sensors.metrics.page import metrics_page
-from sensors.settings import Settings
-from sensors.watching.watch import Watch
+from sensors.config.settings import Settings
+from sensors.files.file_systems import DiskSpace, Minimum
+from sensors.inbox.watcher import Watch
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.loop import Loop
+from sensors.web.metrics import SensorCollector
+from sensors.web.page import metrics_page
+from sensors.web.probes import Watched
 
 Samples = dict[tuple[str, ...], float]
 

@@ -10,15 +10,15 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from sensors.clock import Clock
-from sensors.inbox import read_inboxes
-from sensors.inbox_folder import make_folders
+from sensors.config.inboxes import read_inboxes
+from sensors.config.settings import Settings
+from sensors.inbox.folders import make_folders
 from sensors.ledger import Ledger
-from sensors.page.app import make_page, server_config
-from sensors.page.reading import SensorState
-from sensors.page.services import Services
 from sensors.runs.issues import RunIssue
-from sensors.settings import Settings
+from sensors.runtime.clock_part import Clock
+from sensors.web.app import make_page, server_config
+from sensors.web.queries import SensorState
+from sensors.web.services import Services
 from tests.free_ports import free_ports
 
 AUTH = ("admin", "secret")

@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 
 from automations.settings import Settings as AlertSettings
 from flows.settings import PipelineSettings
-from sensors.inbox import Expectation, Inbox
-from sensors.profile import ProfileSettings
-from sensors.settings import Settings
+from sensors.config.inboxes import Expectation, Inbox
+from sensors.config.profile import ProfileSettings
+from sensors.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "settings.md"

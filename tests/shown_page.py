@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 from fastapi import FastAPI
 
-from sensors.clock import Clock
-from sensors.inbox import read_inboxes
-from sensors.page.app import make_page
-from sensors.settings import Settings
+from sensors.config.inboxes import read_inboxes
+from sensors.config.settings import Settings
+from sensors.runtime.clock_part import Clock
+from sensors.web.app import make_page
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)

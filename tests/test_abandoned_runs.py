@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from sensors.announcing.lost_runs import SILENT_FOR
-from sensors.settings import Settings
-from sensors.stack import marking
+from sensors.config.settings import Settings
+from sensors.runs.lost_runs import SILENT_FOR
+from sensors.stack import processes as marking
 from sensors.stack.abandoned_runs import BETWEEN_LOOKS, GRACE, AbandonedRuns
 from sensors.stack.incidents import Incident
 from sensors.stack.services import Service

@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from sensors.inbox import Inbox
-from sensors.settling.admission import Admission, admit, readable
+from sensors.config.admission_part import Admission, admit, readable
+from sensors.config.inboxes import Inbox
 
 INBOX = Inbox(name="metrics", path="/")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from automations.bell import AlarmSettings, OutboxError
+from automations.alert_service import AlarmSettings, OutboxError
+from sensors.alerts.alarm import Alarm
+from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger
-from sensors.loop import Loop
-from sensors.ringing.alarm import Alarm
-from sensors.settings import Auth, Settings
+from sensors.runtime.loop import Loop
 from tests.conftest import HandClock
 from tests.prefect_server import PrefectServer
 

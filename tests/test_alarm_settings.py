@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.problem import ConfigurationError
+from automations.errors import ConfigurationError
 from automations.settings import Settings, read_settings
 from tests.postings import policy
 

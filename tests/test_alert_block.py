@@ -10,7 +10,7 @@ from prefect.blocks.abstract import NotificationError
 from prefect.blocks.core import Block
 from pydantic import ValidationError
 
-from automations.alert_block import AppriseAlerts
+from automations.block import AppriseAlerts
 from tests.receiver import Receiver, receiving
 
 # Apprise's mail plugin imports it, on the Pythons that have it.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.applying import alert_channels
+from automations.as_code import blocks as alert_channels
 from automations.settings import PROJECT_ROOT, Settings, read_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from automations.alerting import alert_log
-from automations.alerting.alert import Alert
-from automations.alerting.delivery import Delivery
-from automations.alerting.policy import Policy
-from automations.alerting.posting import Posted
+from automations.delivery import log as alert_log
+from automations.delivery.alert import Alert
+from automations.delivery.enqueue import Posted
+from automations.delivery.policy import Policy
+from automations.delivery.send import Delivery
 from tests.postings import policy, posting
 
 NINE_IN_CHICAGO = datetime(2026, 3, 1, 15, 0, 12, tzinfo=UTC)

@@ -15,8 +15,8 @@ from prefect.settings import PREFECT_UI_URL, temporary_settings
 from prefect.types import DateTime
 from pydantic import BaseModel
 
-from automations.alerting.cause import split
-from automations.applying.apply import FOLDER
+from automations.as_code.apply import FOLDER
+from automations.delivery.models import split
 
 RUN = UUID(int=5)
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from automations.alerting import deliveries
-from automations.alerting.outbox import Outbox
-from automations.alerting.posting import post
-from sensors.metrics.pending import PendingAlerts, read_pending_alerts
-from sensors.page.attention import attention_of
-from sensors.settings import Settings
-from sensors.stack.alerts import read_alerts
-from sensors.trouble import Trouble
+from automations.delivery import deliver as deliveries
+from automations.delivery.enqueue import post
+from automations.delivery.outbox import Outbox
+from sensors.config.settings import Settings
+from sensors.reports.alerts import read_alerts
+from sensors.reports.needs_attention import Trouble
+from sensors.web.attention import attention_of
+from sensors.web.pending import PendingAlerts, read_pending_alerts
 from tests.postings import policy, posting
 
 

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from sensors.announcing.announce import NAMED_FILES, Announcer
-from sensors.announcing.prefect_api import NotReachedError, PrefectApi
 from sensors.ledger import announcements, arrivals
 from sensors.ledger.database import stamp
 from sensors.ledger.states import ArrivalState
+from sensors.runs.announcer import NAMED_FILES, Announcer
+from sensors.runs.api import NotReachedError, PrefectApi
 from tests.receiver import receiving
 
 

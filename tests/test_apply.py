@@ -11,9 +11,9 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from automations.applying.apply import apply, plan
-from automations.applying.change import Changes
-from automations.problem import ConfigurationError
+from automations.as_code.apply import apply, plan
+from automations.as_code.change import Changes
+from automations.errors import ConfigurationError
 from automations.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sensors.settings import Settings
+from sensors.cli.show import read_arrival, show_arrival
+from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
-from sensors.terminal.arrival_page import read_arrival, show_arrival
 from tests.dropped_arrivals import record_arrival
 from tests.free_ports import free_ports
 

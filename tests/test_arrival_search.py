@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sensors.cli.arrival_search import find_arrival
 from sensors.stack.errors import StackError
-from sensors.terminal.arrival_search import find_arrival
 from tests.dropped_arrivals import record_arrival, record_waiting
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

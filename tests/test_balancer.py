@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack import balancer
 from sensors.stack.ports import taken_by
 from tests.free_ports import free_ports, free_ports_in_a_row

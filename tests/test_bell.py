@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from automations.alerting import deliveries
-from automations.alerting.outbox import Outbox, OutboxError, stamp
-from automations.alerting.policy import FALLBACK, Policy
-from automations.alerting.posting import Posted, post
-from automations.bell import Bell, Ringer, policy_of_blocks
+from automations.alert_service import Bell, Ringer, policy_of_blocks
+from automations.delivery import deliver as deliveries
+from automations.delivery.enqueue import Posted, post
+from automations.delivery.outbox import Outbox, OutboxError, stamp
+from automations.delivery.policy import FALLBACK, Policy
 from tests.postings import policy, posting
 from tests.receiver import Receiver, receiving
 

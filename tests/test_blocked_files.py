@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from sensors.books import books_of
-from sensors.inbox import Inbox
-from sensors.staging import stage
-from sensors.staging import take as taking
+from sensors.arrivals import move as taking
+from sensors.arrivals import staging as stage
+from sensors.config.inboxes import Inbox
+from sensors.reports.inboxes import books_of
 from tests.one_inbox import OneInbox
 from tests.other_user import NOBODY, as_user, needs_root, reachable_folder
 

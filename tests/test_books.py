@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.books import Books, balance, read_books
+from sensors.config.settings import Settings
 from sensors.ledger import Ledger
 from sensors.ledger.states import FileState
-from sensors.settings import Settings
+from sensors.reports.inboxes import Books, balance, read_books
 
 
 @given(st.dictionaries(st.sampled_from(list(FileState)), st.integers(0, 1000)))

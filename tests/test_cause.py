@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from automations.alerting.cause import MARK, Cause, split
+from automations.delivery.models import MARK, Cause, split
 
 
 def told(**fields: Any) -> str:

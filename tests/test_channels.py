@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.alerting.channels import Route, channels, channels_for, read_routes
+from automations.delivery.channels import Route, channels, channels_for, read_routes
 
 PROD, TEST, OTHERS = "json://127.0.0.1/prod", "json://127.0.0.1/test", "json://127.0.0.1/others"
 

@@ -5,7 +5,7 @@ import stat
 import pytest
 from dotenv import dotenv_values
 
-from sensors.settings import Auth, Settings
+from sensors.config.settings import Auth, Settings
 from sensors.stack.credentials import AUTH_OFF, ensure_credentials, wrong_credentials
 from sensors.stack.errors import StackError
 

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sensors.overview.day import read_day
+from sensors.reports.days import read_day
 from tests.dropped_arrivals import record_arrival
 
 BERLIN = ZoneInfo("Europe/Berlin")

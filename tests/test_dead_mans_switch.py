@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sensors.dead_mans_switch import EVERY_SECONDS, FAILING_SECONDS, DeadMansSwitch, call, masked_address
-from sensors.settings import Settings
+from sensors.config.settings import Settings
+from sensors.runtime.dead_mans_switch import EVERY_SECONDS, FAILING_SECONDS, DeadMansSwitch, call, masked_address
 from tests.hand_clock import HandClock
 
 SECRET = "0b7f9a1e-secret"

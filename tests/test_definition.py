@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from automations.applying.apply import FOLDER
-from automations.applying.definition import read_definitions
+from automations.as_code.apply import FOLDER
+from automations.as_code.files import read_definitions
 
 GOOD = "name: {name}\ntrigger:\n  expect: [a.b]\nactions:\n  - type: do-nothing\n"
 

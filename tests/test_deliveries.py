@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from automations.alerting import deliveries, escalation
-from automations.alerting.channels import Channel
-from automations.alerting.deliveries import CLAIM, FIRST_PAUSE, LONGEST_PAUSE, Claim, pause
-from automations.alerting.outbox import Outbox
-from automations.alerting.posting import post
+from automations.delivery import deliver as deliveries
+from automations.delivery import escalation
+from automations.delivery.channels import Channel
+from automations.delivery.deliver import CLAIM, FIRST_PAUSE, LONGEST_PAUSE, Claim, pause
+from automations.delivery.enqueue import post
+from automations.delivery.outbox import Outbox
 from tests.postings import NOW, at, policy, posting
 
 ONE, TWO, FALLBACK = "json://127.0.0.1/one", "json://127.0.0.1/two", "json://127.0.0.1/fallback"

@@ -7,9 +7,9 @@ from collections.abc import Generator
 
 import pytest
 
-from automations.alerting import delivery
-from automations.alerting.alert import Alert
-from automations.alerting.delivery import deliver, misunderstood
+from automations.delivery import send as delivery
+from automations.delivery.alert import Alert
+from automations.delivery.send import deliver, misunderstood
 from tests.receiver import Receiver, receiving
 
 # Apprise's mail plugin imports it, on the Pythons that have it.

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sensors.ledger.journey import FileJourney
+from sensors.config.settings import Settings
 from sensors.ledger.states import FileState
-from sensors.settings import Settings
+from sensors.reports.journey import FileJourney
 from sensors.stack.demo import alert_about, demo, steps, was_delivered
 from sensors.stack.errors import StackError
-from sensors.stack.state_folder import hold_state_folder
+from sensors.stack.state_dir import hold_state_folder
 from tests.free_ports import free_ports
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sensors.settings import Settings, read_settings
+from sensors.config.settings import Settings, read_settings
 from sensors.stack.services import Service, services_of
 from tests.deploy_files import DEPLOY, ROOT, known_variables, program, said
 from tests.image_pins import FILES, images, pinned

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PROGRAM = """
 import os, resource, sys
-from sensors.descriptors import RESERVE, keep_reserve, reserve_opened
+from sensors.runtime.descriptors import RESERVE, keep_reserve, reserve_opened
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (600, 600))
 keep_reserve()

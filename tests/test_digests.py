@@ -8,11 +8,11 @@ from threading import Barrier
 
 import pytest
 
-from automations.alerting import digests, gatherings
-from automations.alerting.outbox import Outbox
-from automations.alerting.policy import Policy
-from automations.alerting.posting import Posted, post
-from automations.alerting.storm import Gathering
+from automations.delivery import digests, gatherings
+from automations.delivery.enqueue import Posted, post
+from automations.delivery.outbox import Outbox
+from automations.delivery.policy import Policy
+from automations.delivery.rate_limit import Gathering
 from tests.postings import NOW, at, policy, posting
 
 STORM = policy(storm="2/10m")

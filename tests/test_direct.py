@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from automations.alerting import direct
-from automations.alerting.direct import DirectSender
-from automations.alerting.outbox import Outbox
-from automations.alerting.policy import Policy
-from automations.alerting.posting import Posted, Posting, post
-from automations.alerting.sending import drain
-from automations.alerting.sent_record import SentRecord
-from automations.bell import Bell, Ringer
+from automations.alert_service import Bell, Ringer
+from automations.delivery import direct
+from automations.delivery.direct import DirectSender
+from automations.delivery.enqueue import Posted, Posting, post
+from automations.delivery.outbox import Outbox
+from automations.delivery.policy import Policy
+from automations.delivery.sending import drain
+from automations.delivery.sent_record import SentRecord
 from tests.postings import NOW, at, policy, posting
 from tests.receiver import Receiver, receiving
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.disk_space import DiskSpace, DiskSpaceError, FileSystem, Minimum, read_file_systems
+from sensors.files.file_systems import DiskSpace, DiskSpaceError, FileSystem, Minimum, read_file_systems
 
 GB = 2**30
 DISK = FileSystem(1, (Path("/data"),), ("the ledger",), 100 * GB, 50 * GB, 1_000_000, 500_000)

@@ -12,14 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from sensors.__main__ import app
+from sensors.config.settings import Settings
 from sensors.ledger import Ledger, dismissals
 from sensors.ledger.database import stamp
-from sensors.overview.bad_files import bad_files, count_needing_a_person, needing_a_person
 from sensors.recovery.dismissal import DismissalError, dismiss
+from sensors.reports.bad_files import bad_files, count_needing_a_person, needing_a_person
+from sensors.reports.needs_attention import read_trouble
 from sensors.runs.issues import IssueKind, RunIssue
-from sensors.settings import Settings
 from sensors.stack.errors import StackError
-from sensors.trouble import read_trouble
 from tests.dropped_arrivals import record_arrival, record_waiting
 from tests.served_page import page_settings, served_page
 

@@ -12,11 +12,11 @@ import apprise
 import pytest
 import yaml
 
-from automations.alerting.channels import read_routes
-from automations.alerting.quiet_hours import QuietHours
-from automations.alerting.storm import StormLimit
+from automations.delivery.channels import read_routes
+from automations.delivery.quiet_hours import QuietHours
+from automations.delivery.rate_limit import StormLimit
 from automations.settings import Settings as AlertSettings
-from sensors.inbox import read_inboxes
+from sensors.config.inboxes import read_inboxes
 from tests import settings_reference
 from tests.documentation import (
     PAGES,

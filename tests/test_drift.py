@@ -13,11 +13,10 @@ from prefect.client.orchestration import get_client
 from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from automations import drift
-from automations.applying import schema
-from automations.applying.apply import FOLDER, apply
+from automations.as_code import drift, schema
+from automations.as_code.apply import FOLDER, apply
 from automations.settings import Settings as AutomationSettings
-from sensors.settings import Auth, Settings
+from sensors.config.settings import Auth, Settings
 from sensors.stack.api import open_api
 from sensors.stack.drifted import read_drift
 

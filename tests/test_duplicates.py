@@ -2,15 +2,15 @@
 
 import pytest
 
-from sensors.books import balance
-from sensors.failed import FailedFolder
-from sensors.inbox import Duplicates
-from sensors.intake import Intake
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.staging import Stager
+from sensors.config.inboxes import Duplicates
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.watcher import Watch
 from sensors.ledger import arrivals
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.settling.refusal import Refusals
-from sensors.staging.stage import Stager
-from sensors.watching.watch import Watch
+from sensors.reports.inboxes import balance
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import ssl
 
-from sensors.settings import Auth, Settings
+from sensors.config.settings import Auth, Settings
 from sensors.stack.environment import client_environment, stack_environment
-from sensors.stack.marking import MARK
+from sensors.stack.processes import MARK
 
 SECRETIVE = {"PREFECT_SERVER_API_AUTH_STRING": "x:y", "PREFECT_API_AUTH_STRING": "x:y", "PATH": "/bin"}
 

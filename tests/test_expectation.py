@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensors.expectation import OVERDUE, RECOVERED, Punctuality, judge, next_due, previous_due
-from sensors.inbox import Expectation, Inbox
+from sensors.config.inboxes import Expectation, Inbox
+from sensors.inbox.deadlines import OVERDUE, RECOVERED, Punctuality, judge, next_due, previous_due
 from sensors.ledger import files, notices
-from sensors.ledger.expectations import Expected
+from sensors.ledger.deadlines import Expected
 from sensors.ledger.files import Dropped
 from tests.conftest import HandClock
 

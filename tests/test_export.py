@@ -14,13 +14,13 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from automations.applying import schema
-from automations.applying.apply import apply, plan
-from automations.applying.definition import read_text
-from automations.applying.export import document_of, export, file_names
-from automations.applying.yaml_text import render
-from automations.drift import canonical
-from automations.problem import ConfigurationError
+from automations.as_code import schema
+from automations.as_code.apply import apply, plan
+from automations.as_code.drift import canonical
+from automations.as_code.export import document_of, export, file_names
+from automations.as_code.files import read_text
+from automations.as_code.yaml_text import render
+from automations.errors import ConfigurationError
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 

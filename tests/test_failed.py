@@ -2,10 +2,10 @@
 
 import pytest
 
-from sensors.failed import FailedFolder
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.settings import Settings
-from sensors.trouble import read_trouble
+from sensors.reports.needs_attention import read_trouble
 
 
 @pytest.fixture

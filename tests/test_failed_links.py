@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sensors.failed import FailedFolder
-from sensors.inbox import Inbox
-from sensors.intake import Intake
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.staging import Stager
+from sensors.config.inboxes import Inbox
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
-from sensors.settling.refusal import Refusals
-from sensors.staging.stage import Stager
-from sensors.watching.watch import Watch
 
 OUR_NAMES = [
     "REASONS.txt",

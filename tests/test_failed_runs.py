@@ -11,8 +11,8 @@ from prefect.server.schemas.core import CreatedBy, Deployment, Flow, FlowRun, Wo
 from prefect.server.schemas.responses import FlowRunResponse
 from prefect.server.schemas.states import State, StateType
 
-from sensors.announcing.prefect_api import RUNS_PAGE, PrefectApi
-from sensors.ringing.failed_runs import happening_of, read_failed_runs
+from sensors.alerts.failed_runs import happening_of, read_failed_runs
+from sensors.runs.api import RUNS_PAGE, PrefectApi
 from tests.prefect_server import PrefectServer
 
 ENDED = datetime(2026, 11, 24, 9, 0, 12, 345678, tzinfo=UTC)

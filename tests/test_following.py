@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sensors.announcing.lost_runs import HEARTBEAT, LostRuns
-from sensors.announcing.outcome import ARRIVAL_FAILED, COLUMNS_WIDENED, FAILED_SECONDS, UNSTARTED_LIMIT, Follower
-from sensors.announcing.prefect_api import PrefectApi
-from sensors.failed import FailedFolder
+from sensors.arrivals.failed_links import FailedFolder
 from sensors.ledger import arrivals, notices
+from sensors.runs.api import PrefectApi
+from sensors.runs.lost_runs import HEARTBEAT, LostRuns
+from sensors.runs.outcomes import ARRIVAL_FAILED, COLUMNS_WIDENED, FAILED_SECONDS, UNSTARTED_LIMIT, Follower
 from tests.prefect_server import prefect_answering
 
 

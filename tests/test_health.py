@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.health import Health, check, troubles_of_stores
-from sensors.stack.marking import MARK
+from sensors.stack.processes import MARK
 from sensors.stack.services import Service, worker_names
 
 

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from automations.bell import Ringer
-from sensors.announcing.prefect_api import ApiError, PrefectApi
-from sensors.ringing.heartbeat import BACK, EVERY, HEARTBEAT, SILENT_FOR, Heartbeat, sensor_name
+from automations.alert_service import Ringer
+from sensors.alerts.heartbeat import BACK, EVERY, HEARTBEAT, SILENT_FOR, Heartbeat, sensor_name
+from sensors.runs.api import ApiError, PrefectApi
 from tests.postings import NOW, posting
 from tests.prefect_server import PrefectServer
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from sensors.overview.arrival_summary import latest, latest_failed
-from sensors.settings import Settings
+from sensors.cli.history import history_table, read_history, show_history
+from sensors.config.settings import Settings
+from sensors.reports.arrivals import latest, latest_failed
 from sensors.stack.errors import StackError
-from sensors.terminal.history import history_table, read_history, show_history
 from tests.dropped_arrivals import record_arrival
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.in_place import FolderGuard, LedgerGuard
+from sensors.alerts.in_place import FolderGuard, LedgerGuard
 from sensors.ledger import Ledger, LedgerMovedError
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sensors.inbox import InboxesError, read_inboxes
-from sensors.settings import PROJECT_ROOT
+from sensors.config.inboxes import InboxesError, read_inboxes
+from sensors.config.settings import PROJECT_ROOT
 
 
 def configured(tmp_path: Path, text: str) -> Path:

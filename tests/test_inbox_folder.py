@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sensors.inbox import Inbox, InboxesError
-from sensors.inbox_folder import make_folders
-from sensors.settings import PROJECT_ROOT, Settings
+from sensors.config.inboxes import Inbox, InboxesError
+from sensors.config.settings import PROJECT_ROOT, Settings
+from sensors.inbox.folders import make_folders
 from sensors.stack.errors import StackError
 from sensors.stack.preflight import preflight
 from tests.free_ports import free_ports

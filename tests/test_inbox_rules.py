@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensors.inbox import Duplicates, EmptyFiles, InboxesError, WatchChoice, read_inboxes
+from sensors.config.inboxes import Duplicates, EmptyFiles, InboxesError, WatchChoice, read_inboxes
 
 
 @pytest.mark.parametrize(

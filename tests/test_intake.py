@@ -7,15 +7,15 @@ import time
 
 import pytest
 
-from sensors.failed import FailedFolder
-from sensors.intake import Intake
+from sensors.arrivals import move as taking
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.staging import Stager
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.watcher import Watch
 from sensors.ledger import arrivals, files
-from sensors.ledger.journey import journey_of
 from sensors.ledger.states import FileState
-from sensors.settling.refusal import Refusals
-from sensors.staging import take as taking
-from sensors.staging.stage import Stager
-from sensors.watching.watch import Watch
+from sensors.reports.journey import journey_of
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_what_is_not_the_files_fault_stops_the_staging_and_it_is_finished_later(
 
     (inbox.path / "a.csv").write_text("x\n1\n")
     with monkeypatch.context() as patched:
-        patched.setattr("sensors.staging.take.rename_without_replacing", refuse)
+        patched.setattr("sensors.arrivals.move.rename_without_replacing", refuse)
         with pytest.raises(OSError, match=os.strerror(number)):
             until_idle(intake, hand_clock, 7)
         assert (inbox.path / "a.csv").read_text() == "x\n1\n"
@@ -222,7 +222,7 @@ def test_one_file_that_cannot_be_taken_holds_up_no_other_and_is_told_once(
             raise PermissionError(errno.EPERM, "Operation not permitted")  # as for a file that is immutable
         rename(old, new, **folders)
 
-    monkeypatch.setattr("sensors.staging.take.rename_without_replacing", refuse_one)
+    monkeypatch.setattr("sensors.arrivals.move.rename_without_replacing", refuse_one)
     for name in ("locked.csv", "good.csv"):
         (inbox.path / name).write_text("x\n1\n")
     until_idle(intake, hand_clock, 20)

@@ -14,19 +14,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sensors import intake as intake_module
-from sensors.books import balance
-from sensors.failed import FailedFolder
-from sensors.inbox import Inbox
-from sensors.intake import Intake
+from sensors.arrivals import move as take
+from sensors.arrivals import staging as stage
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.staging import Stager
+from sensors.config.inboxes import Inbox
+from sensors.inbox import intake as intake_module
+from sensors.inbox import rejections as refusal
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement, Receipt
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.settling import refusal
-from sensors.settling.refusal import Refusals
-from sensors.staging import stage, take
-from sensors.staging.stage import Stager
-from sensors.watching.watch import Watch
+from sensors.reports.inboxes import balance
 from tests.conftest import HandClock
 
 NAMES = st.sampled_from(["a.csv", "b.csv", "north/c.csv", "bad.pdf"])

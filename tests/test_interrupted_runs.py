@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sensors.settings import Settings
-from sensors.stack import interrupted_runs
+from sensors.config.settings import Settings
+from sensors.stack import dead_runs as interrupted_runs
+from sensors.stack.dead_runs import is_interrupted, is_of, next_state, restart_interrupted_runs
 from sensors.stack.errors import StackError
-from sensors.stack.interrupted_runs import is_interrupted, is_of, next_state, restart_interrupted_runs
-from sensors.stack.stopping import StopRequest, StopRequestedError
+from sensors.stack.stop import StopRequest, StopRequestedError
 from tests.free_ports import free_ports
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

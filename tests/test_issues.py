@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from automations.bell import OutboxError
-from sensors.announcing.prefect_api import ApiError, NotReachedError
-from sensors.clock import Clock
-from sensors.disk_space import DiskSpaceError
-from sensors.issues import ADOPTED_CALM_SECONDS, CALM_SECONDS, Issue, IssueTracker, Turn, issues_of, kind_of
+from automations.alert_service import OutboxError
+from sensors.alerts.issues import ADOPTED_CALM_SECONDS, CALM_SECONDS, Issue, IssueTracker, Turn, issues_of, kind_of
+from sensors.files.file_systems import DiskSpaceError
 from sensors.ledger import LedgerError
-from sensors.loop import STUCK_SECONDS, Loop
+from sensors.runs.api import ApiError, NotReachedError
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.loop import STUCK_SECONDS, Loop
 from tests.hand_clock import HandClock
 
 PATIENCE = 60.0

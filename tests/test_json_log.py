@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sensors.announcing.announce import Announcer
-from sensors.announcing.lost_runs import LostRuns
-from sensors.announcing.outcome import Follower
-from sensors.announcing.prefect_api import PrefectApi
-from sensors.announcing.receipts import EXECUTED, ReceiptClerk
-from sensors.failed import FailedFolder
-from sensors.json_log import LogFormat, about_arrival, about_inbox, formatter
-from sensors.settings import Settings
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.config.settings import Settings
+from sensors.runs.announcer import Announcer
+from sensors.runs.api import PrefectApi
+from sensors.runs.lost_runs import LostRuns
+from sensors.runs.outcomes import Follower
+from sensors.runs.receipts import EXECUTED, ReceiptClerk
+from sensors.runtime.json_logging import LogFormat, about_arrival, about_inbox, formatter
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
 from tests.dropped_arrivals import record_arrival

@@ -5,9 +5,9 @@ import stat
 
 import pytest
 
-from sensors.inbox import Inbox
-from sensors.settling.admission import Admission, admit
-from sensors.settling.known_names import is_ignored_folder
+from sensors.config.admission import is_ignored_folder
+from sensors.config.admission_part import Admission, admit
+from sensors.config.inboxes import Inbox
 
 INBOX = Inbox(name="metrics", path="/")
 REGULAR = os.stat_result((stat.S_IFREG | 0o644, 1, 1, 1, 0, 0, 10, 0, 0, 0))

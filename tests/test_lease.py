@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from sensors.settling.lease import read_lease, writer_of
-from sensors.settling.settle import Writer
+from sensors.files.lease import read_lease, writer_of
+from sensors.files.stability import Writer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="read leases exist on Linux only")
 

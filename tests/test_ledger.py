@@ -12,15 +12,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sensors.books import balance
-from sensors.identity import Identity
+from sensors.arrivals.staging import new_arrival
+from sensors.files.identity import Identity
 from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files, pruning, replays
 from sensors.ledger.announcements import Announcement, FileOutcome, Receipt
 from sensors.ledger.database import VERSION
 from sensors.ledger.files import Dropped
 from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.staging.stage import new_arrival
+from sensors.reports.inboxes import balance
 from tests.dropped_arrivals import record_arrival
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

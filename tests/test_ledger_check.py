@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sensors import ledger_check
-from sensors.ledger import Ledger, LedgerError
-from sensors.ledger_check import PAUSE_SECONDS, LedgerCheck, is_large
+from sensors.ledger import Ledger, LedgerError, ledger_check
+from sensors.ledger.ledger_check import PAUSE_SECONDS, LedgerCheck, is_large
 
 
 @pytest.fixture

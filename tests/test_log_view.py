@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from sensors.settings import Settings
+from sensors.cli.logs import log_names, show_logs, view_logs
+from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
-from sensors.terminal.log_view import log_names, show_logs, view_logs
 from tests.test_profile import SHARED
 
 

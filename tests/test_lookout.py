@@ -5,16 +5,16 @@ import threading
 
 import pytest
 
-from sensors import lookout
-from sensors.failed import FailedFolder
-from sensors.inbox import Inbox
-from sensors.intake import Intake
-from sensors.settling.refusal import Refusals
-from sensors.staging import origin
-from sensors.staging.stage import Stager
-from sensors.watching import folder_times, scan
-from sensors.watching.folder_times import FolderTimes
-from sensors.watching.watch import Watch
+from sensors.arrivals import source as origin
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.staging import Stager
+from sensors.config.inboxes import Inbox
+from sensors.inbox import folder_times, scan
+from sensors.inbox import scanner as lookout
+from sensors.inbox.folder_times import FolderTimes
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.watcher import Watch
 from tests.conftest import HandClock
 from tests.journeys.stack import wait_until
 

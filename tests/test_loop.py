@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from sensors import loop as loops
-from sensors.clock import Clock
-from sensors.loop import STUCK_SECONDS, Loop
+from sensors.runtime import loop as loops
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.loop import STUCK_SECONDS, Loop
 
 
 @pytest.fixture

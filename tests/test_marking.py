@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from sensors.stack.marking import MARK, end, is_flow_run, marked_processes, sweep
+from sensors.stack.processes import MARK, end, is_flow_run, marked_processes, sweep
 
 SLEEP = "import time; time.sleep(600)"
 STUBBORN = (
@@ -64,7 +64,7 @@ def test_the_processes_of_another_stack_are_left_alone(start, tmp_path):
 def test_we_do_not_end_ourselves(monkeypatch, start, tmp_path):
     monkeypatch.setenv(MARK, str(tmp_path))
     code = (
-        "from pathlib import Path; import sys; from sensors.stack.marking import sweep;"
+        "from pathlib import Path; import sys; from sensors.stack.processes import sweep;"
         "sweep(Path(sys.argv[1]), 1); print('alive')"
     )
     told = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)

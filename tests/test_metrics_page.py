@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from sensors.ledger import Ledger
-from sensors.loop import Loop
+from sensors.runtime.loop import Loop
 from tests.dropped_arrivals import record_arrival, record_waiting
 from tests.scrape import Sensor, get, samples_in
 

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from automations.bell import Bell, Ringer, SendingAutomation, automations_in_files
-from sensors.announcing.prefect_api import ApiError, PrefectApi
+from automations.alert_service import Bell, Ringer, SendingAutomation, automations_in_files
+from sensors.alerts.reconcile import EVERY, GRACE, OVERLAP, UNSENT_FOR, MissedAlerts
 from sensors.ledger import Ledger, notices
 from sensors.ledger.notices import Notice
-from sensors.ringing.missed_alerts import EVERY, GRACE, OVERLAP, UNSENT_FOR, MissedAlerts
+from sensors.runs.api import ApiError, PrefectApi
 from tests.postings import NOW, at, policy, posting
 from tests.prefect_server import PrefectServer
 

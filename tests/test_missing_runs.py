@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from automations.bell import Ringer, automations_in_files
-from sensors.announcing.prefect_api import ApiError, PrefectApi
+from automations.alert_service import Ringer, automations_in_files
+from sensors.alerts.missing_runs import MissingRuns
+from sensors.alerts.reconcile import MissedAlerts
 from sensors.ledger import Ledger
-from sensors.ringing.missed_alerts import MissedAlerts
-from sensors.ringing.missing_runs import MissingRuns
+from sensors.runs.api import ApiError, PrefectApi
 from sensors.runs.facts import read_run_facts
 from tests.postings import NOW, at
 from tests.prefect_server import LONG_AGO, PrefectServer

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.next_runs import NextRun, next_runs, read_next_runs
 from tests.free_ports import free_ports
 

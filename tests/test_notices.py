@@ -2,10 +2,10 @@
 
 import pytest
 
-from sensors.announcing.notices import Messenger
-from sensors.announcing.prefect_api import NotReachedError, PrefectApi
 from sensors.ledger import notices
 from sensors.ledger.notices import Notice
+from sensors.runs.api import NotReachedError, PrefectApi
+from sensors.runs.notices import Messenger
 from tests.receiver import receiving
 
 

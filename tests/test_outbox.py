@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from automations.alerting import deliveries
-from automations.alerting.outbox import ALIVE_SECONDS, SCHEMA, VERSION, Outbox, OutboxError, stamp
-from automations.alerting.posting import post
+from automations.delivery import deliver as deliveries
+from automations.delivery.enqueue import post
+from automations.delivery.outbox import ALIVE_SECONDS, SCHEMA, VERSION, Outbox, OutboxError, stamp
 from tests.postings import NOW, policy, posting
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -88,7 +88,7 @@ def test_one_of_an_earlier_version_is_brought_up_to_date_and_keeps_what_it_has(p
     path.parent.mkdir()
     with sqlite3.connect(path) as old:
         for script in SCHEMA[:version]:
-            old.executescript(resources("automations.alerting").joinpath(script).read_text("utf-8"))
+            old.executescript(resources("automations.delivery").joinpath(script).read_text("utf-8"))
         old.execute("INSERT INTO progress VALUES ('failed runs', '2026')")
         old.execute(f"PRAGMA user_version = {version}")
     old.close()
@@ -102,7 +102,7 @@ def test_what_waits_in_an_outbox_of_an_earlier_version_is_delivered(path: Path, 
     path.parent.mkdir()
     with sqlite3.connect(path) as old:
         for script in SCHEMA[:version]:
-            old.executescript(resources("automations.alerting").joinpath(script).read_text("utf-8"))
+            old.executescript(resources("automations.delivery").joinpath(script).read_text("utf-8"))
         old.execute(f"PRAGMA user_version = {version}")
         channel = policy().channels("alerts", ())[0]
         old.execute(

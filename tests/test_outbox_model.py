@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from automations.alerting import deliveries, digests, escalation, waiting
-from automations.alerting.deliveries import CLAIM, Claim
-from automations.alerting.outbox import Outbox
-from automations.alerting.policy import Policy
-from automations.alerting.posting import Posted, post
+from automations.delivery import deliver as deliveries
+from automations.delivery import digests, escalation, waiting
+from automations.delivery.deliver import CLAIM, Claim
+from automations.delivery.enqueue import Posted, post
+from automations.delivery.outbox import Outbox
+from automations.delivery.policy import Policy
 from tests.postings import NOW, policy, posting
 
 LIMIT = 2

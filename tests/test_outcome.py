@@ -1,9 +1,9 @@
 """What becomes of an arrival when its run has ended."""
 
-from sensors.announcing.outcome import outcome_of
-from sensors.announcing.prefect_api import Run
 from sensors.ledger.announcements import FileOutcome
 from sensors.ledger.states import ArrivalState, FileState
+from sensors.runs.api import Run
+from sensors.runs.outcomes import outcome_of
 
 
 def run(state: str, state_type: str, message: str = "") -> Run:

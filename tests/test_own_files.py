@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from automations.alerting import alert_log
-from automations.alerting.outbox import Outbox
+from automations.delivery import log as alert_log
+from automations.delivery.outbox import Outbox
 from flows.document_store import DocumentFolder
+from sensors.arrivals.duplicates import is_marked_as_duplicates, mark_duplicates
+from sensors.config.settings import Settings
 from sensors.files.beneath import appending_to, created_anew, replace_text
-from sensors.settings import Settings
 from sensors.stack import balancer
 from sensors.stack.errors import StackError
-from sensors.stack.preparation import Commands
-from sensors.stack.state_folder import hold_state_folder
-from sensors.stack.stopping import StopRequest
-from sensors.staging.duplicates import is_marked_as_duplicates, mark_duplicates
+from sensors.stack.prefect_setup import Commands
+from sensors.stack.state_dir import hold_state_folder
+from sensors.stack.stop import StopRequest
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_document_is_not_written_through_a_link_of_a_name_that_can_be_guessed(
 
 
 def test_an_export_overwrites_no_file_that_a_link_leads_to(tmp_path, victim):
-    from automations.applying.export import _follow_no_link
+    from automations.as_code.export import _follow_no_link
 
     (tmp_path / "alert.yaml").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic links"):

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from sensors.packages import told_when_missing
-from sensors.settings import PROJECT_ROOT
+from sensors.config.settings import PROJECT_ROOT
+from sensors.runtime.packages import told_when_missing
 
 WITHOUT = (
     "import runpy, sys; package, *sys.argv[1:] = sys.argv[1:]; sys.modules[package] = None;"

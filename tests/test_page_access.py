@@ -13,8 +13,8 @@ from sensors.access.accounts import Role, account_of
 from sensors.access.audit import Action, Audit
 from sensors.access.log_ins import LogIns
 from sensors.access.origins import OwnNames, Rejection
-from sensors.page.access import Access, RequestHead
-from sensors.settings import Settings
+from sensors.config.settings import Settings
+from sensors.web.auth import Access, RequestHead
 
 FILES = OwnNames(frozenset({"files.example.com"}))
 

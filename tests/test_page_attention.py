@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from sensors.ledger.blocked import BlockedFile
-from sensors.page.attention import Attention, Matter, attention_of, run_matter
+from sensors.reports.alerts import Alerts
+from sensors.reports.needs_attention import StalledArrival, Trouble
 from sensors.runs.issues import IssueKind, RunIssue
-from sensors.stack.alerts import Alerts
-from sensors.trouble import StalledArrival, Trouble
+from sensors.web.attention import Attention, Matter, attention_of, run_matter
 
 
 def test_the_most_urgent_comes_first_and_each_tells_what_mends_it():

@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sensors.books import Books
-from sensors.clock import Clock
-from sensors.inbox import read_inboxes
+from sensors.config.inboxes import read_inboxes
 from sensors.ledger import Ledger
 from sensors.ledger.states import ArrivalState
-from sensors.overview.inbox_glance import InboxGlance, glance_at
-from sensors.page import live as live_module
-from sensors.page import reading as reading_module
-from sensors.page.live import LedgerChanges, Live, Look, TooManyPagesError
-from sensors.page.reading import Reading
-from sensors.page.views import InboxView
+from sensors.reports.inbox_glance import InboxGlance, glance_at
+from sensors.reports.inboxes import Books
+from sensors.runtime.clock_part import Clock
+from sensors.web import live as live_module
+from sensors.web import queries as reading_module
+from sensors.web.live import LedgerChanges, Live, Look, TooManyPagesError
+from sensors.web.models import InboxView
+from sensors.web.queries import Reading
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import page_settings, served_page
 

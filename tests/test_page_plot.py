@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.overview.day import read_day
-from sensors.page.day_plots import day_plots
-from sensors.page.plot import BOTTOM, HEIGHT, LEFT, MOST_TICKS, RIGHT, TOP, WIDTH, Value, make_plot, ticks_for
+from sensors.reports.days import read_day
+from sensors.web.charts import BOTTOM, HEIGHT, LEFT, MOST_TICKS, RIGHT, TOP, WIDTH, Value, make_plot, ticks_for
+from sensors.web.day_plots import day_plots
 from tests.dropped_arrivals import record_arrival
 
 NINE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

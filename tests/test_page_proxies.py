@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from sensors.ledger import Ledger
-from sensors.page import live
+from sensors.web import live
 from tests.deploy_files import program, said
 from tests.dropped_arrivals import record_arrival
 from tests.journeys.stack import wait_until

@@ -14,7 +14,7 @@ from fastapi import APIRouter, FastAPI
 from sensors.access import throttle
 from sensors.access.accounts import Role
 from sensors.ledger import Ledger
-from sensors.page.roles import check_roles, declared_roles, needs
+from sensors.web.roles import check_roles, declared_roles, needs
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import AUTH, TOKEN, ServedPage, page_settings, served_page
 

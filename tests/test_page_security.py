@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
-from sensors.page import connection, lingering
+from sensors.web import connection
+from sensors.web import connections as lingering
 from tests.served_page import AUTH, TOKEN, ServedPage, page_settings, served_page
 
 IDLE = 0.5

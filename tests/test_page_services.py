@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from sensors.clock import Clock
+from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.loop import Loop
-from sensors.page import services_watch
-from sensors.page.live import Live, Look
-from sensors.page.services import Services, Sign, look_at_services
-from sensors.page.services_watch import LOOK_SECONDS, STALE_SECONDS, STARTING_SECONDS, ServicesWatch
-from sensors.settings import Settings
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.loop import Loop
 from sensors.stack.health import NOT_RUNNING, Health
 from sensors.stack.services import Service
+from sensors.web import services_watch
+from sensors.web.live import Live, Look
+from sensors.web.services import Services, Sign, look_at_services
+from sensors.web.services_watch import LOOK_SECONDS, STALE_SECONDS, STARTING_SECONDS, ServicesWatch
 from tests.free_ports import free_ports
 from tests.hand_clock import HandClock
 from tests.journeys.stack import wait_until

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import pytest
 
-from sensors.inbox import read_inboxes
+from sensors.config.inboxes import read_inboxes
 from sensors.ledger import Ledger
-from sensors.page import upload
-from sensors.page.upload import clear_forgotten
+from sensors.web import uploads as upload
+from sensors.web.uploads import clear_forgotten
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import TOKEN, page_settings, served_page
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from sensors.inbox import Inbox
-from sensors.inbox_folder import make_folders
+from sensors.config.inboxes import Inbox
+from sensors.config.settings import Settings
+from sensors.files.permissions import share_with_group
+from sensors.inbox.folders import make_folders
 from sensors.ledger import Ledger
-from sensors.permissions import share_with_group
-from sensors.settings import Settings
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
-from sensors.stack.state_folder import hold_state_folder
+from sensors.stack.state_dir import hold_state_folder
 from tests.other_user import NOBODY, as_user, may_open, needs_root, reachable_folder
 
 _ACL_OF_NEW_FILES = "system.posix_acl_default"

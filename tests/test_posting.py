@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from automations.alerting import waiting
-from automations.alerting.outbox import Outbox
-from automations.alerting.policy import FALLBACK
-from automations.alerting.posting import Posted, post
+from automations.delivery import waiting
+from automations.delivery.enqueue import Posted, post
+from automations.delivery.outbox import Outbox
+from automations.delivery.policy import FALLBACK
 from tests.postings import NOW, at, policy, posting
 
 UNLESS = {"event": "sensor.heartbeat", "resource": "sensor.a", "after": NOW.isoformat(), "wait_seconds": 15}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sensors.announcing.prefect_api import ApiError, Event, NotReachedError, PrefectApi
+from sensors.runs.api import ApiError, Event, NotReachedError, PrefectApi
 from tests.receiver import receiving
 
 EVENT = Event(

@@ -7,13 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sensors.announcing import pace
-from sensors.announcing.prefect_api import NotReachedError
-from sensors.inbox import Inbox
+from sensors.config.inboxes import Inbox
+from sensors.config.settings import Auth, Settings
+from sensors.daemon.run_loops import PrefectSide
 from sensors.ledger import Ledger, arrivals
-from sensors.loop import Loop
-from sensors.prefect_side import PrefectSide
-from sensors.settings import Auth, Settings
+from sensors.runs import pace
+from sensors.runs.api import NotReachedError
+from sensors.runtime.loop import Loop
 from tests.conftest import HandClock
 from tests.prefect_server import PrefectServer
 

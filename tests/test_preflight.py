@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
 from sensors.stack.preflight import preflight
 from tests.free_ports import free_ports

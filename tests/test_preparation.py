@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from sensors.settings import PROJECT_ROOT, read_settings
+from sensors.config.settings import PROJECT_ROOT, read_settings
 from sensors.stack.errors import StackError
-from sensors.stack.preparation import Commands, Deploying, deployment_names, fingerprint
-from sensors.stack.stopping import StopRequest, StopRequestedError
+from sensors.stack.prefect_setup import Commands, Deploying, deployment_names, fingerprint
+from sensors.stack.stop import StopRequest, StopRequestedError
 
 
 @pytest.fixture

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from sensors.clock import Clock
-from sensors.failed import FailedFolder
-from sensors.identity import Identity
-from sensors.inbox import EmptyFiles, Inbox
-from sensors.intake import Intake
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.staging import Stager
+from sensors.cli.preview import InboxPreview, Known, lines, look, preview
+from sensors.config.inboxes import EmptyFiles, Inbox
+from sensors.config.settings import Settings
+from sensors.files.identity import Identity
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
-from sensors.preview import InboxPreview, Known, lines, look, preview
-from sensors.settings import Settings
-from sensors.settling.refusal import Refusals
-from sensors.staging.stage import Stager
-from sensors.watching.watch import Watch
+from sensors.runtime.clock_part import Clock
 from tests.conftest import HandClock
 
 ARRIVALS = Path("/state/arrivals")

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from sensors.profile import masked, wrong_address
-from sensors.settings import Settings
+from sensors.config.profile import masked, wrong_address
+from sensors.config.settings import Settings
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
 from sensors.stack.services import programs, services_of

@@ -1,6 +1,6 @@
 """The profile as a person sees it."""
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.profile_table import profile_rows, show_profile
 from tests.test_profile import SHARED
 

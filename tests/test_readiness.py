@@ -3,9 +3,9 @@
 import pytest
 from starlette.applications import Starlette
 
-from sensors.clock import Clock
-from sensors.loop import Loop
-from sensors.readiness import ready_page
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.loop import Loop
+from sensors.web.readiness import ready_page
 from tests.scrape import get
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from sensors.books import read_books
-from sensors.daemon import run as run_sensor
+from sensors.arrivals.staging import Stager
+from sensors.config.settings import Settings
+from sensors.daemon.process import run as run_sensor
 from sensors.ledger import Ledger, LedgerError, arrivals, files
-from sensors.ledger.journey import journey_of
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.recovery import rebuild as rebuilding
 from sensors.recovery.rebuild import RebuildError, put_aside, rebuild
 from sensors.recovery.replay import retry
-from sensors.settings import Settings
-from sensors.staging.stage import Stager
+from sensors.reports.inboxes import read_books
+from sensors.reports.journey import journey_of
 from tests.prefect_server import PrefectServer, prefect_answering
 from tests.test_stage import settled
 

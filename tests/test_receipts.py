@@ -4,8 +4,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from sensors.announcing.prefect_api import Event
-from sensors.announcing.receipts import (
+from sensors.ledger.announcements import Receipt
+from sensors.ledger.arrivals import Arrival
+from sensors.ledger.states import ArrivalState
+from sensors.runs.api import Event
+from sensors.runs.receipts import (
     EXECUTED,
     FIRST_WAIT,
     LONGEST_WAIT,
@@ -14,9 +17,6 @@ from sensors.announcing.receipts import (
     patience,
     receipt_in,
 )
-from sensors.ledger.announcements import Receipt
-from sensors.ledger.arrivals import Arrival
-from sensors.ledger.states import ArrivalState
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 

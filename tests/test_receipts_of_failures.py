@@ -4,8 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from sensors.announcing.prefect_api import PrefectApi
-from sensors.announcing.receipts import (
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.ledger import announcements, arrivals, notices, replays
+from sensors.ledger.announcements import Announcement, Receipt
+from sensors.runs.api import PrefectApi
+from sensors.runs.receipts import (
     FAILED,
     FAILED_LIMIT,
     FIRST_WAIT,
@@ -14,9 +17,6 @@ from sensors.announcing.receipts import (
     ReceiptClerk,
     patience,
 )
-from sensors.failed import FailedFolder
-from sensors.ledger import announcements, arrivals, notices, replays
-from sensors.ledger.announcements import Announcement, Receipt
 from tests.prefect_server import prefect_answering
 
 

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from automations.applying.references import Catalogue, Kind, find_references, malformed_references
-from automations.applying.resolving import by_name, resolve
+from automations.as_code.references import Catalogue, Kind, find_references, malformed_references
+from automations.as_code.resolving import by_name, resolve
 
 DAILY = UUID(int=1)
 ALERTS = UUID(int=2)

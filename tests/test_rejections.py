@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
-from sensors import killpoint
-from sensors.books import books_of
-from sensors.inbox import Inbox
-from sensors.metrics.tally import count
-from sensors.settling import refusal
+from sensors.config.inboxes import Inbox
+from sensors.inbox import rejections as refusal
+from sensors.reports.inboxes import books_of
+from sensors.runtime import crash_points as killpoint
+from sensors.web.tally import count
 from tests.one_inbox import OneInbox
 
 

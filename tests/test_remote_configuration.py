@@ -6,9 +6,9 @@ from subprocess import run
 
 import pytest
 
-from sensors.inbox import InboxesError, read_inboxes
-from sensors.remote.options import resolved, secrets_in
-from sensors.settings import PROJECT_ROOT
+from sensors.config.inboxes import InboxesError, read_inboxes
+from sensors.config.remote_url import resolved, secrets_in
+from sensors.config.settings import PROJECT_ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def test_an_option_may_name_a_variable_of_the_environment_or_of_the_env_file(tmp
 
 def test_nothing_of_the_filesystems_is_imported_before_an_inbox_needs_it():
     code = (
-        "import sys, sensors.daemon, sensors.preview, sensors.stack.drop, sensors.recovery.rebuild;"
+        "import sys, sensors.daemon.process, sensors.cli.preview, sensors.stack.drop, sensors.recovery.rebuild;"
         "print([m for m in ('fsspec', 's3fs', 'gcsfs', 'sshfs', 'asyncssh', 'botocore') if m in sys.modules])"
     )
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
@@ -130,7 +130,7 @@ def test_nothing_of_the_filesystems_is_imported_before_an_inbox_needs_it():
 def test_google_is_asked_by_http_alone():
     inbox = "Inbox(name='p', path='/unused', url='gs://b/in', options={'token': 'anon'})"
     code = (
-        "from sensors.inbox import Inbox; from sensors.remote.opening import open_store;"
+        "from sensors.config.inboxes import Inbox; from sensors.remote.open import open_store;"
         f"print(type(open_store({inbox}).filesystem).__module__)"
     )
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import yaml
 
-from sensors.preview import lines, preview
-from sensors.settings import PROJECT_ROOT, read_settings
+from sensors.cli.preview import lines, preview
+from sensors.config.settings import PROJECT_ROOT, read_settings
 from sensors.stack.drop import drop
 from sensors.stack.errors import StackError
 from tests.free_ports import free_ports

@@ -241,7 +241,7 @@ def test_a_copy_that_is_cut_short_at_our_own_disk_is_repeated(world, monkeypatch
     sensor = world.sensor()
     world.remote.write("orders.csv", b"1")
     with monkeypatch.context() as patched:
-        patched.setattr("sensors.remote.origin.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
+        patched.setattr("sensors.remote.source.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
         with pytest.raises(OSError, match="disk full"):
             sensor.pass_time(SETTLED)
     assert sensor.staged() == {}

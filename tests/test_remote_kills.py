@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sensors import killpoint
+from sensors.config.settings import PROJECT_ROOT
 from sensors.ledger import Ledger
-from sensors.settings import PROJECT_ROOT
+from sensors.runtime import crash_points as killpoint
 from tests.remote_world import World
 
 SHORT = ["taken", "copy-in-place"]

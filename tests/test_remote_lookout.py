@@ -5,13 +5,13 @@ from typing import Any, cast
 
 import pytest
 
-from sensors.failed import FailedFolder
-from sensors.inbox import Inbox
-from sensors.remote.lookout import LONGEST_PAUSE_SECONDS, RemoteLookout
-from sensors.remote.origin import RemoteOrigin
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.config.inboxes import Inbox
+from sensors.inbox.pending_files import LyingFiles
+from sensors.inbox.rejections import Refusals
+from sensors.remote.scanner import LONGEST_PAUSE_SECONDS, RemoteLookout
+from sensors.remote.source import RemoteOrigin
 from sensors.remote.store import RemoteFile
-from sensors.settling.lying import LyingFiles
-from sensors.settling.refusal import Refusals
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from sensors.inbox import Inbox
+from sensors.config.inboxes import Inbox
 from sensors.remote.asking import Asking
 from sensors.remote.object_store import ObjectStore
 from sensors.remote.store import ChangedError, StoreError

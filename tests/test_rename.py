@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sensors.staging import rename as renaming
-from sensors.staging.rename import rename_without_replacing
+from sensors.files import rename as renaming
+from sensors.files.rename import rename_without_replacing
 
 
 def test_of_two_renames_to_one_name_exactly_one_wins(tmp_path):

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger.database import stamp
 from sensors.recovery.replay import ReplayError, Selection, moment_of, replay, retry
-from sensors.settings import Settings
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 

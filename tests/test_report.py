@@ -4,9 +4,9 @@ import io
 
 from rich.console import Console
 
-from automations.applying.change import Change, Changes, Outcome
-from automations.applying.difference import Difference, contents, differences
-from automations.applying.report import show
+from automations.as_code.change import Change, Changes, Outcome
+from automations.as_code.diff import Difference, contents, differences
+from automations.as_code.report import show
 
 
 def told(*changes: Change, done: bool = False, width: int = 100) -> list[str]:

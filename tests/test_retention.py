@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from sensors import retention
-from sensors.inbox import Inbox
+from sensors.config.inboxes import Inbox
+from sensors.daemon import housekeeping as retention
+from sensors.daemon.housekeeping import Pruner
 from sensors.ledger.database import stamp
-from sensors.retention import Pruner
 
 
 @pytest.fixture

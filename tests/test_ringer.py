@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.bell import Bell, Posted, Ringer
+from automations.alert_service import Bell, Posted, Ringer
 from tests.postings import policy, posting
 from tests.receiver import Receiver, receiving
 

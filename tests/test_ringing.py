@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from prefect.blocks.abstract import NotificationError
 
-from automations.alert_block import AppriseAlerts
-from automations.alerting import ringing
-from automations.alerting.outbox import Outbox, stamp
-from automations.alerting.ringing import START_GRACE, with_grace
+from automations import ringing
+from automations.block import AppriseAlerts
+from automations.delivery.outbox import Outbox, stamp
+from automations.ringing import START_GRACE, with_grace
 from tests.postings import NOW, posting
 from tests.receiver import Receiver, receiving
 

@@ -8,11 +8,11 @@ import pytest
 from dotenv import dotenv_values
 
 from sensors.access.accounts import parse_accounts
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.credentials import wrong_credentials
 from sensors.stack.errors import StackError
 from sensors.stack.rotation import rotate_credentials, with_values
-from sensors.stack.stopping import RESTART, StopRequest
+from sensors.stack.stop import RESTART, StopRequest
 
 OLD = """\
 # kept

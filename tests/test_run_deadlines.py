@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from automations.bell import Ringer, automations_in_files
-from sensors.announcing.prefect_api import PrefectApi
+from automations.alert_service import Ringer, automations_in_files
+from sensors.alerts.reconcile import MissedAlerts
+from sensors.alerts.run_deadlines import AFTER_OUTAGE, RunDeadlines
 from sensors.ledger import Ledger
-from sensors.ringing.missed_alerts import MissedAlerts
-from sensors.ringing.run_deadlines import AFTER_OUTAGE, RunDeadlines
+from sensors.runs.api import PrefectApi
 from sensors.runs.facts import read_run_facts
 from tests.hand_clock import HandClock
 from tests.postings import NOW, at, posting

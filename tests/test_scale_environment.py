@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.environment import stack_environment
 from sensors.stack.scale_environment import asyncpg_url, scale_environment
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.watching.scan import scan
+from sensors.inbox.scan import scan
 
 
 def names(inbox: Path, *, subfolders: bool = False) -> list[str]:

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from automations.applying import schema
-from automations.applying.references import Kind
+from automations.as_code import schema
+from automations.as_code.references import Kind
 
 
 def document(trigger: Any = None, actions: Any = None, **more: Any) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from automations.alerting.deliveries import Claim
-from automations.alerting.outbox import Outbox
-from automations.alerting.posting import post
-from automations.alerting.sending import drain, told_late
-from automations.alerting.undelivered import read_undelivered
+from automations.delivery.deliver import Claim
+from automations.delivery.enqueue import post
+from automations.delivery.outbox import Outbox
+from automations.delivery.sending import drain, told_late
+from automations.delivery.undelivered import read_undelivered
 from tests.postings import NOW, policy, posting
 from tests.receiver import Receiver, receiving
 

@@ -5,10 +5,10 @@ import asyncio
 import httpx
 from starlette.applications import Starlette
 
-from sensors.clock import Clock
-from sensors.health import health_page
-from sensors.loop import Loop
-from sensors.watching.watch import Watch
+from sensors.inbox.watcher import Watch
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.loop import Loop
+from sensors.web.probes import health_page
 
 
 def asked(tmp_path, *loops: Loop):

@@ -14,9 +14,9 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from automations.applying.catalogue import read_catalogue
-from automations.applying.server import connected
-from automations.problem import ConfigurationError, Problem
+from automations.as_code.catalogue import read_catalogue
+from automations.as_code.server import connected
+from automations.errors import ConfigurationError, Problem
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sensors.announcing.prefect_api import ApiError, PrefectApi
-from sensors.ringing.server_alarm import ServerAlarm, read_server_alarm
+from sensors.alerts.server_alarm import ServerAlarm, read_server_alarm
+from sensors.runs.api import ApiError, PrefectApi
 from tests.postings import LOCAL, policy
 from tests.prefect_server import PrefectServer
 

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from automations.bell import Ringer
-from sensors.ringing.server_silence import ServerSilence
+from automations.alert_service import Ringer
+from sensors.alerts.server_silence import ServerSilence
 from tests.postings import at
 
 

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.identity import Identity
-from sensors.inbox import Inbox
-from sensors.settling.settle import Sighting, Writer, complete_at, sight
+from sensors.config.inboxes import Inbox
+from sensors.files.identity import Identity
+from sensors.files.stability import Sighting, Writer, complete_at, sight
 
 RULES = Inbox(name="metrics", path="/", grace_seconds=0.1, quiet_seconds=1, unproven_quiet_seconds=5)
 SHORT = Identity(device=1, inode=2, size=10, mtime_ns=100)

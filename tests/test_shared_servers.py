@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack import balancer
 from sensors.stack.shared_servers import wrong_servers
 from tests.free_ports import free_ports

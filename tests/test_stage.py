@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.clock import Clock
-from sensors.identity import Identity, identity_at
+from sensors.arrivals.staging import Stager, _sync, new_arrival, next_batch
+from sensors.files.identity import Identity, identity_at
 from sensors.ledger import arrivals, files
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import Dropped, WaitingFile
-from sensors.ledger.journey import journey_of
 from sensors.ledger.states import FileState
-from sensors.staging.stage import Stager, _sync, new_arrival, next_batch
+from sensors.reports.journey import journey_of
+from sensors.runtime.clock_part import Clock
 from tests.other_user import needs_root
 
 

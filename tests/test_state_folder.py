@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
-from sensors.stack.state_folder import clear_temporary, hold_state_folder
+from sensors.stack.state_dir import clear_temporary, hold_state_folder
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def test_a_second_stack_on_it_is_refused_and_told_who_holds_it(settings):
 
 def test_it_is_free_again_when_its_holder_was_killed(settings):
     code = (
-        "import os, sys; from pathlib import Path; from sensors.settings import Settings;"
-        "from sensors.stack.state_folder import hold_state_folder;"
+        "import os, sys; from pathlib import Path; from sensors.config.settings import Settings;"
+        "from sensors.stack.state_dir import hold_state_folder;"
         "lock = hold_state_folder(Settings(state_dir=Path(sys.argv[1]))); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, settings.state_dir], check=False)

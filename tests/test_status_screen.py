@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from sensors.books import Books
+from sensors.cli import status_screen
+from sensors.cli.status_screen import REFRESH_SECONDS, show_status, watch_status
+from sensors.config.settings import PROJECT_ROOT, Settings
+from sensors.reports.inboxes import Books
 from sensors.runs.issues import IssueKind, RunIssue
-from sensors.settings import PROJECT_ROOT, Settings
 from sensors.stack.errors import StackError
 from sensors.stack.health import Health
 from sensors.stack.services import Service
 from sensors.stack.status import Status
-from sensors.terminal import status_screen
-from sensors.terminal.status_screen import REFRESH_SECONDS, show_status, watch_status
 
 SICK = {Service.SENSOR: Health(healthy=False, detail="no usable answer")}
 WELL = {Service.SENSOR: Health(healthy=True)}

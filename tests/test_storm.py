@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from automations.alerting import storm
-from automations.alerting.storm import FIRST_DIGEST, Gathered, Gathering, StormLimit, Verdict, Why
+from automations.delivery import rate_limit as storm
+from automations.delivery.rate_limit import FIRST_DIGEST, Gathered, Gathering, StormLimit, Verdict, Why
 from tests.postings import NOW, at
 
 LIMIT = StormLimit(3, timedelta(minutes=10))

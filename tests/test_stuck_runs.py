@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from automations.bell import Ringer, automations_in_files
-from sensors.announcing.lost_runs import HEARTBEAT
-from sensors.announcing.prefect_api import PrefectApi
+from automations.alert_service import Ringer, automations_in_files
+from sensors.alerts.reconcile import GRACE, MissedAlerts
+from sensors.alerts.stuck_runs import STUCK, StuckRuns
 from sensors.ledger import Ledger
-from sensors.ringing.missed_alerts import GRACE, MissedAlerts
-from sensors.ringing.stuck_runs import STUCK, StuckRuns
+from sensors.runs.api import PrefectApi
+from sensors.runs.lost_runs import HEARTBEAT
 from tests.postings import NOW, at
 from tests.prefect_server import PrefectServer
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.environment import stack_environment
 from sensors.stack.incidents import Incident
 from sensors.stack.scale_environment import SERVER_SECRETS
 from sensors.stack.services import Program, Service
-from sensors.stack.supervision import Supervisor, configuration
+from sensors.stack.supervisor import Supervisor, configuration
 
 
 def wait_until(look, seconds=10.0):
@@ -124,7 +124,7 @@ def test_what_runs_flows_gets_no_password_of_prefects_database(tmp_path, monkeyp
     got = {}
     for service in (Service.WORKER, Service.WARM, Service.SENSOR):
         written = configuration([Program(service, ("x",), tmp_path)])
-        (command,) = re.findall(r"^command=(.*) -m sensors\.stack\.tether x$", written, re.MULTILINE)
+        (command,) = re.findall(r"^command=(.*) -m sensors\.stack\.die_with_parent x$", written, re.MULTILINE)
         told = subprocess.check_output([*command.split(), "-c", "import os; print(*os.environ)"], text=True)
         got[service] = set(SERVER_SECRETS) & set(told.split())
     assert got == {Service.WORKER: set(), Service.WARM: set(), Service.SENSOR: set(SERVER_SECRETS)}

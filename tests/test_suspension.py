@@ -5,25 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from automations.bell import Ringer, automations_in_files
-from sensors import lookout
-from sensors.announcing.lost_runs import SILENT_FOR, LostRuns
-from sensors.announcing.prefect_api import PrefectApi, Run
-from sensors.announcing.receipts import FIRST_WAIT, is_overdue
-from sensors.clock import Clock
-from sensors.housekeeping import AFTER_START_SECONDS, Housekeeping
-from sensors.inbox import Inbox
+from automations.alert_service import Ringer, automations_in_files
+from sensors.alerts.reconcile import MissedAlerts
+from sensors.alerts.server_silence import ServerSilence
+from sensors.alerts.stuck_runs import StuckRuns
+from sensors.config.inboxes import Inbox
+from sensors.config.settings import Settings
+from sensors.daemon.housekeeping_part import AFTER_START_SECONDS, Housekeeping
+from sensors.files.stability import Writer
+from sensors.inbox import scanner as lookout
+from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.states import ArrivalState
-from sensors.loop import STUCK_SECONDS, Loop
-from sensors.ringing.missed_alerts import MissedAlerts
-from sensors.ringing.server_silence import ServerSilence
-from sensors.ringing.stuck_runs import StuckRuns
-from sensors.settings import Settings
-from sensors.settling.settle import Writer
-from sensors.suspension import LIMIT_SECONDS, Suspensions
-from sensors.watching.watch import Watch
+from sensors.runs.api import PrefectApi, Run
+from sensors.runs.lost_runs import SILENT_FOR, LostRuns
+from sensors.runs.receipts import FIRST_WAIT, is_overdue
+from sensors.runtime.clock import LIMIT_SECONDS, Suspensions
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.loop import STUCK_SECONDS, Loop
 from tests.hand_clock import HandClock
 from tests.prefect_server import PrefectServer
 from tests.test_intake import names_staged, new_intake

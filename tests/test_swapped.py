@@ -15,23 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from sensors.failed import FailedFolder
+from sensors.arrivals import manifest
+from sensors.arrivals import move as taking
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.move import Move, claim_name, take
+from sensors.arrivals.staging import Stager
+from sensors.cli.preview import Known, look
+from sensors.config.inboxes import Duplicates, Inbox
 from sensors.files import beneath
 from sensors.files.beneath import OpenFolders, open_beneath, open_folder, open_root
-from sensors.identity import identity_at
-from sensors.inbox import Duplicates, Inbox
-from sensors.intake import Intake
+from sensors.files.identity import identity_at
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.scan import scan
+from sensors.inbox.watcher import Watch
 from sensors.ledger.arrivals import ArrivalFile
-from sensors.preview import Known, look
 from sensors.recovery.claims import give_back_claims
-from sensors.settling.refusal import Refusals
 from sensors.stack.drop import place
-from sensors.staging import manifest
-from sensors.staging import take as taking
-from sensors.staging.stage import Stager
-from sensors.staging.take import Move, claim_name, take
-from sensors.watching.scan import scan
-from sensors.watching.watch import Watch
 from tests.journeys.stack import wait_until
 from tests.served_page import page_settings, served_page
 
@@ -292,9 +292,9 @@ def test_the_preview_opens_no_file_behind_a_folder_that_was_swapped(make, secret
     (inbox.path / "sub").mkdir()
     (inbox.path / "sub" / "a.csv").write_text("mine\n")
     opened: list[tuple[int, int]] = []
-    monkeypatch.setattr("sensors.preview._pass_by", lambda *_: None)
+    monkeypatch.setattr("sensors.cli.preview._pass_by", lambda *_: None)
     entries = list(scan(inbox.path, lambda *_: None, subfolders=True))
-    monkeypatch.setattr("sensors.preview.scan", lambda *_, **__: iter(entries))
+    monkeypatch.setattr("sensors.cli.preview.scan", lambda *_, **__: iter(entries))
     swap_for_link(inbox.path / "sub", secret)
     real = os.open
 
@@ -363,7 +363,7 @@ def test_an_old_upload_that_is_a_link_or_a_folder_is_left_alone_and_stops_no_sta
     (inbox.path / "sub").symlink_to(secret)
     for path in (inbox.path / ".b.uploading", inbox.path / ".a.uploading"):
         os.utime(path, (1, 1), follow_symlinks=False)
-    from sensors.page.upload import clear_forgotten
+    from sensors.web.uploads import clear_forgotten
 
     clear_forgotten(settings, [inbox])
     assert (inbox.path / ".b.uploading" / "kept").exists()
@@ -409,11 +409,11 @@ def test_an_upload_whose_folder_is_swapped_while_it_comes_is_written_nowhere_els
 
 def rejected(page, name: str) -> int:
     """Record a file that was rejected in its inbox; return its id."""
+    from sensors.config.admission_part import readable
     from sensors.ledger import Ledger
     from sensors.ledger import files as ledger_files
     from sensors.ledger.files import Refused
     from sensors.ledger.notices import Notice
-    from sensors.settling.admission import readable
     from tests.hand_clock import HandClock
 
     path = page.inbox / name

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from sensors.identity import Identity, identity_at
+from sensors.arrivals import move as taking
+from sensors.arrivals.move import Move, claim_name, claimed_name, take
+from sensors.files.identity import Identity, identity_at
 from sensors.ledger.arrivals import ArrivalFile
-from sensors.staging import take as taking
-from sensors.staging.take import Move, claim_name, claimed_name, take
 
 
 @pytest.fixture
@@ -250,8 +250,8 @@ def test_a_crash_between_a_link_and_the_removal_that_make_a_rename_makes_no_seco
         raise Killed
 
     file = dropped(tmp_path / "inbox")
-    monkeypatch.setattr("sensors.staging.rename._libc_renameat2", None)
-    monkeypatch.setattr("sensors.staging.rename.os.unlink", killed)
+    monkeypatch.setattr("sensors.files.rename._libc_renameat2", None)
+    monkeypatch.setattr("sensors.files.rename.os.unlink", killed)
     with pytest.raises(Killed):
         take(file, folder)
     monkeypatch.undo()

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sensors.books import Books
 from sensors.ledger import Ledger, LedgerError
-from sensors.metrics import tally as tallying
-from sensors.metrics.tally import InboxTally, TallyKeeper, count
+from sensors.reports.inboxes import Books
+from sensors.web import tally as tallying
+from sensors.web.tally import InboxTally, TallyKeeper, count
 from tests.dropped_arrivals import record_arrival, record_waiting
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

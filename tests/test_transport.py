@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from automations.alerting import delivery, transport
-from automations.alerting.alert import Alert
-from automations.alerting.delivery import Delivery, deliver
+from automations.delivery import send as delivery
+from automations.delivery import transport
+from automations.delivery.alert import Alert
+from automations.delivery.send import Delivery, deliver
 from tests.receiver import Receiver, receiving
 
 # Apprise's mail plugin imports it, on the Pythons that have it.

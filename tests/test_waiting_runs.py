@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from automations.bell import Ringer, automations_in_files
-from sensors.announcing.prefect_api import PrefectApi
+from automations.alert_service import Ringer, automations_in_files
+from sensors.alerts.overdue_runs import WaitingRuns
+from sensors.alerts.reconcile import MissedAlerts
 from sensors.ledger import Ledger
-from sensors.ringing.missed_alerts import MissedAlerts
-from sensors.ringing.waiting_runs import WaitingRuns
+from sensors.runs.api import PrefectApi
 from sensors.runs.facts import read_run_facts
 from tests.hand_clock import HandClock
 from tests.postings import NOW, at, posting

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.forkserver.preload import project_modules
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.health import Health, check
 from sensors.stack.services import Service, warm_socket
 from tests.warm import ROOT, warm_server

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sensors.watching import inotify
-from sensors.watching.scan import scan
-from sensors.watching.watch import Watch, WatchMode
+from sensors.inbox import folder_events as inotify
+from sensors.inbox.scan import scan
+from sensors.inbox.watcher import Watch, WatchMode
 from tests.journeys.stack import wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="the events of Linux")

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from automations.alerting import deliveries
-from automations.alerting.posting import post
-from automations.bell import AlarmSettings, Bell, Ringer
-from sensors.announcing.prefect_api import PrefectApi
+from automations.alert_service import AlarmSettings, Bell, Ringer
+from automations.delivery import deliver as deliveries
+from automations.delivery.enqueue import post
+from sensors.alerts.server_watch import Watchman
+from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger
-from sensors.ringing.watchman import Watchman
-from sensors.settings import Auth, Settings
+from sensors.runs.api import PrefectApi
 from tests.conftest import HandClock
 from tests.postings import LOCAL, policy, posting
 from tests.prefect_server import PrefectServer

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from sensors.clock import Clock
-from sensors.failed import FailedFolder
-from sensors.inbox import EmptyFiles, Inbox
-from sensors.intake import Intake
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.staging import Stager
+from sensors.config.inboxes import EmptyFiles, Inbox
+from sensors.inbox.intake import Intake
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
-from sensors.loop import Loop
-from sensors.settling.refusal import Refusals
-from sensors.staging.stage import Stager
-from sensors.watching.watch import Watch
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.loop import Loop
 from tests.journeys.stack import wait_until
 
 

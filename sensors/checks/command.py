@@ -11,11 +11,11 @@ from typing import Any
 
 from sensors.checks.engine import CheckedFile, check_files
 from sensors.checks.inbox_table import table_of
-from sensors.inbox import EmptyFiles, Inbox, InboxesError, read_inboxes
-from sensors.intake import EMPTY
-from sensors.permissions import make_shared_folder
-from sensors.settings import Settings
-from sensors.settling.admission import Admission, admit, readable
+from sensors.config.admission_part import Admission, admit, readable
+from sensors.config.inboxes import EmptyFiles, Inbox, InboxesError, read_inboxes
+from sensors.config.settings import Settings
+from sensors.files.permissions import make_shared_folder
+from sensors.inbox.intake import EMPTY
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
 

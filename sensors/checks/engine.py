@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from threading import Event, Timer
 from typing import Any
 
-from sensors.permissions import umask_of_caller
-from sensors.settling.admission import readable
+from sensors.config.admission_part import readable
+from sensors.files.permissions import umask_of_caller
 from sensors.stack.errors import StackError
 
 COMMAND = (sys.executable, "-P", "-m", "flows.check.run")

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from sensors.inbox import Inbox
-from sensors.settings import PROJECT_ROOT
+from sensors.config.inboxes import Inbox
+from sensors.config.settings import PROJECT_ROOT
 from sensors.stack.errors import StackError
 
 PIPELINE = "flows/data_pipeline.py:data_pipeline"

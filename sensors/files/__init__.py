@@ -1,4 +1,4 @@
-"""Files that other users may write, and how they are opened, renamed and removed safely.
+"""Files on the disk: identity, stability, leases, permissions, and safe opening in folders that other users may write to.
 
-Nothing here knows of inboxes, the ledger or Prefect.
+Nothing here knows an inbox, the ledger or the settings.
 """

@@ -21,7 +21,7 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from sensors.identity import Identity
+from sensors.files.identity import Identity
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """Does not wait for the writer of a FIFO; on regular files O_NONBLOCK has no effect."""

@@ -14,8 +14,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from sensors.files.beneath import NOT_THERE, NotRegularError, OpenFolders, Place, open_beneath
-from sensors.loop import beat
-from sensors.watching.mounts import kind_of
+from sensors.files.mounts import kind_of
+from sensors.runtime.loop import beat
 
 FEW = 4
 """Up to so many files are synced one by one. One takes 0.6 to 2 ms, 100 take 220 ms, 10,000 take 3.2 s; one syncfs(2)

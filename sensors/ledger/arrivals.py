@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sensors.identity import Identity
+from sensors.files.identity import Identity
 from sensors.ledger.blocked import record_blocked
 from sensors.ledger.database import Ledger, moment, stamp
 from sensors.ledger.files import WaitingFile

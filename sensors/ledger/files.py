@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sensors.identity import Identity
+from sensors.files.identity import Identity
 from sensors.ledger.database import Ledger, stamp
 from sensors.ledger.notices import Notice, write
 from sensors.ledger.states import FileState

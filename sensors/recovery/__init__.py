@@ -1,1 +1,4 @@
-"""Recovery: what a person does when something has failed: retry, replay, rebuild."""
+"""Recovery: retry, replay, dismissal, and rebuilding the ledger.
+
+The commands for it are in `cli` and `__main__`.
+"""

@@ -6,11 +6,11 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from sensors.arrivals.move import claimed_name, put_back
+from sensors.config.inboxes import Inbox
 from sensors.files.beneath import NOT_THERE, NotRegularError, OpenFolders, Place, place_of
-from sensors.inbox import Inbox
+from sensors.inbox.scan import scan
 from sensors.ledger.arrivals import ArrivalFile
-from sensors.staging.take import claimed_name, put_back
-from sensors.watching.scan import scan
 
 
 def give_back_claims(inboxes: Sequence[Inbox], arrivals_dir: Path) -> list[Path]:

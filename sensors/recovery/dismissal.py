@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from sensors.config.admission_part import readable
+from sensors.config.settings import Settings
 from sensors.ledger import Ledger, dismissals, replays
 from sensors.runs.issues import ALL, RunIssue
-from sensors.settings import Settings
-from sensors.settling.admission import readable
 
 
 class DismissalError(Exception):

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from sensors.announcing.outcome import ARTIFACT_KEY, Outcome, outcome_of
-from sensors.announcing.prefect_api import PrefectApi, Report, Run
+from sensors.runs.api import PrefectApi, Report, Run
+from sensors.runs.outcomes import ARTIFACT_KEY, Outcome, outcome_of
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,24 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sensors.announcing.prefect_api import ApiError, PrefectApi
-from sensors.failed import FailedFolder
+from sensors.arrivals import manifest
+from sensors.arrivals.duplicates import digest_of, is_marked_as_duplicates
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.arrivals.on_disk import Stored, stored_arrivals
+from sensors.config.inboxes import Duplicates, Inbox, read_inboxes
+from sensors.config.settings import Settings
 from sensors.files.durability import sync_folder
-from sensors.inbox import Duplicates, Inbox, read_inboxes
-from sensors.ledger import Ledger, announcements, rebuilding
+from sensors.files.permissions import make_state_folder
+from sensors.files.rename import rename_without_replacing
+from sensors.ledger import Ledger, announcements
+from sensors.ledger import maintenance as rebuilding
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.files import Dropped
 from sensors.ledger.states import ArrivalState
-from sensors.permissions import make_state_folder
 from sensors.recovery.claims import give_back_claims
 from sensors.recovery.fate import Fate, read_fates
 from sensors.recovery.remote_claims import give_back_remote_claims
-from sensors.recovery.stored import Stored, stored_arrivals
-from sensors.settings import Settings
-from sensors.staging import manifest
-from sensors.staging.duplicates import digest_of, is_marked_as_duplicates
-from sensors.staging.rename import rename_without_replacing
+from sensors.runs.api import ApiError, PrefectApi
 
 LOCK_SECONDS = 3.0
 """A sensor that fails over its ledger again and again holds the lock for a moment each time."""

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sensors.inbox import Inbox
+from sensors.config.inboxes import Inbox
 from sensors.remote.store import ChangedError, Claim, Store, StoreError
 
 
@@ -18,7 +18,7 @@ def give_back_remote_claims(inboxes: Sequence[Inbox], arrivals_dir: Path) -> lis
 
 
 def _give_back_all(inbox: Inbox, arrivals_dir: Path) -> Iterator[str]:
-    from sensors.remote.opening import open_store
+    from sensors.remote.open import open_store
 
     try:
         store = open_store(inbox)

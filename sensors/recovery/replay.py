@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sensors.arrivals.duplicates import unmark_duplicates
+from sensors.config.admission_part import readable
+from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals, replays
 from sensors.ledger.replays import ENDED, Replayable
 from sensors.ledger.states import ArrivalState
-from sensors.settings import Settings
-from sensors.settling.admission import readable
-from sensors.staging.duplicates import unmark_duplicates
 
 
 class ReplayError(Exception):

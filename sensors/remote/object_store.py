@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from sensors.identity import Identity
-from sensors.killpoint import kill_point
+from sensors.files.identity import Identity
 from sensors.remote.asking import Asking
 from sensors.remote.store import BLOCK_BYTES, ChangedError, Claim, Hold, RemoteFile, remote_identity
+from sensors.runtime.crash_points import kill_point
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sensors.intake import Step
-from sensors.remote.origin import RemoteOrigin
+from sensors.inbox.intake import Step
+from sensors.remote.source import RemoteOrigin
 from sensors.remote.store import PartlyError, StoreError
 
 LONGEST_SECONDS = 60.0

@@ -1,8 +1,8 @@
 """Which remote files are ours: the rules of local ones, and more where names can be what no folder allows."""
 
-from sensors.inbox import Inbox
+from sensors.config.admission_part import LONGEST_NAME, Admission, Ruling, admit
+from sensors.config.inboxes import Inbox
 from sensors.remote.store import RemoteFile
-from sensors.settling.admission import LONGEST_NAME, Admission, Ruling, admit
 
 _NO_NAMES = frozenset({"", ".", ".."})
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sensors.identity import Identity
+from sensors.files.identity import Identity
 from sensors.remote.object_store import CLAIM, ObjectStore, is_hidden
 from sensors.remote.store import ChangedError, Hold, RemoteFile, remote_identity
 

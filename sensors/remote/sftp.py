@@ -16,7 +16,9 @@ from typing import Any
 import asyncssh
 from fsspec.asyn import get_loop, sync  # pyright: ignore[reportUnknownVariableType]
 
-from sensors.identity import Identity
+from sensors.arrivals.move import claimed_name
+from sensors.config.admission import is_ignored_folder
+from sensors.files.identity import Identity
 from sensors.remote.asking import Asking
 from sensors.remote.store import (
     BLOCK_BYTES,
@@ -28,8 +30,6 @@ from sensors.remote.store import (
     StoreError,
     remote_identity,
 )
-from sensors.settling.known_names import is_ignored_folder
-from sensors.staging.take import claimed_name
 
 NAMES = {"path_errors": "surrogateescape"}
 """One name that is not UTF-8 must not hide all others; it is refused by itself."""

@@ -9,8 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from sensors.identity import Identity
-from sensors.loop import PausingError
+from sensors.files.identity import Identity
+from sensors.runtime.loop import PausingError
 
 CONNECT_SECONDS = 10.0
 CALL_SECONDS = 30.0

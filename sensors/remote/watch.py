@@ -4,16 +4,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sensors.clock import Clock
-from sensors.inbox import Inbox
-from sensors.intake import Step
-from sensors.lookout import Outlook
-from sensors.remote.lookout import RemoteLookout
-from sensors.remote.origin import RemoteOrigin
+from sensors.config.inboxes import Inbox
+from sensors.inbox.intake import Step
+from sensors.inbox.pending_files import LyingFiles
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.scanner import Outlook
+from sensors.inbox.watcher import WatchMode
 from sensors.remote.patience import Patience
-from sensors.settling.lying import LyingFiles
-from sensors.settling.refusal import Refusals
-from sensors.watching.watch import WatchMode
+from sensors.remote.scanner import RemoteLookout
+from sensors.remote.source import RemoteOrigin
+from sensors.runtime.clock_part import Clock
 
 
 @dataclass

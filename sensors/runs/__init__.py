@@ -1,4 +1,4 @@
-"""Facts about flow runs, read from Prefect's API: what waits and why, what failed, what the schedule wanted.
+"""Flow runs: arrivals are announced to Prefect, and receipts, outcomes and facts are read back from its API.
 
-Nothing here alerts anybody or changes a run; alerts, the status and the page are made from it elsewhere.
+Nothing here sends an alert by itself.
 """

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
-from sensors.announcing.prefect_api import RUNS_PAGE, PrefectApi
+from sensors.runs.api import RUNS_PAGE, PrefectApi
 
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 """The types of the states of a run that has not ended."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from automations.bell import Alert
-from sensors.announcing.prefect_api import PrefectApi
+from automations.alert_service import Alert
+from sensors.runs.api import PrefectApi
 from sensors.runs.facts import Found, RunFacts, part, parts
 from sensors.runs.waiting import Hold, hold_of
 

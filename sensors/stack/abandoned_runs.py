@@ -13,11 +13,11 @@ from typing import Any
 
 import httpx
 
-from sensors.settings import Settings
-from sensors.stack import marking
+from sensors.config.settings import Settings
+from sensors.stack import processes as marking
 from sensors.stack.api import open_api
+from sensors.stack.dead_runs import at_work, start_again, worker_of
 from sensors.stack.incidents import Incident
-from sensors.stack.interrupted_runs import at_work, start_again, worker_of
 from sensors.stack.services import Service, worker_name
 
 GRACE = timedelta(seconds=2)

@@ -5,7 +5,7 @@ from functools import cache
 
 import httpx
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 
 
 @cache

@@ -27,7 +27,7 @@ from sensors.access.audit import Action, Audit, audit_of
 from sensors.access.heads import client_of, headers_of, retry_after, server_of
 from sensors.access.log_ins import Client, LogIns
 from sensors.access.origins import READING, OwnNames, Rejection, name_of
-from sensors.settings import Auth, Settings, read_settings
+from sensors.config.settings import Auth, Settings, read_settings
 from sensors.stack.environment import CORS_ORIGINS
 
 COMMAND = "flows.forkserver.prefect_command"

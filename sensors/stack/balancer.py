@@ -8,8 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
+from sensors.config.settings import Settings, read_settings
 from sensors.files.beneath import replace_text
-from sensors.settings import Settings, read_settings
 
 PROGRAM = "haproxy"
 

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import httpx
 
-from sensors.permissions import make_state_folder
-from sensors.settings import Settings
+from sensors.config.settings import Settings
+from sensors.files.permissions import make_state_folder
 from sensors.stack.api import open_api
 from sensors.stack.configuration import checked_settings
 from sensors.stack.environment import client_environment, surrounding

@@ -6,7 +6,7 @@ from typing import Any
 from dotenv.parser import Binding, parse_stream
 from pydantic import SecretStr, ValidationError
 
-from sensors.settings import Settings, env_file, read_settings
+from sensors.config.settings import Settings, env_file, read_settings
 from sensors.stack.errors import StackError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from sensors.access.accounts import SHORTEST, weakness
-from sensors.settings import Auth, Settings, env_file
+from sensors.config.settings import Auth, Settings, env_file
 from sensors.stack.errors import StackError
 from sensors.stack.terminal import Terminal
 

@@ -2,10 +2,10 @@
 
 import psycopg
 
-from sensors.profile import masked
-from sensors.settings import Settings
+from sensors.config.profile import masked
+from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
-from sensors.stack.preparation import Commands
+from sensors.stack.prefect_setup import Commands
 
 _LOCK = int.from_bytes(b"blueprnt", "big") >> 1
 """Of all machines that start at the same time, the one that has this advisory lock migrates."""

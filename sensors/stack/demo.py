@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.files.beneath import created_anew
+from sensors.files.permissions import make_state_folder
 from sensors.ledger import Ledger, LedgerError
-from sensors.ledger.journey import FileJourney, journey_of
 from sensors.ledger.states import FileState
-from sensors.permissions import make_state_folder
-from sensors.settings import PROJECT_ROOT, Settings
+from sensors.reports.journey import FileJourney, journey_of
 from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import settle_credentials
 from sensors.stack.drop import drop
 from sensors.stack.errors import StackError
-from sensors.stack.state_folder import is_held, other_ports
+from sensors.stack.state_dir import is_held, other_ports
 from sensors.stack.status import read_status
-from sensors.stack.supervision import TETHERED
+from sensors.stack.supervisor import TETHERED
 from sensors.stack.terminal import Terminal, tail
 
 INBOX = "metrics"

@@ -4,8 +4,8 @@ from typing import Any
 
 import httpx
 
-from automations import drift
-from sensors.settings import Settings
+from automations.as_code import drift
+from sensors.config.settings import Settings
 from sensors.stack.api import open_api
 
 _AUTOMATIONS_A_PAGE = 200

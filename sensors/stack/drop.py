@@ -6,15 +6,15 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sensors.config.admission_part import Admission, admit, readable
+from sensors.config.inboxes import Inbox, read_inboxes
+from sensors.config.settings import Settings
 from sensors.files.beneath import Place, copy_content, place_of
-from sensors.inbox import Inbox, read_inboxes
-from sensors.permissions import make_shared_folder, make_state_folder, umask_of_caller
-from sensors.settings import Settings
-from sensors.settling.admission import Admission, admit, readable
+from sensors.files.permissions import make_shared_folder, make_state_folder, umask_of_caller
+from sensors.files.rename import rename_without_replacing
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
 from sensors.stack.told import mistakes_told
-from sensors.staging.rename import rename_without_replacing
 
 
 def drop(file: Path, inbox_name: str) -> list[str]:
@@ -32,7 +32,7 @@ def drop(file: Path, inbox_name: str) -> list[str]:
 
 def upload(file: Path, inbox: Inbox) -> None:
     """Upload a file into a remote inbox, where it appears whole and replaces nothing. Raises StackError."""
-    from sensors.remote.opening import open_store
+    from sensors.remote.open import open_store
     from sensors.remote.store import StoreError
 
     try:

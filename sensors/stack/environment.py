@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from sensors.settings import Auth, Settings, env_file, reached_at
-from sensors.stack.marking import MARK
+from sensors.config.settings import Auth, Settings, env_file, reached_at
+from sensors.stack.processes import MARK
 from sensors.stack.scale_environment import scale_environment
 from sensors.stack.services import warm_socket
 from sensors.stack.sqlite_url import database_url
@@ -97,7 +97,7 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         # A receipt is an event, and can be looked up as soon as it is stored; with Prefect's 5 s the next arrival of a
         # full inbox would have to wait for that.
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5",
-        # What sensors/announcing/lost_runs.py goes by; the least that Prefect takes.
+        # What sensors/runs/lost_runs.py goes by; the least that Prefect takes.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
         # Their output goes to files, and at once.

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import psutil
 
-from sensors.settings import Settings
-from sensors.stack import marking
+from sensors.config.settings import Settings
+from sensors.stack import processes as marking
 from sensors.stack.api import open_api, trusted
 from sensors.stack.environment import HEARTBEAT_SECONDS
 from sensors.stack.services import OPTIONAL, WORK_POOL, Service, services_of, warm_socket, worker_names

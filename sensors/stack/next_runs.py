@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.api import open_api
 from sensors.stack.services import WORK_POOL
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from sensors.inbox import InboxesError, read_inboxes
-from sensors.inbox_folder import make_folders
-from sensors.settings import PROJECT_ROOT, Settings
+from sensors.config.inboxes import InboxesError, read_inboxes
+from sensors.config.settings import PROJECT_ROOT, Settings
+from sensors.inbox.folders import make_folders
 from sensors.stack.credentials import wrong_credentials
 from sensors.stack.errors import StackError
 from sensors.stack.ports import LOCAL, NoAddressError, taken_by

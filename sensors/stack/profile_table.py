@@ -5,8 +5,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sensors.profile import ProfileSettings, masked
-from sensors.settings import Settings
+from sensors.config.profile import ProfileSettings, masked
+from sensors.config.settings import Settings
 from sensors.stack.configuration import checked_settings
 from sensors.stack.scale_environment import scale_environment
 from sensors.stack.services import programs

@@ -17,14 +17,14 @@ from dotenv.parser import parse_stream
 
 from sensors.access.accounts import parse_accounts
 from sensors.access.audit import Action, audit_of
+from sensors.config.settings import Auth, Settings, env_file
 from sensors.files.beneath import replace_text
-from sensors.settings import Auth, Settings, env_file
 from sensors.stack.api import open_api
 from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import USER, VARIABLE
 from sensors.stack.errors import StackError
-from sensors.stack.state_folder import holder_of, is_held
-from sensors.stack.stopping import RESTART
+from sensors.stack.state_dir import holder_of, is_held
+from sensors.stack.stop import RESTART
 from sensors.stack.terminal import Terminal
 
 ROTATED = (VARIABLE, "UPLOAD_TOKEN", "PAGE_USERS")

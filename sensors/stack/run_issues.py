@@ -4,13 +4,13 @@ from datetime import datetime
 
 import httpx
 
-from sensors.announcing.prefect_api import ApiError, PrefectApi
-from sensors.clock import Clock
+from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.ledger import Ledger, dismissals
+from sensors.runs.api import ApiError, PrefectApi
 from sensors.runs.facts import read_run_facts
 from sensors.runs.issues import RunIssue, read_run_issues
 from sensors.runs.ours import our_deployments
-from sensors.settings import PROJECT_ROOT, Settings
+from sensors.runtime.clock_part import Clock
 
 TIMEOUT = httpx.Timeout(5.0)
 

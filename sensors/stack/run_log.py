@@ -6,7 +6,7 @@ from logging import getLevelNamesMapping
 
 import httpx
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 from sensors.stack.api import open_api
 
 MOST_LINES = 200

@@ -5,7 +5,7 @@ Source: Prefect's guide for self-hosted servers at scale (docs.prefect.io, "How 
 
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from sensors.settings import Settings
+from sensors.config.settings import Settings
 
 SERVER_SECRETS = (
     "DATABASE_URL",

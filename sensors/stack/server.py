@@ -4,17 +4,17 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from sensors.settings import Settings
-from sensors.stack import marking
+from sensors.config.settings import Settings
+from sensors.stack import processes as marking
 from sensors.stack.credentials import settle_credentials
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
 from sensors.stack.health import check
 from sensors.stack.ports import NoAddressError, taken_by
 from sensors.stack.services import Service, newest_log, programs
-from sensors.stack.state_folder import hold_state_folder
-from sensors.stack.stopping import take_down
-from sensors.stack.supervision import Supervisor
+from sensors.stack.state_dir import hold_state_folder
+from sensors.stack.stop import take_down
+from sensors.stack.supervisor import Supervisor
 from sensors.stack.terminal import Terminal, tail
 
 HEALTHY_SECONDS = 180.0

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sensors.settings import PROJECT_ROOT, Settings
+from sensors.config.settings import PROJECT_ROOT, Settings
 
 WORK_POOL = "local-process-pool"
 WORK_QUEUE = "default"

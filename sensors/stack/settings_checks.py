@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from sensors.settings import PROJECT_ROOT
+from sensors.config.settings import PROJECT_ROOT
 from sensors.stack.environment import surrounding
 
 FLOWS = ("flows.settings",)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sensors.profile import masked
-from sensors.settings import Settings
+from sensors.config.profile import masked
+from sensors.config.settings import Settings
 from sensors.stack import balancer
 
 

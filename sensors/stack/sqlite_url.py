@@ -3,7 +3,7 @@
 from pathlib import Path
 
 PLUGIN = "write-lock-first"
-"""What sensors/stack/write_lock.py is called in a URL; pyproject.toml has it as well."""
+"""What sensors/stack/sqlite_begin_immediate.py is called in a URL; pyproject.toml has it as well."""
 
 
 def database_url(prefect_home: Path) -> str:

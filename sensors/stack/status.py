@@ -9,24 +9,24 @@ from typing import Any
 
 from tzlocal import get_localzone
 
-from sensors.books import Books, read_books, read_skipped
+from sensors.config.admission_part import readable
+from sensors.config.settings import Settings
 from sensors.ledger import Ledger
 from sensors.ledger.database import REBUILD
 from sensors.ledger.states import FileState
-from sensors.overview.day import midnight_before
-from sensors.overview.inbox_glance import InboxGlance, glance_at
+from sensors.reports.alerts import Alerts, read_alerts
+from sensors.reports.days import midnight_before
+from sensors.reports.inbox_glance import InboxGlance, glance_at
+from sensors.reports.inboxes import Books, read_books, read_skipped
+from sensors.reports.needs_attention import BadFile, Trouble, read_trouble
 from sensors.runs.issues import RunIssue
-from sensors.settings import Settings
-from sensors.settling.admission import readable
-from sensors.stack.alerts import Alerts, read_alerts
 from sensors.stack.drifted import read_drift
 from sensors.stack.health import NOT_RUNNING, Health, check, read_issues, read_watching
 from sensors.stack.next_runs import NextRun, read_next_runs
 from sensors.stack.run_issues import known_run_issues
 from sensors.stack.services import OPTIONAL, Service, newest_log, services_of
-from sensors.stack.state_folder import other_ports
+from sensors.stack.state_dir import other_ports
 from sensors.stack.told import mistakes_told
-from sensors.trouble import BadFile, Trouble, read_trouble
 
 NOT_RUNNING_STATUS = 2
 """The exit status of `just status` for a stack that is not running, so that a script can start it."""

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sensors.inbox import Inbox
-from sensors.settings import Auth, Settings
+from sensors.config.inboxes import Inbox
+from sensors.config.settings import Auth, Settings
 
 
 def summary(settings: Settings, inboxes: tuple[Inbox, ...], env_file: Path) -> list[tuple[str, str]]:

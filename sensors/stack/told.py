@@ -11,13 +11,13 @@ def mistakes_told() -> Generator[None]:
     """Raise what goes wrong inside, with the ledger say, as a StackError of its lines."""
     import sqlite3
 
-    from sensors.announcing.prefect_api import ApiError
-    from sensors.inbox import InboxesError
+    from sensors.config.inboxes import InboxesError
     from sensors.ledger import LedgerError
     from sensors.ledger.database import refusal_of
     from sensors.recovery.dismissal import DismissalError
     from sensors.recovery.rebuild import RebuildError
     from sensors.recovery.replay import ReplayError
+    from sensors.runs.api import ApiError
 
     try:
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from sensors.stack import marking
+from sensors.stack import processes as marking
 from tests.benchmarks.processes import cpu_percent
 from tests.free_ports import free_ports_in_a_row
 from tests.journeys.stack import Stack

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from sensors.announcing.announce import EVENT
-from sensors.announcing.prefect_api import Event, PrefectApi
+from sensors.runs.announcer import EVENT
+from sensors.runs.api import Event, PrefectApi
 from tests.benchmarks.arrival_system import Running, system
 from tests.benchmarks.options import Options
 from tests.benchmarks.part import Figure, Grid, Part, console, median

@@ -17,10 +17,10 @@ import duckdb
 import httpx
 import psutil
 
-from sensors.settings import Settings
-from sensors.stack import marking
+from sensors.config.settings import Settings
+from sensors.stack import processes as marking
 from sensors.stack.environment import stack_environment
-from sensors.stack.supervision import TETHERED
+from sensors.stack.supervisor import TETHERED
 from tests.benchmarks.prefect_record import TERMINAL
 from tests.benchmarks.system import Kind, Progress, Rows, Trace
 from tests.free_ports import free_ports

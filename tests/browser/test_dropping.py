@@ -12,7 +12,7 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from sensors.page.upload_routes import MOST_UPLOADS
+from sensors.web.upload_routes import MOST_UPLOADS
 from tests.browser.chromium import Tab
 from tests.browser.conftest import HOSTILE, opened
 from tests.browser.hands import (

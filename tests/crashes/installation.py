@@ -19,11 +19,11 @@ import psutil
 import pytest
 import yaml
 
+from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.settings import Settings
-from sensors.stack import marking
+from sensors.stack import processes as marking
 from sensors.stack.environment import stack_environment
-from sensors.stack.preparation import make_work_pool
+from sensors.stack.prefect_setup import make_work_pool
 from sensors.stack.services import Service, programs
 from tests.free_ports import free_ports
 from tests.journeys.stack import CREDENTIALS, ROOT, Stack, wait_until

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sensors import killpoint
 from sensors.ledger import Ledger
+from sensors.runtime import crash_points as killpoint
 from sensors.stack.services import Service
 from tests.crashes.installation import Installation, sensor_alone, until
 from tests.free_ports import free_ports

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import yaml
 
-from automations.alerting.deliveries import CLAIM
+from automations.delivery.deliver import CLAIM
 from sensors.ledger import Ledger
 from tests.crashes.installation import until
 from tests.free_ports import free_ports_in_a_row

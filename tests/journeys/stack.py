@@ -15,7 +15,7 @@ import duckdb
 import httpx
 import psutil
 
-from sensors.stack.marking import environment_of
+from sensors.stack.processes import environment_of
 from tests.free_ports import free_ports
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ import duckdb
 import psutil
 import pytest
 
-from sensors.stack import marking
+from sensors.stack import processes as marking
 from tests.journeys.stack import Stack, wait_until
 from tests.receiver import receiving
 

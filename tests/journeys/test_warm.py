@@ -6,7 +6,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sensors.stack.marking import marked_processes
+from sensors.stack.processes import marked_processes
 from tests.journeys.stack import Stack, process_of, wait_until
 from tests.receiver import Receiver
 

@@ -15,9 +15,9 @@ from flows.loading.insert import Insertion
 from flows.source_file import Rejected, SourceFile
 from flows.sources.files import files_of
 from flows.sources.manifest import read_manifest
+from sensors.arrivals import manifest
 from sensors.files.beneath import OpenFolders
 from sensors.ledger.arrivals import FileContent
-from sensors.staging import manifest
 from tests.pipeline import Pipeline
 
 CSV = "id,price\n" + "".join(f"{n},{n}.5\n" for n in range(100))

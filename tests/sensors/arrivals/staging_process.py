@@ -6,8 +6,8 @@
 import sys
 from pathlib import Path
 
-from sensors.inbox import Inbox
-from sensors.staging import rename
+from sensors.config.inboxes import Inbox
+from sensors.files import rename
 from tests.one_inbox import OneInbox
 
 

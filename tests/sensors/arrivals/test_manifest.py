@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from sensors.announcing.announce import Announcer
-from sensors.announcing.prefect_api import PrefectApi
+from sensors.arrivals import manifest
+from sensors.arrivals.staging import Stager
+from sensors.config.admission_part import Admission, admit
+from sensors.config.settings import Settings
 from sensors.files.beneath import OpenFolders
-from sensors.identity import identity_at
+from sensors.files.identity import identity_at
 from sensors.ledger import Ledger, arrivals, files
 from sensors.ledger.files import Dropped
 from sensors.ledger.states import ArrivalState
 from sensors.recovery.rebuild import rebuild
-from sensors.settings import Settings
-from sensors.settling.admission import Admission, admit
-from sensors.staging import manifest
-from sensors.staging.stage import Stager
+from sensors.runs.announcer import Announcer
+from sensors.runs.api import PrefectApi
 from tests.receiver import receiving
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sensors.inbox import Inbox
+from sensors.arrivals import manifest
+from sensors.config.inboxes import Inbox
 from sensors.ledger import Ledger
-from sensors.staging import manifest
 from tests.deploy_files import program
 from tests.one_inbox import OneInbox
 from tests.power_cut import File, ForgetfulDisk, can_trace, traced

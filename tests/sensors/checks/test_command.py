@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from sensors.checks.command import CheckOptions
-from sensors.terminal.check_screen import show_check
+from sensors.cli.check import show_check
 from tests.documentation import ROOT
 
 GOOD, BAD = "id,name\n1,x\n2,y\n", "id,name\n1,x\n2,y,z\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sensors.checks.inbox_table import table_of
-from sensors.inbox import Inbox
+from sensors.config.inboxes import Inbox
 from sensors.stack.errors import StackError
 
 AUTOMATION = """

@@ -13,9 +13,9 @@ import pytest
 
 from sensors.checks.engine import CheckedFile, ProcessLimits, check_files
 from sensors.ledger import Ledger
-from sensors.page import why as why_page
-from sensors.page.headers import CONTENT_SECURITY_POLICY
 from sensors.stack.errors import StackError
+from sensors.web import why as why_page
+from sensors.web.headers import CONTENT_SECURITY_POLICY
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import ServedPage, page_settings, served_page
 

@@ -1,0 +1,89 @@
+"""The bell: what brings alerts through, as the sensor runs it; the one module of this package that sensors import.
+
+The sensor's process has it, and the server's has the notification block, which posts into the same outbox. While the
+bell says that it is alive the block leaves the delivery to it; otherwise the block delivers itself.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from automations.delivery.alert import Alert
+from automations.delivery.bell import Bell
+from automations.delivery.direct import DirectSender, direct_sender
+from automations.delivery.dispatcher import Ringer
+from automations.delivery.enqueue import Posted, Posting
+from automations.delivery.escalation import FailingChannel
+from automations.delivery.events import SendingAutomation, in_files, on_server
+from automations.delivery.happening import Happening, Resource
+from automations.delivery.models import Cause, Unless
+from automations.delivery.outbox import OutboxError
+from automations.delivery.policy import ALERTS, FALLBACK, Policy
+from automations.delivery.server_alerts import server_back, server_silent
+from automations.delivery.undelivered import read_open_troubles, read_undelivered
+from automations.errors import ConfigurationError
+from automations.settings import PROJECT_ROOT, read_settings
+from automations.settings import Settings as AlarmSettings
+
+__all__ = [
+    "ALERTS",
+    "FALLBACK",
+    "AlarmSettings",
+    "Alert",
+    "Bell",
+    "Cause",
+    "ConfigurationError",
+    "DirectSender",
+    "FailingChannel",
+    "Happening",
+    "OutboxError",
+    "Policy",
+    "Posted",
+    "Posting",
+    "Resource",
+    "Ringer",
+    "SendingAutomation",
+    "Unless",
+    "automations_in_files",
+    "automations_on_server",
+    "direct_sender",
+    "open_bell",
+    "policy_of_blocks",
+    "read_alarm_settings",
+    "read_open_troubles",
+    "read_undelivered",
+    "server_back",
+    "server_silent",
+]
+
+logger = logging.getLogger(__name__)
+
+automations_on_server = on_server
+read_alarm_settings = read_settings
+
+
+def policy_of_blocks(alerts: Mapping[str, Any], fallback: Mapping[str, Any]) -> Policy | None:
+    """Return the policy that our two blocks hold, secrets included; None if it cannot be read."""
+    defaults = {name: str(field.default) for name, field in AlarmSettings.model_fields.items()}
+    try:
+        return Policy.read(
+            urls=alerts.get("urls") or "",
+            fallback_urls=fallback.get("urls") or "",
+            routes=alerts.get("routes") or "",
+            storm=alerts.get("storm") or defaults["notify_storm"],
+            silence=alerts.get("silence") or "",
+            silence_except=alerts.get("silence_except") or "",
+        )
+    except ValueError as error:
+        logger.warning("the notification block cannot be read: %s", error)
+        return None
+
+
+def open_bell(settings: AlarmSettings) -> Bell:
+    """Open the bell of an installation; raises OutboxError."""
+    return Bell(settings.outbox, settings.alert_log, settings.policy)
+
+
+def automations_in_files() -> list[SendingAutomation]:
+    """Return the automations of this project that send alerts."""
+    return in_files(PROJECT_ROOT / "automations")

@@ -1,1 +1,0 @@
-"""Alerts: from what has happened to a message that got through."""

@@ -1,0 +1,124 @@
+"""The notification blocks `apprise-alerts/...` on the server: where this installation's alerts go."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import BlockDocument
+from prefect.exceptions import ObjectNotFound
+from pydantic import SecretStr, ValidationError
+
+from automations.as_code.change import Change, Outcome
+from automations.as_code.diff import Absent, Difference
+from automations.as_code.references import Kind
+from automations.block import AppriseAlerts
+from automations.delivery.policy import ALERTS, FALLBACK
+from automations.errors import Problem
+from automations.settings import Settings
+
+# The settings that say where each block sends, by its name.
+_SETTING_OF_BLOCK = {ALERTS: "notify_urls", FALLBACK: "notify_fallback_urls"}
+
+
+@dataclass(frozen=True)
+class AlertChannel:
+    """One named block, as the settings want it."""
+
+    name: str
+    block: AppriseAlerts
+
+    @property
+    def reference(self) -> str:
+        """How an automation's file refers to it."""
+        return f"{AppriseAlerts.get_block_type_slug()}/{self.name}"
+
+    @property
+    def note(self) -> str:
+        """Where it sends, in words that show no URL."""
+        count = len(self.block.urls.get_secret_value().split())
+        if not count:
+            return f"goes only to the alert log; set {_SETTING_OF_BLOCK[self.name].upper()} to send it"
+        return f"goes to {count} URL{'s' if count > 1 else ''} and the alert log"
+
+
+def _block(name: str, settings: Settings) -> AppriseAlerts:
+    """Return the block of a name; raises ValidationError for URLs that cannot be used."""
+    urls: SecretStr = getattr(settings, _SETTING_OF_BLOCK[name])
+    log_file, outbox = str(settings.alert_log), str(settings.outbox)
+    if name == FALLBACK:
+        return AppriseAlerts(urls=urls, log_file=log_file, outbox=outbox)
+    return AppriseAlerts(
+        urls=urls,
+        routes=settings.notify_routes,
+        log_file=log_file,
+        outbox=outbox,
+        storm=settings.notify_storm,
+        silence=settings.notify_silence,
+        silence_except=settings.notify_silence_except,
+    )
+
+
+def wanted(settings: Settings) -> tuple[list[AlertChannel], list[Problem]]:
+    """Return the blocks that the settings describe, and what is wrong with the URLs of the others."""
+    channels: list[AlertChannel] = []
+    problems: list[Problem] = []
+    for name, setting in _SETTING_OF_BLOCK.items():
+        try:
+            channels.append(AlertChannel(name, _block(name, settings)))
+        except ValidationError as error:
+            setting_of_field = {"urls": setting.upper()}
+            problems += [
+                Problem(
+                    setting_of_field.get(str(mistake["loc"][0]), "STATE_DIR"),
+                    mistake["msg"].removeprefix("Value error, "),
+                )
+                for mistake in error.errors(include_input=False)
+            ]
+    return channels, problems
+
+
+def planned(channel: AlertChannel, client: SyncPrefectClient) -> Change:
+    """Say what has to be done so that the server has a block as it is wanted."""
+    try:
+        existing = client.read_block_document_by_name(channel.name, AppriseAlerts.get_block_type_slug())
+    except ObjectNotFound:
+        found = tuple(_differences({}, _data(channel.block)))
+        return Change(Kind.BLOCK, channel.reference, Outcome.CREATED, None, channel.note, found)
+    found = (*_schema_difference(existing), *_differences(existing.data, _data(channel.block)))
+    outcome = Outcome.UPDATED if found else Outcome.UNCHANGED
+    return Change(Kind.BLOCK, channel.reference, outcome, existing.id, channel.note, found)
+
+
+def put(channel: AlertChannel, change: Change) -> Change:
+    """Do what was planned: register the block's type and create or update its document, keeping its id."""
+    if not change.outcome.is_write:
+        return change
+    AppriseAlerts.register_type_and_schema()
+    # Prefect types this for both its ways; outside an event loop it is the id and not a coroutine.
+    block_id = cast("Any", channel.block.save(channel.name, overwrite=True))
+    return Change(change.kind, change.name, change.outcome, block_id, change.note, change.differences)
+
+
+def _schema_difference(existing: BlockDocument) -> list[Difference]:
+    wanted = AppriseAlerts._calculate_schema_checksum()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if existing.block_schema and existing.block_schema.checksum == wanted:
+        return []
+    return [Difference("the block's fields", "those of another version", "those of this version")]
+
+
+def _data(block: AppriseAlerts) -> dict[str, Any]:
+    return {name: getattr(block, name) for name in AppriseAlerts.model_fields}
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """Return where the data of a block differ; of a secret only that it does."""
+    found: list[Difference] = []
+    for field, value in new.items():
+        before = old.get(field, Absent.ABSENT)
+        is_secret = isinstance(value, SecretStr)
+        after = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if before == after or (before is Absent.ABSENT and not after):
+            continue
+        found.append(Difference(field, is_secret=True) if is_secret else Difference(field, before, after))
+    return found

@@ -1,0 +1,224 @@
+"""What the outbox keeps of deliveries: claims, results, and how the channels are."""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from automations.delivery.channels import Channel
+from automations.delivery.enqueue import PERHAPS_PAUSE, address
+from automations.delivery.outbox import Outbox, stamp
+from automations.delivery.policy import Policy
+from automations.delivery.send import TIME_LIMIT_SECONDS
+
+CLAIM = timedelta(seconds=TIME_LIMIT_SECONDS + 15)
+"""How long a process has for one attempt; if it was killed meanwhile, nobody knows whether the alert got through."""
+SET_BACK = timedelta(minutes=1)
+"""By how much a time may be later than expected before the clock must have been set back since: whoever waits for its
+turn at the outbox comes with the time at which it began to wait, and another may have claimed something meanwhile."""
+FIRST_PAUSE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(minutes=2)
+LONGEST_PERHAPS_PAUSE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One alert that this process, and no other, is to bring through one channel now."""
+
+    cause: str
+    subject: str
+    body: str
+    type: str
+    occurred_at: datetime
+    attempt: int
+    last_failure: str | None
+    perhaps_at: datetime | None = None
+    """Since when it is perhaps delivered."""
+
+
+def pause(failures: int) -> timedelta:
+    """Return how long to wait after the n-th failure in a row: twice as long each time, two minutes at most."""
+    return min(FIRST_PAUSE * 2 ** min(max(0, failures - 1), 10), LONGEST_PAUSE)
+
+
+_DUE = (
+    "a.state = 'pending' AND d.channel = :channel AND d.state <> 'delivered' AND (d.state = 'pending'"
+    " OR d.claimed_until <= :now OR d.claimed_until > :claim)"
+)
+# A pause that began in the future is of a clock that was set back. Rows of version 2 do not say when theirs began.
+_RESTED = (
+    "(c.rest_until IS NULL OR c.rest_until <= :now OR c.failed_at > :latest"
+    "   OR (c.failed_at IS NULL AND c.rest_until > :longest))"
+    " AND (d.next_at <= :now OR d.tried_at > :latest OR (d.tried_at IS NULL AND d.next_at > :longest))"
+)
+_TABLES = "deliveries d JOIN alerts a USING (cause) LEFT JOIN channels c USING (channel)"
+
+
+def _moments(now: datetime) -> dict[str, str]:
+    """Return what the statements compare with.
+
+    What is to wait longer than anything waits bears the time of a clock that was set back since, and is due.
+    """
+    latest = now + SET_BACK
+    return {
+        "now": stamp(now),
+        "latest": stamp(latest),
+        "claim": stamp(latest + CLAIM),
+        "longest": stamp(latest + LONGEST_PAUSE),
+    }
+
+
+def has_something_due(outbox: Outbox, channel: str, now: datetime) -> bool:
+    """Tell whether a channel has something to deliver now and does not rest."""
+    return bool(
+        outbox.rows(
+            f"SELECT 1 FROM {_TABLES} WHERE {_DUE} AND {_RESTED} LIMIT 1", {"channel": channel, **_moments(now)}
+        )
+    )
+
+
+def claim(outbox: Outbox, channel: str, now: datetime, cause: str | None = None) -> Claim | None:
+    """Claim the next alert of a channel, the least tried and oldest first, or the one of a cause; None if none is due.
+
+    With a cause its pauses and the channel's rest are not heeded.
+    """
+    which = _RESTED if cause is None else "d.cause = :cause"
+    with outbox.transaction():
+        found = outbox.rows(
+            f"SELECT a.*, d.attempts, d.failure, d.perhaps_at FROM {_TABLES} WHERE {_DUE} AND {which}"
+            " ORDER BY d.attempts, d.rowid LIMIT 1",
+            {"channel": channel, "cause": cause, **_moments(now)},
+        )
+        if not found:
+            return None
+        row = found[0]
+        claimed = outbox.change(
+            "UPDATE deliveries SET state = 'sending', claimed_until = ?, attempts = attempts + 1"
+            " WHERE cause = ? AND channel = ? AND state <> 'delivered'",
+            (stamp(now + CLAIM), row["cause"], channel),
+        )
+    if not claimed:
+        return None
+    return _claim(row)
+
+
+def unclaimed(outbox: Outbox, channel: str, now: datetime) -> list[Claim]:
+    """Return what is due on a channel, for when no claim can be written."""
+    rows = outbox.rows(
+        f"SELECT a.*, d.attempts, d.failure, d.perhaps_at FROM {_TABLES} WHERE {_DUE} AND {_RESTED}"
+        " ORDER BY d.attempts, d.rowid",
+        {"channel": channel, **_moments(now)},
+    )
+    return [_claim(row) for row in rows]
+
+
+def _claim(row: sqlite3.Row) -> Claim:
+    return Claim(
+        row["cause"],
+        row["subject"],
+        row["body"],
+        row["type"],
+        datetime.fromisoformat(row["occurred_at"]),
+        row["attempts"] + 1,
+        row["failure"],
+        datetime.fromisoformat(row["perhaps_at"]) if row["perhaps_at"] else None,
+    )
+
+
+def record_delivered(outbox: Outbox, claimed: Claim, channel: Channel, now: datetime) -> bool:
+    """Write down that a channel has taken an alert; False when it was known to have it."""
+    with outbox.transaction():
+        changed = outbox.change(
+            # Also where the channel was taken away meanwhile: it has the alert when it is put back.
+            "INSERT INTO deliveries (cause, channel, is_fallback, state, attempts, next_at, delivered_at)"
+            " SELECT cause, :channel, 0, 'delivered', :attempt, :now, :now FROM alerts WHERE cause = :cause"
+            " ON CONFLICT (cause, channel) DO UPDATE SET state = 'delivered', delivered_at = excluded.delivered_at,"
+            " claimed_until = NULL, failure = NULL WHERE state <> 'delivered'",
+            {"cause": claimed.cause, "channel": channel.id, "attempt": claimed.attempt, "now": stamp(now)},
+        )
+        outbox.change("DELETE FROM channels WHERE channel = ?", (channel.id,))
+        outbox.change(
+            "UPDATE alerts SET delivered_at = coalesce(delivered_at, :now), state = CASE WHEN EXISTS (SELECT 1"
+            " FROM deliveries WHERE cause = :cause AND state <> 'delivered' AND NOT is_fallback)"
+            " THEN state ELSE 'delivered' END WHERE cause = :cause AND state = 'pending'",
+            {"now": stamp(now), "cause": claimed.cause},
+        )
+    return bool(changed)
+
+
+def record_failed(
+    outbox: Outbox,
+    claimed: Claim,
+    channel: Channel,
+    failure: str,
+    now: datetime,
+    *,
+    is_open: bool = False,
+    retry_after: float = 0.0,
+) -> datetime:
+    """Write down that a channel has not taken an alert, and let both wait; return when the alert is tried again.
+
+    `is_open` says that the channel may have it all the same, and `retry_after` is what the service asks to wait, in
+    seconds.
+    """
+    asked = timedelta(seconds=retry_after)
+    perhaps_at = claimed.perhaps_at or (now if is_open else None)
+    if perhaps_at is None:
+        wait = max(pause(claimed.attempt), asked)
+    else:  # twice as long each time
+        wait = min(max(PERHAPS_PAUSE, now - perhaps_at, asked), LONGEST_PERHAPS_PAUSE)
+    with outbox.transaction():
+        outbox.change(
+            "UPDATE deliveries SET state = 'pending', claimed_until = NULL, failure = ?, next_at = ?, tried_at = ?,"
+            " perhaps_at = ?"
+            # Unless another has claimed it since: a machine may sleep for longer than a claim lasts.
+            " WHERE cause = ? AND channel = ? AND state = 'sending' AND attempts = ?",
+            (
+                failure,
+                stamp(now + wait),
+                stamp(now),
+                stamp(perhaps_at) if perhaps_at else None,
+                claimed.cause,
+                channel.id,
+                claimed.attempt,
+            ),
+        )
+        before = outbox.rows("SELECT failures FROM channels WHERE channel = ?", (channel.id,))
+        failures = (before[0]["failures"] if before else 0) + 1
+        outbox.change(
+            "INSERT INTO channels (channel, name, failures, rest_until, failing_since, failure, failed_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (channel) DO UPDATE SET name = excluded.name, failures = excluded.failures,"
+            " rest_until = excluded.rest_until, failure = excluded.failure, failed_at = excluded.failed_at",
+            (
+                channel.id,
+                channel.name,
+                failures,
+                stamp(now + max(pause(failures), asked)),
+                stamp(now),
+                failure,
+                stamp(now),
+            ),
+        )
+    return now + wait
+
+
+def retarget(outbox: Outbox, policy: Policy, now: datetime) -> None:
+    """Have what is not delivered yet go where the policy says now: a URL may have been mended, added or removed."""
+    known = policy.all_channels
+    with outbox.transaction():
+        for row in outbox.rows("SELECT DISTINCT channel FROM deliveries WHERE state <> 'delivered'"):
+            if row["channel"] not in known:
+                outbox.change("DELETE FROM deliveries WHERE channel = ? AND state <> 'delivered'", (row["channel"],))
+        for row in outbox.rows("SELECT channel FROM channels"):
+            if row["channel"] not in known:
+                outbox.change("DELETE FROM channels WHERE channel = ?", (row["channel"],))
+        for row in outbox.rows("SELECT cause, block, tags FROM alerts WHERE state = 'pending'"):
+            address(outbox, row["cause"], policy.channels(row["block"], json.loads(row["tags"])), now)
+        outbox.change(
+            "UPDATE alerts SET state = 'delivered' WHERE state = 'pending' AND delivered_at IS NOT NULL AND NOT EXISTS"
+            " (SELECT 1 FROM deliveries d WHERE d.cause = alerts.cause AND d.state <> 'delivered'"
+            "   AND NOT d.is_fallback)"
+        )
+        outbox.change("UPDATE channels SET rest_until = ''")
+        outbox.change("UPDATE deliveries SET next_at = '' WHERE state = 'pending' AND perhaps_at IS NULL")

@@ -1,0 +1,251 @@
+"""Sending alerts without the outbox, while it cannot be written: a full disk, a lock, a damaged or missing file.
+
+An alert goes to each of its channels once, whichever process sends it (see `sent_record`); what a channel does not take
+is tried again, and everything is recorded in the outbox as soon as that works. The number of messages is limited as in
+the outbox. Quiet hours are not kept: nothing would remember the alert until they are over.
+"""
+
+import logging
+import sqlite3
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+
+from automations.delivery import log as alert_log
+from automations.delivery.channels import Channel
+from automations.delivery.deliver import pause
+from automations.delivery.enqueue import Posted, Posting, address, insert, post
+from automations.delivery.models import Cause
+from automations.delivery.outbox import Outbox, OutboxError, stamp
+from automations.delivery.policy import ALERTS, FALLBACK, Policy
+from automations.delivery.rate_limit import Gathered, Gathering, Why, digest
+from automations.delivery.send import deliver
+from automations.delivery.sent_record import SentRecord, sent_record
+from automations.delivery.states import AlertState
+
+logger = logging.getLogger(__name__)
+
+UNRECORDED_LIMIT = 500
+"""How many alerts wait in memory to be recorded; the oldest give way, and the log of alerts has them."""
+
+
+@dataclass
+class _Unrecorded:
+    """An alert that the outbox does not have yet."""
+
+    posting: Posting
+    at: datetime
+    is_held: bool = False
+    """Whether it was over the limit of messages."""
+    summed_up_by: str | None = None
+    attempts: int = 0
+    next_at: datetime | None = None
+    """When it is tried again; None if nothing is left to try."""
+
+
+@dataclass
+class DirectSender:
+    """Sends alerts of one outbox directly; one per process, used from any thread."""
+
+    outbox: Path
+    log: Path | None
+    record: SentRecord
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _unrecorded: OrderedDict[str, _Unrecorded] = field(default_factory=OrderedDict[str, _Unrecorded])
+    _troubles: dict[str, datetime | None] = field(default_factory=dict[str, datetime | None])
+    """Since when a trouble is open (None if it is over), for those that began or ended without the outbox."""
+    _sent_at: dict[str, deque[datetime]] = field(default_factory=dict[str, deque[datetime]])
+    """When messages of a group were sent, within the window of the limit."""
+
+    def post(self, posting: Posting, policy: Policy, now: datetime) -> Posted:
+        """Post an alert into the outbox, or send it directly if that fails; never raises for a broken outbox."""
+        try:
+            with Outbox(self.outbox) as outbox:
+                self.record_sent(outbox, policy, now)
+                posted = post(outbox, posting, policy, now)
+        except (OutboxError, sqlite3.Error, OSError) as error:
+            logger.warning("the alert is sent without the outbox: %s", error)
+            return self.send(posting, policy, now)[0]
+        alert_log.record(self.log, posting, posted, policy, now)
+        return posted
+
+    def send(self, posting: Posting, policy: Policy, now: datetime) -> tuple[Posted, list[str]]:
+        """Send an alert directly, once for its cause; takes at most half a minute.
+
+        Returns what became of it and, for each channel that did not take it, why. What failed is tried again by
+        `retry`, or by the bell once the outbox has it.
+        """
+        cause = posting.cause
+        with self._lock:
+            if cause.void or self._is_over(cause):
+                return Posted.CANCELLED, []
+            one = self._unrecorded.get(cause.id)
+            is_known = one is not None or (cause.opens is not None and self._troubles.get(cause.opens) is not None)
+            if is_known and (one is None or one.next_at is None):
+                return Posted.KNOWN, []
+            if one is None:
+                one = _Unrecorded(posting, now, is_held=not self._may_send(posting, policy, now))
+                self._keep(one)
+        if one.is_held:
+            self._write_log(one, ["is held back: too many of its kind; a digest reports it"], now)
+            return Posted.GATHERED, []
+        return self._send(one, policy, now)
+
+    def retry(self, policy: Policy, now: datetime) -> None:
+        """Try again what failed, and sum up what was held back once the limit allows it."""
+        with self._lock:
+            due = [one for one in self._unrecorded.values() if one.next_at is not None and one.next_at <= now]
+            digests = self._digests(policy, now)
+        for one in due:
+            self._send(one, policy, now)
+        for message, held in digests:
+            self.send(message, policy, now)
+            for one in held:
+                one.summed_up_by = message.cause.id
+
+    def record_sent(self, outbox: Outbox, policy: Policy, now: datetime) -> None:
+        """Record in the outbox, which works again, what was sent without it. Raises sqlite3.Error."""
+        while True:
+            with self._lock:
+                one = next(iter(self._unrecorded.values()), None)
+            if one is None:
+                return
+            self._record(outbox, one, policy, now)
+            with self._lock:
+                self._unrecorded.pop(one.posting.cause.id, None)
+                for key in (one.posting.cause.opens, one.posting.cause.ends):
+                    if key is not None:
+                        self._troubles.pop(key, None)
+
+    def trouble_since(self, key: str, recorded: datetime | None) -> datetime | None:
+        """Return since when a trouble is open, given what the outbox has recorded."""
+        with self._lock:
+            return self._troubles.get(key, recorded)
+
+    def _record(self, outbox: Outbox, one: _Unrecorded, policy: Policy, now: datetime) -> None:
+        posting, cause = one.posting, one.posting.cause
+        if one.summed_up_by is not None:
+            with outbox.transaction():
+                if not outbox.rows("SELECT 1 FROM alerts WHERE cause = ?", (cause.id,)):
+                    insert(outbox, posting, AlertState.SUMMED_UP, one.at)
+                    outbox.change("UPDATE alerts SET told_by = ? WHERE cause = ?", (one.summed_up_by, cause.id))
+        elif one.is_held:
+            post(outbox, posting, policy, now)
+        else:
+            with outbox.transaction():
+                if not outbox.rows("SELECT 1 FROM alerts WHERE cause = ?", (cause.id,)):
+                    insert(outbox, posting, AlertState.PENDING, one.at)
+                # Also one that is being sent just now: it is recorded as an alert that is to be delivered.
+                if cause.opens is not None and self.trouble_since(cause.opens, one.at) is not None:
+                    outbox.change(
+                        "INSERT INTO troubles (key, cause, opened_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                        (cause.opens, cause.id, stamp(one.at)),
+                    )
+                if cause.ends is not None:
+                    outbox.change("DELETE FROM troubles WHERE key = ?", (cause.ends,))
+                address(outbox, cause.id, policy.channels(posting.block, cause.all_tags), now)
+
+    def _send(self, one: _Unrecorded, policy: Policy, now: datetime) -> tuple[Posted, list[str]]:
+        posting = one.posting
+        channels = policy.channels(posting.block, posting.cause.all_tags)
+        failures, sent, taken = self._deliver(posting, channels, now)
+        if failures and not sent and not taken and posting.block != FALLBACK:
+            more, sent, taken = self._deliver(posting, policy.fallback_channels, now)
+            failures += more
+        with self._lock:
+            one.attempts += 1
+            one.next_at = now + pause(one.attempts) if failures else None
+            # One that the outbox has by now is the outbox's: nothing would take it out of the memory again.
+            if (sent or not channels) and posting.cause.id in self._unrecorded:
+                for key, since in ((posting.cause.opens, now), (posting.cause.ends, None)):
+                    if key is not None:
+                        self._troubles[key] = since
+        if sent or one.attempts == 1:
+            notes = [f"delivered to {name}, without the outbox" for name in sent]
+            notes += [f"NOT delivered to {why}" for why in failures]
+            self._write_log(one, notes or (alert_log.outcomes([]) if not channels else []), now)
+        return (Posted.PENDING if sent or failures or not channels else Posted.KNOWN), failures
+
+    def _deliver(
+        self, posting: Posting, channels: Sequence[Channel], now: datetime
+    ) -> tuple[list[str], list[str], list[str]]:
+        """Return why which channels did not take it, the names of those that did, and of those that had it before."""
+        mine = [one for one in channels if self.record.claim(posting.cause.id, one.id, now)]
+        failures: list[str] = []
+        sent: list[str] = []
+        for channel, one in zip(
+            mine, deliver(posting.alert, [one.url for one in mine], posting.cause.type), strict=True
+        ):
+            if one.delivered:
+                self.record.record_sent(posting.cause.id, channel.id, now)
+                sent.append(channel.name)
+            elif one.is_open:
+                self.record.record_perhaps_sent(posting.cause.id, channel.id, now)
+                failures.append(f"{channel.name}, perhaps delivered: {one.failure}")
+            else:
+                self.record.release(posting.cause.id, channel.id)
+                failures.append(f"{channel.name}: {one.failure}")
+        return failures, sent, [one.name for one in channels if one not in mine]
+
+    def _is_over(self, cause: Cause) -> bool:
+        """Return whether the end of a trouble needs no alert: no one was sent its beginning, or someone its end."""
+        if cause.ends is None:
+            return False
+        if cause.ends in self._troubles:
+            return self._troubles[cause.ends] is None
+        try:
+            with Outbox(self.outbox) as outbox:
+                return not outbox.rows("SELECT 1 FROM troubles WHERE key = ?", (cause.ends,))
+        except (OutboxError, sqlite3.Error):
+            return True
+
+    def _may_send(self, posting: Posting, policy: Policy, now: datetime) -> bool:
+        moments = self._sent_at.setdefault(posting.cause.group or posting.alert.subject, deque())
+        while moments and not now - policy.storm.window < moments[0] <= now:
+            moments.popleft()
+        if len(moments) >= policy.storm.messages:
+            return False
+        moments.append(now)
+        return True
+
+    def _digests(self, policy: Policy, now: datetime) -> list[tuple[Posting, list[_Unrecorded]]]:
+        held: dict[str, list[_Unrecorded]] = {}
+        for one in self._unrecorded.values():
+            if one.is_held and one.summed_up_by is None:
+                held.setdefault(one.posting.cause.group or one.posting.alert.subject, []).append(one)
+        made: list[tuple[Posting, list[_Unrecorded]]] = []
+        for group, some in held.items():
+            first = some[0].posting
+            moments = self._sent_at.get(group, deque())
+            if [moment for moment in moments if now - policy.storm.window < moment <= now]:
+                continue
+            gathered = [
+                Gathered(
+                    one.posting.cause.id, one.posting.cause.kind, one.posting.alert.subject, one.posting.cause.tags
+                )
+                for one in some
+            ]
+            text = digest(Gathering(group, Why.STORM, some[0].at, now), gathered)
+            identity = f"digest/direct/{group}/{stamp(some[0].at)}"[:500]
+            cause = Cause(id=identity, kind="digest", tags=first.cause.tags)
+            made.append((Posting(text, cause, first.block or ALERTS), some))
+        return made
+
+    def _keep(self, one: _Unrecorded) -> None:
+        self._unrecorded[one.posting.cause.id] = one
+        while len(self._unrecorded) > UNRECORDED_LIMIT:
+            self._unrecorded.popitem(last=False)
+
+    def _write_log(self, one: _Unrecorded, notes: Sequence[str], now: datetime) -> None:
+        if self.log is not None and notes:
+            alert_log.append_or_warn(self.log, alert_log.entry(one.posting.alert, notes, now))
+
+
+@lru_cache(maxsize=16)
+def direct_sender(outbox: Path, log: Path | None) -> DirectSender:
+    """Return this process's sender for an outbox."""
+    return DirectSender(outbox, log, sent_record(outbox))

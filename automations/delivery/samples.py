@@ -1,0 +1,122 @@
+"""One alert of each kind, to see what they look like and whether they arrive."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from automations.delivery import rate_limit as storm
+from automations.delivery.alert import Alert
+from automations.delivery.enqueue import Posting
+from automations.delivery.events import SendingAutomation
+from automations.delivery.happening import Happening, Resource
+from automations.delivery.models import Cause
+from automations.delivery.policy import ALERTS, Policy
+from automations.delivery.rate_limit import Gathered, Gathering, Why
+from automations.delivery.send import deliver
+from automations.delivery.server_alerts import server_back, server_silent
+
+_RUN = "00000000-0000-4000-8000-000000000000"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One sample on one channel, and why it did not arrive."""
+
+    kind: str
+    subject: str
+    channel: str
+    failure: str | None
+
+
+def samples(automations: list[SendingAutomation], now: datetime, page: str) -> list[Posting]:
+    """Return a sample of each automation's alert, and of those that the bell makes itself; each says that it is one."""
+    made = [one.posting(_happening(one, event, now), _run(now), page) for one in automations for event in _events(one)]
+    made += [
+        server_silent(page, now, "this is a test", now),
+        server_back(page, now),
+        Posting(storm.digest(_gathering(now), _gathered()), Cause(kind="digest"), ALERTS),
+        Posting(storm.calm(_gathering(now), storm.StormLimit()), Cause(kind="digest", type="success"), ALERTS),
+    ]
+    return [replace(one, alert=Alert.of(f"[test] {one.alert.subject}", one.alert.body)) for one in made]
+
+
+def send(postings: list[Posting], policy: Policy) -> Iterator[Sent]:
+    """Deliver samples, each to the channels that a real one would go to; nothing is kept of them."""
+    for one in postings:
+        channels = policy.channels(one.block, one.cause.all_tags)
+        deliveries = deliver(one.alert, [channel.url for channel in channels], one.cause.type)
+        for channel, delivery in zip(channels, deliveries, strict=True):
+            yield Sent(one.cause.kind, one.alert.subject, channel.name, delivery.failure)
+        if not channels:
+            yield Sent(one.cause.kind, one.alert.subject, "the log of alerts only", None)
+
+
+def _events(automation: SendingAutomation) -> list[str]:
+    trigger = automation.trigger
+    events: list[str] = trigger.get("after") or trigger.get("expect") or ["sample"]
+    return [event.replace(".*", ".Failed") for event in events]
+
+
+def _happening(automation: SendingAutomation, event: str, now: datetime) -> Happening:
+    match: dict[str, Any] = automation.trigger.get("match") or {}
+    resource = str(match.get("prefect.resource.id", "sample.*")).replace("*", _RUN)
+    return Happening(
+        id=str(uuid.uuid4()),
+        event=event,
+        occurred=now,
+        resource=Resource(
+            {
+                "prefect.resource.id": resource,
+                "prefect.resource.name": "sample",
+                "prefect.state-name": "Failed",
+                "prefect.state-type": "FAILED",
+                "prefect.state-message": "this is a test",
+            }
+        ),
+        related=[
+            _related("flow", "Enterprise Data Pipeline"),
+            _related("deployment", "production-etl"),
+            Resource({"prefect.resource.id": "prefect.tag.env:prod", "prefect.resource.role": "tag"}),
+        ],
+        payload={
+            "subject": f"Sample of {automation.name}: {event}",
+            "text": "Reason: this is a test",
+            "inbox": "metrics",
+            "since": f"{now.astimezone():%Y-%m-%d %H:%M:%S %Z}",
+            "reason": "this is a test",
+            "waiting": 1,
+        },
+    )
+
+
+def _related(role: str, name: str) -> Resource:
+    return Resource(
+        {
+            "prefect.resource.id": f"prefect.{role}.{_RUN}",
+            "prefect.resource.role": role,
+            "prefect.resource.name": name,
+        }
+    )
+
+
+def _run(now: datetime) -> dict[str, Any]:
+    return {
+        "id": _RUN,
+        "name": "sample",
+        "parameters": {"source_url": "file:///orders.csv"},
+        "state_name": "Failed",
+        "state_type": "FAILED",
+        "work_pool_name": "local-process-pool",
+        "expected_start_time": now.isoformat(),
+        "start_time": now.isoformat(),
+    }
+
+
+def _gathering(now: datetime) -> Gathering:
+    return Gathering("Enterprise Data Pipeline/production-etl", Why.STORM, now - timedelta(minutes=10), now, 1, 40)
+
+
+def _gathered() -> list[Gathered]:
+    return [Gathered(str(number), "run-failed", f"Failed: sample, run {number}", ()) for number in range(1, 41)]

@@ -1,0 +1,223 @@
+"""Delivering one alert to every Apprise URL, and saying of each whether it arrived."""
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from automations.delivery.alert import Alert, harmless
+from automations.delivery.models import NotifyType
+from automations.delivery.transport import Outcome, Watch, judge, watching, words_of
+
+if TYPE_CHECKING:
+    from apprise import NotifyBase
+
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
+"""How long a service has to accept a connection, and to answer, unless its URL says otherwise (`cto`, `rto`)."""
+TIME_LIMIT_SECONDS = 45.0
+"""How long all requests for one alert may take, such as a log-in and a message."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of an alert at one URL, told by its position in the list and the service's name."""
+
+    position: int
+    service: str
+    failure: str | None = None
+    is_open: bool = False
+    """Whether the service may have taken the alert all the same: it was sent, and no answer says what became of it."""
+    retry_after: float = 0.0
+    """How many seconds the service asks to wait before the next attempt."""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the service took the alert."""
+        return self.failure is None
+
+    @property
+    def channel(self) -> str:
+        """The URL's position, counted from 1, and its service, such as `1 (Slack)`: never the URL itself."""
+        return f"{self.position} ({self.service})"
+
+
+def misunderstood(urls: Sequence[str]) -> list[str]:
+    """Say which URLs Apprise cannot use, by position, counted from 1; nothing if it understands them all."""
+    problems: list[str] = []
+    for position, url in enumerate(urls, start=1):
+        scheme, separator, _ = url.partition("://")
+        if not separator or not re.fullmatch(r"[a-zA-Z0-9+.-]{1,30}", scheme):
+            problems.append(f"URL {position} has no scheme such as slack:// or mailto://")
+        elif service_at(url) is None:
+            problems.append(
+                f"URL {position} ({scheme}://...) is not understood by Apprise: the service is unknown, "
+                "something is missing in the URL, or a library of the service is not installed"
+            )
+    return problems
+
+
+def deliver(
+    alert: Alert, urls: Sequence[str], notify_type: NotifyType, *, time_limit: float = TIME_LIMIT_SECONDS
+) -> list[Delivery]:
+    """Send the alert to all URLs at the same time and return one Delivery per URL, in their order.
+
+    Takes at most `time_limit` seconds. Never raises for what a service or the network does.
+    """
+    if not urls:
+        return []
+    watches = [Watch(words_of((alert.subject, alert.body), url), url) for url in urls]
+    executor = ThreadPoolExecutor(max_workers=len(urls), thread_name_prefix="alert")
+    sending = [
+        executor.submit(_send, alert, watch, position, notify_type) for position, watch in enumerate(watches, start=1)
+    ]
+    wait(sending, timeout=time_limit)
+    executor.shutdown(wait=False, cancel_futures=True)
+    return [
+        _result(future, position, watch, time_limit)
+        for position, (future, watch) in enumerate(zip(sending, watches, strict=True), start=1)
+    ]
+
+
+def _result(future: Future[Delivery], position: int, watch: Watch, time_limit: float) -> Delivery:
+    watch.end()
+    if not future.done() or future.cancelled():
+        service = service_at(watch.url)
+        judged = judge(watch, sent=None, is_watched=_is_watched(service))
+        failure = f"no answer within {time_limit:g} s"
+        return Delivery(position, service_name(service), failure, judged.outcome is Outcome.PERHAPS)
+    if error := future.exception():
+        return Delivery(position, "unknown service", f"sending ended in {type(error).__name__}")
+    return future.result()
+
+
+def _send(alert: Alert, watch: Watch, position: int, notify_type: NotifyType) -> Delivery:
+    import apprise  # here: it takes 0.3 s, and every process of Prefect imports our block
+
+    with _captured_log() as log:
+        service = service_at(watch.url)
+        if service is None:
+            return Delivery(position, "unknown service", "the URL is not understood by Apprise")
+        _set_up(service)
+        name = service_name(service)
+        sender = apprise.Apprise()
+        sender.add(service)  # pyright: ignore[reportUnknownMemberType]
+        try:
+            with watching(watch):
+                sent = sender.notify(
+                    body=alert.body,
+                    title=alert.subject,
+                    notify_type=notify_type,
+                    body_format=apprise.NotifyFormat.TEXT.value,
+                )
+        except Exception as error:  # noqa: BLE001 - one of 100+ plugins; the other URLs must still be told
+            log.lines.append(type(error).__name__)
+            log.errors.append(error)
+            sent = False
+    judged = judge(watch, sent=bool(sent), is_watched=_is_watched(service), errors=log.errors)
+    if judged.outcome is Outcome.DELIVERED:
+        return Delivery(position, name)
+    said = _without_secrets(" ".join(log.lines), watch.url)
+    failure = " ".join(one for one in (judged.reason, said) if one) or "the service gave no reason"
+    return Delivery(position, name, failure, judged.outcome is Outcome.PERHAPS, judged.retry_after or 0.0)
+
+
+def _is_watched(service: "NotifyBase | None") -> bool:
+    """Return whether `transport` sees the requests of a plugin."""
+    return _speaks_through(service, "requests") or _speaks_through(service, "smtplib")
+
+
+def _speaks_through(service: "NotifyBase | None", library: str) -> bool:
+    return any(hasattr(sys.modules.get(one.__module__), library) for one in type(service).__mro__)
+
+
+def service_at(url: str) -> "NotifyBase | None":
+    """Return Apprise's service for a URL, or None if it does not understand it; nothing is logged."""
+    import apprise
+
+    asset = apprise.AppriseAsset(
+        app_id="Prefect",
+        app_desc="Prefect alerts",
+        async_mode=False,  # we have a thread per URL already
+        storage_mode=apprise.PersistentStoreMode.MEMORY,
+    )
+    with _captured_log():
+        return apprise.Apprise.instantiate(url, asset=asset)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _set_up(service: "NotifyBase") -> None:
+    """Set what Apprise leaves to the URL; what an alert's URL sets of times and lengths stays."""
+    import apprise
+
+    given = vars(service)
+    if "socket_read_timeout" not in given:
+        service.socket_read_timeout = ANSWER_SECONDS
+    if "socket_connect_timeout" not in given:
+        # For mail the one time limit covers the answers as well.
+        is_mail = _speaks_through(service, "smtplib")
+        service.socket_connect_timeout = ANSWER_SECONDS if is_mail else CONNECT_SECONDS
+    if "overflow_mode" not in given:
+        service.overflow_mode = apprise.OverflowMode.TRUNCATE
+    # The outbox tries again, with pauses; an `optional` failure would count as delivered.
+    service.retry, service.optional = 0, False
+
+
+def service_name(service: "NotifyBase | None") -> str:
+    """Return the name of a service, such as `Slack`."""
+    return str(getattr(service, "service_name", "")) or "unknown service"
+
+
+def _without_secrets(text: str, url: str) -> str:
+    """Replace in the text whatever is also in the URL behind its scheme: any part of it may be a token."""
+    rest = url.partition("://")[2]
+    parts = {part for whole in (rest, unquote(rest)) for part in re.split(r"[/:@?&=#,;+\s]+", whole)}
+    for part in sorted((part for part in parts if len(part) > 2), key=len, reverse=True):
+        text = text.replace(part, "***")
+    # A service may answer with anything, and what is told of it is kept and told on.
+    return " ".join(harmless(text).split())[:300]
+
+
+# Apprise logs whole URLs: as errors when it cannot read one, for debugging otherwise. What it logs on our
+# behalf is kept from every handler, and its warnings are the only place where it says why a service refused.
+@dataclass
+class _Log:
+    """What a plugin has warned of, and the exceptions that it was handling then."""
+
+    lines: list[str] = field(default_factory=list[str])
+    errors: list[BaseException] = field(default_factory=list[BaseException])
+
+
+_log: ContextVar[_Log | None] = ContextVar("apprise log", default=None)
+
+
+@contextmanager
+def _captured_log() -> Generator[_Log, None, None]:
+    logger = logging.getLogger("apprise")
+    if _keep_from_handlers not in logger.filters:
+        logger.addFilter(_keep_from_handlers)
+    log = _Log()
+    token = _log.set(log)
+    try:
+        yield log
+    finally:
+        _log.reset(token)
+
+
+def _keep(record: logging.LogRecord) -> bool:
+    log = _log.get()
+    if log is None:
+        return True
+    if record.levelno >= logging.WARNING:
+        log.lines.append(record.getMessage())
+        if (error := sys.exception()) is not None:
+            log.errors.append(error)
+    return False
+
+
+_keep_from_handlers: Callable[[logging.LogRecord], bool] = _keep

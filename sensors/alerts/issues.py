@@ -1,0 +1,205 @@
+"""Issues of the sensor itself: what is wrong with its loops, its disk or its files, and when an alert is due for it.
+
+Pure: loops and findings go in, the changes that are worth an alert come out. What sends them is in
+sensors/alerts/monitor.py.
+"""
+
+import errno
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sensors.files.file_systems import DiskSpaceError
+from sensors.ledger import LedgerError
+from sensors.runs.api import ApiError
+from sensors.runtime.loop import STUCK_SECONDS, Loop
+
+CALM_SECONDS = 30.0
+"""How long an issue has to be gone before it is over: a loop may succeed once between two failures."""
+ADOPTED_CALM_SECONDS = 120.0
+"""The same after a restart: a loop needs a while until it fails, such as half a minute for a lock."""
+
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+OUTBOX_LOOPS = frozenset({"bell", "watchman"})
+"""The loops whose SQLite errors are those of the outbox."""
+_SEE_LOG = "`just logs sensor` has the details"
+
+
+@dataclass(frozen=True)
+class Issue:
+    """Something that keeps the sensor from its work, or soon will."""
+
+    key: str
+    """What is wrong, the same at every look."""
+    title: str
+    parts: Mapping[str, str]
+    """What it affects, each with the reason."""
+    mend: str
+    is_warning: bool = False
+    """Whether the sensor still does all of its work."""
+    patience_seconds: float | None = None
+    """How long it has to last before an alert is due; None: as long as is configured for all."""
+    grows: bool = False
+    """Whether another part that is affected later is worth an alert of its own."""
+
+    @property
+    def detail(self) -> str:
+        """What is wrong, in one line; of parts that have the same reason it is given once."""
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.parts.items():
+            by_reason.setdefault(reason, []).append(name)
+        return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+
+
+_TEMPLATES = {
+    "ledger": ("The ledger cannot be used", "put right what it says; `just rebuild` makes a new one if it is damaged"),
+    "outbox": ("The outbox of alerts cannot be used", "put right what it says; alerts are sent directly meanwhile"),
+    "disk full": ("The disk is full, the intake pauses", "make room; it goes on by itself then, no file is lost"),
+    "descriptors": (
+        "The sensor has no file descriptors left",
+        "stop `just up`, raise the limit (`ulimit -n`), and run it again; no file is lost",
+    ),
+    "api": ("Prefect's API does not do what the sensor asks", f"`just status`; {_SEE_LOG} and `just logs server`"),
+}
+
+
+def issues_of(loops: Iterable[Loop], *, is_server_silent: bool) -> dict[str, Issue]:
+    """Return what is wrong with the loops, one issue for each cause, by their keys.
+
+    What the loops report of a server that is silent is left out: that has its own alert. So is it while the watchman,
+    which knows that, is itself in trouble.
+    """
+    loops = list(loops)
+    is_server_silent |= any(loop.name == "watchman" and loop.error is not None for loop in loops)
+    found: dict[str, dict[str, str]] = {}
+    for loop in loops:
+        if wrong := _wrong(loop, is_server_silent=is_server_silent):
+            key, reason = wrong
+            found.setdefault(key, {})[loop.name] = reason
+    if "ledger" in found and found.get("outbox", {}).keys() == {"watchman"}:
+        found["ledger"] |= found.pop("outbox")  # the watchman uses both
+    return {key: issue_of(key, parts) for key, parts in found.items()}
+
+
+def _wrong(loop: Loop, *, is_server_silent: bool) -> tuple[str, str] | None:
+    if loop.has_ended:
+        return "ended", "its thread has ended"
+    if loop.ident is not None and loop.silent_seconds >= STUCK_SECONDS:
+        return "stuck", "no progress for a minute"
+    if loop.error is None:
+        return None
+    kind = kind_of(loop.error, loop.name)
+    if kind == "api" and is_server_silent:
+        return None
+    return kind, loop.trouble or type(loop.error).__name__
+
+
+def kind_of(error: BaseException, loop: str) -> str:
+    """Return what kind of cause an error has: a key of the issues that several loops share, or the loop's own."""
+    number = getattr(error, "errno", None)
+    text = str(error)
+    if number in NO_DESCRIPTORS or "Too many open files" in text:
+        return "descriptors"
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if isinstance(error, DiskSpaceError) or number in DISK_FULL or code == sqlite3.SQLITE_FULL:
+        return "disk full"
+    if isinstance(error, LedgerError):
+        return "ledger"
+    if type(error).__name__ == "OutboxError" or (isinstance(error, sqlite3.Error) and loop in OUTBOX_LOOPS):
+        return "outbox"
+    if isinstance(error, sqlite3.Error):
+        return "ledger"
+    return "api" if isinstance(error, ApiError) else f"loop {loop}"
+
+
+def issue_of(key: str, parts: Mapping[str, str]) -> Issue:
+    """Return an issue of a kind."""
+    names = ", ".join(parts)
+    if key == "ended":
+        mend = f"stop `just up` and run it again; no file is lost; {_SEE_LOG}"
+        return Issue(key, f"A part of the sensor has ended: {names}", parts, mend, patience_seconds=0, grows=True)
+    if key == "stuck":
+        mend = (
+            f"{_SEE_LOG}; a network folder may hang; if it stays so, stop `just up` and run it again: no file is lost"
+        )
+        return Issue(key, f"The sensor is stuck: {names}", parts, mend, patience_seconds=0, grows=True)
+    title, mend = _TEMPLATES.get(key, (f"The sensor fails: {names}", f"put that right, it tries again; {_SEE_LOG}"))
+    return Issue(key, title, parts, mend)
+
+
+class Turn(StrEnum):
+    """What an alert is about."""
+
+    BEGUN = "begun"
+    GROWN = "grown"
+    OVER = "over"
+
+
+@dataclass(frozen=True)
+class Change:
+    """An issue that has begun, affects more, or is over."""
+
+    turn: Turn
+    issue: Issue
+    lasted: float
+    """Seconds since it was first seen."""
+
+
+@dataclass
+class _Known:
+    issue: Issue
+    first: dict[str, float]
+    """When each part was first seen."""
+    last: float
+    calm_seconds: float = CALM_SECONDS
+    is_reported: bool = False
+    reported: set[str] = field(default_factory=set[str])
+
+
+class IssueTracker:
+    """Decides which issues are worth an alert: each once when it has lasted, and once when it is over."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        """`patience_seconds` is how long an issue has to last that says nothing of it itself."""
+        self._patience_seconds = patience_seconds
+        self._known: dict[str, _Known] = {}
+
+    def adopt(self, titles: Mapping[str, str], now: float) -> None:
+        """Take over the issues, by their keys, that were reported before a restart and are not known to be over."""
+        for key, title in titles.items():
+            issue = Issue(key, title, {}, "")
+            self._known[key] = _Known(issue, {"": now}, now, ADOPTED_CALM_SECONDS, is_reported=True)
+
+    def look(self, issues: Iterable[Issue], now: float, resumed: float | None = None) -> list[Change]:
+        """Take note of what is wrong now, by a monotonic clock; return what has changed and deserves an alert.
+
+        `resumed` is when this process last went on after a suspension; what lasted until then lasts from there.
+        """
+        changes: list[Change] = []
+        for issue in issues:
+            known = self._known.setdefault(issue.key, _Known(issue, {}, now))
+            known.issue, known.last = issue, now
+            for part in issue.parts:
+                known.first.setdefault(part, now)
+            if turn := self._turn(known, now, resumed):
+                changes.append(Change(turn, issue, now - min(known.first.values())))
+        for key, known in list(self._known.items()):
+            if now - known.last >= known.calm_seconds:
+                del self._known[key]
+                if known.is_reported:
+                    changes.append(Change(Turn.OVER, known.issue, known.last - min(known.first.values())))
+        return changes
+
+    def _turn(self, known: _Known, now: float, resumed: float | None) -> Turn | None:
+        new = known.issue.parts.keys() - known.reported
+        own = known.issue.patience_seconds
+        patience = self._patience_seconds if own is None else own
+        since = [max(known.first[part], resumed or known.first[part]) for part in new]
+        if not any(now - one >= patience for one in since) or (known.is_reported and not known.issue.grows):
+            return None
+        turn = Turn.GROWN if known.is_reported else Turn.BEGUN
+        known.is_reported = True
+        known.reported |= new  # with the first, also those whose time is not over: they have the same cause
+        return turn

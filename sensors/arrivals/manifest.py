@@ -1,0 +1,197 @@
+"""The manifest of an arrival: name, size and SHA-256 of each of its files, as they were when it was staged.
+
+It is written beside the files, under a hidden name that no dropped file can have. The flow compares what it loads with
+it, so that a file that a power cut has cut short, or that someone has changed, is not loaded as if it were whole. The
+ledger has the manifest's own digest, which the arrival's event carries, and can write the manifest anew.
+
+    {"version": 1, "arrival": "metrics-20261124-140509-3f9a1c", "files": {
+    "north/orders.csv": [1234, "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", 1795612800000000000]
+    }}
+
+The last number is the time of the file's last change. A file that is rejected for what it holds may be mended where it
+is; `REJECTED` lists those that were still whole then.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from sensors.arrivals.move import COARSE_TIME_NS
+from sensors.files.beneath import NOT_THERE, OpenFolders, Place, place_of, write_all
+from sensors.files.durability import sync_folder
+from sensors.ledger import Ledger, arrivals
+from sensors.ledger.arrivals import Arrival, FileContent
+from sensors.runtime.json_logging import about_arrival
+from sensors.runtime.loop import beat
+
+logger = logging.getLogger(__name__)
+
+NAME = ".arrival-manifest"
+REJECTED = ".arrival-rejected"
+VERSION = 1
+_READ_BYTES = 1 << 20
+
+
+class ManifestError(Exception):
+    """A manifest is damaged; the message says how."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest that was read: its own SHA-256, and the files that it lists, in its order."""
+
+    digest: str
+    files: tuple[FileContent, ...]
+
+
+def content_of(arrival_id: str, files: Iterable[FileContent]) -> bytes:
+    """Return the manifest of an arrival; the same files in the same order always give the same bytes."""
+    lines = ",\n".join(
+        f"{json.dumps(file.name)}: {json.dumps([file.size, file.sha256, file.mtime_ns])}" for file in files
+    )
+    return f'{{"version": {VERSION}, "arrival": {json.dumps(arrival_id)}, "files": {{\n{lines}\n}}}}\n'.encode()
+
+
+def digest_of_content(content: bytes) -> str:
+    """Return the SHA-256 of a manifest."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write(folder: Path, content: bytes) -> None:
+    """Write a manifest, whole and on the disk; its name lasts once the folder is synced. Raises OSError."""
+    _write(folder, NAME, content)
+
+
+def _write(folder: Path, name: str, content: bytes) -> None:
+    with place_of(folder, name) as place:
+        part = _part(place)
+        part.remove()  # of a sensor that was killed
+        with part.create(0o600) as opened:
+            write_all(opened, content)
+            # Who may read the arrival may read this: a group, if it is given one.
+            os.fchmod(opened.fileno(), 0o600 | os.fstat(place.folder).st_mode & 0o040)
+            os.fsync(opened.fileno())
+        part.rename_over(place)
+
+
+def note_rejected(folder: Path, files: Iterable[FileContent]) -> None:
+    """Note which files were still as they were staged when they were rejected: those may be mended. Raises OSError."""
+    with OpenFolders() as folders:
+        whole = {file.name for file in files if _is_as_listed(folders, folder, file)}
+    known = rejected_in(folder)
+    if whole - known:
+        _write(folder, REJECTED, json.dumps(sorted(whole | known)).encode())
+        sync_folder(folder)
+
+
+def rejected_in(folder: Path) -> set[str]:
+    """Return the names of the files that may be mended."""
+    try:
+        names: object = json.loads(_read(folder, REJECTED))
+    except (OSError, ValueError):
+        return set()
+    return {name for name in cast("list[object]", names) if isinstance(name, str)} if isinstance(names, list) else set()
+
+
+def _is_as_listed(folders: OpenFolders, folder: Path, file: FileContent) -> bool:
+    try:
+        status = folders.place(folder, file.name).status()
+    except OSError:
+        return False
+    is_as_old = abs(status.st_mtime_ns - file.mtime_ns) <= COARSE_TIME_NS
+    return stat.S_ISREG(status.st_mode) and status.st_size == file.size and is_as_old
+
+
+def remove(folder: Path) -> None:
+    """Remove the manifest of an arrival that no file is in. Raises OSError."""
+    with place_of(folder, NAME) as place:
+        _part(place).remove()
+        place.remove()
+
+
+def set_aside(folder: Path) -> None:
+    """Give a damaged manifest another name, under which it is looked at by people alone. Raises OSError."""
+    with place_of(folder, NAME) as place:
+        place.rename_over(place.beside(f"{NAME}.damaged"))
+    sync_folder(folder)
+
+
+def _part(place: Place) -> Place:
+    return place.beside(f"{place.name}.part")
+
+
+def read(folder: Path) -> Manifest | None:
+    """Return an arrival's manifest; None if it has none, as before version 1.1. Raises ManifestError, OSError."""
+    try:
+        content = _read(folder, NAME)
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+        return None
+    return Manifest(digest_of_content(content), tuple(_files_in(content)))
+
+
+def _read(folder: Path, name: str) -> bytes:
+    with place_of(folder, name) as place, place.reading() as opened:
+        return opened.readall()
+
+
+def _files_in(content: bytes) -> Iterable[FileContent]:
+    try:
+        written: object = json.loads(content)
+    except ValueError as error:
+        raise ManifestError(f"it is cut off, or no JSON: {error}") from None
+    files = cast("dict[str, object]", written).get("files") if isinstance(written, dict) else None
+    if not isinstance(files, dict):
+        raise ManifestError("it lists no files")
+    for name, about in cast("dict[str, object]", files).items():
+        match about:
+            case [int(size), str() | None as sha256, int(mtime_ns)]:
+                yield FileContent(name, size, sha256, mtime_ns)
+            case _:
+                raise ManifestError(f"it does not say size, SHA-256 and time of {name!r:.200}")
+
+
+def content_digest(folders: OpenFolders, folder: Path, name: str) -> str | None:
+    """Return the SHA-256 of a staged file, which is read whole (1.7 GB a second, measured); None if it cannot be read.
+
+    Then the manifest has its size alone, and the load finds out.
+    """
+    digest = hashlib.sha256()
+    try:
+        with folders.place(folder, name).reading() as content:
+            while block := content.read(_READ_BYTES):
+                digest.update(block)
+                beat()
+    except OSError as error:
+        logger.warning("%s cannot be read after it was staged: %s", folder / name, error.strerror)
+        return None
+    return digest.hexdigest()
+
+
+def restore(ledger: Ledger, arrival: Arrival) -> None:
+    """Write an arrival's manifest anew from the ledger if it is missing or damaged."""
+    if arrival.manifest is None:
+        return
+    try:
+        if digest_of_content(_read(arrival.folder, NAME)) == arrival.manifest:
+            return
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            logger.warning("the manifest of arrival %s cannot be read: %s", arrival.id, error)
+    content = content_of(arrival.id, arrivals.file_contents(ledger, arrival.id))
+    if digest_of_content(content) != arrival.manifest:
+        return
+    about = about_arrival(arrival.id)
+    try:
+        write(arrival.folder, content)
+    except OSError as error:
+        logger.warning("the manifest of arrival %s cannot be written: %s", arrival.id, error, extra=about)
+    else:
+        logger.warning("the manifest of arrival %s was missing or damaged; it is written anew", arrival.id, extra=about)

@@ -1,0 +1,210 @@
+"""The preview: what would be made of the files that lie in the inboxes now; nothing is changed by looking."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sensors.arrivals.staging import next_batch
+from sensors.config.admission_part import Admission, Ruling, admit, readable
+from sensors.config.inboxes import Duplicates, EmptyFiles, Inbox, read_inboxes
+from sensors.config.settings import Settings
+from sensors.files import stability as settle
+from sensors.files.beneath import place_of
+from sensors.files.identity import Identity
+from sensors.files.lease import writer_of
+from sensors.files.stability import Sighting, Writer
+from sensors.inbox.intake import EMPTY
+from sensors.inbox.scan import Entry, scan
+from sensors.ledger import Ledger, arrivals
+from sensors.ledger import files as ledger_files
+from sensors.ledger.files import WaitingFile
+from sensors.ledger.states import FileState
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the ledger says of an inbox."""
+
+    unfinished: int = 0
+    """How many arrivals have no outcome yet."""
+    refused: dict[str, Identity] = field(default_factory=dict[str, Identity])
+    """The files that were refused where they lie, by their paths."""
+
+
+@dataclass(frozen=True)
+class ComingArrival:
+    """An arrival that would be made: its files in their order, and the parameters of its run."""
+
+    files: tuple[WaitingFile, ...]
+    parameters: dict[str, Any]
+    waits: bool
+    """Whether others have to end before it is made; more files may gather for it until then."""
+
+
+@dataclass
+class InboxPreview:
+    """What would be made of one inbox."""
+
+    inbox: Inbox
+    ready: list[WaitingFile] = field(default_factory=list[WaitingFile])
+    waiting: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Files that are not complete, and what they wait for."""
+    refused: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    left_alone: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    arrivals: list[ComingArrival] = field(default_factory=list[ComingArrival])
+    trouble: str = ""
+    """Why the folder cannot be looked at, or not at all of it."""
+
+
+def preview(settings: Settings) -> list[InboxPreview]:
+    """Look at every inbox, whether the sensor runs or not. Raises InboxesError, LedgerError."""
+    return [
+        look(inbox, _known(settings, inbox), settings.arrivals_dir)
+        for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)
+    ]
+
+
+def _known(settings: Settings, inbox: Inbox) -> Known:
+    if not settings.ledger_path.exists():
+        return Known()
+    with Ledger(settings.ledger_path, read_only=True) as ledger:
+        unfinished = arrivals.count_unfinished(ledger, inbox.name)
+        return Known(unfinished, dict(ledger_files.refused_in_place(ledger, inbox.name)))
+
+
+def look(inbox: Inbox, known: Known, arrivals_dir: Path) -> InboxPreview:
+    """Return what would be made of the files in an inbox."""
+    found = InboxPreview(inbox)
+    done: dict[str, int] = {}
+    admitted: dict[str, Identity] = {}
+    try:
+        for entry, identity, ruling in _entries(inbox):
+            if ruling.admission is Admission.REJECTED:
+                found.refused.append((entry.name, ruling.reason))
+            elif ruling.admission is Admission.ADMITTED:
+                admitted[entry.name] = identity
+            elif inbox.done_file and entry.name.endswith(inbox.done_file):
+                done[entry.name.removesuffix(inbox.done_file)] = identity.mtime_ns
+            else:
+                found.left_alone.append((entry.name, ruling.reason))
+    except OSError as error:
+        found.trouble = f"{error.filename or inbox.where}: {error.strerror or error}" if error.errno else str(error)
+    for name, identity in admitted.items():
+        _judge(found, name, identity, known, done.get(name))
+    found.ready.sort(key=lambda file: (file.identity.mtime_ns, file.name))
+    found.arrivals = list(_arrivals(inbox, found.ready, known.unfinished, arrivals_dir))
+    return found
+
+
+def _entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
+    """Yield what lies in an inbox. Raises OSError."""
+    if inbox.url:
+        yield from _remote_entries(inbox)
+        return
+    for entry in scan(inbox.path, _pass_by, subfolders=inbox.subfolders):
+        yield entry, Identity.of(entry.status), admit(entry.name, entry.status, inbox)
+
+
+def _remote_entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
+    from sensors.remote.open import open_store
+    from sensors.remote.ruling import rule
+
+    store = open_store(inbox)
+    try:
+        for file in store.listing(subfolders=inbox.subfolders):
+            yield Entry(file.name, file.status), file.identity, rule(file, inbox)
+    finally:
+        store.close()
+
+
+def _pass_by(folder: str, status: os.stat_result) -> None:
+    """Listen to no folder: this is one look."""
+
+
+def _judge(found: InboxPreview, name: str, identity: Identity, known: Known, done: int | None) -> None:
+    """Put an admitted file where it belongs: ready, waiting or refused."""
+    inbox, path = found.inbox, Path(found.inbox.at(name))
+    if known.refused.get(readable(inbox.at(name))) == identity:
+        found.refused.append((name, "it was refused as it is, and has not changed since"))
+    elif identity.size == 0 and inbox.empty is EmptyFiles.REJECT:
+        found.refused.append((name, EMPTY))
+    elif reason := _why_it_waits(inbox, name, identity, done):
+        found.waiting.append((name, reason))
+    else:
+        found.ready.append(WaitingFile(0, path, name, identity, FileState.SETTLED))
+
+
+def _why_it_waits(inbox: Inbox, name: str, identity: Identity, done: int | None) -> str:
+    """Say what a file waits for; empty if nothing but the time of quiet that every file takes."""
+    if identity.size == 0 and inbox.empty is EmptyFiles.WAIT:
+        return "it is empty, and its content is waited for"
+    is_done = done is not None and done >= identity.mtime_ns
+    try:
+        # Of a remote file only the time of quiet tells.
+        writer = Writer.UNKNOWN if inbox.url else _writer_of(inbox, name)
+    except OSError as error:
+        return f"it cannot be opened: {error.strerror or error}"
+    sighting = Sighting(identity, unchanged_since=0.0, done_at=0.0 if is_done else None)
+    if settle.complete_at(sighting, inbox, writer) is not None:
+        return ""
+    if writer is Writer.PRESENT:
+        return "somebody has it open for writing"
+    return f"{name.rpartition('/')[2]}{inbox.done_file} is {'not there' if done is None else 'older than the file'}"
+
+
+def _writer_of(inbox: Inbox, name: str) -> Writer:
+    with place_of(inbox.path, name) as place:
+        return writer_of(place.name, dir_fd=place.folder)
+
+
+def _arrivals(
+    inbox: Inbox, ready: Sequence[WaitingFile], unfinished: int, arrivals_dir: Path
+) -> Iterator[ComingArrival]:
+    """Yield the arrivals that the files would be taken as, as `Stager` takes them."""
+    rest = list(ready)
+    while rest:
+        batch = next_batch(rest[: inbox.max_files], inbox.max_bytes)
+        arrival_id = f"{inbox.name}-<time>-<digits>"
+        parameters = {
+            "source_url": f"{arrivals_dir.as_uri()}/<date>/{arrival_id}",
+            "arrival_id": arrival_id,
+            "reload": None,
+            "manifest": "<SHA-256>",
+        }
+        yield ComingArrival(tuple(batch), parameters, waits=unfinished >= inbox.max_in_flight)
+        unfinished += 1
+        rest = rest[len(batch) :]
+
+
+def lines(previews: Sequence[InboxPreview]) -> Iterator[str]:
+    """Yield the previews for a person."""
+    for one in previews:
+        inbox = one.inbox
+        yield f"inbox {inbox.name} ({inbox.where}): {_counted(one)}"
+        if one.trouble:
+            yield f"  ! {one.trouble}"
+        for number, arrival in enumerate(one.arrivals, start=1):
+            size = sum(file.identity.size for file in arrival.files)
+            waits = f", when fewer than {inbox.max_in_flight} are unfinished" if arrival.waits else ""
+            yield f"  + arrival {number}: {_files(len(arrival.files))}, {size:,} bytes{waits}"
+            yield from (f"      {readable(file.name)}  {file.identity.size:,} bytes" for file in arrival.files)
+            yield from (f"      {name} = {json.dumps(value)}" for name, value in arrival.parameters.items())
+        yield from (f"  . {readable(name)} waits: {reason}" for name, reason in one.waiting)
+        yield from (f"  - {readable(name)} is refused: {reason}" for name, reason in one.refused)
+        yield from (f"    {readable(name)} is left alone: {reason}" for name, reason in one.left_alone)
+        if one.ready and inbox.duplicates is not Duplicates.LOAD:
+            yield f"    whether one of them has come before is looked at when they are taken: {inbox.duplicates} it"
+
+
+def _counted(one: InboxPreview) -> str:
+    if not one.ready:
+        return "nothing would fire"
+    count = len(one.arrivals)
+    return f"{_files(len(one.ready))} would fire as {count} {'arrival' if count == 1 else 'arrivals'}"
+
+
+def _files(count: int) -> str:
+    return f"{count} {'file' if count == 1 else 'files'}"

@@ -1,0 +1,258 @@
+"""An inbox: a watched folder and its rules, as the configuration file gives them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Annotated, Any
+from zoneinfo import available_timezones
+
+import yaml
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from sensors.config.address import Address, mistake_in, without_slash
+from sensors.config.remote_url import mistakes_in, surroundings
+from sensors.config.yaml_lines import YamlLines
+
+_TEXT = ("csv", "tsv", "json", "ndjson")
+DEFAULT_PATTERNS = (
+    *(f"*.{suffix}" for suffix in _TEXT),
+    "*.parquet",
+    *(f"*.{suffix}.gz" for suffix in _TEXT),
+)
+
+InboxName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+
+
+ARRIVAL_READY = "inbox.arrival.ready"
+"""The event that announces an arrival, unless its inbox has one of its own."""
+
+
+class WatchChoice(StrEnum):
+    """How an inbox is watched."""
+
+    AUTO = "auto"
+    POLLING = "polling"
+
+
+class EmptyFiles(StrEnum):
+    """What becomes of a file of no bytes that has settled."""
+
+    WAIT = "wait"
+    REJECT = "reject"
+    TAKE = "take"
+
+
+class Duplicates(StrEnum):
+    """What becomes of a file whose content has come before."""
+
+    LOAD = "load"
+    SKIP = "skip"
+    REJECT = "reject"
+
+
+def _known_cron(cron: str) -> str:
+    try:
+        CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        raise PydanticCustomError(
+            "cron", "expected five fields such as `0 8 * * 1-5`: {why}", {"why": str(error)}
+        ) from error
+    return cron
+
+
+def _known_zone(timezone: str) -> str:
+    if timezone not in available_timezones():
+        raise PydanticCustomError("timezone", "expected the name of a time zone such as Europe/Berlin")
+    return timezone
+
+
+def _known_url(url: str) -> str:
+    if mistake := mistake_in(url):
+        raise PydanticCustomError("url", "{mistake}", {"mistake": mistake})
+    return without_slash(url)
+
+
+class Expectation(BaseModel):
+    """Files that have to be there by certain times; a person is told when they are not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cron: Annotated[str, AfterValidator(_known_cron)]
+    """When they are due, such as `0 8 * * 1-5`."""
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    """Whose clock `cron` goes by."""
+    at_least: int = Field(default=1, ge=1)
+    """How many files have to have come since the due time before."""
+
+
+class Inbox(BaseModel):
+    """One watched folder and its rules; times are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: InboxName
+    """The key of its entry: small letters, digits and hyphens."""
+    path: Path
+    """The folder; none is made for an inbox that has a URL."""
+    url: Annotated[str, AfterValidator(_known_url)] | None = None
+    """A folder of an object store or SFTP server instead: `s3://bucket/prefix`, `gs://...`, `sftp://user@host/path`."""
+    options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """What the filesystem of the URL is told; `${NAME}` stands for a variable of the environment or of `.env`."""
+    subfolders: bool = False
+    """Whether files in subfolders are taken too; a file's name is then its path below the inbox."""
+    watch: WatchChoice = WatchChoice.AUTO
+    """`auto` takes file events where the file system tells of all changes, and polls elsewhere."""
+    patterns: tuple[str, ...] = Field(default=DEFAULT_PATTERNS, min_length=1)
+    """What is taken, by the file's own name; case makes no difference."""
+    temporary: tuple[str, ...] = ()
+    """More names that are left alone while they are written, such as `*.writing`."""
+    max_file_bytes: int = Field(default=100 * 2**30, ge=1)
+    """A larger file is rejected."""
+    empty: EmptyFiles = EmptyFiles.WAIT
+    """`wait` for the content of a file of no bytes, `reject` or `take` it."""
+    done_file: Annotated[str, StringConstraints(pattern=r"^\.[^/]+$")] | None = None
+    """With `.done`, `orders.csv` is complete when there is an `orders.csv.done` that is not older than it."""
+    duplicates: Duplicates = Duplicates.LOAD
+    """`load` a file again whose content has come before, `skip` or `reject` it."""
+    grace_seconds: float = Field(default=0.1, ge=0, le=3600)
+    """How long a file that was closed must stay unchanged; a writer may open it again. One renamed in is whole."""
+    quiet_seconds: float = Field(default=1.0, ge=0, le=86400)
+    """The same for a file of which neither of both was noticed, where the kernel proves that nobody writes it."""
+    unproven_quiet_seconds: float = Field(default=5.0, ge=0.5, le=86400)
+    """The same where nothing proves it: a network mount, another user's file; and before a file is rejected."""
+    rescan_seconds: float = Field(default=5.0, ge=0.1, le=3600)
+    """The safety net: how often the folder is listed although no hint came."""
+    max_in_flight: int = Field(default=4, ge=1, le=1000)
+    """How many arrivals may be unfinished before settled files gather for the next one."""
+    max_files: int = Field(default=4000, ge=1, le=10_000)
+    """How many files an arrival takes at most; few large arrivals load faster than many small ones."""
+    max_bytes: int = Field(default=10 * 2**30, ge=1)
+    """How many bytes an arrival takes at most; a larger file is one by itself."""
+    event: Annotated[str, StringConstraints(pattern=r"^inbox(\.[a-z0-9-]+)+$", max_length=100)] = ARRIVAL_READY
+    """The event that announces its arrivals: the automation that expects it says which flow runs on them."""
+    expect: Expectation | None = None
+    """Files that have to be there by certain times; a person is told when they are not."""
+    keep_days: float | None = Field(default=None, gt=0)
+    """How long arrivals are kept that were loaded or skipped; not set: for ever."""
+
+    @property
+    def where(self) -> str:
+        """The URL, or the folder's path."""
+        return self.url or str(self.path)
+
+    def at(self, name: str) -> str:
+        """Return where a file lies, by its path below the inbox."""
+        return f"{self.where.rstrip('/')}/{name}"
+
+
+class InboxesError(Exception):
+    """The configuration of the inboxes cannot be used; the message has a line for each mistake."""
+
+
+class _InboxesFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    inboxes: dict[str, Any] = Field(min_length=1)
+
+
+_RULES = TypeAdapter(dict[str, Any])
+
+
+def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
+    """Read the inboxes of a configuration file.
+
+    An inbox without a `path` is the folder of its name in `inbox_dir`; a relative one is taken from there.
+    Raises InboxesError with every mistake in the file at once.
+    """
+    written, place = _read(file)
+    try:
+        folders = _InboxesFile.model_validate(written).inboxes
+    except ValidationError as error:
+        raise InboxesError("\n".join(_mistakes(place, error, ()))) from error
+
+    inboxes: list[Inbox] = []
+    mistakes: list[str] = []
+    for name, written_rules in folders.items():
+        try:
+            rules = _RULES.validate_python(written_rules)
+            path = inbox_dir / str(rules.get("path", name))
+            inboxes.append(Inbox.model_validate({**rules, "name": name, "path": path}))
+            mistakes += _remote_mistakes(place, inboxes[-1], rules)
+        except ValidationError as error:
+            mistakes += _mistakes(place, error, ("inboxes", name))
+    mistakes += _shared_folders(place, inboxes)
+    if mistakes:
+        raise InboxesError("\n".join(mistakes))
+    return tuple(inboxes)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Says where in the file a field stands."""
+
+    file: Path
+    lines: YamlLines
+
+    def __call__(self, *path: str | int) -> str:
+        field = ".".join(map(str, path)) or "the file"
+        return f"{self.file}:{self.lines.line_of(path)}: {field}"
+
+
+def _read(file: Path) -> tuple[Any, _Places]:
+    """Return what a YAML file says, and where it says it. Raises InboxesError."""
+    try:
+        text = file.read_text("utf-8")
+        written, place = yaml.safe_load(text), _Places(file, YamlLines(text))
+    except OSError as error:
+        raise InboxesError(f"{file}: cannot be read ({error.strerror}); set INBOXES_FILE") from error
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InboxesError(f"{file}{line}: expected YAML, got a mistake in it: {error.problem}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InboxesError(f"{file}: expected YAML in UTF-8, got: {' '.join(str(error).split()):.200}") from error
+    if written is None:
+        raise InboxesError(
+            f"{file}: expected an inbox at least, such as `inboxes: {{metrics: {{}}}}`, got an empty file"
+        )
+    return written, place
+
+
+def _shared_folders(place: _Places, inboxes: list[Inbox]) -> list[str]:
+    """Return a mistake for each inbox that lies in another one: both would take the same file."""
+    local = {inbox.name: Path(inbox.path).resolve() for inbox in inboxes if not inbox.url}
+    remote = {inbox.name: PurePosixPath(inbox.url) for inbox in inboxes if inbox.url}
+    return [*_shared(place, "path", local), *_shared(place, "url", remote)]
+
+
+def _shared(place: _Places, field: str, folders: Mapping[str, PurePath]) -> Iterator[str]:
+    for name, folder in folders.items():
+        for other, outer in folders.items():
+            if name != other and folder.is_relative_to(outer) and (folder != outer or name > other):
+                what = folder if field == "path" else "its folder"
+                where = place("inboxes", name, field)
+                yield f"{where}: {what} lies in inbox {other!r}; each inbox needs a folder of its own"
+
+
+def _remote_mistakes(place: _Places, inbox: Inbox, rules: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what does not go together in an inbox that has a URL, and what only such a one has."""
+    if inbox.url is None:
+        if inbox.options:
+            yield f"{place('inboxes', inbox.name, 'options')}: only an inbox with a `url` has options; leave them out"
+        return
+    for local, why in {"path": "an inbox has either", "watch": "it is listed, nothing tells of changes there"}.items():
+        if local in rules:
+            yield f"{place('inboxes', inbox.name, local)}: does not go together with `url`: {why}; leave one out"
+    for path, mistake in mistakes_in(Address.of(inbox.url).scheme, inbox.options, surroundings()):
+        yield f"{place('inboxes', inbox.name, 'options', *path)}: {mistake}"
+
+
+def _mistakes(place: _Places, error: ValidationError, prefix: tuple[str, ...]) -> list[str]:
+    return [
+        f"{place(*prefix, *mistake['loc'])}: {mistake['msg']}"
+        + ("" if mistake["type"] == "url" else f" (got {mistake['input']!r:.80})")  # which may hold credentials
+        for mistake in error.errors()
+    ]

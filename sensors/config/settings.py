@@ -1,0 +1,299 @@
+"""What the environment and the `.env` file say about this installation."""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from sensors.access.accounts import Account, Role, account_of, parse_accounts
+from sensors.access.origins import is_loopback
+from sensors.config.profile import (
+    EVERYWHERE,
+    Auth,
+    Profile,
+    ProfileSettings,
+    beyond_loopback_needs_auth,
+    host_name,
+    masked,
+)
+from sensors.files.file_systems import Minimum
+from sensors.files.permissions import ARRIVALS, WAREHOUSE, group_id
+from sensors.runtime.dead_mans_switch import masked_address, wrong_heartbeat_url
+from sensors.runtime.json_logging import LogFormat
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+_SITE = r"^(https?://[^/\s@?#]+/?)?$"
+
+
+def _group(name: str) -> str:
+    """Return a group's name as it is; raises PydanticCustomError for one to which we cannot give files."""
+    try:
+        if name:
+            group_id(name)
+    except ValueError as error:
+        raise PydanticCustomError("group", "{problem}", {"problem": str(error)}) from None
+    return name
+
+
+class Settings(ProfileSettings):
+    """One stack's settings: where its state is and which ports it has.
+
+    Every field is an environment variable of the same name in capitals; the environment wins over the
+    `.env` file. A relative STATE_DIR or INBOXES_FILE is taken from the project's root, so that every command
+    means the same folder wherever it is typed.
+    """
+
+    state_dir: Path = Path("data")
+    """Where everything is kept: files, ledger, warehouse, Prefect's database, logs."""
+    api_port: int = Field(default=4200, ge=1, le=65535)
+    """The port of Prefect's page and API."""
+    sensor_port: int = Field(default=4201, ge=1, le=65535)
+    """The port of the page to drop files on, and of what the sensor says of its health."""
+    auth: Auth = Auth.ON
+    """`off`: the API and the drop page ask for no credentials; every program on this machine can run deployments."""
+    api_host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
+    """The address that the API listens on. Only this machine reaches the loopback; any other needs AUTH=on."""
+    sensor_host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
+    """The address that the drop page listens on. Only this machine reaches the loopback; any other needs AUTH=on."""
+    trusted_proxies: str = ""
+    """Addresses of reverse proxies, separated by spaces, whose X-Forwarded-For names the client of a log-in."""
+    page_users: SecretStr = SecretStr("")
+    """More users of the drop page, `role=user:password` separated by spaces; roles: look, drop, operate (page.md)."""
+    inboxes_file: Path = Path("sensors/inboxes.yaml")
+    """The file that says which folders are watched, and how; its rules are listed below."""
+    notify_urls: str = Field(default="", repr=False)
+    """Where alerts go: Apprise URLs, separated by spaces; without any only `logs/alerts.log` has them."""
+    prefect_api_url: str = Field(default="", validate_default=True)
+    """The API of another machine, with API_SERVERS=0; empty: this stack's own."""
+    prefect_api_auth_string: SecretStr = SecretStr("")
+    """The credentials of the page and the API, `user:password`; the first `just up` generates them into `.env`."""
+    warehouse_url: SecretStr = SecretStr("")
+    """Where the rows are; the flows check it, here it is only shown."""
+    warehouse_readers: Annotated[str, AfterValidator(_group)] = ""
+    """The group whose members may read the DuckDB file; the flows see to it as well."""
+    arrivals_readers: Annotated[str, AfterValidator(_group)] = ""
+    """The group whose members may read the arrivals, such as workers that are another user; empty: no one."""
+    log_format: LogFormat = LogFormat.TEXT
+    """What a line of the sensor's log is: `text` for a person, `json` for what gathers logs."""
+    page_url: str = Field(default="", pattern=_SITE)
+    """Where people reach Prefect's page and API, if that is not API_PORT: the address of a proxy that encrypts."""
+    drop_page_url: str = Field(default="", pattern=_SITE)
+    """Where people reach the drop page, if that is not the loopback: the address of a proxy that encrypts."""
+    upload_token: SecretStr = SecretStr("")
+    """What lets a script upload files, and nothing else: `Authorization: Bearer <it>`; empty: no such token."""
+    max_upload_bytes: int = Field(default=2 * 2**30, ge=1)
+    """A larger file is not taken by upload; copied into the inbox it is."""
+    disk_free_min: str = ""
+    """The room that a disk should have, such as `5%` or `2GB`: with less an alert is sent, and with less than a quarter
+    of it files wait in their inboxes; empty: 5 % of the disk, at most 2 GiB."""
+
+    @field_validator("state_dir", "inboxes_file")
+    @classmethod
+    def _from_project_root(cls, path: Path) -> Path:
+        return (PROJECT_ROOT / path.expanduser()).resolve()
+
+    heartbeat_url: SecretStr = SecretStr("")
+    """An address outside this machine that is called each minute while everything is well, such as one of
+    healthchecks.io, Uptime Kuma, Cronitor or Better Stack: when the calls stop, that service sends an alert."""
+    heartbeat_fail_url: SecretStr = SecretStr("")
+    """An address that is called each minute while something is not well, for a service that has one; empty: none is."""
+
+    @field_validator("heartbeat_url", "heartbeat_fail_url")
+    @classmethod
+    def _can_be_called(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and (wrong := wrong_heartbeat_url(url.get_secret_value())):
+            raise PydanticCustomError("address", "{wrong}", {"wrong": wrong})
+        return url
+
+    @field_validator("disk_free_min")
+    @classmethod
+    def _is_a_size(cls, text: str) -> str:
+        try:
+            Minimum.parse(text)
+        except ValueError as error:
+            raise PydanticCustomError("size", "{problem}", {"problem": str(error)}) from None
+        return text
+
+    @field_validator("prefect_api_url")
+    @classmethod
+    def _is_known_where_no_server_is(cls, url: str, info: ValidationInfo) -> str:
+        if info.data.get("profile") is Profile.SCALE and info.data.get("api_servers") == 0 and not url:
+            raise PydanticCustomError(
+                "elsewhere", "expected the API's address such as http://10.0.0.5:4200/api, as API_SERVERS is 0"
+            )
+        return url.rstrip("/")
+
+    @field_validator("api_host")
+    @classmethod
+    def _asks_for_credentials_to_run_deployments(cls, host: str, info: ValidationInfo) -> str:
+        return beyond_loopback_needs_auth(host, info, "run deployments")
+
+    @field_validator("sensor_host")
+    @classmethod
+    def _asks_for_credentials_beyond_the_loopback(cls, host: str, info: ValidationInfo) -> str:
+        return beyond_loopback_needs_auth(host, info, "upload files")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, text: str) -> str:
+        for one in text.split():
+            try:
+                ipaddress.ip_network(one, strict=False)
+            except ValueError:
+                raise PydanticCustomError("proxies", "expected addresses or networks such as 10.0.0.5") from None
+        return text
+
+    @field_validator("page_users")
+    @classmethod
+    def _are_accounts(cls, text: SecretStr) -> SecretStr:
+        try:
+            parse_accounts(text.get_secret_value())
+        except ValueError as error:
+            raise PydanticCustomError("accounts", "{problem}", {"problem": str(error)}) from None
+        return text
+
+    @property
+    def page_accounts(self) -> tuple[Account, ...]:
+        """The accounts of the drop page; that of Prefect's page may do everything."""
+        own = (account_of(self.auth_string, Role.OPERATE),) if self.auth_string else ()
+        return (*own, *parse_accounts(self.page_users.get_secret_value()))
+
+    @property
+    def api_url(self) -> str:
+        """The address of this stack's Prefect API; with API_SERVERS=0 that of the installation it belongs to."""
+        return f"{_address(reached_at(self.api_host), self.api_port)}/api" if self.has_server else self.prefect_api_url
+
+    @property
+    def api_origins(self) -> tuple[str, ...]:
+        """The origins under which Prefect's page may be open, in small letters."""
+        local = [_address(host, self.api_port) for host in ("127.0.0.1", "localhost", "::1")]
+        found = [self.prefect_page, self.api_url.removesuffix("/api"), *local]
+        return tuple(dict.fromkeys(one.rstrip("/").lower() for one in found))
+
+    @property
+    def prefect_page(self) -> str:
+        """The address of Prefect's page, as other machines know it where they can reach it; no slash at its end."""
+        if self.page_url:
+            return self.page_url.rstrip("/")
+        if not self.has_server or is_loopback(self.api_host):
+            return self.api_url.removesuffix("/api")
+        return _address(self.node if self.api_host in EVERYWHERE else self.api_host, self.api_port)
+
+    @property
+    def drop_page(self) -> str:
+        """The address of the drop page, without a slash at its end."""
+        return self.drop_page_url.rstrip("/") or self.sensor_url
+
+    @property
+    def sensor_url(self) -> str:
+        """The address at which this machine reaches its sensor."""
+        return _address(reached_at(self.sensor_host), self.sensor_port)
+
+    @property
+    def warehouse(self) -> str:
+        """Where the rows are, for a person to read."""
+        url = self.warehouse_url.get_secret_value()
+        return (masked(url) if "://" in url else url) or str(self.state_dir / "warehouse.duckdb")
+
+    @property
+    def api_server_ports(self) -> tuple[int, ...]:
+        """The ports that the API servers of this machine listen on: API_PORT, unless they share that."""
+        if not self.has_balancer:
+            return (self.api_port,) if self.has_server else ()
+        first = self.api_server_port or self.api_port + 100
+        return tuple(range(first, first + self.api_servers))
+
+    @property
+    def auth_string(self) -> str | None:
+        """The API's credentials as `user:password`, or None: none are asked, or none were generated yet."""
+        return (self.prefect_api_auth_string.get_secret_value() or None) if self.auth is Auth.ON else None
+
+    @property
+    def readers(self) -> dict[str, int]:
+        """The ids of the groups that may read a part of the state folder."""
+        names = {WAREHOUSE: self.warehouse_readers, ARRIVALS: self.arrivals_readers}
+        return {part: group_id(name) for part, name in names.items() if name}
+
+    @property
+    def heartbeat_urls(self) -> dict[str, str]:
+        """The addresses of the dead man's switch by their settings' names, as they may be shown."""
+        urls = {"HEARTBEAT_URL": self.heartbeat_url, "HEARTBEAT_FAIL_URL": self.heartbeat_fail_url}
+        return {name: masked_address(url.get_secret_value()) for name, url in urls.items() if url.get_secret_value()}
+
+    @property
+    def disk_folders(self) -> dict[str, Path]:
+        """The folders in which something of this installation grows, by what that is."""
+        url = self.warehouse_url.get_secret_value()
+        warehouse = Path(url) if url and "://" not in url else self.state_dir / "warehouse.duckdb"
+        folders = {
+            "the ledger": self.state_dir,
+            "arrivals": self.arrivals_dir,
+            "logs": self.logs_dir,
+            "temporary files": self.temporary_dir,
+        }
+        if not url or "://" not in url:
+            folders["the warehouse"] = warehouse.parent
+        if not self.is_scale:
+            folders["Prefect's database"] = self.prefect_home
+        return folders
+
+    @property
+    def inbox_dir(self) -> Path:
+        """The folder that holds one folder per inbox."""
+        return self.state_dir / "inbox"
+
+    @property
+    def arrivals_dir(self) -> Path:
+        """The folder of permanent addresses: `<date>/<arrival id>/<name>`."""
+        return self.state_dir / "arrivals"
+
+    @property
+    def failed_dir(self) -> Path:
+        """The folder of links to what needs a person."""
+        return self.state_dir / "failed"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The sensor's SQLite database."""
+        return self.state_dir / "ledger.db"
+
+    @property
+    def prefect_home(self) -> Path:
+        """Prefect's own folder, its database included."""
+        return self.state_dir / "prefect"
+
+    @property
+    def temporary_dir(self) -> Path:
+        """What the stack's processes and flow runs write for a moment; emptied at each start."""
+        return self.state_dir / "tmp"
+
+    @property
+    def logs_dir(self) -> Path:
+        """One log file per service, and the alerts."""
+        return self.state_dir / "logs"
+
+
+def reached_at(host: str) -> str:
+    """Return the address at which this machine reaches what listens on a host.
+
+    >>> [reached_at(host) for host in ("0.0.0.0", "::", "127.0.0.2", "etl-1")]
+    ['127.0.0.1', '::1', '127.0.0.2', 'etl-1']
+    """
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 # not bound here
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def env_file() -> Path:
+    """Return the path of the `.env` file: ENV_FILE, or `.env` at the project's root."""
+    return Path(os.environ.get("ENV_FILE") or PROJECT_ROOT / ".env")
+
+
+def read_settings() -> Settings:
+    """Read the settings; raises pydantic.ValidationError with every bad value at once."""
+    return Settings(_env_file=env_file())  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,4 @@
+"""Watching an inbox: events, scans, admission, and the step from a settled file to an arrival.
+
+Remote inboxes are in `remote`.
+"""

@@ -1,0 +1,100 @@
+"""Expectations: files that have to be there by certain times, and who is told when they are not."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+
+from sensors.config.inboxes import Expectation, Inbox
+from sensors.ledger import Ledger
+from sensors.ledger import deadlines as expectations
+from sensors.ledger.deadlines import Expected
+from sensors.ledger.notices import Notice
+from sensors.runtime.clock_part import Clock
+
+OVERDUE = "inbox.overdue"
+RECOVERED = "inbox.recovered"
+
+CountArrived = Callable[[datetime, datetime], int]
+"""How many files came after a time and until another."""
+
+
+@dataclass(frozen=True)
+class Punctuality:
+    """Looks at the inboxes that expect files."""
+
+    ledger: Ledger
+    inboxes: Sequence[Inbox]
+    clock: Clock
+
+    def step(self) -> bool:
+        """Tell of every inbox whose files are overdue or have come after all; say whether there was one."""
+        told = [self._look(inbox, inbox.expect) for inbox in self.inboxes if inbox.expect is not None]
+        return any(told)
+
+    def _look(self, inbox: Inbox, expect: Expectation) -> bool:
+        now = self.clock.utc()
+        rule = expect.model_dump_json()
+        before = expectations.read(self.ledger, inbox.name)
+        if before is None or before.rule != rule:
+            expectations.record(self.ledger, inbox.name, Expected(rule, now), None, now)
+            return False
+
+        def arrived(after: datetime, until: datetime) -> int:
+            return expectations.count_arrived(self.ledger, inbox.name, after, until)
+
+        after, event = judge(expect, before, now, arrived)
+        if after == before:
+            return False
+        notice = None if event is None else _notice(inbox, expect, event, after.overdue_since or before.overdue_since)
+        expectations.record(self.ledger, inbox.name, after, notice, now)
+        return event is not None
+
+
+def judge(expect: Expectation, before: Expected, now: datetime, arrived: CountArrived) -> tuple[Expected, str | None]:
+    """Return how the expectation stands now, and `inbox.overdue` or `inbox.recovered` if that is to be told.
+
+    Looks at one due time at most; the next call goes on with the next. What is overdue is told once, however many
+    due times pass, until as many files have come as were expected at the first of them.
+    """
+    if before.overdue_since is not None:
+        enough = arrived(previous_due(expect, before.overdue_since), now) >= expect.at_least
+        if enough:
+            return replace(before, overdue_since=None), RECOVERED
+    due = next_due(expect, before.checked_until)
+    if due > now:
+        return before, None
+    after = replace(before, checked_until=due)
+    if before.overdue_since is None and arrived(previous_due(expect, due), due) < expect.at_least:
+        return replace(after, overdue_since=due), OVERDUE
+    return after, None
+
+
+def next_due(expect: Expectation, after: datetime) -> datetime:
+    """Return the first due time after a moment, in UTC; local time is kept across changes of daylight saving time."""
+    return next(CronSim(expect.cron, after.astimezone(ZoneInfo(expect.timezone)))).astimezone(UTC)
+
+
+def previous_due(expect: Expectation, before: datetime) -> datetime:
+    """Return the last due time before a moment, in UTC."""
+    return next(CronSim(expect.cron, before.astimezone(ZoneInfo(expect.timezone)), reverse=True)).astimezone(UTC)
+
+
+def _notice(inbox: Inbox, expect: Expectation, event: str, due: datetime | None) -> Notice:
+    at = "" if due is None else f"{due.astimezone(ZoneInfo(expect.timezone)):%Y-%m-%d %H:%M %Z}"
+    files = "1 file" if expect.at_least == 1 else f"{expect.at_least} files"
+    subject, text = {
+        OVERDUE: (
+            f"Inbox {inbox.name} is overdue",
+            f"Expected: {files} by {at}\nWhere: {inbox.where}\nNext: ask whoever delivers; you are told when it comes",
+        ),
+        RECOVERED: (f"Inbox {inbox.name} has its files", f"Expected: {files} by {at}\nThey have come now."),
+    }[event]
+    return Notice(
+        key=f"{event}/{inbox.name}/{at}",
+        event=event,
+        inbox=inbox.name,
+        payload={"due": None if due is None else due.isoformat(), "subject": subject, "text": text},
+    )

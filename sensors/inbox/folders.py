@@ -1,0 +1,35 @@
+"""The folders of the inboxes: made, and looked at before anything relies on them."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from sensors.config.inboxes import Inbox, InboxesError
+from sensors.files.permissions import make_shared_folder
+
+
+def make_folders(file: Path, inboxes: Iterable[Inbox], *, for_now: bool = False) -> None:
+    """Make the local folders that do not exist; raises InboxesError with a line for each that cannot be used.
+
+    `file` is where the inboxes are configured. With `for_now` only a path that cannot be a folder is a mistake: what
+    the machine refuses just now, as on a read-only mount, it may allow later.
+    """
+    mistakes = [
+        f"{file}: inboxes.{inbox.name}.path: expected a folder that can be read and written, {inbox.path} {problem};"
+        " set another path or mend this one"
+        for inbox in inboxes
+        if inbox.url is None and (problem := _problem(inbox.path, for_now=for_now))
+    ]
+    if mistakes:
+        raise InboxesError("\n".join(mistakes))
+
+
+def _problem(path: Path, *, for_now: bool) -> str | None:
+    try:
+        make_shared_folder(path)
+    except FileExistsError:
+        return "is a file"
+    except OSError as error:
+        is_mistake = isinstance(error, NotADirectoryError) or not for_now
+        return f"cannot be made: {error.strerror}" if is_mistake else None
+    return None if for_now or os.access(path, os.R_OK | os.W_OK | os.X_OK) else "does not let us in"

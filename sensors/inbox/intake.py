@@ -1,0 +1,225 @@
+"""The intake of one inbox: what lies there is seen, settles, and becomes an arrival."""
+
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sensors.arrivals.blocked import BlockedFiles
+from sensors.arrivals.staging import Stager
+from sensors.config.inboxes import EmptyFiles, Inbox
+from sensors.files import stability as settle
+from sensors.files.stability import Sighting, Writer
+from sensors.inbox.pending_files import LyingFiles
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.scanner import Found, Lookout, Outlook
+from sensors.inbox.unfinished import UnfinishedFiles
+from sensors.inbox.watcher import Watch
+from sensors.ledger import Ledger, LedgerError
+from sensors.ledger import blocked as ledger_blocked
+from sensors.ledger import files as ledger_files
+from sensors.ledger.files import Before, Dropped
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.crash_points import kill_point
+
+logger = logging.getLogger(__name__)
+
+EMPTY = "the file is empty"
+
+
+class Watched(Protocol):
+    """What is watched in another way than a folder; it brings its own lookout."""
+
+    being_written: tuple[str, ...]
+
+    def outlook(self, inbox: Inbox, refusals: Refusals, lying: LyingFiles, clock: Clock) -> Outlook: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of the intake did."""
+
+    found_work: bool
+    look_again_in: float
+    """Seconds after which there is something to look at even if no hint comes."""
+
+
+class Intake:
+    """The intake of one inbox; it remembers what it saw, and the ledger remembers what it did."""
+
+    def __init__(
+        self, inbox: Inbox, watch: Watch | Watched, ledger: Ledger, stager: Stager, refusals: Refusals, clock: Clock
+    ) -> None:
+        self.inbox = inbox
+        self.watch = watch
+        self._ledger = ledger
+        self._stager = stager
+        self._refusals = refusals
+        self._clock = clock
+        self._at = inbox.at("")
+        self._lying = LyingFiles()
+        self._lookout: Outlook = (
+            Lookout(inbox, watch, refusals, self._lying, clock)
+            if isinstance(watch, Watch)
+            else watch.outlook(inbox, refusals, self._lying, clock)
+        )
+        self._unfinished = UnfinishedFiles(inbox, ledger, clock, watch)
+        self._blocked = BlockedFiles(lambda name: stager.origin.permissions_of(self._at + name))
+        self._before = Before(set(), [])
+        """What waited according to the ledger when the memory was empty, until a scan has told what is there."""
+        self._has_begun = False
+        self._is_interrupted = True
+        """Whether an arrival may be staged half: after a start, or after an error."""
+        self._resumed = clock.resumed()
+
+    def step(self) -> Step:
+        """Look at what changed, settle what is complete, take what has settled.
+
+        Raises OSError when the file system fails, sqlite3.Error or LedgerError when the ledger does; a later step
+        begins anew.
+        """
+        try:
+            return self._step()
+        except (sqlite3.Error, LedgerError):
+            self._has_begun = False  # what is remembered may not be in the ledger: begin as after a crash
+            raise
+
+    def _begin(self) -> None:
+        """Forget everything and begin with what the ledger knows."""
+        self._lying.clear()
+        self._before = ledger_files.waiting_before(self._ledger, self.inbox.name, self._at)
+        # What had settled has to settle again: nobody watched it since.
+        ledger_files.record_all_unsettled(self._ledger, self.inbox.name)
+        self._stager.origin.blocked.update(ledger_blocked.names_blocked(self._ledger, self.inbox.name))
+        self._lookout.scan_due = 0.0
+        self._is_interrupted = True
+        self._has_begun = True
+
+    def _step(self) -> Step:
+        if (resumed := self._clock.resumed()) != self._resumed:
+            # No one watched the files while this process was suspended, and their writers may have been as well.
+            self._resumed, self._has_begun = resumed, False
+        if not self._has_begun:
+            self._begin()
+        if self._is_interrupted:
+            self._return(self._stager.recover(self.inbox))
+            self._is_interrupted = False
+        now = self._clock.monotonic()
+        found = self._lookout.look(now)
+        kill_point("scanned")
+        complete = self._complete(now, found)
+        self._record(found, complete)
+        self._refusals.withdraw(found.new)
+        if found.is_whole and found.trouble is None:
+            self._refusals.end_scan()
+            self._unfinished.note(found.temporary)
+        self._refusals.tell()
+        taken = self._take(now)
+        if found.trouble is not None:
+            raise found.trouble
+        return Step(bool(complete) or taken, self._pause(has_taken=taken))
+
+    def _take(self, now: float) -> bool:
+        """Take what has settled as the next arrival; say whether there was anything."""
+        if due := [name for name in self._blocked.take_due(now) if self._lying.has_settled(name)]:
+            ledger_blocked.record_due(self._ledger, (self._at + name for name in due), self._clock.utc())
+        self._is_interrupted = True
+        taken = self._stager.step(self.inbox)
+        self._is_interrupted = False
+        if taken is None:
+            return False
+        for name, identity, reason in taken.refused:
+            self._refusals.note(name, identity, reason)
+        self._refusals.tell()
+        self._lying.forget([*taken.moved, *(name for name, _, _ in taken.refused)])
+        self._blocked.forget([*taken.moved, *taken.returned])
+        self._blocked.note(taken.blocked, self._clock.monotonic())
+        self._return(taken.returned)
+        return bool(taken.moved or taken.returned or taken.refused)
+
+    def _pause(self, *, has_taken: bool) -> float:
+        if has_taken or self._lookout.again:
+            return 0.0  # more may have settled than one arrival takes
+        return max(
+            0.0, min(self._lookout.scan_due, self._lying.next_due, self._blocked.next_due) - self._clock.monotonic()
+        )
+
+    def _return(self, names: Sequence[str]) -> None:
+        """Have files that could not be taken settle again."""
+        self._lying.reopen(names)
+        self._lookout.again.update(names)
+
+    def _record(self, found: Found, complete: list[str]) -> None:
+        """Write down, all at once, what a look has found and what is complete.
+
+        Nothing is done with a file before that: who is killed until then finds all of it in the inbox again.
+        """
+        gone = [self._at + name for name in found.gone if name not in self._lying.unrecorded]
+        if found.is_whole and found.trouble is None and (self._before.names or self._before.elsewhere):
+            # Once, after the start: what waited when the sensor stopped and is not there any more.
+            gone += [*self._before.elsewhere, *(self._at + name for name in self._before.names - found.seen)]
+            self._before = Before(set(), [])
+        if found.new or found.changed or gone or complete:
+            self._write(found, gone, complete)
+        self._lying.settle(complete)
+        self._lying.forget([*found.gone, *found.rejected])
+        self._blocked.forget([*found.gone, *found.rejected])
+        if found.new or found.changed:
+            kill_point("seen")
+        if complete:
+            kill_point("settled")
+
+    def _write(self, found: Found, gone: Sequence[str], complete: Sequence[str]) -> None:
+        now, sightings = self._clock.utc(), self._lying.open
+        # In the order of their last change, which is the order of arrival as far as anybody can tell.
+        seen = sorted(found.new + found.changed, key=lambda name: (sightings[name].identity.mtime_ns, name))
+        with self._ledger.transaction():
+            ledger_files.record_withdrawn(self._ledger, gone, now)
+            ledger_files.record_unsettled(self._ledger, (self._at + name for name in found.changed))
+            ledger_files.record_seen(self._ledger, self.inbox.name, self._dropped(seen), now)
+            ledger_files.record_settled(self._ledger, self._dropped(complete), now)
+
+    def _dropped(self, names: Iterable[str]) -> Iterator[Dropped]:
+        """Yield open files one by one: of 100,000 there is never a second list."""
+        return (Dropped(self._at + name, name, self._lying.open[name].identity) for name in names)
+
+    # -- what is complete
+
+    def _complete(self, now: float, found: Found) -> list[str]:
+        """Return the files that are complete, of those that are to be judged."""
+        complete: list[str] = []
+        for name in self._lying.take_due(now):
+            sighting = self._lying.open[name]
+            if name in self._lying.unwanted:
+                self._reject(name, sighting, now, found)
+                continue
+            if sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.WAIT:
+                continue  # waits for its content: many writers create a file long before they fill it
+            earliest = settle.complete_at(sighting, self.inbox, Writer.NONE)
+            if earliest is not None and now >= earliest:
+                earliest = self._lookout.prove(name, now)
+            if earliest is None:
+                continue
+            if now < earliest:
+                self._lying.judge_at(name, earliest)
+            elif sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.REJECT:
+                self._refusals.note(name, sighting.identity, EMPTY)
+                found.rejected.append(name)
+            else:
+                complete.append(name)
+        self._lookout.rest()
+        return complete
+
+    def _reject(self, name: str, sighting: Sighting, now: float, found: Found) -> None:
+        """Reject a file that the inbox does not take, unless it is about to be renamed or still written."""
+        earliest = settle.rejectable_at(sighting, self.inbox, Writer.NONE)
+        if earliest is not None and now >= earliest:
+            earliest = self._lookout.prove_unwanted(name, now)
+        if earliest is None:
+            return
+        if now < earliest:
+            self._lying.judge_at(name, earliest)
+            return
+        self._refusals.note(name, sighting.identity, self._lying.unwanted[name])
+        found.rejected.append(name)

@@ -1,0 +1,144 @@
+"""Refusals: files that an inbox does not take stay where they lie, are shown in `failed/`, and somebody is told."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.config.admission_part import readable
+from sensors.config.inboxes import Inbox
+from sensors.files.identity import Identity
+from sensors.ledger import Ledger
+from sensors.ledger import files as ledger_files
+from sensors.ledger.files import Refused
+from sensors.ledger.notices import Notice, first_lines
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.crash_points import kill_point
+from sensors.runtime.json_logging import about_inbox
+
+logger = logging.getLogger(__name__)
+
+EVENT = "inbox.files.rejected"
+
+
+@dataclass
+class Refusals:
+    """The refusals of one inbox; each file is refused once, however often it is seen."""
+
+    inbox: Inbox
+    ledger: Ledger
+    failed: FailedFolder
+    clock: Clock
+    _known: dict[str, list[Identity]] = field(init=False)
+    """By their names as they can be written down, in which two may be alike."""
+    _seen: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]], init=False)
+    """Those that the scan under way has found, by name and inode."""
+    _new: list[Refused] = field(default_factory=list[Refused], init=False)
+    _gone: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]], init=False)
+    """Those whose rejection is to be withdrawn, by name and inode."""
+    _is_shown: bool = field(default=False, init=False)
+    """Whether `failed/` has them all: not after a start, which may follow a crash."""
+
+    def __post_init__(self) -> None:
+        self._folder = self.inbox.at("")
+        prefix = readable(self._folder)
+        self._known = {}
+        for path, identity in ledger_files.refused_in_place(self.ledger, self.inbox.name):
+            if path.startswith(prefix):
+                self._known.setdefault(path.removeprefix(prefix), []).append(identity)
+
+    def covers(self, name: str, identity: Identity) -> bool:
+        """Tell whether just this file has been refused, so that it is not looked at again before it changes."""
+        if not self._known:
+            return False
+        shown = readable(name)
+        known = self._known.get(shown, ())
+        if any(one.inode == identity.inode for one in known):
+            self._seen.add((shown, identity.inode))
+        return identity in known
+
+    def note(self, name: str, identity: Identity, reason: str) -> None:
+        """Take note that a file is refused, unless that is known."""
+        shown = readable(name)
+        known = self._known.get(shown, [])
+        for number, one in enumerate(known):
+            if (one.device, one.inode) == (identity.device, identity.inode):
+                known[number] = identity  # it has grown since
+                return
+        self._new.append(Refused(readable(self._folder + name), shown, identity, reason))
+
+    def begin_scan(self) -> None:
+        """Take note that everything is listed from here on."""
+        self._seen.clear()
+
+    def end_scan(self) -> None:
+        """Withdraw the rejection of files not found: removed, replaced or renamed, and perhaps taken since."""
+        for shown, known in list(self._known.items()):
+            self._withdraw(shown, [one for one in known if (shown, one.inode) not in self._seen])
+
+    def withdraw(self, names: Iterable[str]) -> None:
+        """Withdraw the rejection of files that others, which are taken, are in the place of."""
+        for shown in map(readable, names) if self._known else ():
+            self._withdraw(shown, self._known.get(shown, []))
+
+    def _withdraw(self, shown: str, gone: Sequence[Identity]) -> None:
+        if not gone:
+            return
+        self._gone += [(shown, one.inode) for one in gone]
+        left = [one for one in self._known.pop(shown) if one not in gone]
+        if left:
+            self._known[shown] = left
+
+    def tell(self) -> None:
+        """Write the new refusals down, and what is withdrawn, and show what is left.
+
+        Raises sqlite3.Error, OSError; the next call goes on then.
+        """
+        if self._gone:
+            prefix = readable(self._folder)
+            gone = [(name, prefix + name, inode) for name, inode in self._gone]
+            count = ledger_files.record_rejections_withdrawn(self.ledger, gone, self.clock.utc())
+            self._gone, self._is_shown = [], False
+            kill_point("rejection-withdrawn")
+            logger.info(
+                "inbox %s: %d rejected files are not there any more",
+                self.inbox.name,
+                count,
+                extra=about_inbox(self.inbox.name),
+            )
+        if self._new:
+            refused, self._new = self._new, []
+            notice = _notice(self.inbox, refused)
+            ledger_files.record_refused(self.ledger, self.inbox.name, refused, notice, self.clock.utc())
+            were_shown, self._is_shown = self._is_shown, False
+            kill_point("refused")
+            for file in refused:
+                self._known.setdefault(file.name, []).append(file.identity)
+                logger.warning(
+                    "inbox %s: %s is rejected: %s",
+                    self.inbox.name,
+                    file.name,
+                    file.reason,
+                    extra=about_inbox(self.inbox.name),
+                )
+            if were_shown:
+                self.failed.show_more_refused(self.inbox.name, refused)
+                self._is_shown = True
+        if not self._is_shown:
+            self.failed.show_refused(self.inbox.name)
+            self._is_shown = True
+
+
+def _notice(inbox: Inbox, refused: list[Refused]) -> Notice:
+    first, count = refused[0], len(refused)
+    named = first_lines([f"{file.name}: {file.reason}" for file in refused])
+    return Notice(
+        key=f"refused/{inbox.name}/{first.path}/{first.identity.inode}/{first.identity.mtime_ns}",
+        event=EVENT,
+        inbox=inbox.name,
+        payload={
+            "count": count,
+            "subject": f"{count} {'file' if count == 1 else 'files'} rejected in inbox {inbox.name}",
+            "text": "\n".join([*named, f"Where: {readable(inbox.where)}"]),
+        },
+    )

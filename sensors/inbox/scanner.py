@@ -1,0 +1,236 @@
+"""The lookout of one inbox: what lies there is compared with what was seen before, at the least cost.
+
+A hint names a file, and that file alone is looked at. Everything is listed after a start, where a hint says no more
+than that something happened, where names have come or gone without a hint, and now and then all the same.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sensors.config.admission_part import Admission, admit
+from sensors.config.inboxes import Inbox
+from sensors.files import stability as settle
+from sensors.files.beneath import OpenFolders, Place
+from sensors.files.identity import Identity
+from sensors.files.lease import read_lease
+from sensors.files.stability import Writer
+from sensors.inbox.pending_files import Look, LyingFiles
+from sensors.inbox.rejections import Refusals
+from sensors.inbox.scan import Entry, look, scan
+from sensors.inbox.watcher import Hints, Watch, WatchMode
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.duty_cycle import DutyCycle
+from sensors.runtime.loop import beat
+
+logger = logging.getLogger(__name__)
+
+POLLING_SECONDS = 1.0
+"""How often a folder without events is listed."""
+WRITER_SECONDS = 0.5
+"""How often a file that somebody has open is looked at again; its closing is a hint, this is the net."""
+SCAN_SHARE = 0.02
+LONGEST_PAUSE_SECONDS = 30.0
+"""A scan, where one is needed, may take this share of the time: a folder that always takes half a second to list is
+listed every 25 s. However slow it is, and so on a network folder that stalls, the next scan is no further away than
+the longest pause, if the inbox is not configured to be listed more rarely."""
+SWEEP_SECONDS = 60.0
+SWEEP_SHARE = 0.0003
+LONGEST_SWEEP_SECONDS = 600.0
+"""How often at most, and for which share of the time, everything is listed where nothing says that it is needed: no
+hint came and no name came or went. It finds what was changed in place without a hint. Ten inboxes of 10,000 files take
+0.3 % of the time for it."""
+
+
+@dataclass
+class Found:
+    """What a look has found."""
+
+    is_whole: bool = False
+    """Whether everything was listed."""
+    seen: set[str] = field(default_factory=set[str])
+    """The names of all files that are ours, refused ones included."""
+    new: list[str] = field(default_factory=list[str])
+    changed: list[str] = field(default_factory=list[str])
+    """They had settled, and may be other files as well."""
+    rejected: list[str] = field(default_factory=list[str])
+    """They have settled, and the inbox does not take them."""
+    gone: list[str] = field(default_factory=list[str])
+    temporary: dict[str, float] = field(default_factory=dict[str, float])
+    """Files with temporary names, and when they last changed, in seconds since 1970."""
+    done: dict[str, int] = field(default_factory=dict[str, int])
+    """When which file's done-file was written, in nanoseconds."""
+    trouble: OSError | None = None
+    """Why not all could be looked at."""
+
+
+class Outlook(Protocol):
+    """Who looks at what lies in an inbox: `Lookout` at a folder, sensors/remote/scanner.py at a listing."""
+
+    scan_due: float
+    again: set[str]
+
+    def look(self, now: float) -> Found: ...
+    def prove(self, name: str, now: float) -> float | None: ...
+    def rest(self) -> None: ...
+    def prove_unwanted(self, name: str, now: float) -> float | None: ...
+
+
+class Lookout:
+    """What lies in one inbox, as far as it was looked at."""
+
+    def __init__(self, inbox: Inbox, watch: Watch, refusals: Refusals, lying: LyingFiles, clock: Clock) -> None:
+        """Files go into `lying`, and those that the inbox does not take into `refusals`."""
+        self._inbox = inbox
+        self._watch = watch
+        self._refusals = refusals
+        self._lying = lying
+        self._clock = clock
+        self._folders = OpenFolders()
+        self._scanning = DutyCycle(SCAN_SHARE, LONGEST_PAUSE_SECONDS)
+        self._sweeping = DutyCycle(SWEEP_SHARE, LONGEST_SWEEP_SECONDS)
+        self._sweep_due = 0.0
+        self.scan_due = 0.0
+        """When it has to be known again whether names have come or gone; 0 has everything listed."""
+        self.again: set[str] = set()
+        """Files that are to be looked at with the next look although no hint came."""
+
+    def look(self, now: float) -> Found:
+        """Look at what may have changed: everything if that is needed, else the files that were hinted at."""
+        self.rest()
+        hints = self._watch.fetch()
+        again, self.again = self.again, set()
+        if hints.changed or self._needs_scan(now):
+            found = self._scan(hints, now)
+            lasted = self._clock.monotonic() - now
+            ended = now + lasted
+            self.scan_due = ended + max(self._rescan_seconds - lasted, self._scanning.pause_after(lasted))
+            self._sweep_due = ended + max(SWEEP_SECONDS - lasted, self._sweeping.pause_after(lasted))
+        elif names := hints.completed | hints.touched | again:
+            found = self._look_at(names, hints, now)
+        else:
+            return Found()
+        if found.trouble is not None:
+            self.scan_due = 0.0  # the hints are spent, so that the next look has to be at everything
+        return found
+
+    def prove(self, name: str, now: float) -> float | None:
+        """Ask the kernel; return when the file counts as complete as it was seen, or None: not before another look."""
+        suffix = self._inbox.done_file
+        try:
+            place = self._folders.place(self._inbox.path, name)
+            writer, identity = _observed(place)
+            is_done = not suffix or place.beside(place.name + suffix).exists()
+        except OSError as error:
+            # A symlink has taken its place, or the kernel has no descriptor left: whatever it is, not now.
+            logger.debug("inbox %s: %s cannot be looked at: %s", self._inbox.name, name, error)
+            return now + WRITER_SECONDS
+        if identity is None or not is_done:
+            self.again.add(name)
+            return None
+        if identity != self._lying.open[name].identity:
+            self._lying.see(name, identity, now)
+            if self._inbox.done_file:
+                self.again.add(name)
+            return None  # it is judged again with the next step
+        return settle.complete_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
+
+    def rest(self) -> None:
+        """Close what `prove` has opened and kept open for the next file."""
+        self._folders.close()
+
+    def prove_unwanted(self, name: str, now: float) -> float | None:
+        """Ask the kernel; return when the file may be rejected as it was seen, or None: not before another look."""
+        try:
+            writer, identity = _observed(self._folders.place(self._inbox.path, name))
+        except OSError:
+            return now + WRITER_SECONDS
+        if identity != self._lying.open[name].identity:
+            self.again.add(name)
+            return None
+        return settle.rejectable_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
+
+    @property
+    def _rescan_seconds(self) -> float:
+        polled = min(POLLING_SECONDS, self._inbox.rescan_seconds)
+        return self._inbox.rescan_seconds if self._watch.mode is WatchMode.EVENTS else polled
+
+    def _needs_scan(self, now: float) -> bool:
+        if now < self.scan_due:
+            return False
+        if self.scan_due == 0.0 or now >= self._sweep_due or self._watch.has_news():
+            return True
+        self.scan_due = now + self._rescan_seconds
+        return False
+
+    def _scan(self, hints: Hints, now: float) -> Found:
+        found = Found(is_whole=True)
+        self._refusals.begin_scan()
+        folders: set[str] = set()
+
+        def cover(folder: str, status: os.stat_result) -> None:
+            beat()
+            folders.add(folder)
+            self._watch.cover(folder, status)
+
+        try:
+            self._see(scan(self._inbox.path, cover, subfolders=self._inbox.subfolders), hints, now, found)
+        except OSError as error:
+            found.trouble = error
+        if self._inbox.done_file:
+            self._lying.mark_done(list(self._lying.open), found.done, now)
+        if found.trouble is None:
+            found.gone = self._lying.gone(found.seen)
+            self._watch.uncover_all_but(folders)
+        return found
+
+    def _look_at(self, names: Set[str], hints: Hints, now: float) -> Found:
+        """Look at some files and at nothing else."""
+        found = Found()
+        files = names
+        if suffix := self._inbox.done_file:
+            # A file and its done-file are looked at together, whichever was hinted at.
+            files = {name.removesuffix(suffix) for name in names}
+            names = files | {name + suffix for name in files}
+        try:
+            self._see(look(self._inbox.path, names), hints, now, found)
+        except OSError as error:
+            found.trouble = error
+            return found
+        if suffix:
+            self._lying.mark_done(files, found.done, now)
+        found.gone = [name for name in files if name in self._lying and name not in found.seen]
+        return found
+
+    def _see(self, entries: Iterable[Entry], hints: Hints, now: float, found: Found) -> None:
+        """Take note of what lies there."""
+        done_file = self._inbox.done_file
+        for entry in entries:
+            beat()
+            name, identity = entry.name, Identity.of(entry.status)
+            if done_file and name.endswith(done_file):
+                found.done[name.removesuffix(done_file)] = identity.mtime_ns
+            if self._refusals.covers(name, identity) and name not in self._lying:
+                found.seen.add(name)
+                continue
+            ruling = admit(name, entry.status, self._inbox)
+            if ruling.admission is Admission.LEFT_ALONE:
+                if ruling.is_temporary:
+                    found.temporary[name] = entry.status.st_ctime
+                continue
+            found.seen.add(name)
+            completed, renamed = name in hints.completed, name in hints.renamed
+            known = self._lying.see(name, identity, now, completed=completed, renamed=renamed, unwanted=ruling.reason)
+            if known is not Look.KNOWN:
+                (found.new if known is Look.NEW else found.changed).append(name)
+
+
+def _observed(place: Place) -> tuple[Writer, Identity | None]:
+    """Return whether a file is open for writing, and its identity; None if nothing has the name."""
+    try:
+        with read_lease(place.name, dir_fd=place.folder) as lease:
+            return lease.writer, Identity.of(lease.status)
+    except FileNotFoundError:
+        return Writer.UNKNOWN, None

@@ -1,0 +1,94 @@
+"""What the ledger knows that needs a person: files that were not loaded, and arrivals that get no run."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sensors.config.settings import Settings
+from sensors.ledger import Ledger
+from sensors.ledger.blocked import BlockedFile, count_still_blocked, still_blocked
+from sensors.ledger.dismissals import NEEDS_A_PERSON
+from sensors.ledger.states import FileState
+from sensors.reports.bad_files import count_needing_a_person
+
+MOST_BLOCKED = 5
+"""How many files that may not be moved are named."""
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that was not loaded, and why."""
+
+    name: str
+    inbox: str
+    state: FileState
+    reason: str
+    arrival_id: str | None
+    ended_at: datetime
+
+
+@dataclass(frozen=True)
+class StalledArrival:
+    """An arrival that was announced more than once and has no run."""
+
+    id: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """The latest bad files that nobody has dismissed, every stalled arrival, and every inbox with overdue files.
+
+    The newest files come first.
+    """
+
+    files: tuple[BadFile, ...] = ()
+    arrivals: tuple[StalledArrival, ...] = ()
+    overdue: dict[str, str] = field(default_factory=dict[str, str])
+    """The local time since when, by the inbox's name."""
+    blocked: tuple[BlockedFile, ...] = ()
+    """The files that have waited longest because they may not be moved."""
+    more_blocked: dict[str, int] = field(default_factory=dict[str, int])
+    """How many there are besides, by the inbox's name."""
+    more_files: int = 0
+    """How many bad files there are besides."""
+
+
+def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
+    """Return what needs a person, at most `limit` files of it; works while the sensor is down. Raises LedgerError."""
+    if not settings.ledger_path.exists():
+        return Trouble()
+    with Ledger(settings.ledger_path, read_only=True) as ledger:
+        files = ledger.rows(
+            f"SELECT f.* FROM files f WHERE {NEEDS_A_PERSON} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,)
+        )
+        count = count_needing_a_person(ledger) if len(files) == limit > 0 else len(files)
+        arrivals = ledger.rows(
+            "SELECT a.id, a.attempt, coalesce((SELECT failure FROM announcements n WHERE n.arrival_id = a.id"
+            " AND failure IS NOT NULL ORDER BY n.attempt DESC LIMIT 1), a.reason, 'no receipt') AS reason"
+            " FROM arrivals a WHERE a.state IN ('staged', 'announced') AND a.attempt > a.given_up + 1"
+            " ORDER BY a.created_at"
+        )
+        blocked_files, counts = still_blocked(ledger, MOST_BLOCKED), count_still_blocked(ledger)
+        overdue = ledger.rows("SELECT inbox, overdue_since FROM expectations WHERE overdue_since IS NOT NULL")
+    return Trouble(
+        tuple(
+            BadFile(
+                row["name"],
+                row["inbox"],
+                FileState(row["state"]),
+                row["reason"] or "no reason was given",
+                row["arrival_id"],
+                datetime.fromisoformat(row["ended_at"]),
+            )
+            for row in files
+        ),
+        tuple(StalledArrival(row["id"], row["attempt"], row["reason"]) for row in arrivals),
+        {
+            row["inbox"]: f"{datetime.fromisoformat(row['overdue_since']).astimezone():%Y-%m-%d %H:%M %Z}"
+            for row in overdue
+        },
+        tuple(blocked_files),
+        {name: more for name, found in counts.items() if (more := found - sum(f.inbox == name for f in blocked_files))},
+        count - len(files),
+    )

@@ -1,0 +1,230 @@
+"""Outcomes: the sensor follows its runs to their end and writes down what became of each file."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sensors.arrivals import manifest
+from sensors.arrivals.failed_links import FailedFolder
+from sensors.config.admission_part import readable
+from sensors.ledger import Ledger, announcements, arrivals
+from sensors.ledger.announcements import FileOutcome
+from sensors.ledger.arrivals import Arrival
+from sensors.ledger.notices import Notice, first_lines
+from sensors.ledger.states import ArrivalState, FileState
+from sensors.runs.api import RUN_RESOURCE, PrefectApi, Run
+from sensors.runs.issues import was_cancelled_by_a_limit
+from sensors.runs.lost_runs import LostRuns
+from sensors.runtime.clock_part import Clock
+from sensors.runtime.crash_points import kill_point
+from sensors.runtime.json_logging import about_arrival
+
+logger = logging.getLogger(__name__)
+
+CRASHED_LIMIT = 5
+"""How many of an arrival's runs may crash before that is its outcome: a crash is seldom the arrival's fault."""
+CRASHED_PAUSE = timedelta(seconds=2)
+"""Before the second run; twice as long before each one after that."""
+
+FAILED_SECONDS = 5.0
+FAILED_FOR = timedelta(days=30)
+FAILED_MOST = 400
+"""How often, how long and for how many failed arrivals it is looked whether somebody has their run tried again."""
+
+REMEMBERED_FOR = timedelta(days=60)
+"""How far back a server is asked whether it has heard of a run; Prefect keeps events for a week by default."""
+UNSTARTED_LIMIT = 10
+"""How many of an arrival's runs may be cancelled by a concurrency limit, or deleted, before they were at work."""
+UNSTARTED_PAUSE = timedelta(seconds=15)
+"""Before the second of them; twice as long before each one after that, up to LONGEST_PAUSE."""
+LONGEST_PAUSE = timedelta(minutes=10)
+TAKEN = ("prefect.flow-run.Pending", "prefect.flow-run.Running")
+"""The events of a run that a worker has taken."""
+ARRIVAL_FAILED = "inbox.arrival.failed"
+COLUMNS_WIDENED = "inbox.columns.widened"
+UNHEARD_OF = "the server has never heard of its run"
+DELETED_UNSTARTED = "its run was deleted before it started"
+
+ARTIFACT_KEY = "arrival-{}"
+"""The key of the table artifact in which a run tells, file by file, what it did."""
+
+_FILE_STATES = {
+    "loaded": FileState.LOADED,
+    "skipped": FileState.LOADED,  # its load key was there: an earlier run had loaded it
+    "rejected": FileState.REJECTED,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an arrival and of its files."""
+
+    state: ArrivalState
+    files: tuple[FileOutcome, ...]
+    reason: str | None
+
+
+@dataclass
+class Follower:
+    """Follows the runs of arrivals to their end."""
+
+    ledger: Ledger
+    api: PrefectApi
+    failed: FailedFolder
+    lost: LostRuns
+    clock: Clock
+    look_at_failed_after: float = 0.0
+
+    def step(self) -> bool:
+        """Write down every outcome that has come; say whether there was one. Raises ApiError."""
+        resumed = self._resume()
+        running = arrivals.in_state(self.ledger, ArrivalState.RUNNING)
+        if not running:
+            return resumed
+        runs = self.api.runs([arrival.run_id for arrival in running if arrival.run_id])
+        self.lost.report(runs.values())
+        found = resumed
+        for arrival in running:
+            run = runs.get(arrival.run_id or "")
+            if run is None or run.ended:
+                found = self._end(arrival, run) or found
+        return found
+
+    def _resume(self) -> bool:
+        """Follow runs again that have failed and that somebody has started once more, on Prefect's page say."""
+        now = self.clock.monotonic()
+        if now < self.look_at_failed_after:
+            return False
+        self.look_at_failed_after = now + FAILED_SECONDS
+        failed = arrivals.failed_since(self.ledger, self.clock.utc() - FAILED_FOR, FAILED_MOST)
+        by_run = {arrival.run_id: arrival.id for arrival in failed if arrival.run_id}
+        runs = self.api.runs(list(by_run), unless=("FAILED", "CRASHED", "CANCELLED")) if by_run else {}
+        resumed = [announcements.record_resumed(self.ledger, by_run[run.id], run.id) for run in runs.values()]
+        return any(resumed)
+
+    def _end(self, arrival: Arrival, run: Run | None) -> bool:
+        now, about = self.clock.utc(), about_arrival(arrival.id)
+        runs = announcements.count_runs(self.ledger, arrival.id)
+        if run is not None and run.state_type == "CRASHED" and runs < CRASHED_LIMIT:
+            logger.warning(
+                "arrival %s: run %s crashed, announcing again: %s", arrival.id, run.name, run.message, extra=about
+            )
+            pause = CRASHED_PAUSE * 2 ** max(0, runs - 1)
+            reason = f"run {run.name} crashed: {run.message}"
+            return announcements.record_unannounced(self.ledger, arrival.id, now + pause, reason)
+        if runs < UNSTARTED_LIMIT and (reason := self._why_unstarted(arrival, run)):
+            logger.warning("arrival %s: %s, announcing again", arrival.id, reason, extra=about)
+            pause = min(UNSTARTED_PAUSE * 2 ** max(0, runs - 1), LONGEST_PAUSE)
+            return announcements.record_unannounced(self.ledger, arrival.id, now + pause, reason)
+        if run is None and self._is_unheard_of(arrival):
+            # The server has another database than the one that had the run: all of them moved, or theirs was lost.
+            logger.warning("arrival %s: %s, announcing again", arrival.id, UNHEARD_OF, extra=about)
+            return announcements.record_unannounced(self.ledger, arrival.id, now, UNHEARD_OF)
+        table = None if run is None else self.api.table_artifact(ARTIFACT_KEY.format(arrival.id), run.id)
+        outcome = outcome_of(run, table or [])
+        found = (failed_notice(arrival, run, outcome), widened_notice(arrival, table or []))
+        notices = [notice for notice in found if notice is not None]
+        self._note_rejected(arrival, outcome)
+        if not announcements.record_outcome(
+            self.ledger, arrival.id, outcome.state, outcome.files, outcome.reason, now, notices
+        ):
+            return False
+        kill_point("ended")
+        self.failed.refresh(arrival.id)
+        logger.info(
+            "arrival %s: %s%s", arrival.id, outcome.state, f": {outcome.reason}" if outcome.reason else "", extra=about
+        )
+        return True
+
+    def _note_rejected(self, arrival: Arrival, outcome: Outcome) -> None:
+        """Let a person mend what was rejected, before anyone can know of it: the file where it is, and try again."""
+        rejected = {file.name for file in outcome.files if file.state is FileState.REJECTED}
+        if not rejected or arrival.manifest is None:
+            return
+        contents = arrivals.file_contents(self.ledger, arrival.id)
+        try:
+            manifest.note_rejected(arrival.folder, [file for file in contents if file.name in rejected])
+        except OSError as error:
+            logger.warning("arrival %s: a file that is mended there cannot be loaded: %s", arrival.id, error)
+
+    def _why_unstarted(self, arrival: Arrival, run: Run | None) -> str:
+        """Return why an arrival's run has ended before it was at work though no person ended it, or an empty text."""
+        if run is not None:
+            was_limited = was_cancelled_by_a_limit(run.state_type, run.message, run.run_count)
+            return f"run {run.name} was cancelled before it started: {run.message}" if was_limited else ""
+        # Prefect deletes what waits together with its deployment. A run that a worker had taken a person has deleted.
+        since, resource = self.clock.utc() - REMEMBERED_FOR, f"{RUN_RESOURCE}{arrival.run_id}"
+        was_there = self.api.has_event(None, resource, since)
+        return DELETED_UNSTARTED if was_there and not self.api.has_event(TAKEN, resource, since) else ""
+
+    def _is_unheard_of(self, arrival: Arrival) -> bool:
+        """Tell whether the server has no event of an arrival's run; of one that somebody deleted it has them."""
+        since = self.clock.utc() - REMEMBERED_FOR
+        return not self.api.has_event(None, f"{RUN_RESOURCE}{arrival.run_id}", since)
+
+
+def failed_notice(arrival: Arrival, run: Run | None, outcome: Outcome) -> Notice | None:
+    """Return what is reported of an arrival that failed although no run of it failed; of a failed run its own alert."""
+    if outcome.state is not ArrivalState.FAILED or (run is not None and run.state_type in {"FAILED", "CRASHED"}):
+        return None
+    return Notice(
+        key=f"failed/{arrival.id}/{arrival.run_id}",
+        event=ARRIVAL_FAILED,
+        inbox=arrival.inbox,
+        payload=failed_payload(arrival.id, arrival.inbox, outcome.reason or "no reason was given"),
+    )
+
+
+def widened_notice(arrival: Arrival, table: Sequence[Mapping[str, Any]]) -> Notice | None:
+    """Return what is reported of the columns that an arrival's run has widened, by the rows of its artifact."""
+    lines = [readable(f"{row['file']}: {line}") for row in table for line in row.get("widened") or ()]
+    if not lines:
+        return None
+    columns = "a column" if len(lines) == 1 else f"{len(lines)} columns"
+    text = [f"Inbox: {arrival.inbox}", f"Arrival: {arrival.id}", *first_lines(lines)]
+    return Notice(
+        key=f"widened/{arrival.id}/{arrival.run_id}",
+        event=COLUMNS_WIDENED,
+        inbox=arrival.inbox,
+        payload={
+            "arrival_id": arrival.id,
+            "subject": f"A file of inbox {arrival.inbox} has widened {columns}",
+            "text": "\n".join([*text, "Nothing is lost: what is in the table reads as before."]),
+        },
+    )
+
+
+def failed_payload(arrival_id: str, inbox: str, reason: str) -> dict[str, str]:
+    """Return what an alert says of a failed arrival."""
+    next_step = f"`just retry {arrival_id}` has it loaded after all, `just dismiss {arrival_id}` settles it"
+    return {
+        "arrival_id": arrival_id,
+        "inbox": inbox,
+        "reason": reason,
+        "subject": f"Arrival {arrival_id} failed",
+        "text": f"Inbox: {inbox}\nArrival: {arrival_id}\nReason: {reason}\nNext: {next_step}",
+    }
+
+
+def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> Outcome:
+    """Return the outcome of an arrival whose run has ended, or is None because somebody deleted it.
+
+    `table` has the rows of the run's artifact: file, outcome, rows, reason, and widened where that was so.
+    """
+    if run is None:
+        return Outcome(ArrivalState.FAILED, (), "its run was deleted")
+    files = tuple(
+        FileOutcome(
+            str(row["file"]),
+            _FILE_STATES[row["outcome"]],
+            int(row.get("rows") or 0),
+            row.get("reason") or None,
+        )
+        for row in table
+        if row.get("outcome") in _FILE_STATES
+    )
+    if run.state_type == "COMPLETED":
+        return Outcome(ArrivalState.LOADED, files, None)
+    return Outcome(ArrivalState.FAILED, files, f"{run.state}: {run.message}" if run.message else run.state)

@@ -1,1 +1,0 @@
-"""Settling: which files are ours, and when each is complete."""

@@ -1,0 +1,124 @@
+"""The state folder: made, checked, and held by one stack at a time."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sensors.config.settings import Settings
+from sensors.files.beneath import replace_text
+from sensors.files.permissions import close_to_others, make_state_folder
+from sensors.stack.errors import StackError
+
+
+def hold_state_folder(settings: Settings, say: Callable[[str], object] = lambda _: None) -> FileLock:
+    """Make the state folder with what is in it, close it to other users and take it for ourselves; return the lock.
+
+    The kernel gives it back when we die, however we die. `say` gets what a person should know. Raises StackError when
+    the folder cannot be used, other users can change what is in it, or another stack has it.
+    """
+    _make_folders(settings)
+    _close_to_others(settings, say)
+    lock = _lock(settings)
+    holder = _holder_file(settings)
+    try:
+        lock.acquire(timeout=0.3)  # `status` has it for a moment, when it looks whether anybody does
+        for file, text in (
+            (holder, f"{os.getpid()}"),
+            (_ports_file(settings), f"{settings.api_port} {settings.sensor_port}"),
+        ):
+            replace_text(file, f"{text}\n", mode=0o600)
+    except Timeout:
+        pid = holder.read_text("utf-8").strip() if holder.exists() else "unknown"
+        raise StackError(f"already running on {settings.state_dir} (pid {pid}); see `just status`") from None
+    except OSError as error:
+        raise StackError(f"STATE_DIR: {settings.state_dir} cannot be written to: {error.strerror}") from error
+    return lock
+
+
+def clear_temporary(settings: Settings) -> None:
+    """Make the folder for temporary files, with nothing of an earlier start in it; raises StackError."""
+    folder = settings.temporary_dir
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise StackError(f"STATE_DIR: {folder} cannot be emptied: {error.strerror}; remove it") from error
+
+
+def other_ports(settings: Settings) -> str | None:
+    """Say on which ports a stack that holds the state folder runs, if it is not those of the settings."""
+    if not is_held(settings):
+        return None
+    wanted = (settings.api_port, settings.sensor_port)
+    try:
+        ports = tuple(map(int, _ports_file(settings).read_text("utf-8").split()))
+    except (OSError, ValueError):
+        return None
+    if len(ports) != len(wanted) or ports == wanted:
+        return None
+    names = ("API_PORT", "SENSOR_PORT")
+    different = [(name, port, asked) for name, port, asked in zip(names, ports, wanted, strict=True) if port != asked]
+    return "runs on " + " and ".join(f"{name} {port}, you asked for {asked}" for name, port, asked in different)
+
+
+def holder_of(settings: Settings) -> int | None:
+    """Return the process that has taken the folder last, which holds it if `is_held` says that one does."""
+    try:
+        return int(_holder_file(settings).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def is_held(settings: Settings) -> bool:
+    """Tell whether a stack has the state folder."""
+    lock = _lock(settings)
+    if not settings.logs_dir.is_dir():
+        return False
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def _lock(settings: Settings) -> FileLock:
+    return FileLock(settings.logs_dir / "up.lock", mode=0o600)
+
+
+def _holder_file(settings: Settings) -> Path:
+    return settings.logs_dir / "up.pid"
+
+
+def _ports_file(settings: Settings) -> Path:
+    return settings.logs_dir / "up.ports"
+
+
+def _make_folders(settings: Settings) -> None:
+    folders = (settings.inbox_dir, settings.arrivals_dir, settings.prefect_home, settings.logs_dir)
+    for folder in (settings.state_dir, *folders):
+        try:
+            make_state_folder(settings.state_dir)
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StackError(
+                f"STATE_DIR: the folder {folder} cannot be made: {error.strerror}; set STATE_DIR to another one"
+            ) from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StackError(f"STATE_DIR: {folder} is not writable; set STATE_DIR to another folder")
+
+
+def _close_to_others(settings: Settings, say: Callable[[str], object]) -> None:
+    try:
+        found = close_to_others(settings.state_dir, settings.readers)
+    except OSError as error:
+        raise StackError(f"STATE_DIR: {error.filename} cannot be closed to other users: {error.strerror}") from error
+    if found.dangers:
+        raise StackError(*found.dangers)
+    for notice in found.notices:
+        say(notice)

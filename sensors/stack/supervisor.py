@@ -1,0 +1,223 @@
+"""Supervision: supervisord as our child, its configuration, and what we ask it to do."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Self
+from xmlrpc.client import Fault, ServerProxy
+
+from supervisor.states import RUNNING_STATES  # pyright: ignore[reportMissingTypeStubs]
+from supervisor.xmlrpc import Faults, SupervisorTransport  # pyright: ignore[reportMissingTypeStubs]
+
+from sensors.config.settings import Settings
+from sensors.stack.errors import StackError
+from sensors.stack.incidents import EARLY_SECONDS, RESTART_LIMIT, Incident, Incidents
+from sensors.stack.scale_environment import SERVER_SECRETS
+from sensors.stack.services import STOP_SECONDS, Program, Service
+
+START_SECONDS = 10.0
+CLOSE_SECONDS = STOP_SECONDS + 3
+"""More than supervisord needs to stop what still runs; it looks once a second."""
+
+TETHERED = (sys.executable, "-m", "sensors.stack.die_with_parent")
+"""How a Python module is started so that it does not outlive us: see sensors/stack/die_with_parent.py."""
+
+_NOT_FOR_FLOWS = ("HEARTBEAT_URL", "HEARTBEAT_FAIL_URL")
+_RUNS_FLOWS = (Service.WORKER, Service.WARM)
+
+# No path of ours stands in the file: a `;`, a `#` or a `%` in it would be syntax there. The folders of the
+# services come in through the environment, and supervisord itself runs in the folder of the logs.
+_SUPERVISORD = """\
+[supervisord]
+nodaemon=true
+umask=077
+logfile=supervisor.log
+logfile_maxbytes=10MB
+logfile_backups=3
+pidfile=%(here)s/supervisord.pid
+
+[unix_http_server]
+file=%(here)s/rpc.sock
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+"""
+
+
+def configuration(programs: Sequence[Program]) -> str:
+    """Return supervisord's configuration for programs in their order of starting.
+
+    A service that dies within EARLY_SECONDS is started again after 1, 2, 3... seconds, RESTART_LIMIT times
+    in a row; one that dies later is started again at once, as often as it takes. supervisord stops the
+    services in the reverse of the order of starting when it is told to end.
+    """
+    return "\n".join([_SUPERVISORD, *(_program(program, place) for place, program in enumerate(programs))])
+
+
+def _program(program: Program, place: int) -> str:
+    return f"""\
+[program:{program.name}]
+command={_without_secrets(program)}python -m sensors.stack.die_with_parent {" ".join(program.arguments)}
+directory=%(ENV_{_folder_variable(program)})s
+umask=077
+priority={place}
+autostart=false
+autorestart=true
+startsecs={EARLY_SECONDS}
+startretries={RESTART_LIMIT}
+stopwaitsecs={STOP_SECONDS}
+killasgroup=true
+redirect_stderr=true
+stdout_logfile={program.name}.log
+stdout_logfile_maxbytes=10MB
+stdout_logfile_backups=3
+"""
+
+
+def _without_secrets(program: Program) -> str:
+    """Return what keeps from flows, which anybody may write, what only servers need."""
+    if program.service not in _RUNS_FLOWS:
+        return ""
+    return " ".join(["env", *(f"-u {name}" for name in (*SERVER_SECRETS, *_NOT_FOR_FLOWS)), ""])
+
+
+def _folder_variable(program: Program) -> str:
+    return f"BLUEPRINT_{program.service.upper()}_FOLDER"
+
+
+class Supervisor:
+    """supervisord as a child process, in a session of its own so that a Ctrl-C reaches only us.
+
+    Its socket lies in a private temporary folder, because the path of a Unix socket has at most 107 bytes
+    and a state folder's may have more. `tell` is called, from a thread, with each incident.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        programs: Sequence[Program],
+        environment: dict[str, str],
+        tell: Callable[[Incident], None],
+    ) -> None:
+        self._tell = tell
+        self._programs = tuple(programs)
+        self._given_up: dict[Service, Incident] = {}
+        self._said: deque[str] = deque(maxlen=10)
+        self._private = tempfile.TemporaryDirectory(prefix="blueprint-", ignore_cleanup_errors=True)
+        here = Path(self._private.name)
+        (here / "supervisord.conf").write_text(configuration(programs), "utf-8")
+        folders = {_folder_variable(program): str(program.folder) for program in programs}
+        self._process = subprocess.Popen(
+            [*TETHERED, "supervisor.supervisord", "-c", str(here / "supervisord.conf")],
+            env={**environment, **folders},
+            cwd=settings.logs_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, name="supervisord", daemon=True)
+        self._reader.start()
+        self._socket = here / "rpc.sock"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether supervisord itself is running."""
+        return self._process.poll() is None
+
+    @property
+    def death(self) -> str:
+        """How supervisord ended, in words."""
+        status = self._process.wait()
+        return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+    def given_up(self, service: Service) -> Incident | None:
+        """Return the incident after which a service is not started again, or None."""
+        return self._given_up.get(service)
+
+    def _call(self, method: str, *arguments: object) -> Any:
+        """Call supervisord's API, each time over a new connection: a broken one cannot be used again."""
+        transport: Any = SupervisorTransport(None, None, serverurl=f"unix://{self._socket}")
+        with ServerProxy("http://localhost", transport=transport) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
+
+    def wait_until_it_answers(self) -> None:
+        """Wait for supervisord's socket; raises StackError."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.alive:
+            try:
+                self._call("getState")
+            except (OSError, HTTPException):
+                time.sleep(0.05)
+            else:
+                return
+        raise StackError("supervisord did not start; it said:", *(f"    {line}" for line in self._said))
+
+    def start(self, service: Service, *, only_first: bool = False) -> None:
+        """Start a service's programs; one that dies at once is started again like any other."""
+        for name in self._names(service)[: 1 if only_first else None]:
+            try:
+                self._call("startProcess", name, False)
+            except Fault as fault:
+                if fault.faultCode not in {Faults.SPAWN_ERROR, Faults.ALREADY_STARTED}:
+                    raise StackError(f"{name} cannot be started: {fault.faultString}") from fault
+
+    def ask_to_stop(self, service: Service) -> None:
+        """Have a service stopped, and killed if it takes longer than its time; does not wait."""
+        for name in self._names(service):
+            # It may not be running, and supervisord neither.
+            with suppress(Fault, OSError, HTTPException):
+                self._call("stopProcess", name, False)
+
+    def is_running(self, service: Service) -> bool:
+        """Tell whether a service has a process, starting or stopping ones included."""
+        return any(map(self._runs, self._names(service)))
+
+    def _runs(self, name: str) -> bool:
+        try:
+            info = self._call("getProcessInfo", name)
+        except (Fault, OSError, HTTPException):
+            return False
+        return bool(info["pid"]) or info["state"] in RUNNING_STATES
+
+    def _names(self, service: Service) -> list[str]:
+        return [program.name for program in self._programs if program.service is service]
+
+    def close(self) -> None:
+        """End supervisord, and with it the services that still run, and clean up behind it."""
+        if self.alive:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=CLOSE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        self._private.cleanup()
+
+    def _read(self) -> None:
+        incidents = Incidents()
+        assert self._process.stdout is not None  # noqa: S101 # it was asked for above
+        with self._process.stdout as lines:
+            for line in lines:
+                self._said.append(line.rstrip())
+                if incident := incidents.read(line):
+                    if incident.gave_up:
+                        self._given_up[incident.service] = incident
+                    self._tell(incident)

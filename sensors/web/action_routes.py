@@ -1,0 +1,72 @@
+"""Dismissal: files that were not loaded and runs are taken off what needs attention, as asked for on the page."""
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from sensors.access.accounts import Role
+from sensors.access.audit import Action
+from sensors.config.settings import Settings
+from sensors.ledger import Ledger, dismissals
+from sensors.recovery.dismissal import dismissed
+from sensors.runtime.clock_part import Clock
+from sensors.web import parameters
+from sensors.web.errors import wants_page
+from sensors.web.retry_route import Told
+from sensors.web.roles import AskedBy, needs
+from sensors.web.upload_routes import Answer
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Told}, 409: {"model": Answer}}
+
+
+def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(tags=["arrivals"])
+
+    @router.post("/files/{file_id}/dismiss", dependencies=[needs(Role.OPERATE)], responses=_ANSWERS)
+    async def dismiss(file_id: parameters.FileId, request: Request, asker: AskedBy) -> Response:
+        """Dismiss a file that was not loaded: it needs no attention any more."""
+        count = await run_in_threadpool(one_file, file_id)
+        asker.record(Action.DISMISS, file_id=file_id, files=count)
+        return _told(count, request)
+
+    @router.post("/files/dismiss", dependencies=[needs(Role.OPERATE)], responses=_ANSWERS)
+    async def dismiss_all(until: parameters.Moment, request: Request, asker: AskedBy) -> Response:
+        """Say it of all files whose end came no later than `until`: of those that somebody saw, and of none since."""
+        count = await run_in_threadpool(all_files, until)
+        asker.record(Action.DISMISS, until=until.isoformat(), files=count)
+        return _told(count, request)
+
+    @router.post("/runs/{run}/dismiss", dependencies=[needs(Role.OPERATE)], responses={200: {"model": Told}})
+    async def dismiss_run(run: parameters.RunKey, request: Request, asker: AskedBy) -> Response:
+        """Say that a run that failed, was missing or takes long is settled."""
+        await run_in_threadpool(one_run, run)
+        asker.record(Action.DISMISS, run=run)
+        if wants_page(request.headers.get("accept", "")):
+            return RedirectResponse("/", 303)
+        return JSONResponse({"told": ["the run needs attention no more, unless it fails once more"]})
+
+    def one_run(run: str) -> None:
+        with Ledger(settings.ledger_path) as ledger:
+            dismissals.record_runs(ledger, [run], clock.utc())
+
+    def one_file(file_id: int) -> int:
+        with Ledger(settings.ledger_path, make=False) as ledger:
+            return dismissals.record_file(ledger, file_id, clock.utc())
+
+    def all_files(until: datetime) -> int:
+        with Ledger(settings.ledger_path, make=False) as ledger:
+            return dismissals.record_until(ledger, until, clock.utc())
+
+    return router
+
+
+def _told(count: int, request: Request) -> Response:
+    if wants_page(request.headers.get("accept", "")):  # a form without JavaScript; twice is as good as once
+        return RedirectResponse("/", 303)
+    if not count:
+        raise HTTPException(409, "no such file needs a person any more")
+    return JSONResponse({"told": [dismissed(count)]})

@@ -1,0 +1,123 @@
+"""Attention: what needs a person, each with what mends it, the most urgent first."""
+
+from dataclasses import dataclass
+
+from sensors.config.admission_part import readable
+from sensors.ledger.blocked import BlockedFile
+from sensors.reports.alerts import Alerts
+from sensors.reports.needs_attention import StalledArrival, Trouble
+from sensors.reports.run_url import run_url
+from sensors.runs.issues import RunIssue
+from sensors.web.models import FileView
+
+SHOWN_FILES = 4
+
+
+@dataclass(frozen=True)
+class Matter:
+    """Something that does not mend itself, in words."""
+
+    title: str
+    detail: str
+    mend: str
+    href: str | None = None
+    dismiss: str | None = None
+    """Where a form is sent to that says that this is settled."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """All that needs a person."""
+
+    matters: tuple[Matter, ...] = ()
+    files: tuple[FileView, ...] = ()
+    """The latest files that were not loaded and that nobody has dismissed."""
+    file_count: int = 0
+    """How many there are in all."""
+
+    @property
+    def count(self) -> int:
+        """How many things there are to look at."""
+        return len(self.matters) + self.file_count
+
+    @property
+    def more_files(self) -> int:
+        """How many files are not shown here."""
+        return self.file_count - len(self.files)
+
+
+def attention_of(
+    trouble: Trouble,
+    alerts: Alerts,
+    files: tuple[FileView, ...],
+    file_count: int,
+    services: tuple[Matter, ...] = (),
+    runs: tuple[Matter, ...] = (),
+) -> Attention:
+    """Return what needs a person; pure."""
+    return Attention(
+        (
+            *services,
+            *(_alert(line) for line in alerts.needs_a_person),
+            *runs,
+            *(_overdue(inbox, since) for inbox, since in trouble.overdue.items()),
+            *(_stalled(arrival) for arrival in trouble.arrivals),
+            *(_blocked(file) for file in trouble.blocked),
+            *(_more_blocked(inbox, count) for inbox, count in trouble.more_blocked.items()),
+        ),
+        files,
+        file_count,
+    )
+
+
+def run_matter(issue: RunIssue, prefect_page: str) -> Matter:
+    """Return what is shown of a run that needs attention."""
+    more = f", and {issue.more:,} more" if issue.more else ""
+    title = f"{issue.title[0].upper()}{issue.title[1:]}{more}"
+    mend = issue.mend.partition(", or `just dismiss")[0]  # there is a button for that
+    href = None if issue.run_id is None else run_url(prefect_page, issue.run_id)
+    dismiss = f"/runs/{issue.key}/dismiss" if issue.is_dismissable else None
+    return Matter(readable(title), readable(issue.reason), mend, href, dismiss)
+
+
+def _alert(line: str) -> Matter:
+    said, _, mend = line.partition("; ")
+    title = "Alerts are perhaps delivered" if "are perhaps delivered" in said else "Alerts do not get through"
+    return Matter(title, readable(said), mend or "They are sent again until they get through.")
+
+
+def _overdue(inbox: str, since: str) -> Matter:
+    return Matter(
+        f"Files for {inbox} are overdue",
+        f"They were expected by {since}.",
+        "Drop them below, or ask whoever sends them.",
+        f"#inbox-{inbox}",
+    )
+
+
+def _blocked(file: BlockedFile) -> Matter:
+    why, _, mend = file.reason.partition("; ")
+    return Matter(
+        f"{readable(file.name)} cannot be taken from {file.inbox}",
+        readable(why),
+        mend or "It is tried again by itself.",
+        f"#inbox-{file.inbox}",
+    )
+
+
+def _more_blocked(inbox: str, count: int) -> Matter:
+    return Matter(
+        f"{count} more {'file' if count == 1 else 'files'} cannot be taken from {inbox}",
+        "They may not be moved.",
+        "They are taken by themselves when that is mended.",
+        f"#inbox-{inbox}",
+    )
+
+
+def _stalled(arrival: StalledArrival) -> Matter:
+    return Matter(
+        f"Arrival {arrival.id} has no run",
+        f"It was announced {arrival.attempt} times: {readable(arrival.reason)}",
+        "`just status` tells whether server and worker are well; it is announced again by itself.",
+        f"/arrivals/{arrival.id}",
+    )

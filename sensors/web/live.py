@@ -1,0 +1,127 @@
+"""Live: what has changed in the ledger is looked up once and told to every page that is open."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+from starlette.concurrency import run_in_threadpool
+
+from sensors.ledger import Ledger, LedgerError
+from sensors.runtime.duty_cycle import DutyCycle
+from sensors.web.models import ArrivalView, InboxView
+from sensors.web.services import Services
+
+LOOK_SECONDS = 0.25
+LOOK_SHARE = 0.1
+LONGEST_PAUSE_SECONDS = 3.0
+"""The pause between two looks: longer where a look always takes long, a tenth of a core at most, but never so long that
+an open page seems to stand still."""
+QUEUED = 2000
+"""How much may wait for a page that does not read; then its stream ends, and it asks anew."""
+MOST_PAGES = 200
+
+Change = InboxView | ArrivalView | Services
+
+
+class TooManyPagesError(Exception):
+    """So many pages are open that no other gets a stream."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What pages show, as it was at one moment."""
+
+    inboxes: dict[str, InboxView] = field(default_factory=dict[str, InboxView])
+    arrivals: dict[str, ArrivalView] = field(default_factory=dict[str, ArrivalView])
+    services: Services | None = None
+
+    def changes_since(self, before: "Look") -> Iterator[Change]:
+        """Yield what is new or has changed, the oldest arrivals first."""
+        yield from (view for name, view in self.inboxes.items() if before.inboxes.get(name) != view)
+        yield from (view for id_, view in reversed(self.arrivals.items()) if before.arrivals.get(id_) != view)
+        if self.services is not None and self.services != before.services:
+            yield self.services
+
+
+class LedgerChanges:
+    """Tells whether the ledger has changed, at the price of reading one number."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._version: int | None = None
+
+    def seen(self) -> bool:
+        """Return whether another connection has written since the last call; the first one counts as that."""
+        version = int(self._ledger.rows("PRAGMA data_version")[0][0])
+        changed, self._version = version != self._version, version
+        return changed
+
+
+class Live:
+    """Looks while a page is open, and only then."""
+
+    def __init__(
+        self,
+        look: Callable[[], Look],
+        open_ledger: Callable[[], Ledger],
+        services: Callable[[], Services | None] = lambda: None,
+    ) -> None:
+        """`look` reads what pages show; `open_ledger` gives a connection for this alone; `services` does not wait."""
+        self._look = look
+        self._services = services
+        self._open_ledger = open_ledger
+        self._pages: set[asyncio.Queue[Change | None]] = set()
+        self._latest = Look()
+        self._looking: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def page(self) -> AsyncGenerator[asyncio.Queue[Change | None]]:
+        """Give a queue that holds all there is, and then every change; None means that it ends here.
+
+        Raises TooManyPagesError.
+        """
+        if len(self._pages) >= MOST_PAGES:
+            raise TooManyPagesError
+        queue: asyncio.Queue[Change | None] = asyncio.Queue(QUEUED)
+        look = await run_in_threadpool(self._look)
+        for change in look.changes_since(Look()):
+            queue.put_nowait(change)
+        self._pages.add(queue)
+        if self._looking is None or self._looking.done():
+            self._latest = look
+            self._looking = asyncio.create_task(self._keep_looking())
+        try:
+            yield queue
+        finally:
+            self._pages.discard(queue)
+
+    async def _keep_looking(self) -> None:
+        clock = asyncio.get_running_loop().time
+        ledger = await run_in_threadpool(self._open_ledger)
+        try:
+            changes, duty = LedgerChanges(ledger), DutyCycle(LOOK_SHARE, LONGEST_PAUSE_SECONDS)
+            while self._pages:
+                begun = clock()
+                with suppress(LedgerError, sqlite3.Error):  # the sensor's own loops tell of that
+                    if await run_in_threadpool(changes.seen):
+                        self._tell(await run_in_threadpool(self._look))
+                    if (services := self._services()) != self._latest.services:
+                        self._tell(replace(self._latest, services=services))
+                await asyncio.sleep(max(LOOK_SECONDS, duty.pause_after(clock() - begun)))
+        finally:
+            ledger.close()
+
+    def _tell(self, look: Look) -> None:
+        changed = list(look.changes_since(self._latest))
+        self._latest = look
+        for queue in list(self._pages):
+            if queue.qsize() + len(changed) >= QUEUED:
+                self._pages.discard(queue)
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(None)
+                continue
+            for change in changed:
+                queue.put_nowait(change)

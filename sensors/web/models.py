@@ -1,0 +1,171 @@
+"""Views: what the page shows of inboxes, arrivals and files, as pages, stream and scripts get it."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from sensors.config.admission_part import readable
+from sensors.ledger.states import ArrivalState, FileState
+from sensors.reports.arrival_journey import ArrivalJourney
+from sensors.reports.arrivals import ArrivalSummary
+from sensors.reports.files import KnownFile
+from sensors.reports.inboxes import Books
+from sensors.reports.run_url import run_url
+
+
+class View(BaseModel):
+    """Moments are UTC; names are made readable."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class InboxView(View):
+    """An inbox with its books, and what lets a browser tell at once what it takes."""
+
+    name: str
+    where: str
+    watched_by: str
+    being_written: str = ""
+    """Which files have temporary names, in words."""
+    patterns: tuple[str, ...]
+    max_bytes: int
+    books: Books
+    files_today: int
+    rows_today: int
+    oldest_waiting: datetime | None
+    last_name: str | None
+    last_seen: datetime | None
+    last_dismissed: datetime | None
+    """When somebody last dismissed a file: a change that no other figure shows."""
+    done_file: str | None = None
+    """What ends the name of a file that says that another one is done; those are uploaded too."""
+
+
+class ArrivalView(View):
+    """An arrival; `run_url` leads to its run on Prefect's page."""
+
+    id: str
+    inbox: str
+    state: ArrivalState
+    title: str
+    files: int
+    bad: int
+    size: int
+    rows: int | None
+    attempt: int
+    reason: str | None
+    seen_at: datetime | None
+    created_at: datetime
+    announced_at: datetime | None
+    receipt_at: datetime | None
+    ended_at: datetime | None
+    seconds_to_run: float | None
+    seconds_to_end: float | None
+    run_name: str | None
+    run_url: str | None
+    has_ended: bool
+
+
+class FileView(View):
+    """A file of an arrival, or one that was refused."""
+
+    id: int
+    name: str
+    inbox: str
+    arrival_id: str | None
+    state: FileState
+    size: int
+    rows: int | None
+    reason: str | None
+    seen_at: datetime
+    ended_at: datetime | None
+    dismissed_at: datetime | None
+    """When a person said that it needs nobody any more."""
+
+
+class StepView(View):
+    """A step of a journey, and when it was reached."""
+
+    name: str
+    at: datetime | None
+
+
+class AnnouncementView(View):
+    """One announcement, and what it led to."""
+
+    attempt: int
+    intended_at: datetime
+    confirmed_at: datetime | None
+    failure: str | None
+    run_url: str | None
+
+
+class JourneyView(View):
+    """An arrival with its steps, its announcements and as many of its files as were asked for."""
+
+    arrival: ArrivalView
+    steps: tuple[StepView, ...]
+    files: tuple[FileView, ...]
+    announcements: tuple[AnnouncementView, ...]
+
+
+def arrival_view(arrival: ArrivalSummary, prefect_page: str) -> ArrivalView:
+    """Return what is shown of an arrival."""
+    return ArrivalView(
+        id=arrival.id,
+        inbox=arrival.inbox,
+        state=arrival.state,
+        title=readable(arrival.title),
+        files=arrival.files,
+        bad=arrival.bad,
+        size=arrival.size,
+        rows=arrival.rows,
+        attempt=arrival.attempt,
+        reason=arrival.reason and readable(arrival.reason),
+        seen_at=arrival.seen_at,
+        created_at=arrival.created_at,
+        announced_at=arrival.announced_at,
+        receipt_at=arrival.receipt_at,
+        ended_at=arrival.ended_at,
+        seconds_to_run=arrival.seconds_to_run,
+        seconds_to_end=arrival.seconds_to_end,
+        run_name=arrival.run_name,
+        run_url=arrival.run_id and run_url(prefect_page, arrival.run_id),
+        has_ended=arrival.has_ended,
+    )
+
+
+def journey_view(journey: ArrivalJourney, prefect_page: str) -> JourneyView:
+    """Return what is shown of an arrival's journey."""
+    return JourneyView(
+        arrival=arrival_view(journey.arrival, prefect_page),
+        steps=tuple(StepView(name=name, at=at) for name, at in journey.steps()),
+        files=tuple(file_view(file) for file in journey.files),
+        announcements=tuple(
+            AnnouncementView(
+                attempt=one.attempt,
+                intended_at=one.intended_at,
+                confirmed_at=one.confirmed_at,
+                failure=one.failure and readable(one.failure),
+                run_url=one.run_id and run_url(prefect_page, one.run_id),
+            )
+            for one in journey.announcements
+        ),
+    )
+
+
+def file_view(file: KnownFile) -> FileView:
+    """Return what is shown of a file."""
+    return FileView(
+        id=file.id,
+        name=readable(file.name),
+        inbox=file.inbox,
+        arrival_id=file.arrival_id,
+        state=file.state,
+        size=file.size,
+        rows=file.rows,
+        reason=file.reason and readable(file.reason),
+        seen_at=file.seen_at,
+        ended_at=file.ended_at,
+        dismissed_at=file.dismissed_at,
+    )

@@ -1,0 +1,144 @@
+"""Reading: what the page shows, asked of the ledger anew for every request."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date, datetime, tzinfo
+
+from tzlocal import get_localzone
+
+from sensors.config.admission_part import readable
+from sensors.config.inboxes import Inbox
+from sensors.config.settings import Settings
+from sensors.inbox.unfinished import in_words
+from sensors.ledger import Ledger, dismissals
+from sensors.reports.alerts import read_alerts
+from sensors.reports.arrival_journey import arrival_journey
+from sensors.reports.arrivals import latest
+from sensors.reports.bad_files import bad_files, count_needing_a_person, needing_a_person
+from sensors.reports.days import Day, midnight_before, read_day
+from sensors.reports.files import KnownFile, file_by_id
+from sensors.reports.inbox_glance import glance_at
+from sensors.reports.inboxes import Books, books_of
+from sensors.reports.needs_attention import read_trouble
+from sensors.runs.issues import RunIssue, undismissed
+from sensors.runtime.clock_part import Clock
+from sensors.web.attention import SHOWN_FILES, Attention, attention_of, run_matter
+from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
+from sensors.web.probes import Watched
+from sensors.web.services import Services
+from sensors.web.uploads import largest_upload
+
+
+@dataclass(frozen=True)
+class SensorState:
+    """What the page asks of the sensor itself; each answer is what is known, without a wait."""
+
+    watches: Callable[[], Mapping[str, Watched]] = dict
+    """How the inboxes are watched, once they are."""
+    services: Callable[[], Services | None] = lambda: None
+    """How the services are, as far as that is known."""
+    run_issues: Callable[[], Sequence[RunIssue]] = tuple
+    """The runs that need attention, as they were found last."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Answers the page's questions; each answer is of one moment."""
+
+    settings: Settings
+    inboxes: Sequence[Inbox]
+    clock: Clock
+    sensor: SensorState = SensorState()
+
+    def inbox_views(self) -> list[InboxView]:
+        """Return every inbox, in the order of the configuration."""
+        with self._ledger() as ledger:
+            return self._inbox_views(ledger)
+
+    def inboxes_and_arrivals(self, limit: int) -> tuple[list[InboxView], list[ArrivalView]]:
+        """Return every inbox and the latest arrivals, as they were at the same moment."""
+        with self._ledger() as ledger:
+            return self._inbox_views(ledger), self._arrival_views(ledger, limit)
+
+    def _inbox_views(self, ledger: Ledger) -> list[InboxView]:
+        midnight, watches = self.midnight(), self.sensor.watches()
+        books = books_of(ledger, [inbox.name for inbox in self.inboxes])
+        return [
+            self._inbox_view(ledger, inbox, books[inbox.name], midnight, watches.get(inbox.name))
+            for inbox in self.inboxes
+        ]
+
+    def _inbox_view(
+        self, ledger: Ledger, inbox: Inbox, books: Books, midnight: datetime, watch: Watched | None
+    ) -> InboxView:
+        glance = glance_at(ledger, inbox.name, midnight)
+        return InboxView(
+            name=inbox.name,
+            where=readable(inbox.where),
+            watched_by=str(watch.mode) if watch is not None else "",
+            being_written=in_words(watch.being_written) if watch is not None else "",
+            patterns=inbox.patterns,
+            max_bytes=largest_upload(inbox, self.settings.max_upload_bytes),
+            books=books,
+            files_today=glance.files_today,
+            rows_today=glance.rows_today,
+            oldest_waiting=glance.oldest_waiting,
+            last_name=glance.last_name and readable(glance.last_name),
+            last_seen=glance.last_seen,
+            last_dismissed=glance.last_dismissed,
+            done_file=inbox.done_file,
+        )
+
+    def arrivals(self, limit: int, inbox: str | None = None, before: datetime | None = None) -> list[ArrivalView]:
+        """Return the latest arrivals, the newest first."""
+        with self._ledger() as ledger:
+            return self._arrival_views(ledger, limit, inbox, before)
+
+    def _arrival_views(
+        self, ledger: Ledger, limit: int, inbox: str | None = None, before: datetime | None = None
+    ) -> list[ArrivalView]:
+        found = latest(ledger, limit, inbox=inbox, before=before)
+        return [arrival_view(one, self.settings.prefect_page) for one in found]
+
+    def journey(self, arrival_id: str, files: int = 200) -> JourneyView | None:
+        """Return an arrival's journey with at most `files` of its files, or None if there is no such arrival."""
+        with self._ledger() as ledger:
+            found = arrival_journey(ledger, arrival_id, files)
+        return found and journey_view(found, self.settings.prefect_page)
+
+    def bad_files(self, limit: int, inbox: str | None = None) -> list[FileView]:
+        """Return the files that were not loaded, the latest first."""
+        with self._ledger() as ledger:
+            return [file_view(file) for file in bad_files(ledger, limit, inbox)]
+
+    def attention(self, services: Services | None = None) -> Attention:
+        """Return what needs a person now, what is wrong with the services first."""
+        with self._ledger() as ledger:
+            files = tuple(file_view(file) for file in needing_a_person(ledger, SHOWN_FILES))
+            count = len(files) if len(files) < SHOWN_FILES else count_needing_a_person(ledger)
+            issues = undismissed(self.sensor.run_issues(), dismissals.of_runs(ledger))
+        sick = services.matters(self.settings) if services else ()
+        runs = tuple(run_matter(issue, self.settings.prefect_page) for issue in issues)
+        return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count, sick, runs)
+
+    def file(self, file_id: int) -> KnownFile | None:
+        """Return one file and where it lies."""
+        with self._ledger() as ledger:
+            return file_by_id(ledger, file_id)
+
+    def day(self, day: date | None, inbox: str | None = None) -> Day:
+        """Return a local day, today's unless another is asked for."""
+        with self._ledger() as ledger:
+            return read_day(ledger, day or self.midnight().date(), self.zone(), inbox)
+
+    def midnight(self) -> datetime:
+        """Return the start of the local day."""
+        return midnight_before(self.clock.utc(), self.zone())
+
+    def zone(self) -> tzinfo:
+        """Return the machine's time zone by its name: an offset alone is off after a change of the clock."""
+        return get_localzone()
+
+    def _ledger(self) -> AbstractContextManager[Ledger]:
+        return Ledger.at_one_moment(self.settings.ledger_path)
