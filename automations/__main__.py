@@ -14,7 +14,7 @@ from rich.console import Console
 from automations.as_code.drift import OWNER
 
 if TYPE_CHECKING:
-    from automations.as_code.change import Changes
+    from automations.as_code.diff import Changes
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 

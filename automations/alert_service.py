@@ -8,19 +8,22 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from automations.delivery.alert import Alert
-from automations.delivery.bell import Bell
+from automations.delivery.channels import ALERTS, FALLBACK, Policy
 from automations.delivery.direct import DirectSender, direct_sender
-from automations.delivery.dispatcher import Ringer
+from automations.delivery.dispatcher import Bell, Ringer
 from automations.delivery.enqueue import Posted, Posting
-from automations.delivery.escalation import FailingChannel
-from automations.delivery.events import SendingAutomation, in_files, on_server
-from automations.delivery.happening import Happening, Resource
-from automations.delivery.models import Cause, Unless
+from automations.delivery.escalation import FailingChannel, read_open_troubles, read_undelivered
+from automations.delivery.events import (
+    Happening,
+    Resource,
+    SendingAutomation,
+    in_files,
+    on_server,
+    server_back,
+    server_silent,
+)
+from automations.delivery.models import Alert, Cause, Unless
 from automations.delivery.outbox import OutboxError
-from automations.delivery.policy import ALERTS, FALLBACK, Policy
-from automations.delivery.server_alerts import server_back, server_silent
-from automations.delivery.undelivered import read_open_troubles, read_undelivered
 from automations.errors import ConfigurationError
 from automations.settings import PROJECT_ROOT, read_settings
 from automations.settings import Settings as AlarmSettings

@@ -7,8 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from automations.delivery.channels import read_routes
-from automations.delivery.policy import Policy
+from automations.delivery.channels import Policy, read_routes
 from automations.delivery.quiet_hours import QuietHours
 from automations.delivery.rate_limit import StormLimit
 from automations.delivery.send import misunderstood
@@ -48,7 +47,7 @@ class Settings(Addresses):
 
     A relative STATE_DIR is taken from the project's root. NOTIFY_URLS and NOTIFY_FALLBACK_URLS are Apprise URLs,
     separated by spaces; the latter are used while the former do not take an alert. The others are read by
-    `automations.delivery.policy`.
+    `automations.delivery.channels`.
     """
 
     state_dir: Path = Path("data")

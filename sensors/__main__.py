@@ -14,7 +14,7 @@ with told_when_missing():
 
     from sensors.access.audit import Action
     from sensors.cli.commands import looking
-    from sensors.stack.told import mistakes_told
+    from sensors.stack.errors import mistakes_told
 
 app = typer.Typer(
     help="Bring the stack up, drop files into it and see how it is.",
@@ -90,7 +90,7 @@ def profile() -> None:
     """Tell which profile this is, what runs on this machine, and what Prefect is told; secrets are masked."""
     from rich.console import Console
 
-    from sensors.stack.profile_table import show_profile
+    from sensors.stack.summary import show_profile
 
     with mistakes_told():
         show_profile(Console(highlight=False))
@@ -133,7 +133,7 @@ def dismiss(
     from sensors.recovery.dismissal import dismiss as settle
     from sensors.stack.configuration import checked_settings
     from sensors.stack.errors import StackError
-    from sensors.stack.run_issues import find_run_issues
+    from sensors.stack.status import find_run_issues
 
     if (what is None) is not everything:
         raise StackError("expected either an arrival's id, a file's name or a run, or --all")
@@ -194,7 +194,7 @@ def rebuild(
 @app.command()
 def rotate_credentials() -> None:
     """Replace every password and token in `.env` by a generated one, and have a running stack restart with them."""
-    from sensors.stack.rotation import rotate_credentials as rotate
+    from sensors.stack.credentials import rotate_credentials as rotate
 
     rotate()
 
@@ -202,7 +202,7 @@ def rotate_credentials() -> None:
 @app.command(hidden=True, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     """Run a Python module, such as prefect, that talks to this stack's server."""
-    from sensors.stack.client import become
+    from sensors.stack.server import become
 
     become(module, arguments or [])
 

@@ -14,7 +14,7 @@ from prefect.settings.legacy import _get_valid_setting_names
 from automations.settings import Settings as AlertSettings
 from flows.settings import PipelineSettings
 from sensors.config.settings import Settings
-from sensors.stack.scale_environment import scale_environment
+from sensors.stack.environment import scale_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"

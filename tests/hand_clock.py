@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 
 
 @dataclass

@@ -3,10 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from automations.delivery.alert import Alert
+from automations.delivery.channels import ALERTS, Policy
 from automations.delivery.enqueue import Posting
-from automations.delivery.models import Cause
-from automations.delivery.policy import ALERTS, Policy
+from automations.delivery.models import Alert, Cause
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LOCAL = "json://127.0.0.1/alerts"

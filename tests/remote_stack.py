@@ -10,10 +10,9 @@ from sensors.inbox.intake import Intake
 from sensors.inbox.rejections import Refusals
 from sensors.ledger import Ledger
 from sensors.remote.open import open_store
-from sensors.remote.patience import Patience
+from sensors.remote.scanner import Patience, RemoteWatch
 from sensors.remote.source import RemoteOrigin
 from sensors.remote.store import Store
-from sensors.remote.watch import RemoteWatch
 from tests.hand_clock import HandClock
 
 

@@ -11,10 +11,9 @@ from starlette.applications import Starlette
 from sensors.config.settings import Settings
 from sensors.files.file_systems import DiskSpace, Minimum
 from sensors.inbox.watcher import Watch
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
-from sensors.web.metrics import SensorCollector
-from sensors.web.page import metrics_page
+from sensors.web.metrics import SensorCollector, metrics_page
 from sensors.web.probes import Watched
 
 Samples = dict[tuple[str, ...], float]

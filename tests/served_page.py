@@ -15,7 +15,7 @@ from sensors.config.settings import Settings
 from sensors.inbox.folders import make_folders
 from sensors.ledger import Ledger
 from sensors.runs.issues import RunIssue
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.web.app import make_page, server_config
 from sensors.web.queries import SensorState
 from sensors.web.services import Services

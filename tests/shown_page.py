@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.web.app import make_page
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 
 from sensors.config.settings import Settings
-from sensors.runs.lost_runs import SILENT_FOR
+from sensors.runs.outcomes import SILENT_FOR
 from sensors.stack import processes as marking
-from sensors.stack.abandoned_runs import BETWEEN_LOOKS, GRACE, AbandonedRuns
-from sensors.stack.incidents import Incident
+from sensors.stack.dead_runs import BETWEEN_LOOKS, GRACE, AbandonedRuns
 from sensors.stack.services import Service
+from sensors.stack.supervisor import Incident
 from tests.prefect_server import prefect_answering
 
 RESTARTED = Incident(Service.WORKER, "worker stopped (killed by SIGKILL); restarted")

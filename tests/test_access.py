@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sensors.access import throttle
+from sensors.access import log_ins as throttle
 from sensors.access.accounts import Role, account_of, find_account, parse_accounts, weakness
 from sensors.access.audit import Audit
-from sensors.access.log_ins import LogIns
+from sensors.access.log_ins import LogIns, Throttle
 from sensors.access.origins import Rejection
-from sensors.access.throttle import Throttle
 from tests.hand_clock import HandClock
 
 SERVER = ("10.0.0.1", 4201)

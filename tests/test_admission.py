@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from sensors.config.admission_part import Admission, admit, readable
+from sensors.config.admission import Admission, admit, readable
 from sensors.config.inboxes import Inbox
 
 INBOX = Inbox(name="metrics", path="/")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from automations.alert_service import AlarmSettings, OutboxError
-from sensors.alerts.alarm import Alarm
+from sensors.alerts.server_watch import Alarm
 from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger
 from sensors.runtime.loop import Loop

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.delivery.alert import LINE_LIMIT, SUBJECT_LIMIT, Alert
+from automations.delivery.models import LINE_LIMIT, SUBJECT_LIMIT, Alert
 
 
 @given(st.text(), st.text())

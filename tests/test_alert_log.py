@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from automations.delivery import log as alert_log
-from automations.delivery.alert import Alert
+from automations.delivery.channels import Policy
 from automations.delivery.enqueue import Posted
-from automations.delivery.policy import Policy
+from automations.delivery.models import Alert
 from automations.delivery.send import Delivery
 from tests.postings import policy, posting
 

@@ -12,7 +12,7 @@ from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from automations.as_code.apply import apply, plan
-from automations.as_code.change import Changes
+from automations.as_code.diff import Changes
 from automations.errors import ConfigurationError
 from automations.settings import Settings
 

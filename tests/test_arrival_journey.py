@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sensors.reports.arrival_journey import arrival_journey
+from sensors.reports.arrivals import arrival_journey
 from tests.dropped_arrivals import record_arrival
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

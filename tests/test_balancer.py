@@ -10,7 +10,7 @@ import pytest
 
 from sensors.config.settings import Settings
 from sensors.stack import balancer
-from sensors.stack.ports import taken_by
+from sensors.stack.preflight import taken_by
 from tests.free_ports import free_ports, free_ports_in_a_row
 from tests.journeys.stack import ROOT, wait_until
 from tests.web import Answer, serving

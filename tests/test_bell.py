@@ -10,9 +10,9 @@ import pytest
 
 from automations.alert_service import Bell, Ringer, policy_of_blocks
 from automations.delivery import deliver as deliveries
+from automations.delivery.channels import FALLBACK, Policy
 from automations.delivery.enqueue import Posted, post
 from automations.delivery.outbox import Outbox, OutboxError, stamp
-from automations.delivery.policy import FALLBACK, Policy
 from tests.postings import policy, posting
 from tests.receiver import Receiver, receiving
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sensors.config.settings import PROJECT_ROOT
-from sensors.stack.client import needs_server
+from sensors.stack.server import needs_server
 from tests.free_ports import free_ports
 
 
@@ -53,7 +53,7 @@ def test_what_needs_no_server_is_run_without_one(command, needs):
     assert needs_server(command.split()) is needs
 
 
-@pytest.mark.parametrize("module", ["sensors.stack.up", "sensors.stack.client", "sensors.stack.status"])
+@pytest.mark.parametrize("module", ["sensors.stack.up", "sensors.stack.server", "sensors.stack.status"])
 def test_a_command_does_not_import_what_takes_long_and_only_others_need(module):
     heavy = ("sqlalchemy", "redis", "psycopg", "prefect", "fastapi", "duckdb", "apprise")
     code = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"

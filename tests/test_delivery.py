@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from automations.delivery import send as delivery
-from automations.delivery.alert import Alert
+from automations.delivery.models import Alert
 from automations.delivery.send import deliver, misunderstood
 from tests.receiver import Receiver, receiving
 

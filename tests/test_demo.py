@@ -6,7 +6,7 @@ import pytest
 
 from sensors.config.settings import Settings
 from sensors.ledger.states import FileState
-from sensors.reports.journey import FileJourney
+from sensors.reports.files import FileJourney
 from sensors.stack.demo import alert_about, demo, steps, was_delivered
 from sensors.stack.errors import StackError
 from sensors.stack.state_dir import hold_state_folder

@@ -8,10 +8,11 @@ from threading import Barrier
 
 import pytest
 
-from automations.delivery import digests, gatherings
+from automations.delivery import digests
+from automations.delivery import enqueue as gatherings
+from automations.delivery.channels import Policy
 from automations.delivery.enqueue import Posted, post
 from automations.delivery.outbox import Outbox
-from automations.delivery.policy import Policy
 from automations.delivery.rate_limit import Gathering
 from tests.postings import NOW, at, policy, posting
 

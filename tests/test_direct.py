@@ -11,11 +11,11 @@ import pytest
 
 from automations.alert_service import Bell, Ringer
 from automations.delivery import direct
+from automations.delivery.channels import Policy
+from automations.delivery.deliver import drain
 from automations.delivery.direct import DirectSender
 from automations.delivery.enqueue import Posted, Posting, post
 from automations.delivery.outbox import Outbox
-from automations.delivery.policy import Policy
-from automations.delivery.sending import drain
 from automations.delivery.sent_record import SentRecord
 from tests.postings import NOW, at, policy, posting
 from tests.receiver import Receiver, receiving

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from sensors.__main__ import app
 from sensors.config.settings import Settings
-from sensors.ledger import Ledger, dismissals
+from sensors.ledger import Ledger
+from sensors.ledger import files as dismissals
 from sensors.ledger.database import stamp
 from sensors.recovery.dismissal import DismissalError, dismiss
-from sensors.reports.bad_files import bad_files, count_needing_a_person, needing_a_person
+from sensors.reports.files import bad_files, count_needing_a_person, needing_a_person
 from sensors.reports.needs_attention import read_trouble
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.errors import StackError

@@ -18,7 +18,7 @@ from automations.as_code.apply import FOLDER, apply
 from automations.settings import Settings as AutomationSettings
 from sensors.config.settings import Auth, Settings
 from sensors.stack.api import open_api
-from sensors.stack.drifted import read_drift
+from sensors.stack.status import read_drift
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 

@@ -7,11 +7,10 @@ import pytest
 
 from automations.delivery import deliver as deliveries
 from automations.delivery import digests, escalation
-from automations.delivery.channels import Channel
+from automations.delivery.channels import FALLBACK, Channel
 from automations.delivery.enqueue import post
 from automations.delivery.escalation import FALLBACK_AFTER, PRIMARY_FOR
 from automations.delivery.outbox import Outbox
-from automations.delivery.policy import FALLBACK
 from tests.postings import NOW, at, policy, posting
 
 CONFIGURED = policy("json://127.0.0.1/one", "json://127.0.0.1/two", fallback_urls="json://127.0.0.1/fallback")

@@ -18,8 +18,7 @@ from automations.as_code import schema
 from automations.as_code.apply import apply, plan
 from automations.as_code.drift import canonical
 from automations.as_code.export import document_of, export, file_names
-from automations.as_code.files import read_text
-from automations.as_code.yaml_text import render
+from automations.as_code.files import read_text, render
 from automations.errors import ConfigurationError
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

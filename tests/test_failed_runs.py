@@ -11,7 +11,7 @@ from prefect.server.schemas.core import CreatedBy, Deployment, Flow, FlowRun, Wo
 from prefect.server.schemas.responses import FlowRunResponse
 from prefect.server.schemas.states import State, StateType
 
-from sensors.alerts.failed_runs import happening_of, read_failed_runs
+from sensors.alerts.reconcile import happening_of, read_failed_runs
 from sensors.runs.api import RUNS_PAGE, PrefectApi
 from tests.prefect_server import PrefectServer
 

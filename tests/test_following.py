@@ -8,8 +8,15 @@ import pytest
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.ledger import arrivals, notices
 from sensors.runs.api import PrefectApi
-from sensors.runs.lost_runs import HEARTBEAT, LostRuns
-from sensors.runs.outcomes import ARRIVAL_FAILED, COLUMNS_WIDENED, FAILED_SECONDS, UNSTARTED_LIMIT, Follower
+from sensors.runs.outcomes import (
+    ARRIVAL_FAILED,
+    COLUMNS_WIDENED,
+    FAILED_SECONDS,
+    HEARTBEAT,
+    UNSTARTED_LIMIT,
+    Follower,
+    LostRuns,
+)
 from tests.prefect_server import prefect_answering
 
 

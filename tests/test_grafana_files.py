@@ -10,10 +10,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
-from sensors.web.metrics import SensorCollector
-from sensors.web.page import metrics_page
+from sensors.web.metrics import SensorCollector, metrics_page
 from tests.dashboard import DASHBOARD, questions, variables
 from tests.deploy_files import ROOT, program, said
 from tests.journeys.stack import wait_until

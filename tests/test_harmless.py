@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from sensors.cli.harmless import harmless, plain
+from sensors.cli.console import harmless, plain
 
 
 @pytest.mark.parametrize(

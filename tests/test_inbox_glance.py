@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sensors.reports.inbox_glance import InboxGlance, glance_at
+from sensors.reports.inboxes import InboxGlance, glance_at
 from tests.dropped_arrivals import record_arrival, record_waiting
 
 MIDNIGHT = datetime(2026, 11, 24, tzinfo=UTC)

@@ -1,7 +1,7 @@
 """What is told about services that die."""
 
-from sensors.stack.incidents import Incident, Incidents
 from sensors.stack.services import Service
+from sensors.stack.supervisor import Incident, Incidents
 
 KILLED = "2026-11-24 09:00:00,000 WARN exited: sensor (terminated by SIGKILL; not expected)"
 SPAWNED = "2026-11-24 09:00:01,000 INFO spawned: 'sensor' with pid 4711"

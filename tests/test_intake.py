@@ -15,7 +15,7 @@ from sensors.inbox.rejections import Refusals
 from sensors.inbox.watcher import Watch
 from sensors.ledger import arrivals, files
 from sensors.ledger.states import FileState
-from sensors.reports.journey import journey_of
+from sensors.reports.files import journey_of
 
 
 @pytest.fixture

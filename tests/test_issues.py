@@ -11,7 +11,7 @@ from sensors.alerts.issues import ADOPTED_CALM_SECONDS, CALM_SECONDS, Issue, Iss
 from sensors.files.file_systems import DiskSpaceError
 from sensors.ledger import LedgerError
 from sensors.runs.api import ApiError, NotReachedError
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import STUCK_SECONDS, Loop
 from tests.hand_clock import HandClock
 

@@ -12,8 +12,7 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.settings import Settings
 from sensors.runs.announcer import Announcer
 from sensors.runs.api import PrefectApi
-from sensors.runs.lost_runs import LostRuns
-from sensors.runs.outcomes import Follower
+from sensors.runs.outcomes import Follower, LostRuns
 from sensors.runs.receipts import EXECUTED, ReceiptClerk
 from sensors.runtime.json_logging import LogFormat, about_arrival, about_inbox, formatter
 from sensors.stack.configuration import checked_settings

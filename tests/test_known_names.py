@@ -5,8 +5,7 @@ import stat
 
 import pytest
 
-from sensors.config.admission import is_ignored_folder
-from sensors.config.admission_part import Admission, admit
+from sensors.config.admission import Admission, admit, is_ignored_folder
 from sensors.config.inboxes import Inbox
 
 INBOX = Inbox(name="metrics", path="/")

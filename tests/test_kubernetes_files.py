@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prefect.cli.deploy._models import PrefectYamlModel
 
-from sensors.stack.scale_environment import scale_environment
+from sensors.stack.environment import scale_environment
 from tests.deploy_files import DEPLOY, ROOT, known_variables, said, scale_settings
 
 KUBERNETES = "1.31"

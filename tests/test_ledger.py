@@ -14,7 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sensors.arrivals.staging import new_arrival
 from sensors.files.identity import Identity
-from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files, pruning, replays
+from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files
+from sensors.ledger import arrivals as replays
+from sensors.ledger import maintenance as pruning
 from sensors.ledger.announcements import Announcement, FileOutcome, Receipt
 from sensors.ledger.database import VERSION
 from sensors.ledger.files import Dropped

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sensors.ledger import Ledger, LedgerError, ledger_check
-from sensors.ledger.ledger_check import PAUSE_SECONDS, LedgerCheck, is_large
+from sensors.ledger import Ledger, LedgerError
+from sensors.ledger import maintenance as ledger_check
+from sensors.ledger.maintenance import PAUSE_SECONDS, LedgerCheck, is_large
 
 
 @pytest.fixture

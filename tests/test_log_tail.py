@@ -4,7 +4,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from sensors.cli.log_tail import LogTail
+from sensors.cli.logs import LogTail
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from sensors.arrivals import source as origin
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox
-from sensors.inbox import folder_times, scan
+from sensors.inbox import scan
 from sensors.inbox import scanner as lookout
-from sensors.inbox.folder_times import FolderTimes
+from sensors.inbox import watcher as folder_times
 from sensors.inbox.intake import Intake
 from sensors.inbox.rejections import Refusals
-from sensors.inbox.watcher import Watch
+from sensors.inbox.watcher import FolderTimes, Watch
 from tests.conftest import HandClock
 from tests.journeys.stack import wait_until
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from sensors.runtime import loop as loops
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import STUCK_SECONDS, Loop
 
 

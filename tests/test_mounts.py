@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.files.mounts import innermost, kind_of, tells_events
+from sensors.files.file_systems import innermost, kind_of, tells_events
 
 MOUNTS = [(Path("/"), "ext4"), (Path("/srv"), "nfs4"), (Path("/srv/local"), "xfs"), (Path("/srv/local"), "tmpfs")]
 

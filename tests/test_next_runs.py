@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from sensors.config.settings import Settings
-from sensors.stack.next_runs import NextRun, next_runs, read_next_runs
+from sensors.stack.status import NextRun, next_runs, read_next_runs
 from tests.free_ports import free_ports
 
 NINE = datetime(2026, 11, 25, 15, 0, tzinfo=UTC)

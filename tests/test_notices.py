@@ -4,8 +4,8 @@ import pytest
 
 from sensors.ledger import notices
 from sensors.ledger.notices import Notice
+from sensors.runs.announcer import Messenger
 from sensors.runs.api import NotReachedError, PrefectApi
-from sensors.runs.notices import Messenger
 from tests.receiver import receiving
 
 

@@ -1,7 +1,7 @@
 """The order in which automations are written."""
 
 from automations.as_code.files import Definition, read_text
-from automations.as_code.order import in_order
+from automations.as_code.plan import in_order
 
 
 def definition(name: str, *others: str) -> Definition:

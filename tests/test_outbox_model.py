@@ -15,10 +15,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from automations.delivery import deliver as deliveries
 from automations.delivery import digests, escalation, waiting
+from automations.delivery.channels import Policy
 from automations.delivery.deliver import CLAIM, Claim
 from automations.delivery.enqueue import Posted, post
 from automations.delivery.outbox import Outbox
-from automations.delivery.policy import Policy
 from tests.postings import NOW, policy, posting
 
 LIMIT = 2

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sensors.runs.pace import FASTEST, IDLE, SLOWEST, pause
+from sensors.runs.api import FASTEST, IDLE, SLOWEST, pause
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 

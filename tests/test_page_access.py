@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sensors.access import throttle
+from sensors.access import log_ins as throttle
 from sensors.access.accounts import Role, account_of
 from sensors.access.audit import Action, Audit
 from sensors.access.log_ins import LogIns

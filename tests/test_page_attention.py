@@ -4,8 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from sensors.ledger.blocked import BlockedFile
-from sensors.reports.alerts import Alerts
-from sensors.reports.needs_attention import StalledArrival, Trouble
+from sensors.reports.needs_attention import Alerts, StalledArrival, Trouble
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.web.attention import Attention, Matter, attention_of, run_matter
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.web.content_digest import DigestError, content_digest, expected_digests
+from sensors.web.uploads import DigestError, content_digest, expected_digests
 
 SHA256 = hashlib.sha256(b"a,b\n").digest()
 SHA512 = hashlib.sha512(b"a,b\n").digest()

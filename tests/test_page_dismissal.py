@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sensors.ledger import Ledger
-from sensors.reports.bad_files import needing_a_person
+from sensors.reports.files import needing_a_person
 from sensors.runs.issues import IssueKind, RunIssue
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import page_settings, served_page

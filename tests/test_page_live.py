@@ -11,9 +11,8 @@ import pytest
 from sensors.config.inboxes import read_inboxes
 from sensors.ledger import Ledger
 from sensors.ledger.states import ArrivalState
-from sensors.reports.inbox_glance import InboxGlance, glance_at
-from sensors.reports.inboxes import Books
-from sensors.runtime.clock_part import Clock
+from sensors.reports.inboxes import Books, InboxGlance, glance_at
+from sensors.runtime.clock import Clock
 from sensors.web import live as live_module
 from sensors.web import queries as reading_module
 from sensors.web.live import LedgerChanges, Live, Look, TooManyPagesError

@@ -8,8 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensors.reports.days import read_day
-from sensors.web.charts import BOTTOM, HEIGHT, LEFT, MOST_TICKS, RIGHT, TOP, WIDTH, Value, make_plot, ticks_for
-from sensors.web.day_plots import day_plots
+from sensors.web.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    MOST_TICKS,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Value,
+    day_plots,
+    make_plot,
+    ticks_for,
+)
 from tests.dropped_arrivals import record_arrival
 
 NINE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

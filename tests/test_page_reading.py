@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sensors.ledger import Ledger, dismissals
+from sensors.ledger import Ledger
+from sensors.ledger import files as dismissals
 from tests.dropped_arrivals import record_arrival, record_waiting
 from tests.shown_page import NOW, Shown, shown_page
 

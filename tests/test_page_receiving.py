@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.web import receiving
-from sensors.web.receiving import Body, Patience, ReceivingError, receive
+from sensors.web import uploads as receiving
+from sensors.web.uploads import Body, Patience, ReceivingError, receive
 
 HASTY = Patience(silence_seconds=0.05)
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from sensors.access import throttle
+from sensors.access import log_ins as throttle
 from sensors.access.accounts import Role
 from sensors.ledger import Ledger
-from sensors.web.roles import check_roles, declared_roles, needs
+from sensors.web.auth import check_roles, declared_roles, needs
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import AUTH, TOKEN, ServedPage, page_settings, served_page
 

@@ -9,14 +9,21 @@ import pytest
 
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 from sensors.stack.health import NOT_RUNNING, Health
 from sensors.stack.services import Service
-from sensors.web import services_watch
+from sensors.web import services as services_watch
 from sensors.web.live import Live, Look
-from sensors.web.services import Services, Sign, look_at_services
-from sensors.web.services_watch import LOOK_SECONDS, STALE_SECONDS, STARTING_SECONDS, ServicesWatch
+from sensors.web.services import (
+    LOOK_SECONDS,
+    STALE_SECONDS,
+    STARTING_SECONDS,
+    Services,
+    ServicesWatch,
+    Sign,
+    look_at_services,
+)
 from tests.free_ports import free_ports
 from tests.hand_clock import HandClock
 from tests.journeys.stack import wait_until

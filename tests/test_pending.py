@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sensors.web.pending import Pending, PendingAlerts, read_pending, read_pending_alerts
+from sensors.web.metric_counts import Pending, PendingAlerts, read_pending, read_pending_alerts
 from tests.dropped_arrivals import record_arrival, record_waiting
 from tests.postings import posting
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from automations.as_code.placeholders import Values, fill, find, missing
+from automations.as_code.files import Values, fill, find, missing
 
 VALUES = Values({"PLACE": "Chicago", "TRICK": "{{ $PLACE }}"}, {"pause": 7, "many": ["a", 1]})
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from automations.delivery.policy import ALERTS, FALLBACK, Policy
+from automations.delivery.channels import ALERTS, FALLBACK, Policy
 from tests.postings import LOCAL, NOW, at, policy
 
 RESERVE, PROD = "json://127.0.0.1/reserve", "json://127.0.0.1/prod"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from automations.delivery import waiting
+from automations.delivery.channels import FALLBACK
 from automations.delivery.enqueue import Posted, post
 from automations.delivery.outbox import Outbox
-from automations.delivery.policy import FALLBACK
 from tests.postings import NOW, at, policy, posting
 
 UNLESS = {"event": "sensor.heartbeat", "resource": "sensor.a", "after": NOW.isoformat(), "wait_seconds": 15}

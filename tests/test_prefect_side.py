@@ -11,7 +11,7 @@ from sensors.config.inboxes import Inbox
 from sensors.config.settings import Auth, Settings
 from sensors.daemon.run_loops import PrefectSide
 from sensors.ledger import Ledger, arrivals
-from sensors.runs import pace
+from sensors.runs import api as pace
 from sensors.runs.api import NotReachedError
 from sensors.runtime.loop import Loop
 from tests.conftest import HandClock

@@ -3,9 +3,9 @@
 import pytest
 from starlette.applications import Starlette
 
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
-from sensors.web.readiness import ready_page
+from sensors.web.probes import ready_page
 from tests.scrape import get
 
 

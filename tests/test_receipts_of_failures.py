@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.ledger import announcements, arrivals, notices, replays
+from sensors.ledger import announcements, arrivals, notices
+from sensors.ledger import arrivals as replays
 from sensors.ledger.announcements import Announcement, Receipt
 from sensors.runs.api import PrefectApi
 from sensors.runs.receipts import (

@@ -5,8 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from automations.as_code.references import Catalogue, Kind, find_references, malformed_references
-from automations.as_code.resolving import by_name, resolve
+from automations.as_code.references import Catalogue, Kind, by_name, find_references, malformed_references, resolve
 
 DAILY = UUID(int=1)
 ALERTS = UUID(int=2)

@@ -9,7 +9,7 @@ from sensors.config.inboxes import Inbox
 from sensors.inbox import rejections as refusal
 from sensors.reports.inboxes import books_of
 from sensors.runtime import crash_points as killpoint
-from sensors.web.tally import count
+from sensors.web.metric_counts import count
 from tests.one_inbox import OneInbox
 
 

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
-from sensors.recovery.remote_claims import give_back_remote_claims
+from sensors.recovery.claims import give_back_remote_claims
 from sensors.remote.store import StoreError
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from tests.hand_clock import HandClock
 from tests.remote_stack import RemoteStack
 from tests.remote_world import SETTLED, World

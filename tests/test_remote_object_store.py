@@ -4,9 +4,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from sensors.config.inboxes import Inbox
-from sensors.remote.asking import Asking
 from sensors.remote.object_store import ObjectStore
-from sensors.remote.store import ChangedError, StoreError
+from sensors.remote.store import Asking, ChangedError, StoreError
 from tests.remote_stack import RemoteStack
 
 TOKEN = "20261124-140509-3f9a1c-7"

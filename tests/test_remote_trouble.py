@@ -6,9 +6,8 @@ import subprocess
 
 import pytest
 
-from sensors.remote.asking import Asking
-from sensors.remote.patience import pause_after
-from sensors.remote.store import StoreError
+from sensors.remote.scanner import pause_after
+from sensors.remote.store import Asking, StoreError
 from tests.documented_commands import commands
 from tests.object_store import ENVIRONMENT
 from tests.remote_world import SETTLED, World

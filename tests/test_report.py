@@ -4,8 +4,7 @@ import io
 
 from rich.console import Console
 
-from automations.as_code.change import Change, Changes, Outcome
-from automations.as_code.diff import Difference, contents, differences
+from automations.as_code.diff import Change, Changes, Difference, Outcome, contents, differences
 from automations.as_code.report import show
 
 

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 from prefect.blocks.abstract import NotificationError
 
-from automations import ringing
-from automations.block import AppriseAlerts
+from automations import block as ringing
+from automations.block import START_GRACE, AppriseAlerts, with_grace
 from automations.delivery.outbox import Outbox, stamp
-from automations.ringing import START_GRACE, with_grace
 from tests.postings import NOW, posting
 from tests.receiver import Receiver, receiving
 

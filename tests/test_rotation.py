@@ -9,9 +9,8 @@ from dotenv import dotenv_values
 
 from sensors.access.accounts import parse_accounts
 from sensors.config.settings import Settings
-from sensors.stack.credentials import wrong_credentials
+from sensors.stack.credentials import rotate_credentials, with_values, wrong_credentials
 from sensors.stack.errors import StackError
-from sensors.stack.rotation import rotate_credentials, with_values
 from sensors.stack.stop import RESTART, StopRequest
 
 OLD = """\

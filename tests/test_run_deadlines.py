@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from automations.alert_service import Ringer, automations_in_files
+from sensors.alerts.overdue_runs import AFTER_OUTAGE, RunDeadlines
 from sensors.alerts.reconcile import MissedAlerts
-from sensors.alerts.run_deadlines import AFTER_OUTAGE, RunDeadlines
 from sensors.ledger import Ledger
 from sensors.runs.api import PrefectApi
 from sensors.runs.facts import read_run_facts

@@ -7,9 +7,8 @@ import pytest
 
 from sensors.config.settings import PROJECT_ROOT
 from sensors.runs.api import PrefectApi
-from sensors.runs.facts import read_run_facts
+from sensors.runs.facts import our_deployments, read_run_facts
 from sensors.runs.issues import ALL, IssueKind, RunIssue, long_after, read_run_issues, undismissed
-from sensors.runs.ours import our_deployments
 from tests.prefect_server import PrefectServer
 
 NINE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from sensors.runs.announcer import AFTER, IDLE, RunNamer, run_name
 from sensors.runs.api import PrefectApi
-from sensors.runs.run_names import AFTER, IDLE, RunNamer, run_name
 from tests.prefect_server import PrefectServer, prefect_answering
 
 

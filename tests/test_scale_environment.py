@@ -3,8 +3,7 @@
 import pytest
 
 from sensors.config.settings import Settings
-from sensors.stack.environment import stack_environment
-from sensors.stack.scale_environment import asyncpg_url, scale_environment
+from sensors.stack.environment import asyncpg_url, scale_environment, stack_environment
 
 SHARED = {"profile": "scale", "database_url": "postgres://me:p%40ss@db/prefect", "redis_url": "redis://:secret@cache"}
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from automations.delivery.deliver import Claim
+from automations.delivery.deliver import Claim, drain, told_late
 from automations.delivery.enqueue import post
+from automations.delivery.escalation import read_undelivered
 from automations.delivery.outbox import Outbox
-from automations.delivery.sending import drain, told_late
-from automations.delivery.undelivered import read_undelivered
 from tests.postings import NOW, policy, posting
 from tests.receiver import Receiver, receiving
 

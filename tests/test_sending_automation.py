@@ -18,11 +18,8 @@ from prefect.server.utilities.user_templates import register_user_template_filte
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 from pydantic import BaseModel
 
-from automations.delivery.alert import Alert
-from automations.delivery.events import SendingAutomation, in_files, on_server
-from automations.delivery.happening import Happening, Resource
-from automations.delivery.models import split
-from automations.delivery.template import render
+from automations.delivery.events import Happening, Resource, SendingAutomation, in_files, on_server, render
+from automations.delivery.models import Alert, split
 from automations.settings import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "automations"

@@ -6,7 +6,7 @@ import httpx
 from starlette.applications import Starlette
 
 from sensors.inbox.watcher import Watch
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 from sensors.web.probes import health_page
 

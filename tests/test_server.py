@@ -14,7 +14,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from automations.as_code.catalogue import read_catalogue
+from automations.as_code.references import read_catalogue
 from automations.as_code.server import connected
 from automations.errors import ConfigurationError, Problem
 

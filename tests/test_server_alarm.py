@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sensors.alerts.server_alarm import ServerAlarm, read_server_alarm
+from sensors.alerts.server_watch import ServerAlarm, read_server_alarm
 from sensors.runs.api import ApiError, PrefectApi
 from tests.postings import LOCAL, policy
 from tests.prefect_server import PrefectServer

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from automations.alert_service import Ringer
-from sensors.alerts.server_silence import ServerSilence
+from sensors.alerts.server_watch import ServerSilence
 from tests.postings import at
 
 

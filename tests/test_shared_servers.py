@@ -5,7 +5,7 @@ import pytest
 
 from sensors.config.settings import Settings
 from sensors.stack import balancer
-from sensors.stack.shared_servers import wrong_servers
+from sensors.stack.preflight import wrong_servers
 from tests.free_ports import free_ports
 from tests.postgres import postgres_server
 from tests.redis_server import redis_server

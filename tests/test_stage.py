@@ -16,8 +16,8 @@ from sensors.ledger import arrivals, files
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import Dropped, WaitingFile
 from sensors.ledger.states import FileState
-from sensors.reports.journey import journey_of
-from sensors.runtime.clock_part import Clock
+from sensors.reports.files import journey_of
+from sensors.runtime.clock import Clock
 from tests.other_user import needs_root
 
 

@@ -7,19 +7,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from sensors.cli.status_screen import print_status
+from sensors.cli.status import print_status
 from sensors.config.settings import Auth, Settings
-from sensors.ledger import Ledger, dismissals
+from sensors.ledger import Ledger
+from sensors.ledger import files as dismissals
 from sensors.ledger.states import FileState
-from sensors.reports.inbox_glance import InboxGlance
-from sensors.reports.inboxes import Books
+from sensors.reports.inboxes import Books, InboxGlance
 from sensors.reports.needs_attention import BadFile, StalledArrival, Trouble
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.health import Health
-from sensors.stack.next_runs import NextRun
 from sensors.stack.services import Service, services_of, warm_socket
 from sensors.stack.state_dir import hold_state_folder
-from sensors.stack.status import Status, read_status
+from sensors.stack.status import NextRun, Status, read_status
 from tests.free_ports import free_ports
 from tests.warm import warm_server
 

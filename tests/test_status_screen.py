@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from sensors.cli import status_screen
-from sensors.cli.status_screen import REFRESH_SECONDS, show_status, watch_status
+from sensors.cli import status as status_screen
+from sensors.cli.status import REFRESH_SECONDS, show_status, watch_status
 from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.reports.inboxes import Books
 from sensors.runs.issues import IssueKind, RunIssue

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from automations.alert_service import Ringer, automations_in_files
+from sensors.alerts.overdue_runs import STUCK, StuckRuns
 from sensors.alerts.reconcile import GRACE, MissedAlerts
-from sensors.alerts.stuck_runs import STUCK, StuckRuns
 from sensors.ledger import Ledger
 from sensors.runs.api import PrefectApi
-from sensors.runs.lost_runs import HEARTBEAT
+from sensors.runs.outcomes import HEARTBEAT
 from tests.postings import NOW, at
 from tests.prefect_server import PrefectServer
 

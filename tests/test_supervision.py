@@ -10,11 +10,9 @@ import psutil
 import pytest
 
 from sensors.config.settings import Settings
-from sensors.stack.environment import stack_environment
-from sensors.stack.incidents import Incident
-from sensors.stack.scale_environment import SERVER_SECRETS
+from sensors.stack.environment import SERVER_SECRETS, stack_environment
 from sensors.stack.services import Program, Service
-from sensors.stack.supervisor import Supervisor, configuration
+from sensors.stack.supervisor import Incident, Supervisor, configuration
 
 
 def wait_until(look, seconds=10.0):

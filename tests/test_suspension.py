@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from automations.alert_service import Ringer, automations_in_files
+from sensors.alerts.overdue_runs import StuckRuns
 from sensors.alerts.reconcile import MissedAlerts
-from sensors.alerts.server_silence import ServerSilence
-from sensors.alerts.stuck_runs import StuckRuns
+from sensors.alerts.server_watch import ServerSilence
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
-from sensors.daemon.housekeeping_part import AFTER_START_SECONDS, Housekeeping
+from sensors.daemon.housekeeping import AFTER_START_SECONDS, Housekeeping
 from sensors.files.stability import Writer
 from sensors.inbox import scanner as lookout
 from sensors.inbox.watcher import Watch
@@ -19,10 +19,9 @@ from sensors.ledger import Ledger
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.states import ArrivalState
 from sensors.runs.api import PrefectApi, Run
-from sensors.runs.lost_runs import SILENT_FOR, LostRuns
+from sensors.runs.outcomes import SILENT_FOR, LostRuns
 from sensors.runs.receipts import FIRST_WAIT, is_overdue
-from sensors.runtime.clock import LIMIT_SECONDS, Suspensions
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import LIMIT_SECONDS, Clock, Suspensions
 from sensors.runtime.loop import STUCK_SECONDS, Loop
 from tests.hand_clock import HandClock
 from tests.prefect_server import PrefectServer

@@ -409,7 +409,7 @@ def test_an_upload_whose_folder_is_swapped_while_it_comes_is_written_nowhere_els
 
 def rejected(page, name: str) -> int:
     """Record a file that was rejected in its inbox; return its id."""
-    from sensors.config.admission_part import readable
+    from sensors.config.admission import readable
     from sensors.ledger import Ledger
     from sensors.ledger import files as ledger_files
     from sensors.ledger.files import Refused

@@ -8,8 +8,8 @@ import pytest
 
 from sensors.ledger import Ledger, LedgerError
 from sensors.reports.inboxes import Books
-from sensors.web import tally as tallying
-from sensors.web.tally import InboxTally, TallyKeeper, count
+from sensors.web import metric_counts as tallying
+from sensors.web.metric_counts import InboxTally, TallyKeeper, count
 from tests.dropped_arrivals import record_arrival, record_waiting
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

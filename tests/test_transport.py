@@ -12,7 +12,7 @@ import pytest
 
 from automations.delivery import send as delivery
 from automations.delivery import transport
-from automations.delivery.alert import Alert
+from automations.delivery.models import Alert
 from automations.delivery.send import Delivery, deliver
 from tests.receiver import Receiver, receiving
 

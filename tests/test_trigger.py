@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 
-from automations.delivery.happening import Happening, Resource
-from automations.delivery.trigger import fires
+from automations.delivery.events import Happening, Resource, fires
 
 OCCURRED = datetime(2026, 3, 1, 15, 0, 12, tzinfo=UTC)
 REACTIVE = {"type": "event", "posture": "Reactive", "threshold": 1, "within": 0}

@@ -10,7 +10,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sensors.stack.sqlite_url import database_url
+from sensors.stack.environment import database_url
 
 READ_THEN_WRITE = "SELECT n FROM counted", "UPDATE counted SET n = n + 1"
 

@@ -15,7 +15,7 @@ from sensors.inbox.intake import Intake
 from sensors.inbox.rejections import Refusals
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 from tests.journeys.stack import wait_until
 

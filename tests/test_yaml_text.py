@@ -2,7 +2,7 @@
 
 import pytest
 
-from automations.as_code.yaml_text import YamlTextError, parse, render
+from automations.as_code.files import YamlTextError, parse, render
 
 TEXT = """\
 # a comment

@@ -7,10 +7,9 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from automations.as_code import blocks as alert_channels
 from automations.as_code import drift, schema
-from automations.as_code.change import Change, Changes, Outcome
-from automations.as_code.plan import Step
+from automations.as_code.diff import Change, Changes, Outcome
+from automations.as_code.plan import FOLDER, Step, Survey, surveyed
 from automations.as_code.references import Catalogue, Kind
-from automations.as_code.survey import FOLDER, Survey, surveyed
 from automations.settings import Settings
 
 

@@ -9,11 +9,10 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr, ValidationError
 
-from automations.as_code.change import Change, Outcome
-from automations.as_code.diff import Absent, Difference
+from automations.as_code.diff import Absent, Change, Difference, Outcome
 from automations.as_code.references import Kind
 from automations.block import AppriseAlerts
-from automations.delivery.policy import ALERTS, FALLBACK
+from automations.delivery.channels import ALERTS, FALLBACK
 from automations.errors import Problem
 from automations.settings import Settings
 

@@ -12,11 +12,18 @@ from typing import Any
 
 from prefect.events.schemas.automations import Automation
 
-from automations.as_code import drift, schema, yaml_text
-from automations.as_code.catalogue import read_automations, read_catalogue
+from automations.as_code import drift, schema
+from automations.as_code import files as yaml_text
 from automations.as_code.files import read_text
-from automations.as_code.references import ACTION_LISTS, Catalogue, Document, Kind
-from automations.as_code.resolving import by_name
+from automations.as_code.references import (
+    ACTION_LISTS,
+    Catalogue,
+    Document,
+    Kind,
+    by_name,
+    read_automations,
+    read_catalogue,
+)
 from automations.as_code.server import connected
 from automations.errors import ConfigurationError, Problem
 

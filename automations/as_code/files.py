@@ -1,18 +1,207 @@
-"""One file, one automation: reading the folder of definitions."""
+"""One YAML text: what it says, on which line each field stands, and how such a text is written."""
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from automations.as_code import placeholders, schema
+import yaml
+from prefect.utilities.templating import VARIABLE_PLACEHOLDER_PREFIX, PlaceholderType, find_placeholders
+
+from automations.as_code import schema
 from automations.as_code.drift import without_marks
-from automations.as_code.placeholders import Values
-from automations.as_code.references import Document, malformed_references
-from automations.as_code.yaml_text import YamlText, YamlTextError, parse
-from automations.errors import Problem
+from automations.as_code.references import Document, Mistake, malformed_references
+from automations.errors import Problem, nearest
+
+
+class YamlTextError(Exception):
+    """The text is not usable YAML; `line` is where, as far as that is known."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        self.line = line
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class YamlText:
+    """What a text says, and the lines of its fields by their paths, such as `actions[0].body`."""
+
+    content: Any
+    lines: Mapping[str, int]
+    repeated: tuple[tuple[str, int], ...]
+    """The fields that stand twice in the same place, of which YAML would take the last; with their lines."""
+
+    def line_of(self, field: str) -> int:
+        """Return the line of a field; of one that is not there, that of what it is missing in."""
+        while field not in self.lines and field:
+            field = field[: max(field.rfind("."), field.rfind("["), 0)]
+        return self.lines.get(field, 1)
+
+
+def parse(text: str) -> YamlText:
+    """Read one document; a list of one entry, as Prefect prints it, is that entry. Raises YamlTextError.
+
+    >>> parse("name: one\\nactions:\\n  - type: do-nothing").lines
+    {'': 1, 'name': 1, 'actions': 2, 'actions[0]': 3, 'actions[0].type': 3}
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()  # pyright: ignore[reportUnknownMemberType]
+        if isinstance(node, yaml.SequenceNode) and len(node.value) == 1:
+            node = node.value[0]
+        # Before it is constructed, which merges `<<` into the nodes.
+        fields = list(_fields(node, "", node.start_mark.line + 1, set(), set())) if node else []
+        content = cast("Any", loader.construct_document(node) if node else None)  # pyright: ignore[reportUnknownMemberType]
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise YamlTextError(f"not valid YAML: {error.problem}", line) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise YamlTextError(f"not valid YAML: {' '.join(str(error).split())}") from error
+    finally:
+        loader.dispose()  # pyright: ignore[reportUnknownMemberType]
+    lines: dict[str, int] = {}
+    repeated: list[tuple[str, int]] = []
+    for name, line in fields:
+        if name in lines:
+            repeated.append((name, line))
+        lines.setdefault(name, line)
+    return YamlText(content, lines, tuple(repeated))
+
+
+def _fields(node: yaml.Node, path: str, line: int, above: set[int], done: set[int]) -> Iterator[tuple[str, int]]:
+    """Yield each field of a node with its line; what an alias repeats is found where it stands first."""
+    yield path, line
+    if id(node) in above:
+        raise YamlTextError("an alias stands inside of what it repeats", line)
+    if id(node) in done:
+        return
+    done.add(id(node))
+    inside = above | {id(node)}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            field = f"{path}.{key.value}".removeprefix(".")
+            yield from _fields(value, field, key.start_mark.line + 1, inside, done)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _fields(value, f"{path}[{index}]", value.start_mark.line + 1, inside, done)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as such, and lists set in from their key."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, indentless=False)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    if not all(letter.isprintable() or letter in "\n\t" for letter in text):
+        style = '"'  # PyYAML writes some of them as they are and reads them as something else
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)  # pyright: ignore[reportUnknownMemberType]
+
+
+_Dumper.add_representer(str, _represent_text)  # pyright: ignore[reportUnknownMemberType]
+
+
+def render(content: Mapping[str, Any]) -> str:
+    """Return a document as YAML, its fields in the order in which they are given."""
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+# Values that are filled in when applying: `{{ $NAME }}` of the environment, `{{ prefect.variables.name }}`.
+#
+# Prefect's own spelling, as in prefect.yaml; a text that is nothing but `$NAME` or one variable becomes its value, a
+# variable's with its type. Every other `{{ ... }}` is a template for the moment when the automation fires.
+
+_BARE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Values:
+    """What can be filled in; without `variables` none of them is known yet."""
+
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    variables: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """One placeholder, the text it is written with, and the field it stands in."""
+
+    field: str
+    text: str
+    name: str
+    is_variable: bool
+
+    def problem(self, values: Values) -> str | None:
+        """Say what is wrong if there is no such value; of variables that are not known yet nothing is."""
+        known = values.variables if self.is_variable else values.environment
+        if known is None or self.name in known:
+            return None
+        if self.is_variable:
+            return f"the server has no variable '{self.name}'; {nearest(self.name, known)}"
+        # All there are would be a page full.
+        hint = nearest(self.name, known)
+        return f"the environment has no '{self.name}'" + (f"; {hint}" if hint.startswith("did") else "; set it")
+
+
+def find(node: Any, path: str = "") -> Iterator[Placeholder]:
+    """Yield every placeholder in the values of a document.
+
+    >>> [one.name for one in find({"body": "{{ event.id }} {{ $HOST }}", "within": "{{ prefect.variables.pause }}"})]
+    ['HOST', 'pause']
+    """
+    if isinstance(node, Mapping):
+        for key, value in cast("Document", node).items():
+            yield from find(value, f"{path}.{key}".removeprefix("."))
+    elif isinstance(node, list):
+        for index, value in enumerate(cast("list[Any]", node)):
+            yield from find(value, f"{path}[{index}]")
+    elif isinstance(node, str):
+        yield from _in_text(node, path)
+
+
+def _in_text(text: str, path: str) -> Iterator[Placeholder]:
+    if _BARE.fullmatch(text):
+        yield Placeholder(path, text, text.removeprefix("$"), is_variable=False)
+    for found in sorted(find_placeholders(text)):
+        if found.type is PlaceholderType.ENV_VAR:
+            yield Placeholder(path, found.full_match, found.name.lstrip("$"), is_variable=False)
+        elif found.type is PlaceholderType.VARIABLE:
+            name = found.name.removeprefix(VARIABLE_PLACEHOLDER_PREFIX)
+            yield Placeholder(path, found.full_match, name, is_variable=True)
+
+
+def missing(document: Document, values: Values) -> list[Mistake]:
+    """Return what is wrong with the placeholders of a document: those without a value."""
+    return [(one.field, problem) for one in find(document) if (problem := one.problem(values))]
+
+
+def fill(node: Any, values: Values) -> Any:
+    """Return the same with the values in place of their placeholders; what has none is `0`, which most fields take."""
+    if isinstance(node, Mapping):
+        return {key: fill(value, values) for key, value in cast("Document", node).items()}
+    if isinstance(node, list):
+        return [fill(value, values) for value in cast("list[Any]", node)]
+    if not isinstance(node, str):
+        return node
+    found = {one.text: _value(one, values) for one in _in_text(node, "")}
+    if node in found:
+        return found[node]
+    # All at once: a value that looks like a placeholder is not one.
+    pattern = "|".join(map(re.escape, found))
+    return re.sub(pattern, lambda match: str(found[match[0]]), node) if found else node
+
+
+def _value(placeholder: Placeholder, values: Values) -> Any:
+    known = (values.variables or {}) if placeholder.is_variable else values.environment
+    return known.get(placeholder.name, "0")
+
+
+# One file, one automation: reading the folder of definitions.
 
 # What `prefect automation inspect` prints has these as well; they belong to one server.
 _SERVER_FIELDS = frozenset({"id", "created", "updated"})
@@ -34,7 +223,7 @@ class Definition:
     @property
     def is_plain(self) -> bool:
         """Whether no value has to be filled in."""
-        return not any(placeholders.find(self.document))
+        return not any(find(self.document))
 
     def problem(self, field: str, message: str) -> Problem:
         """Return a problem with a field, which tells its line as well."""
@@ -60,7 +249,7 @@ def read_definitions(folder: Path) -> tuple[list[Definition], list[Problem]]:
 
 def variables_of(definitions: Iterable[Definition]) -> set[str]:
     """Return the names of the Prefect variables that definitions want filled in."""
-    return {one.name for definition in definitions for one in placeholders.find(definition.document) if one.is_variable}
+    return {one.name for definition in definitions for one in find(definition.document) if one.is_variable}
 
 
 def completed(definitions: list[Definition], values: Values) -> tuple[list[Definition], list[Problem]]:
@@ -72,7 +261,7 @@ def completed(definitions: list[Definition], values: Values) -> tuple[list[Defin
         if mistakes := _mistakes(definition, values) if variables_of([definition]) else []:
             problems += mistakes
         else:
-            whole.append(replace(definition, document=placeholders.fill(definition.document, values)))
+            whole.append(replace(definition, document=fill(definition.document, values)))
     return whole, problems + _repeated_names(whole)
 
 
@@ -112,17 +301,17 @@ def _document(fields: dict[Any, Any]) -> Document:
 
 def _mistakes(definition: Definition, values: Values) -> list[Problem]:
     document = definition.document
-    unfilled = placeholders.missing(document, values)
-    document = placeholders.fill(document, values)
+    unfilled = missing(document, values)
+    document = fill(document, values)
     # With references that are not even names the schema check would only repeat the complaint.
     mistakes = malformed_references(document) or schema.check(document)
     # What stands in for a value that is missing, or not known yet, may not fit where it stands.
-    open_fields = {one.field for one in placeholders.find(definition.document) if not _has_value(one, values)}
+    open_fields = {one.field for one in find(definition.document) if not _has_value(one, values)}
     mistakes = [*unfilled, *(mistake for mistake in mistakes if mistake[0] not in open_fields)]
     return [definition.problem(field, message) for field, message in mistakes]
 
 
-def _has_value(placeholder: placeholders.Placeholder, values: Values) -> bool:
+def _has_value(placeholder: Placeholder, values: Values) -> bool:
     return placeholder.name in ((values.variables or {}) if placeholder.is_variable else values.environment)
 
 

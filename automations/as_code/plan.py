@@ -1,18 +1,68 @@
-"""The plan: which automations have to be created, updated or deleted so that the server has what the files say."""
+"""The order in which automations can be written: each after those that it refers to."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 from uuid import UUID
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import Automation
 
+from automations.as_code import blocks as alert_channels
 from automations.as_code import drift, schema
-from automations.as_code.change import Change, Outcome
-from automations.as_code.diff import contents, differences
-from automations.as_code.files import Definition
-from automations.as_code.references import Catalogue, Document
-from automations.as_code.resolving import by_name, placeholder_id
-from automations.errors import Problem
+from automations.as_code.blocks import AlertChannel
+from automations.as_code.diff import Change, Outcome, contents, differences
+from automations.as_code.files import Definition, Values, completed, read_definitions, variables_of
+from automations.as_code.references import (
+    Catalogue,
+    Document,
+    Kind,
+    Reference,
+    by_name,
+    find_references,
+    placeholder_id,
+    read_automations,
+    read_catalogue,
+    read_variables,
+)
+from automations.as_code.server import connected
+from automations.errors import ConfigurationError, Problem
+from automations.settings import Settings, read_settings
+
+
+def in_order(definitions: Sequence[Definition]) -> tuple[list[Definition], list[Problem]]:
+    """Return the definitions so that none comes before one that it refers to, and what makes that impossible.
+
+    Those that do not depend on each other stay in the order of their files.
+    """
+    by_name = {definition.name: definition for definition in definitions}
+    needs = {one.name: [ref.name for ref in _automations(one) if ref.name in by_name] for one in definitions}
+    problems = [
+        definition.problem(reference.field, "expected another automation, got the name of this one")
+        for definition in definitions
+        for reference in _automations(definition)
+        if reference.name == definition.name
+    ]
+    if problems:
+        return list(definitions), problems
+    try:
+        return [by_name[name] for name in TopologicalSorter(needs).static_order()], []
+    except CycleError as error:
+        circle: list[str] = error.args[1][::-1]
+        definition = by_name[circle[0]]
+        field = next(reference.field for reference in _automations(definition) if reference.name == circle[1])
+        message = f"these refer to each other in a circle, none of them can be the first: {' -> '.join(circle)}"
+        return list(definitions), [definition.problem(field, message)]
+
+
+def _automations(definition: Definition) -> list[Reference]:
+    return [one for one in find_references(definition.document) if one.kind is Kind.AUTOMATION]
+
+
+# The plan: which automations have to be created, updated or deleted so that the server has what the files say.
 
 KIND = "automation"
 
@@ -131,3 +181,77 @@ def _orphan(orphan: Automation) -> Change:
     on_server = drift.drift(schema.content(orphan))
     note = "no file has it" + (f"; {on_server} on the server since the last apply" if on_server else "")
     return Change(KIND, orphan.name, Outcome.DELETED, orphan.id, note)
+
+
+# The survey: everything that has to be known, and found right, before the first write.
+
+FOLDER = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is to do, and what is needed to do it."""
+
+    client: SyncPrefectClient
+    channels: Sequence[tuple[AlertChannel, Change]]
+    steps: Sequence[Step]
+    catalogue: Catalogue
+
+
+@contextmanager
+def surveyed(folder: Path, settings: Settings | None, owner: str) -> Generator[Survey, None, None]:
+    """Compare a folder with the server; give what there is to do while the connection lasts.
+
+    The notification blocks are looked at as well if the folder is this project's own, or if there are settings.
+    Raises ConfigurationError with every problem of the settings, the files and their references at once.
+    """
+    definitions, problems = read_definitions(folder)
+    channels, mistakes = _wanted_channels(folder, settings)
+    problems += mistakes
+    with connected(problems) as client:
+        if wanted := variables_of(definitions):
+            variables = read_variables(client, wanted)
+            definitions, mistakes = completed(definitions, Values(os.environ, variables))
+            problems += mistakes
+        else:
+            definitions, _ = completed(definitions, Values(os.environ))
+        definitions, mistakes = in_order(definitions)
+        yield _survey(client, definitions, channels, owner, [*problems, *mistakes])
+
+
+def _wanted_channels(folder: Path, settings: Settings | None) -> tuple[list[AlertChannel], list[Problem]]:
+    if settings is None and folder.resolve() != FOLDER:
+        return [], []
+    try:
+        return alert_channels.wanted(settings or read_settings())
+    except ConfigurationError as error:
+        return [], list(error.problems)
+
+
+def _survey(
+    client: SyncPrefectClient,
+    definitions: Sequence[Definition],
+    channels: Sequence[AlertChannel],
+    owner: str,
+    problems: list[Problem],
+) -> Survey:
+    references = [(one, reference) for one in definitions for reference in find_references(one.document)]
+    existing = read_automations(client)
+    claims, mistakes = claim(definitions, existing, owner)
+    catalogue = read_catalogue(client, {reference.kind for _, reference in references})
+    # Our own blocks and automations need not be there yet: they are written before what refers to them.
+    coming = {channel.reference: placeholder_id(channel.reference) for channel in channels}
+    catalogue = {
+        **catalogue,
+        Kind.BLOCK: {**coming, **catalogue.get(Kind.BLOCK, {})},
+        Kind.AUTOMATION: claims.ids([one.name for one in definitions], existing),
+    }
+    unknown = [
+        definition.problem(reference.field, message)
+        for definition, reference in references
+        if (message := reference.problem(catalogue))
+    ]
+    if found := [*problems, *mistakes, *unknown]:
+        raise ConfigurationError(dict.fromkeys(found))
+    blocks = [(channel, alert_channels.planned(channel, client)) for channel in channels]
+    return Survey(client, blocks, plan(definitions, claims, catalogue, owner), catalogue)

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automations.as_code.change import Change, Changes, Outcome
-from automations.as_code.diff import Absent, Difference
+from automations.as_code.diff import Absent, Change, Changes, Difference, Outcome
 
 _SIGNS = {Outcome.CREATED: "+", Outcome.UPDATED: "~", Outcome.DELETED: "-"}
 _STYLES = {"+": "green", "~": "yellow", "-": "red"}

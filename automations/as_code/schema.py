@@ -11,8 +11,7 @@ from prefect.server.utilities.user_templates import TemplateSecurityError, valid
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from automations.as_code.references import ACTION_LISTS, Catalogue, Document, Kind, Mistake, find_references
-from automations.as_code.resolving import resolve
+from automations.as_code.references import ACTION_LISTS, Catalogue, Document, Kind, Mistake, find_references, resolve
 from automations.errors import nearest
 
 _ANY_ID = UUID(int=0)

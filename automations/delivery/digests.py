@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from automations.delivery import gatherings
+from automations.delivery import enqueue as gatherings
 from automations.delivery import rate_limit as storm
-from automations.delivery.alert import Alert
+from automations.delivery.channels import ALERTS, Policy
 from automations.delivery.enqueue import Posting, address, insert, tell, told_lately
-from automations.delivery.models import Cause, NotifyType
+from automations.delivery.models import Alert, AlertState, Cause, NotifyType
 from automations.delivery.outbox import Outbox, stamp
-from automations.delivery.policy import ALERTS, Policy
 from automations.delivery.rate_limit import Gathered, Gathering, Verdict, Why
-from automations.delivery.states import AlertState
 
 
 def step(outbox: Outbox, policy: Policy, now: datetime) -> list[Posting]:

@@ -16,16 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from automations.delivery import log as alert_log
-from automations.delivery.channels import Channel
+from automations.delivery.channels import ALERTS, FALLBACK, Channel, Policy
 from automations.delivery.deliver import pause
 from automations.delivery.enqueue import Posted, Posting, address, insert, post
-from automations.delivery.models import Cause
+from automations.delivery.models import AlertState, Cause
 from automations.delivery.outbox import Outbox, OutboxError, stamp
-from automations.delivery.policy import ALERTS, FALLBACK, Policy
 from automations.delivery.rate_limit import Gathered, Gathering, Why, digest
 from automations.delivery.send import deliver
 from automations.delivery.sent_record import SentRecord, sent_record
-from automations.delivery.states import AlertState
 
 logger = logging.getLogger(__name__)
 

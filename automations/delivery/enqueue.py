@@ -1,4 +1,4 @@
-"""Posting: an alert is written into the outbox once, with the channels it has to reach."""
+"""What the outbox keeps of gatherings, and the digests that tell of them."""
 
 import json
 from collections.abc import Sequence
@@ -6,15 +6,78 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from automations.delivery import gatherings
-from automations.delivery.alert import Alert
-from automations.delivery.channels import Channel
-from automations.delivery.models import Cause
+from automations.delivery.channels import FALLBACK, Channel, Policy
+from automations.delivery.models import Alert, AlertState, Cause, DeliveryState
 from automations.delivery.outbox import Outbox, stamp
-from automations.delivery.policy import FALLBACK, Policy
-from automations.delivery.rate_limit import joins
+from automations.delivery.rate_limit import Gathered, Gathering, Why, joins
 from automations.delivery.sent_record import sent_record
-from automations.delivery.states import AlertState, DeliveryState
+
+
+def read(outbox: Outbox, group: str) -> Gathering | None:
+    """Return where a group's alerts are gathered at the moment."""
+    found = _read(outbox, "group_name = ?", group)
+    return found[0] if found else None
+
+
+def due(outbox: Outbox, now: datetime) -> list[Gathering]:
+    """Return the gatherings whose time has come."""
+    return _read(outbox, "due_at <= ?", stamp(now))
+
+
+def _read(outbox: Outbox, condition: str, value: str) -> list[Gathering]:
+    return [
+        Gathering(
+            row["group_name"],
+            Why(row["why"]),
+            datetime.fromisoformat(row["opened_at"]),
+            datetime.fromisoformat(row["due_at"]),
+            row["digests"],
+            row["summed_up"],
+        )
+        for row in outbox.rows(f"SELECT * FROM gatherings WHERE {condition}", (value,))
+    ]
+
+
+def write(outbox: Outbox, gathering: Gathering) -> None:
+    """Write a gathering down as it is now, inside the caller's transaction."""
+    outbox.change(
+        "INSERT INTO gatherings (group_name, why, opened_at, due_at, digests, summed_up) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (group_name) DO UPDATE SET due_at = excluded.due_at, digests = excluded.digests,"
+        " summed_up = excluded.summed_up",
+        (
+            gathering.group,
+            gathering.why,
+            stamp(gathering.opened_at),
+            stamp(gathering.due_at),
+            gathering.digests,
+            gathering.summed_up,
+        ),
+    )
+
+
+def waiting(outbox: Outbox, group: str) -> list[Gathered]:
+    """Return the alerts that wait in a group's gathering, the oldest first."""
+    return _gathered(outbox, "group_name = ? AND state = 'gathered'", group)
+
+
+def summed_up(outbox: Outbox, digest: str) -> list[Gathered]:
+    """Return the alerts that the digests told of whose cause begins like this."""
+    return _gathered(outbox, "state = 'summed up' AND instr(told_by, ?) = 1", digest)
+
+
+def _gathered(outbox: Outbox, condition: str, value: str) -> list[Gathered]:
+    return [
+        Gathered(row["cause"], row["kind"], row["subject"], tuple(json.loads(row["tags"])))
+        for row in outbox.rows(f"SELECT * FROM alerts WHERE {condition} ORDER BY posted_at, rowid", (value,))
+    ]
+
+
+def remove(outbox: Outbox, group: str) -> None:
+    """Forget a gathering that is over, inside the caller's transaction."""
+    outbox.change("DELETE FROM gatherings WHERE group_name = ?", (group,))
+
+
+# Posting: an alert is written into the outbox once, with the channels it has to reach.
 
 SHORTLY = timedelta(minutes=2)
 """How far apart the same may have happened twice."""
@@ -103,13 +166,13 @@ def _end(outbox: Outbox, key: str) -> bool:
 
 def settle(outbox: Outbox, group: str, tags: Sequence[str], policy: Policy, now: datetime) -> AlertState:
     """Return whether an alert is told at once or gathered, inside the caller's transaction."""
-    before = gatherings.read(outbox, group)
+    before = read(outbox, group)
     recent = told_lately(outbox, group, policy, now)
     after = joins(group, recent, before, policy.storm, policy.silent_until(tags, now), now)
     if after is None:
         return AlertState.PENDING
     if after != before:
-        gatherings.write(outbox, after)
+        write(outbox, after)
     return AlertState.GATHERED
 
 

@@ -1,20 +1,174 @@
-"""The automations that send alerts through our blocks, whether a server tells of them or their files do."""
+"""What happened, as an automation sees it: a Prefect event, whether Prefect tells of it or not."""
 
+import fnmatch
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import yaml
+from jinja2 import ChainableUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from automations.delivery.alert import Alert
+from automations.delivery.channels import ALERTS, FALLBACK
 from automations.delivery.enqueue import Posting
-from automations.delivery.happening import Happening
-from automations.delivery.models import Cause, split
-from automations.delivery.policy import ALERTS, FALLBACK
-from automations.delivery.template import render
-from automations.delivery.trigger import Awaited, awaited, fires, matches, waits
+from automations.delivery.models import Alert, Cause, split
+
+
+class Resource(dict[str, str]):
+    """The labels of a resource; its id and name are at hand for templates, as in Prefect's own events."""
+
+    @property
+    def id(self) -> str:
+        """The resource's id, such as `prefect.flow-run.<uuid>`."""
+        return self.get("prefect.resource.id", "")
+
+    @property
+    def name(self) -> str | None:
+        """The resource's name."""
+        return self.get("prefect.resource.name")
+
+    @property
+    def role(self) -> str:
+        """The role of a related resource."""
+        return self.get("prefect.resource.role", "")
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event; templates read it as they read Prefect's."""
+
+    id: str
+    event: str
+    occurred: datetime
+    resource: Resource
+    related: Sequence[Resource] = ()
+    payload: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def resource_in_role(self) -> dict[str, Resource]:
+        """The first related resource of each role."""
+        return {role: ones[0] for role, ones in self.resources_in_role.items()}
+
+    @property
+    def resources_in_role(self) -> dict[str, list[Resource]]:
+        """The related resources of each role."""
+        found: dict[str, list[Resource]] = {}
+        for one in self.related:
+            found.setdefault(one.role, []).append(one)
+        return found
+
+
+# Which events fire an automation: as much of Prefect's rules as alerts need that nobody but we can miss.
+#
+# The rules are those of `EventTrigger.covers` in `prefect.server.events.schemas.automations`. That module cannot be
+# used in the sensor, as it brings the whole server with it; a test compares the two.
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """An event after which another one is expected, and the time until when it may come."""
+
+    begun: Happening
+    until: datetime
+
+
+def fires(trigger: Mapping[str, Any], happening: Happening) -> bool:
+    """Return whether each such event fires the trigger.
+
+    False for every trigger that counts events, waits for their absence, or combines others.
+    """
+    if trigger.get("type", "event") != "event" or trigger.get("posture") != "Reactive" or trigger.get("after"):
+        return False
+    if trigger.get("threshold", 1) != 1:
+        return False
+    return _expects(trigger.get("expect"), happening.event) and matches(trigger, happening)
+
+
+def waits(trigger: Mapping[str, Any]) -> bool:
+    """Return whether the trigger fires when an event is not followed by another one in time."""
+    is_event = trigger.get("type", "event") == "event" and trigger.get("posture") == "Proactive"
+    return bool(is_event and trigger.get("after") and trigger.get("threshold", 1) == 1)
+
+
+def awaited(trigger: Mapping[str, Any], history: Iterable[Happening]) -> Awaited | None:
+    """Return what a trigger that waits is waiting for, given all events of one resource, the oldest first."""
+    begun: Happening | None = None
+    for happening in history:
+        if not matches(trigger, happening):
+            continue
+        if _expects(trigger.get("expect"), happening.event):
+            begun = None
+        elif begun is None and _expects(trigger["after"], happening.event):
+            begun = happening
+    return None if begun is None else Awaited(begun, begun.occurred + timedelta(seconds=trigger.get("within") or 0))
+
+
+def matches(trigger: Mapping[str, Any], happening: Happening) -> bool:
+    """Return whether an event is of a resource that the trigger is about, whatever the event is called."""
+    related: Any = trigger.get("match_related") or {}
+    specifications = cast("list[Mapping[str, Any]]", related if isinstance(related, list) else [related])
+    return _includes(trigger.get("match") or {}, [happening.resource]) and all(
+        _includes(specification, happening.related) for specification in specifications
+    )
+
+
+def _expects(expected: Any, event: str) -> bool:
+    patterns = [re.escape(one).replace(r"\*", ".+") for one in _texts(expected or ["*"])]
+    return any(re.match(pattern, event) for pattern in patterns)
+
+
+def _includes(specification: Mapping[str, Any], candidates: Sequence[Resource]) -> bool:
+    return not specification or any(_covers(specification, one) for one in candidates)
+
+
+def _covers(specification: Mapping[str, Any], resource: Resource) -> bool:
+    return all(
+        any(_matches(one, resource.get(label)) for one in _texts(wanted)) for label, wanted in specification.items()
+    )
+
+
+def _matches(pattern: str, value: str | None) -> bool:
+    if value is None:
+        return False
+    return fnmatch.fnmatchcase(value, pattern.removeprefix("!")) is not pattern.startswith("!")
+
+
+def _texts(given: Any) -> list[str]:
+    return [given] if isinstance(given, str) else [str(one) for one in given]
+
+
+# The texts of an automation's alert, rendered where Prefect has not rendered them.
+
+
+def render(template: str, automation: str, happening: Happening, run: Mapping[str, Any] | None, page: str) -> str:
+    """Return a template's text for an event, as Prefect's server makes it.
+
+    `run` is the flow run that the event is about, as the API gives it, and `page` the address of Prefect's page.
+    Raises jinja2.TemplateError for a template that uses what only the server has.
+    """
+    environment = ImmutableSandboxedEnvironment(undefined=ChainableUndefined)
+
+    def ui_url(thing: Mapping[str, Any] | None) -> str | None:
+        return f"{page}/runs/flow-run/{thing['id']}" if thing else None
+
+    environment.filters.update(cast("dict[str, Any]", {"ui_url": ui_url}))
+    return environment.from_string(template).render(
+        event=happening, automation=SimpleNamespace(name=automation), flow_run=None if run is None else _with_times(run)
+    )
+
+
+def _with_times(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: datetime.fromisoformat(value) if name.endswith("_time") and isinstance(value, str) else value
+        for name, value in run.items()
+    }
+
+
+# The automations that send alerts through our blocks, whether a server tells of them or their files do.
 
 _SLUG = "apprise-alerts"
 _SEND = "send-notification"
@@ -111,3 +265,30 @@ def _documents(folder: Path) -> Iterable[dict[str, Any]]:
             continue  # `apply` says what is wrong with it
         if isinstance(document, dict) and "trigger" in document:
             yield cast("dict[str, Any]", document)
+
+
+# What is told when the server is silent, and when it is back: the two alerts that no automation can send.
+
+
+def server_silent(url: str, since: datetime, why: str, now: datetime) -> Posting:
+    """Return the alert for a server that has not answered for a while."""
+    lines = [
+        f"Server: {url}",
+        f"Since: {since.astimezone():%Y-%m-%d %H:%M:%S %Z}",
+        f"Reason: {why:.300}",
+        "Meanwhile: files are taken and wait, none is lost; nothing runs",
+        "Next: `just status`; data/logs/server.log says why",
+    ]
+    cause = Cause(id=f"server-silent/{url}/{now.isoformat()}", kind="server-silent", opens=_trouble(url))
+    return Posting(Alert.of("The Prefect server is silent", "\n".join(lines)), cause, ALERTS)
+
+
+def server_back(url: str, now: datetime) -> Posting:
+    """Return the alert for a server that answers again, told to those who were told of its silence."""
+    alert = Alert.of("The Prefect server answers again", f"Server: {url}\nWhat has waited goes on now.")
+    cause = Cause(id=f"server-back/{url}/{now.isoformat()}", kind="server-back", type="success", ends=_trouble(url))
+    return Posting(alert, cause, ALERTS)
+
+
+def _trouble(url: str) -> str:
+    return f"server-silent/{url}"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from automations.delivery.alert import Alert
+from automations.delivery.channels import Policy
 from automations.delivery.enqueue import Posted, Posting
-from automations.delivery.policy import Policy
+from automations.delivery.models import Alert
 from automations.delivery.send import Delivery
 
 logger = logging.getLogger(__name__)

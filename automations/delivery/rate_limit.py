@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
-from automations.delivery.alert import Alert
+from automations.delivery.models import Alert
 
 FIRST_DIGEST = timedelta(minutes=1)
 """A storm's first digest comes soon, or after the window if that is shorter; then there is one a window."""

@@ -7,15 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from automations.delivery import rate_limit as storm
-from automations.delivery.alert import Alert
+from automations.delivery.channels import ALERTS, Policy
 from automations.delivery.enqueue import Posting
-from automations.delivery.events import SendingAutomation
-from automations.delivery.happening import Happening, Resource
-from automations.delivery.models import Cause
-from automations.delivery.policy import ALERTS, Policy
+from automations.delivery.events import Happening, Resource, SendingAutomation, server_back, server_silent
+from automations.delivery.models import Alert, Cause
 from automations.delivery.rate_limit import Gathered, Gathering, Why
 from automations.delivery.send import deliver
-from automations.delivery.server_alerts import server_back, server_silent
 
 _RUN = "00000000-0000-4000-8000-000000000000"
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from automations.delivery.alert import Alert, harmless
-from automations.delivery.models import NotifyType
+from automations.delivery.models import Alert, NotifyType, harmless
 from automations.delivery.transport import Outcome, Watch, judge, watching, words_of
 
 if TYPE_CHECKING:

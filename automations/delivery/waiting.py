@@ -4,11 +4,10 @@ import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from automations.delivery.channels import Policy
 from automations.delivery.enqueue import settle, tell
-from automations.delivery.models import Unless
+from automations.delivery.models import AlertState, Unless
 from automations.delivery.outbox import Outbox, stamp
-from automations.delivery.policy import Policy
-from automations.delivery.states import AlertState
 
 ENOUGH_ATTEMPTS = 100
 

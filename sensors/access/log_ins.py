@@ -1,17 +1,114 @@
-"""Log-ins: credentials checked at a limited rate, and recorded, the same way on the page and in front of the API."""
+"""The other end of a loopback connection: whether it belongs to a process of our own user."""
 
+import ipaddress
 import logging
 import math
+import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
+
+from starlette.types import Scope
 
 from sensors.access.accounts import Account, Visitor, find_account, same
 from sensors.access.audit import Action, Audit
 from sensors.access.origins import Rejection, is_loopback
-from sensors.access.peer import is_our_own
-from sensors.access.throttle import Throttle
+
+_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+
+
+def is_our_own(client: tuple[str, int], server: tuple[str, int]) -> bool:
+    """Return whether our user owns the client's end of a connection on this machine; False where it is not known."""
+    wanted = (_kernel_form(client), _kernel_form(server))
+    try:
+        return any(_owner(Path(table), wanted) == os.getuid() for table in _TABLES)
+    except (OSError, ValueError, IndexError):  # no Linux, or hidden from us
+        return False
+
+
+def _owner(table: Path, wanted: tuple[set[str], set[str]]) -> int | None:
+    for line in table.read_text("ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[1] in wanted[0] and fields[2] in wanted[1]:
+            return int(fields[7])
+    return None
+
+
+def _kernel_form(end: tuple[str, int]) -> set[str]:
+    """Return how /proc/net writes an address and port: 32-bit words in the machine's order, IPv4 also as IPv6."""
+    address = ipaddress.ip_address(end[0].partition("%")[0])
+    forms = [address.packed]
+    if isinstance(address, ipaddress.IPv4Address):
+        forms.append(b"\0" * 10 + b"\xff\xff" + address.packed)
+    return {f"{_words(form)}:{end[1]:04X}" for form in forms}
+
+
+def _words(packed: bytes) -> str:
+    parts = [packed[start : start + 4] for start in range(0, len(packed), 4)]
+    return "".join(f"{int.from_bytes(part, sys.byteorder):08X}" for part in parts)
+
+
+# A limit on failed log-ins for each client address: a burst, then one every two seconds.
+#
+# An address over its limit gets 429 and its credentials are not looked at, so that a guess costs as much time as it
+# must. The limit is by address, hence guesses from one address lock out no client of another.
+
+BURST = 10
+"""Failed log-ins of an address that are answered without a limit."""
+SECONDS_EACH = 2.0
+"""The pause after which an address over its limit has another attempt."""
+MOST_ADDRESSES = 10_000
+"""How many are remembered; beyond that the one whose last failure is oldest is forgotten. About 2 MB."""
+
+
+class Throttle:
+    """Counts failed log-ins in a leaky bucket for each address; used from one thread."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives monotonic seconds."""
+        self._clock = clock
+        self._empty_at: OrderedDict[str, float] = OrderedDict()
+
+    def seconds_to_wait(self, address: str) -> float:
+        """Return after how many seconds an address may try again; 0 if it may now."""
+        empty_at = self._empty_at.get(network_of(address), -math.inf)
+        return max(0.0, empty_at - self._clock() - (BURST - 1) * SECONDS_EACH)
+
+    def note_failure(self, address: str) -> bool:
+        """Count a failed log-in; return whether the address has just come to its limit."""
+        network, now = network_of(address), self._clock()
+        was_free = self.seconds_to_wait(address) == 0
+        self._empty_at[network] = max(self._empty_at.pop(network, now), now) + SECONDS_EACH
+        if len(self._empty_at) > MOST_ADDRESSES:
+            self._empty_at.popitem(last=False)
+        return was_free and self.seconds_to_wait(address) > 0
+
+    def __len__(self) -> int:
+        """How many addresses are remembered."""
+        return len(self._empty_at)
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one client: an IPv4 address, or the /64 that one IPv6 customer has.
+
+    >>> network_of("10.0.0.5"), network_of("2001:db8::1:2:3:4"), network_of("::ffff:10.0.0.5")
+    ('10.0.0.5', '2001:db8::/64', '10.0.0.5')
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return address if found.is_loopback else str(ipaddress.ip_network((found, 64), strict=False))
+
+
+# Log-ins: credentials checked at a limited rate, and recorded, the same way on the page and in front of the API.
 
 RECORDED_AGAIN_SECONDS = 3600.0
 """Every request carries its credentials; a log-in is recorded once in this time for a user and address."""
@@ -90,3 +187,32 @@ class LogIns:
 def _limited(client: Client, seconds: float) -> Rejection:
     whole = math.ceil(seconds)
     return Rejection(429, f"too many failed log-ins from {client[0]}; try again in {whole} s", whole)
+
+
+# The head of a request as ASGI has it, and of an answer that rejects one.
+
+UNKNOWN: Client = ("unknown", 0)
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Return the headers by their names; of one that is there twice, which no browser or proxy sends, the last."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def client_of(scope: Scope) -> Client:
+    """Return the client's address and port."""
+    return _end(scope.get("client"))
+
+
+def server_of(scope: Scope) -> Client:
+    """Return the address and port that the client has connected to."""
+    return _end(scope.get("server"))
+
+
+def _end(end: tuple[str, int | None] | None) -> Client:
+    return UNKNOWN if end is None else (end[0], end[1] or 0)
+
+
+def retry_after(rejection: Rejection) -> dict[str, str]:
+    """Return the header that says when a client over its limit may try again."""
+    return {"Retry-After": str(rejection.seconds)} if rejection.seconds else {}

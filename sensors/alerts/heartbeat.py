@@ -1,4 +1,4 @@
-"""The sensor's heartbeat: an event every few seconds, so that Prefect notices when the sensor is silent."""
+"""A rhythm: something is done every so often, by a clock that may be set."""
 
 import platform
 import uuid
@@ -6,8 +6,30 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from automations.alert_service import Ringer
-from sensors.alerts.rhythm import Rhythm
 from sensors.runs.api import Event, PrefectApi
+
+
+@dataclass
+class Rhythm:
+    """Tells when something is to be done again.
+
+    By the wall clock, because a test or a person may turn it. One that is set back stops nothing: what was done in the
+    future is done again.
+    """
+
+    every: timedelta
+    _done_at: datetime | None = None
+
+    def is_due(self, now: datetime) -> bool:
+        """Return whether it was not done within the last while."""
+        return self._done_at is None or not timedelta(0) <= now - self._done_at < self.every
+
+    def record_done(self, now: datetime) -> None:
+        """Take note that it was done."""
+        self._done_at = now
+
+
+# The sensor's heartbeat: an event every few seconds, so that Prefect notices when the sensor is silent.
 
 HEARTBEAT = "sensor.heartbeat"
 BACK = "sensor.back"

@@ -11,8 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from automations.alert_service import Happening, Resource
-from sensors.alerts.failed_runs import RunState, happening_of
-from sensors.alerts.reconcile import GRACE, MissedAlerts
+from sensors.alerts.reconcile import GRACE, MissedAlerts, RunState, happening_of
 from sensors.runs.api import Event, PrefectApi
 from sensors.runs.facts import Found, RunFacts, parts
 from sensors.runs.issues import MISSING

@@ -33,7 +33,7 @@ from sensors.alerts.in_place import FolderGuard, LedgerGuard
 from sensors.alerts.issues import Change, Issue, IssueTracker, Turn, issue_of, issues_of
 from sensors.files.file_systems import DiskSpace
 from sensors.ledger.database import identity_of
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.descriptors import reserve_opened
 from sensors.runtime.loop import Loop
 

@@ -1,20 +1,159 @@
-"""Waiting runs: what has held runs for five minutes is reported, once for each such thing, and when it is over."""
+"""Stuck runs: a running flow that gives no sign of life any more is told to Prefect, as an event.
+
+An automation of Prefect's own could wait for the next heartbeat of each run. But it writes to its database several
+times for each run then, and on SQLite that has locked out everything else for a minute (measured).
+"""
 
 import logging
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
-from automations.alert_service import Happening, Resource
-from sensors.alerts.failed_runs import RunState, happening_of
-from sensors.alerts.reconcile import GRACE, MissedAlerts
-from sensors.alerts.run_deadlines import AFTER_OUTAGE, watching_since
+from automations.alert_service import Happening, Resource, SendingAutomation
+from sensors.alerts.heartbeat import Rhythm
+from sensors.alerts.reconcile import GRACE, MissedAlerts, RunState, happening_of, read_runs
 from sensors.runs.api import Event, PrefectApi
 from sensors.runs.facts import Found, RunFacts
 from sensors.runs.issues import is_of_an_arrival
-from sensors.runs.waiting import Hold, hold_of
-from sensors.runtime.clock_part import Clock
+from sensors.runs.outcomes import HEARTBEAT
+from sensors.runs.waiting import Hold, hold_of, waits_since
+from sensors.runtime.clock import Clock
+
+STUCK = "run.stuck"
+EVERY = timedelta(seconds=10)
+
+
+@dataclass
+class StuckRuns:
+    """Looks at the running flows of all deployments."""
+
+    api: PrefectApi
+    missed: MissedAlerts
+    patience: timedelta
+    """How long a run may give no sign of life; heartbeats come every 30 s."""
+    clock: Clock = field(default_factory=Clock)
+    """It knows whether this process was suspended: every run has its whole time again after that."""
+    _rhythm: Rhythm = field(default_factory=lambda: Rhythm(EVERY))
+    _told: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    """The events that were sent, and when."""
+
+    def step(self, now: datetime) -> None:
+        """Tell of every run that is stuck, if it is time to look. Raises ApiError."""
+        if not self._rhythm.is_due(now):
+            return
+        self._rhythm.record_done(now)
+        for state in read_runs(self.api, {"state": {"type": {"any_": ["RUNNING"]}}}):
+            is_stuck = state.run.get("deployment_id") and self._is_stuck(state, now)
+            # Evidence that was gathered before a suspension says nothing about the time after it.
+            if is_stuck and self.clock.not_before_resumed(now) == now:
+                self._tell(state, now)
+
+    def _is_stuck(self, state: RunState, now: datetime) -> bool:
+        # While the server was not reached, no heartbeat could reach it either.
+        since = state.happening.occurred
+        if now - self.clock.not_before_resumed(max(since, self.api.unreached_at or since)) < self.patience:
+            return False
+        run = state.happening.resource.id
+        if self.api.has_event(HEARTBEAT, run, since=now - self.patience):
+            return False
+        # A run of somebody else's worker may be one that sends none at all.
+        return self.api.has_event(HEARTBEAT, run, since=since)
+
+    def _tell(self, state: RunState, now: datetime) -> None:
+        identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{STUCK}/{state.happening.id}"))
+        told_at = self._told.setdefault(identity, now)
+        # The same event each time that it is looked at, so that nobody is told twice.
+        event = replace(state.happening, id=identity, event=STUCK, occurred=told_at)
+        if told_at == now:
+            resource, related = dict(event.resource), [dict(one) for one in event.related]
+            self.api.emit([Event(event.id, event.event, event.occurred, resource, related)])
+        elif now - told_at > GRACE:
+            self.missed.ring(replace(state, happening=event), now)
+
+
+# Run deadlines: what an automation waits for in vain is found by the states of the runs as well.
+#
+# An automation such as alert-on-late-run fires when a Late run does not start in time. Prefect holds the events that
+# it needs back for up to 15 minutes if the run was planned less than five minutes ahead: the scheduler emits no
+# Scheduled event, and the next one waits for it. The automation still says which runs are meant and how long they
+# have; a look at the server says the rest.
+
+LATE_AFTER = timedelta(seconds=15)
+"""How long after its time Prefect calls a run Late (PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS)."""
+AFTER_OUTAGE = timedelta(seconds=30)
+"""How long runs have to start once the server, or this sensor, is back."""
+_UNSTARTED = ("SCHEDULED", "PENDING")
+
+
+@dataclass
+class RunDeadlines:
+    """Rings for runs that have not reached a state in time, once for each run and automation."""
+
+    api: PrefectApi
+    missed: MissedAlerts
+    clock: Clock = field(default_factory=Clock)
+    _begun_at: datetime | None = None
+    _histories: dict[str, tuple[str, list[Happening]]] = field(default_factory=dict[str, tuple[str, list[Happening]]])
+    """The events of each run that is at work, and the state up to which they go."""
+    _rung: set[tuple[str, int, str]] = field(default_factory=set[tuple[str, int, str]])
+    """For which attempts of runs, and by which automations, the bell was rung."""
+
+    def step(self, facts: RunFacts, now: datetime) -> None:
+        """Ring for every run that is past a deadline. Raises ApiError."""
+        self._begun_at = self._begun_at or now
+        automations = [one for one in self.missed.automations if one.waits]
+        self._histories = {run["id"]: self._histories[run["id"]] for run in facts.runs if run["id"] in self._histories}
+        for run in facts.runs if automations else ():
+            current = happening_of(run, facts.flow_of(run), facts.deployment_of(run))
+            for automation in automations:
+                if automation.is_about(current):
+                    self._judge(automation, run, facts, now)
+
+    def _judge(self, automation: SendingAutomation, run: Found, facts: RunFacts, now: datetime) -> None:
+        awaited = automation.awaited(self._history(run, facts))
+        if awaited is None:
+            return
+        back_at = watching_since(self._begun_at, self.api, self.clock)
+        if now - max(awaited.until, back_at + AFTER_OUTAGE) > GRACE:
+            # Prefect may call it Late only after the bell was rung, and that is another event.
+            attempt = (run["id"], run.get("run_count") or 0, automation.name)
+            if attempt not in self._rung and self.missed.ring_for(automation, RunState(run, awaited.begun), now):
+                self._rung.add(attempt)
+
+    def _history(self, run: Found, facts: RunFacts) -> list[Happening]:
+        """Return the events that Prefect emits of a run, the oldest first."""
+        flow, deployment = facts.flow_of(run), facts.deployment_of(run)
+        if run["state_type"] in _UNSTARTED and not run.get("run_count"):
+            return [happening_of({**run, "state": _late(run)}, flow, deployment)]
+        known = self._histories.get(run["id"])
+        if known is None or known[0] != run["state"]["id"]:
+            states: list[Mapping[str, Any]] = self.api.get(f"/flow_run_states/?flow_run_id={run['id']}")
+            history: list[Happening] = []
+            attempts = 0
+            for state in sorted(states, key=lambda one: datetime.fromisoformat(one["timestamp"])):
+                attempts += state["type"] == "RUNNING"
+                history.append(happening_of({**run, "state": state, "run_count": attempts}, flow, deployment))
+            known = self._histories[run["id"]] = (run["state"]["id"], history)
+        return known[1]
+
+
+def watching_since(begun_at: datetime | None, api: PrefectApi, clock: Clock) -> datetime:
+    """Return since when this sensor and the server have been there together without a pause."""
+    return clock.not_before_resumed(max(filter(None, (begun_at, api.unreached_at)), default=clock.utc()))
+
+
+def _late(run: Found) -> dict[str, Any]:
+    """Return the state of a run that has not started, as Prefect writes it 15 s after its time, late itself or not."""
+    state: Mapping[str, Any] = run["state"]
+    due = waits_since(run) if run["state_type"] == "SCHEDULED" else datetime.fromisoformat(run["expected_start_time"])
+    identity = state["id"] if state["name"] == "Late" else str(uuid.uuid5(uuid.NAMESPACE_OID, f"late/{state['id']}"))
+    at = (due + LATE_AFTER).isoformat()
+    return {**state, "id": identity, "name": "Late", "type": "SCHEDULED", "timestamp": at}
+
+
+# Waiting runs: what has held runs for five minutes is reported, once for each such thing, and when it is over.
 
 logger = logging.getLogger(__name__)
 

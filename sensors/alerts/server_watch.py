@@ -1,26 +1,121 @@
-"""The watchman: tells Prefect that the sensor is alive, and looks for missing alerts and for the server itself."""
+"""The server's silence: nobody but the sensor can tell of it, so it rings the bell itself."""
 
 import logging
+import sqlite3
 import uuid
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
-from automations.alert_service import AlarmSettings, Bell, FailingChannel, Ringer, Unless, automations_in_files
-from sensors.alerts.heartbeat import Heartbeat, sensor_name
+from automations.alert_service import (
+    ALERTS,
+    FALLBACK,
+    AlarmSettings,
+    Bell,
+    FailingChannel,
+    OutboxError,
+    Policy,
+    Ringer,
+    SendingAutomation,
+    Unless,
+    automations_in_files,
+    automations_on_server,
+    direct_sender,
+    open_bell,
+    policy_of_blocks,
+    server_back,
+    server_silent,
+)
+from sensors.alerts.heartbeat import Heartbeat, Rhythm, sensor_name
 from sensors.alerts.missing_runs import MissingRuns
-from sensors.alerts.overdue_runs import WaitingRuns
+from sensors.alerts.overdue_runs import RunDeadlines, StuckRuns, WaitingRuns
 from sensors.alerts.reconcile import MissedAlerts
-from sensors.alerts.rhythm import Rhythm
-from sensors.alerts.run_deadlines import RunDeadlines
-from sensors.alerts.server_alarm import read_server_alarm
-from sensors.alerts.server_silence import ServerSilence
-from sensors.alerts.stuck_runs import StuckRuns
 from sensors.config.settings import PROJECT_ROOT, Settings
-from sensors.ledger import Ledger, dismissals
+from sensors.ledger import Ledger
+from sensors.ledger import files as dismissals
 from sensors.runs.api import ApiError, Event, PrefectApi
-from sensors.runs.facts import read_run_facts
+from sensors.runs.facts import our_deployments, read_run_facts
 from sensors.runs.issues import RunIssue, read_run_issues
-from sensors.runs.ours import our_deployments
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
+
+
+@dataclass
+class ServerSilence:
+    """Tells when the server has not answered for a while, and when it does again."""
+
+    ringer: Ringer
+    url: str
+    patience: timedelta
+    clock: Clock = field(default_factory=Clock)
+    """It knows whether this process was suspended: no one listened to the server meanwhile."""
+    _silent_since: datetime | None = None
+    _is_told: bool = False
+    _is_checked: bool = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the server did not answer when it was asked last."""
+        return self._silent_since is not None
+
+    def heard(self, now: datetime) -> None:
+        """Take note that the server has answered."""
+        if self._is_told or not self._is_checked:
+            # After a restart of the sensor as well: whether somebody was told is in the outbox.
+            self.ringer.post(server_back(self.url, now), now)
+        self._silent_since, self._is_told, self._is_checked = None, False, True
+
+    def not_heard(self, why: str, now: datetime) -> None:
+        """Take note that the server has not answered."""
+        self._silent_since = self.clock.not_before_resumed(min(self._silent_since or now, now))
+        if not self._is_told and now - self._silent_since >= self.patience:
+            posting = server_silent(self.url, self._silent_since, why, now)
+            # A sensor that is started anew does not tell it again.
+            if self.ringer.trouble_since(posting.cause.opens or "") is None:
+                self.ringer.post(posting, now)
+            self._is_told = True
+
+
+# What the server says about alerts: our notification blocks, and the automations that send through them.
+
+_PAGE = 200
+
+
+@dataclass(frozen=True)
+class ServerAlarm:
+    """Who is told, and of what."""
+
+    policy: Policy | None
+    """None if the server has no block of ours, or one that cannot be read."""
+    automations: list[SendingAutomation]
+    outbox: str | None
+    """Where the server's block posts its alerts."""
+
+
+def read_server_alarm(api: PrefectApi) -> ServerAlarm:
+    """Ask the server for its blocks and automations. Raises ApiError.
+
+    The server and not our own settings: it has what was applied last, or edited on its page.
+    """
+    blocks: dict[str, dict[str, Any]] = {
+        one["name"]: one
+        for one in api.post(
+            "/block_documents/filter",
+            {"block_types": {"slug": {"any_": ["apprise-alerts"]}}, "include_secrets": True, "limit": _PAGE},
+        )
+        if one["name"] in {ALERTS, FALLBACK}
+    }
+    automations: list[dict[str, Any]] = []
+    while page := api.post("/automations/filter", {"limit": _PAGE, "offset": len(automations)}):
+        automations += page
+        if len(page) < _PAGE:
+            break
+    data = {name: one["data"] for name, one in blocks.items()}
+    policy = policy_of_blocks(data[ALERTS], data.get(FALLBACK, {})) if ALERTS in data else None
+    sending = automations_on_server(automations, {one["id"]: name for name, one in blocks.items()})
+    return ServerAlarm(policy, sending, data.get(ALERTS, {}).get("outbox"))
+
+
+# The watchman: tells Prefect that the sensor is alive, and looks for missing alerts and for the server itself.
 
 logger = logging.getLogger(__name__)
 
@@ -138,3 +233,62 @@ def _undelivered(channel: FailingChannel, now: datetime) -> Event:
             "waiting": channel.waiting,
         },
     )
+
+
+# The alarm: the bell and its watchman, opened when they can be, so that a broken outbox keeps no file waiting.
+
+
+class Alarm:
+    """Two loops' steps: one delivers alerts, the other looks for what should have led to one."""
+
+    def __init__(self, settings: Settings, alarm_settings: AlarmSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._alarm_settings = alarm_settings
+        self._clock = clock
+        self._bell: Bell | None = None
+        self._watchman: Watchman | None = None
+
+    def deliver(self) -> float:
+        """Begin to deliver what is due; return the seconds until the next look. Raises OutboxError, sqlite3.Error."""
+        now = self._clock.utc()
+        try:
+            bell = self._bell = self._bell or open_bell(self._alarm_settings)
+            return bell.step(now)
+        except (OutboxError, sqlite3.Error) as error:
+            # Once a broken outbox has been moved away, alerts work again.
+            bell, self._bell = self._bell, None if isinstance(error, OutboxError) else self._bell
+            sender = direct_sender(self._alarm_settings.outbox, self._alarm_settings.alert_log)
+            sender.retry(bell.policy if bell else self._alarm_settings.policy, now)
+            if bell is not None and self._bell is None:
+                bell.close()
+            raise
+
+    def watch(self) -> float:
+        """Look at everything once; return the seconds until the next look. Raises OutboxError, sqlite3.Error."""
+        bell = self._bell
+        if bell is None:
+            return 1.0  # the other loop tells why
+        if self._watchman is None or self._watchman.bell is not bell:
+            if self._watchman is not None:
+                self._watchman.close()
+            self._watchman = Watchman(self._settings, bell, self._clock, self._alarm_settings)
+        return self._watchman.step()
+
+    def run_issues(self) -> tuple[RunIssue, ...]:
+        """Return the runs that needed attention at the last look at the server."""
+        return () if self._watchman is None else self._watchman.run_issues
+
+    @property
+    def policy(self) -> Policy:
+        """Where alerts go: as the server has it, or until it was asked as the settings say."""
+        return self._bell.policy if self._bell else self._alarm_settings.policy
+
+    @property
+    def is_server_silent(self) -> bool:
+        """Whether the server did not answer when it was asked last."""
+        return self._watchman is not None and self._watchman.is_server_silent
+
+    def close(self) -> None:
+        """Begin no delivery any more."""
+        if self._bell is not None:
+            self._bell.close()

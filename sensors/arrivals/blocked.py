@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.ledger.blocked import BlockedFile
 from sensors.ledger.notices import Notice, first_lines

@@ -1,12 +1,4 @@
-"""The folder `failed/`: links to the files that need attention, with the reasons; the data stays where it is.
-
-    failed/arrivals/<arrival id>/REASONS.txt    failed/inboxes/<inbox>/REASONS.txt
-    failed/arrivals/<arrival id>/links/         failed/inboxes/<inbox>/links/
-                                                failed/inboxes/<inbox>/shortcuts/   of a remote inbox
-
-Users choose the names of files, and may replace a file by a symbolic link at any time. So `links/` has nothing but
-links in it, and no file of ours is beside one: to write into that would be to write where the link leads.
-"""
+r"""The real names of files that the ledger has under an escaped one: `a\nb.csv` may have a line feed in its name."""
 
 import errno
 import hashlib
@@ -14,11 +6,10 @@ import os
 import secrets
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sensors.arrivals.escaped_names import EscapedNames
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.files.beneath import (
     NOT_THERE,
     Place,
@@ -26,6 +17,7 @@ from sensors.files.beneath import (
     names_in,
     open_folder,
     open_root,
+    place_of,
     remove_tree,
     replace_file,
     root_of,
@@ -33,6 +25,66 @@ from sensors.files.beneath import (
 )
 from sensors.ledger import Ledger
 from sensors.ledger.files import Refused
+
+
+@dataclass
+class EscapedNames:
+    """Finds the files below one root by their names as `readable` gives them; each folder is listed once."""
+
+    root: str
+    _listed: dict[str, dict[str, list[str]]] = field(default_factory=dict[str, dict[str, list[str]]])
+
+    def find(self, shown: str, inode: int) -> str | None:
+        """Return the path below the root of the file with this inode, or None if it is not there any more."""
+        return next(self._found("", shown.split("/"), inode), None)
+
+    def _found(self, folder: str, steps: list[str], inode: int) -> Iterator[str]:
+        for name in self._names(folder).get(steps[0], [steps[0]]):
+            path = f"{folder}/{name}" if folder else name
+            if len(steps) > 1:
+                yield from self._found(path, steps[1:], inode)
+            elif self._inode(path) == inode:
+                yield path
+
+    def _names(self, folder: str) -> dict[str, list[str]]:
+        """Return what is in a folder by names as they are shown, as far as these are escaped or look so."""
+        if folder not in self._listed:
+            found: dict[str, list[str]] = {}
+            for name in self._list(folder):
+                if "\\" in (shown := readable(name)):
+                    found.setdefault(shown, []).append(name)
+            self._listed[folder] = found
+        return self._listed[folder]
+
+    def _list(self, folder: str) -> list[str]:
+        try:
+            root = open_root(self.root)
+            try:
+                descriptor = open_folder(root, folder)
+            finally:
+                os.close(root)
+            try:
+                return names_in(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return []
+
+    def _inode(self, path: str) -> int | None:
+        try:
+            with place_of(self.root, path) as place:
+                return place.status().st_ino
+        except OSError:
+            return None
+
+
+# The folder `failed/`: links to the files that need attention, with the reasons; the data stays where it is.
+#
+# failed/arrivals/<arrival id>/REASONS.txt failed/inboxes/<inbox>/REASONS.txt failed/arrivals/<arrival id>/links/
+# failed/inboxes/<inbox>/links/ failed/inboxes/<inbox>/shortcuts/ of a remote inbox
+#
+# Users choose the names of files, and may replace a file by a symbolic link at any time. So `links/` has nothing but
+# links in it, and no file of ours is beside one: to write into that would be to write where the link leads.
 
 REASONS = "REASONS.txt"
 ARRIVALS, INBOXES = "arrivals", "inboxes"

@@ -18,7 +18,7 @@ from sensors.arrivals.blocked import REPORT_AFTER, notice_of
 from sensors.arrivals.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
 from sensors.arrivals.move import Move
 from sensors.arrivals.source import LocalOrigin, Origin
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.config.inboxes import Duplicates, Inbox
 from sensors.files.beneath import OpenFolders
 from sensors.files.durability import sync_folder
@@ -29,7 +29,7 @@ from sensors.ledger import files as ledger_files
 from sensors.ledger.arrivals import Arrival, ArrivalFile, FileContent
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ArrivalState
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.json_logging import about_arrival
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sensors.checks.engine import CheckedFile, check_files
-from sensors.checks.inbox_table import table_of
-from sensors.config.admission_part import Admission, admit, readable
+from sensors.checks.engine import CheckedFile, check_files, table_of
+from sensors.config.admission import Admission, admit, readable
 from sensors.config.inboxes import EmptyFiles, Inbox, InboxesError, read_inboxes
 from sensors.config.settings import Settings
 from sensors.files.permissions import make_shared_folder

@@ -12,8 +12,7 @@ from rich.text import Text
 
 from sensors.checks.command import CheckOptions, check
 from sensors.checks.engine import described
-from sensors.cli.harmless import plain
-from sensors.cli.screen import open_console
+from sensors.cli.console import open_console, plain
 from sensors.stack.errors import StackError
 
 FEW = 10

@@ -25,7 +25,7 @@ def status(
 
     The exit status is 0 if every service is well and no run needs attention, else 1.
     """
-    from sensors.cli.status_screen import show_status
+    from sensors.cli.status import show_status
 
     raise typer.Exit(show_status(as_json=json, watch=watch, services_only=services))
 
@@ -41,7 +41,7 @@ def history(
     """List the arrivals that were taken last, the newest first."""
     from sensors.cli.history import show_history
     from sensors.stack.configuration import checked_settings
-    from sensors.stack.told import mistakes_told
+    from sensors.stack.errors import mistakes_told
 
     with mistakes_told():
         show_history(checked_settings(), inbox, limit=limit, failed=failed, as_json=json)
@@ -56,7 +56,7 @@ def show(
     """Show one arrival: every step with its time, its files, its run and the end of the run's log."""
     from sensors.cli.show import show_arrival
     from sensors.stack.configuration import checked_settings
-    from sensors.stack.told import mistakes_told
+    from sensors.stack.errors import mistakes_told
 
     with mistakes_told():
         show_arrival(checked_settings(), arrival, as_json=json)

@@ -1,6 +1,42 @@
-"""How moments and spans of time are written for a person: local time, and the unit that says enough."""
+"""The screen: where the commands print, be it a terminal or a pipe."""
 
 from datetime import datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from sensors.config.admission import readable
+
+WIDE = 220
+"""Columns of what goes into a pipe or a file, where nothing is too wide and nobody sees what was cut off."""
+
+
+def open_console() -> Console:
+    """Return a console as wide as the terminal; into a pipe it is wide enough for everything."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
+# Foreign text made harmless: file names, reasons and log lines hold what somebody else has written.
+
+TAB = 8
+
+
+def harmless(text: str) -> str:
+    r"""Return text in which nothing steers a terminal: what is not printable is escaped, tabs become spaces.
+
+    >>> harmless("a\x1b[2Jb"), harmless("a\tb")
+    ('a\\x1b[2Jb', 'a       b')
+    """
+    return readable(text.expandtabs(TAB))
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Return foreign text for rich: it is harmless, and no `[red]` in it is taken for markup."""
+    return Text(harmless(text), style)
+
+
+# How moments and spans of time are written for a person: local time, and the unit that says enough.
 
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 

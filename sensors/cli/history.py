@@ -11,10 +11,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensors.cli.console import local, seconds
-from sensors.cli.harmless import plain
-from sensors.cli.screen import open_console
-from sensors.config.admission_part import readable
+from sensors.cli.console import local, open_console, plain, seconds
+from sensors.config.admission import readable
 from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger

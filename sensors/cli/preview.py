@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sensors.arrivals.staging import next_batch
-from sensors.config.admission_part import Admission, Ruling, admit, readable
+from sensors.config.admission import Admission, Ruling, admit, readable
 from sensors.config.inboxes import Duplicates, EmptyFiles, Inbox, read_inboxes
 from sensors.config.settings import Settings
 from sensors.files import stability as settle
@@ -110,7 +110,7 @@ def _entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
 
 def _remote_entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
     from sensors.remote.open import open_store
-    from sensors.remote.ruling import rule
+    from sensors.remote.scanner import rule
 
     store = open_store(inbox)
     try:

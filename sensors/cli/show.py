@@ -1,4 +1,4 @@
-"""One arrival for a person: its steps, files, announcements, its run and the end of the run's log."""
+"""Which arrival is meant: by its id, by a unique beginning of that, or by the name of a file that it has."""
 
 import dataclasses
 import json
@@ -10,17 +10,60 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensors.cli.arrival_search import find_arrival
-from sensors.cli.console import local, seconds
-from sensors.cli.harmless import plain
+from sensors.cli.console import local, open_console, plain, seconds
 from sensors.cli.history import STYLES, json_value, summary_json
-from sensors.cli.screen import open_console
+from sensors.config.admission import readable
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.reports.arrival_journey import ArrivalJourney, arrival_journey
-from sensors.reports.run_url import run_url
+from sensors.reports.arrivals import ArrivalJourney, arrival_journey, run_url
+from sensors.stack.api import LogLine, RunLogError, read_run_log
 from sensors.stack.errors import StackError
-from sensors.stack.run_log import LogLine, RunLogError, read_run_log
+
+TOLD = 5
+"""How many arrivals are named when a beginning is that of several."""
+
+
+def find_arrival(ledger: Ledger, wanted: str) -> str:
+    """Return the id of the arrival that is meant; of a file's name the latest one that has it.
+
+    Raises StackError when there is none, or when the beginning of an id is that of several.
+    """
+    if ledger.rows("SELECT 1 FROM arrivals WHERE id = ?", (wanted,)):
+        return wanted
+    by_name = ledger.rows(
+        "SELECT arrival_id FROM files WHERE name = ? AND arrival_id IS NOT NULL ORDER BY id DESC LIMIT 1", (wanted,)
+    )
+    if by_name:
+        return by_name[0]["arrival_id"]
+    begun = [
+        row["id"]
+        for row in ledger.rows(
+            # A range, so that the index of ids is used: LIKE would read all of them.
+            "SELECT id FROM arrivals WHERE id >= ? AND id < ? || char(1114111) ORDER BY id DESC LIMIT ?",
+            (wanted, wanted, TOLD + 1),
+        )
+    ]
+    if len(begun) == 1 and wanted:
+        return begun[0]
+    raise StackError(_several(wanted, begun) if begun and wanted else _without_arrival(ledger, wanted))
+
+
+def _several(wanted: str, begun: list[str]) -> str:
+    more = " and more" if len(begun) > TOLD else ""
+    return f"several arrivals begin with {readable(wanted)}: {', '.join(begun[:TOLD])}{more}; give more of the id"
+
+
+def _without_arrival(ledger: Ledger, wanted: str) -> str:
+    """Say what is known of a file that no arrival has, or that there is nothing of that name."""
+    files = ledger.rows("SELECT state, inbox, reason FROM files WHERE name = ? ORDER BY id DESC LIMIT 1", (wanted,))
+    if not files:
+        return f"there is no arrival {readable(wanted)}, and no file of that name; `just history` lists the latest"
+    file = files[0]
+    why = f": {readable(file['reason'])}" if file["reason"] else ""
+    return f"{readable(wanted)} is in no arrival: it is {file['state']} in inbox {file['inbox']}{why}"
+
+
+# One arrival for a person: its steps, files, announcements, its run and the end of the run's log.
 
 FILES = 50
 LOG_LINES = 20

@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from automations.alert_service import AlarmSettings
-from sensors.alerts.alarm import Alarm
 from sensors.alerts.heartbeat import sensor_name
 from sensors.alerts.in_place import FolderGuard, LedgerGuard
 from sensors.alerts.issues import Issue
 from sensors.alerts.monitor import Inspection, Monitor
+from sensors.alerts.server_watch import Alarm
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.source import LocalOrigin
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox, WatchChoice
 from sensors.config.settings import Settings
-from sensors.daemon.housekeeping_part import Housekeeping
+from sensors.daemon.housekeeping import Housekeeping
 from sensors.daemon.run_loops import PrefectSide
 from sensors.files.file_systems import DiskSpace, Minimum
 from sensors.files.permissions import ARRIVALS
@@ -23,17 +23,16 @@ from sensors.inbox.intake import Intake
 from sensors.inbox.rejections import Refusals
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
-from sensors.ledger.ledger_check import LedgerCheck
+from sensors.ledger.maintenance import LedgerCheck
 from sensors.runs.issues import RunIssue
-from sensors.runtime.clock import Suspensions
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock, Suspensions
 from sensors.runtime.descriptors import keep_reserve
 from sensors.runtime.loop import Loop
 from sensors.web.probes import troubles
 
 if TYPE_CHECKING:
+    from sensors.remote.scanner import RemoteWatch
     from sensors.remote.store import Store
-    from sensors.remote.watch import RemoteWatch
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +161,8 @@ def _watch(inbox: Inbox) -> Watch:
 
 
 def _remote_watch(inbox: Inbox, store: "Store") -> "RemoteWatch":
+    from sensors.remote.scanner import RemoteWatch
     from sensors.remote.source import RemoteOrigin
-    from sensors.remote.watch import RemoteWatch
 
     return RemoteWatch(inbox, RemoteOrigin(inbox, store))
 

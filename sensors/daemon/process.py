@@ -16,19 +16,16 @@ from sensors.daemon.inbox_loops import Work
 from sensors.files.permissions import close_to_others, make_state_folder
 from sensors.inbox.folders import make_folders
 from sensors.ledger import Ledger, LedgerError
-from sensors.ledger.ledger_check import is_large
+from sensors.ledger.maintenance import is_large
 from sensors.runtime.dead_mans_switch import DeadMansSwitch
 from sensors.runtime.json_logging import LogFormat, formatter
 from sensors.runtime.malloc import share_memory
 from sensors.stack.processes import MARK
 from sensors.web.app import make_page, serve
-from sensors.web.metrics import SensorCollector
-from sensors.web.page import metrics_page
-from sensors.web.probes import health_page
+from sensors.web.metrics import SensorCollector, metrics_page
+from sensors.web.probes import health_page, ready_page
 from sensors.web.queries import SensorState
-from sensors.web.readiness import ready_page
-from sensors.web.services import look_at_services
-from sensors.web.services_watch import ServicesWatch
+from sensors.web.services import ServicesWatch, look_at_services
 from sensors.web.uploads import clear_forgotten
 
 if TYPE_CHECKING:

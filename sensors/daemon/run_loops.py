@@ -10,15 +10,12 @@ from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger.states import ArrivalState
-from sensors.runs import pace
-from sensors.runs.announcer import Announcer
+from sensors.runs import api as pace
+from sensors.runs.announcer import Announcer, Messenger, RunNamer
 from sensors.runs.api import PrefectApi
-from sensors.runs.lost_runs import LostRuns
-from sensors.runs.notices import Messenger
-from sensors.runs.outcomes import Follower
+from sensors.runs.outcomes import Follower, LostRuns
 from sensors.runs.receipts import ReceiptClerk
-from sensors.runs.run_names import RunNamer
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 
 

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from sensors.files.beneath import NOT_THERE, NotRegularError, OpenFolders, Place, open_beneath
-from sensors.files.mounts import kind_of
+from sensors.files.file_systems import kind_of
 from sensors.runtime.loop import beat
 
 FEW = 4

@@ -12,7 +12,7 @@ from sensors.ledger import Ledger
 from sensors.ledger import deadlines as expectations
 from sensors.ledger.deadlines import Expected
 from sensors.ledger.notices import Notice
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 
 OVERDUE = "inbox.overdue"
 RECOVERED = "inbox.recovered"

@@ -1,16 +1,43 @@
-"""Events of folders on Linux, by watchdog's binding of inotify(7): one descriptor for the whole sensor.
-
-watchdog's own observers keep following the path that they were given once; here the scan says which folders there
-are, so that one that was deleted and made again, or renamed in with all that is in it, is covered as soon as it is
-seen.
-"""
+"""Events of folders: who tells of them, and who is told."""
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
-from sensors.inbox.folder_events_part import Listener
+if TYPE_CHECKING:
+    from watchdog.observers.api import BaseObserver
+
+
+class Listener(Protocol):
+    """Who is told, in another thread, what happens in an inbox."""
+
+    def completed(self, name: str, *, renamed: bool = False) -> None: ...
+    def touched(self, name: str) -> None: ...
+    def changed(self) -> None: ...
+    def uncovered(self, folder: str) -> None: ...
+    def overflowed(self) -> None: ...
+
+
+class FolderEvents(Protocol):
+    """Who tells: sensors/inbox/folder_events.py on Linux, sensors/inbox/folder_events.py elsewhere."""
+
+    def cover(self, folder: str, path: str) -> None: ...
+    def uncover(self, folder: str) -> None: ...
+    @property
+    def works(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+# Events of folders on Linux, by watchdog's binding of inotify(7): one descriptor for the whole sensor.
+#
+# watchdog's own observers keep following the path that they were given once; here the scan says which folders there
+# are, so that one that was deleted and made again, or renamed in with all that is in it, is covered as soon as it is
+# seen.
 
 _MASK = (
     InotifyConstants.IN_CLOSE_WRITE
@@ -93,3 +120,48 @@ class _FolderEvents:
 
 def _id(owner: object) -> CallbackId:
     return CallbackId(id(owner))
+
+
+# Events of folders where there is no inotify (macOS, Windows), by watchdog's observer of that system.
+
+
+@dataclass
+class SystemObserver:
+    """The events of one inbox and all below it; they say only that something changed."""
+
+    listener: Listener
+    _observer: "BaseObserver | None" = field(default=None)
+
+    def cover(self, folder: str, path: str) -> None:
+        """Begin to listen to the inbox itself, which covers its subfolders; raises OSError."""
+        if folder:
+            return
+        self.close()
+        observer = Observer()
+        observer.schedule(_Handler(self.listener), str(Path(path)), recursive=True)
+        observer.start()
+        self._observer = observer
+
+    def uncover(self, folder: str) -> None:
+        """Do nothing: a folder that is gone has no events."""
+
+    @property
+    def works(self) -> bool:
+        """Whether the observer is alive."""
+        return self._observer is not None and self._observer.is_alive()
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(timeout=2)
+            self._observer = None
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        # FSEvents and the like tell of writes, not of closing: a hint to look, no proof of anything.
+        self._listener.changed()

@@ -20,7 +20,7 @@ from sensors.ledger import Ledger, LedgerError
 from sensors.ledger import blocked as ledger_blocked
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Before, Dropped
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 
 logger = logging.getLogger(__name__)

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.files.identity import Identity
 from sensors.ledger import Ledger
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Refused
 from sensors.ledger.notices import Notice, first_lines
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.json_logging import about_inbox
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sensors.config.admission_part import Admission, admit
+from sensors.config.admission import Admission, admit
 from sensors.config.inboxes import Inbox
 from sensors.files import stability as settle
 from sensors.files.beneath import OpenFolders, Place
@@ -21,9 +21,8 @@ from sensors.inbox.pending_files import Look, LyingFiles
 from sensors.inbox.rejections import Refusals
 from sensors.inbox.scan import Entry, look, scan
 from sensors.inbox.watcher import Hints, Watch, WatchMode
-from sensors.runtime.clock_part import Clock
-from sensors.runtime.duty_cycle import DutyCycle
-from sensors.runtime.loop import beat
+from sensors.runtime.clock import Clock
+from sensors.runtime.loop import DutyCycle, beat
 
 logger = logging.getLogger(__name__)
 

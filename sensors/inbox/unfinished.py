@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.ledger import Ledger, notices
 from sensors.ledger.notices import Notice, first_lines
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 
 EVENT = "inbox.files.waiting"
 STALE = timedelta(days=1)

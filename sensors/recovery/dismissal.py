@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.config.settings import Settings
-from sensors.ledger import Ledger, dismissals, replays
+from sensors.ledger import Ledger
+from sensors.ledger import arrivals as replays
+from sensors.ledger import files as dismissals
 from sensors.runs.issues import ALL, RunIssue
 
 

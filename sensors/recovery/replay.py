@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sensors.arrivals.duplicates import unmark_duplicates
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.config.settings import Settings
-from sensors.ledger import Ledger, arrivals, replays
-from sensors.ledger.replays import ENDED, Replayable
+from sensors.ledger import Ledger, arrivals
+from sensors.ledger import arrivals as replays
+from sensors.ledger.arrivals import ENDED, Replayable
 from sensors.ledger.states import ArrivalState
 
 

@@ -17,8 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from sensors.files.identity import Identity
-from sensors.remote.asking import Asking
-from sensors.remote.store import BLOCK_BYTES, ChangedError, Claim, Hold, RemoteFile, remote_identity
+from sensors.remote.store import BLOCK_BYTES, Asking, ChangedError, Claim, Hold, RemoteFile, remote_identity
 from sensors.runtime.crash_points import kill_point
 
 logger = logging.getLogger(__name__)

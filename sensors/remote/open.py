@@ -5,11 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sensors.config.address import Address
 from sensors.config.inboxes import Inbox
-from sensors.config.remote_url import export_credentials, resolved, secrets_in, surroundings
-from sensors.remote.asking import Asking
-from sensors.remote.store import CONNECT_SECONDS, Store, StoreError
+from sensors.config.remote_url import Address, export_credentials, resolved, secrets_in, surroundings
+from sensors.remote.store import CONNECT_SECONDS, Asking, Store, StoreError
 
 RETRIES = 2
 """How often a library asks an object store again by itself; after that the inbox waits and says why."""

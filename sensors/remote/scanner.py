@@ -1,20 +1,90 @@
-"""The lookout of a remote inbox: everything is listed now and then, and the listing is all that is known."""
+"""Which remote files are ours: the rules of local ones, and more where names can be what no folder allows."""
 
-from collections.abc import Set
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field, replace
 
-from sensors.config.admission_part import Admission
+from sensors.config.admission import LONGEST_NAME, Admission, Ruling, admit
 from sensors.config.inboxes import Inbox
 from sensors.files import stability as settle
 from sensors.files.identity import Identity
 from sensors.files.stability import Writer
+from sensors.inbox.intake import Step
 from sensors.inbox.pending_files import Look, LyingFiles
 from sensors.inbox.rejections import Refusals
-from sensors.inbox.scanner import Found
-from sensors.remote.ruling import rule
+from sensors.inbox.scanner import Found, Outlook
+from sensors.inbox.watcher import WatchMode
 from sensors.remote.source import RemoteOrigin
-from sensors.runtime.clock_part import Clock
-from sensors.runtime.duty_cycle import DutyCycle
+from sensors.remote.store import PartlyError, RemoteFile, StoreError
+from sensors.runtime.clock import Clock
+from sensors.runtime.loop import DutyCycle
+
+_NO_NAMES = frozenset({"", ".", ".."})
+
+
+def rule(file: RemoteFile, inbox: Inbox) -> Ruling:
+    """Decide by an entry's path below the inbox, its kind and its size."""
+    ruling = admit(file.name, file.status, inbox)
+    if file.is_claimed:
+        return Ruling(Admission.LEFT_ALONE, "another sensor is taking it")
+    if ruling.admission is Admission.ADMITTED and (reason := _no_file_of_ours(file.name)):
+        return Ruling(Admission.REJECTED, reason)
+    return ruling
+
+
+def _no_file_of_ours(name: str) -> str:
+    folders = name.split("/")[:-1]
+    if not _NO_NAMES.isdisjoint(folders):
+        return "the path has empty parts, `.` or `..`, which no folder can have; rename the file"
+    if any(len(folder.encode()) > LONGEST_NAME for folder in folders):
+        return f"a folder's name has more than {LONGEST_NAME} bytes; rename the file"
+    if "?versionId=" in name:
+        return "the name has ?versionId= in it, which names a version of another file; rename the file"
+    return ""
+
+
+# Patience with a store: the more often it fails in a row, the longer the pause until it is asked again.
+
+LONGEST_SECONDS = 60.0
+
+
+def pause_after(failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row: 1, 2, 4 and so on, a minute at most.
+
+    >>> [pause_after(failures) for failures in (1, 2, 3, 10)]
+    [1.0, 2.0, 4.0, 60.0]
+    """
+    return min(LONGEST_SECONDS, 2.0 ** min(failures - 1, 10))
+
+
+@dataclass
+class Patience:
+    """Takes the steps of a remote inbox's intake."""
+
+    step: Callable[[], Step]
+    origin: RemoteOrigin
+    found_work: Callable[[], object]
+    """Is called when there may be arrivals although a trouble has to be told."""
+    _failures: int = field(default=0, init=False)
+
+    def __call__(self) -> Step:
+        """Take one step. Raises StoreError with the pause until the next one."""
+        try:
+            done = self.step()
+        except PartlyError as error:
+            error.pause_seconds = self.origin.inbox.rescan_seconds  # the other folders go on as ever
+            self.found_work()
+            raise
+        except StoreError as error:
+            self._failures += 1
+            error.pause_seconds = pause_after(self._failures)
+            self.found_work()
+            raise
+        self._failures = 0
+        return done
+
+
+# The lookout of a remote inbox: everything is listed now and then, and the listing is all that is known.
 
 AGAIN_SECONDS = 1.0
 """After which a file that could not be taken is listed again."""
@@ -109,3 +179,35 @@ class RemoteLookout:
         known = self._lying.see(name, identity, now, completed=whole, renamed=whole, unwanted=unwanted)
         if known is not Look.KNOWN:
             (found.new if known is Look.NEW else found.changed).append(name)
+
+
+# What stands in for a watch: a remote inbox tells nothing of changes, it is listed.
+
+
+@dataclass
+class RemoteWatch:
+    """How one remote inbox is looked at."""
+
+    inbox: Inbox
+    origin: RemoteOrigin
+    wake: threading.Event = field(default_factory=threading.Event)
+    being_written: tuple[str, ...] = field(default=(), init=False)
+    """The files with temporary names, as they were listed last."""
+    mode: WatchMode = field(default=WatchMode.LISTING, init=False)
+
+    @property
+    def why_polling(self) -> str:
+        """How often it is listed, in words."""
+        return f"every {self.inbox.rescan_seconds:g} s"
+
+    def outlook(self, inbox: Inbox, refusals: Refusals, lying: LyingFiles, clock: Clock) -> Outlook:
+        """Return who looks at the inbox."""
+        return RemoteLookout(inbox, self.origin, refusals, lying, clock)
+
+    def patient(self, step: Callable[[], Step], found_work: Callable[[], object]) -> Callable[[], Step]:
+        """Return the steps of the inbox's intake with longer pauses while the store fails."""
+        return Patience(step, self.origin, found_work)
+
+    def close(self) -> None:
+        """Have what is under way end soon, and hang up."""
+        self.origin.stop()

@@ -19,10 +19,10 @@ from fsspec.asyn import get_loop, sync  # pyright: ignore[reportUnknownVariableT
 from sensors.arrivals.move import claimed_name
 from sensors.config.admission import is_ignored_folder
 from sensors.files.identity import Identity
-from sensors.remote.asking import Asking
 from sensors.remote.store import (
     BLOCK_BYTES,
     CALL_SECONDS,
+    Asking,
     ChangedError,
     Claim,
     Hold,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sensors.ledger import Ledger
 from sensors.ledger.database import moment
+from sensors.ledger.files import EVERY_INBOX, NEEDS_A_PERSON
 from sensors.ledger.states import FileState
 
 FILES = (
@@ -63,4 +64,81 @@ def known_file(row: sqlite3.Row) -> KnownFile:
         dismissed_at=moment(row["dismissed_at"]) if (row["dismissed_at"] or "") >= (row["ended_at"] or "") else None,
         lies=Path(row["lies"]),
         inode=int(row["inode"]),
+    )
+
+
+# Files that were not loaded: the latest of them, each with its reason.
+
+
+def bad_files(ledger: Ledger, limit: int, inbox: str | None = None) -> list[KnownFile]:
+    """Return the files that were rejected or failed, the latest first."""
+    inboxes = "SELECT one FROM every_inbox" if inbox is None else "SELECT ?"
+    rows = ledger.rows(
+        f"WITH {EVERY_INBOX} {FILES} WHERE f.inbox IN ({inboxes}) AND f.state IN ('rejected', 'failed')"
+        " ORDER BY f.ended_at DESC, f.id DESC LIMIT ?",
+        (limit,) if inbox is None else (inbox, limit),
+    )
+    return [known_file(row) for row in rows]
+
+
+def needing_a_person(ledger: Ledger, limit: int) -> list[KnownFile]:
+    """Return the files that were not loaded and that nobody has dismissed, the latest first."""
+    rows = ledger.rows(f"{FILES} WHERE {NEEDS_A_PERSON} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,))
+    return [known_file(row) for row in rows]
+
+
+def count_needing_a_person(ledger: Ledger) -> int:
+    """Return how many files were not loaded and dismissed by nobody."""
+    return ledger.rows(f"SELECT count(*) AS files FROM files f WHERE {NEEDS_A_PERSON}")[0]["files"]
+
+
+# The journey of one file, as the ledger has it step by step.
+
+
+@dataclass(frozen=True)
+class FileJourney:
+    """When one file reached each step (UTC), or None for the steps before it."""
+
+    name: str
+    inbox: str
+    state: FileState
+    arrival_id: str | None
+    run_id: str | None
+    run_name: str | None
+    rows: int | None
+    reason: str | None
+    seen_at: datetime
+    settled_at: datetime | None
+    staged_at: datetime | None
+    announced_at: datetime | None
+    receipt_at: datetime | None
+    ended_at: datetime | None
+
+
+def journey_of(ledger: Ledger, name: str, inbox: str | None = None) -> FileJourney | None:
+    """Return the journey of the file that was dropped last under a name, perhaps in one inbox, or None."""
+    found = ledger.rows(
+        "SELECT f.*, a.announced_at, a.receipt_at, a.run_id, a.run_name FROM files f"
+        " LEFT JOIN arrivals a ON a.id = f.arrival_id WHERE f.name = :name AND (:inbox IS NULL OR f.inbox = :inbox)"
+        " ORDER BY f.id DESC LIMIT 1",
+        {"name": name, "inbox": inbox},
+    )
+    if not found:
+        return None
+    row = found[0]
+    return FileJourney(
+        name=row["name"],
+        inbox=row["inbox"],
+        state=FileState(row["state"]),
+        arrival_id=row["arrival_id"],
+        run_id=row["run_id"],
+        run_name=row["run_name"],
+        rows=row["rows"],
+        reason=row["reason"],
+        seen_at=datetime.fromisoformat(row["seen_at"]),
+        settled_at=moment(row["settled_at"]),
+        staged_at=moment(row["staged_at"]),
+        announced_at=moment(row["announced_at"]),
+        receipt_at=moment(row["receipt_at"]),
+        ended_at=moment(row["ended_at"]),
     )

@@ -12,7 +12,7 @@ from sensors.ledger.arrivals import Arrival
 from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState
 from sensors.runs.api import PAGE, RUN_RESOURCE, Event, PrefectApi
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.json_logging import about_arrival
 

@@ -1,17 +1,32 @@
 """The API's credentials: generated once, kept in the `.env` file."""
 
 import os
+import re
 import secrets
+import signal
 import stat
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
+import httpx
+import psutil
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import SecretStr
 
-from sensors.access.accounts import SHORTEST, weakness
+from sensors.access.accounts import SHORTEST, parse_accounts, weakness
+from sensors.access.audit import Action, audit_of
 from sensors.config.settings import Auth, Settings, env_file
+from sensors.files.beneath import replace_text
+from sensors.stack.api import open_api
+from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
+from sensors.stack.state_dir import holder_of, is_held
+from sensors.stack.stop import RESTART
 from sensors.stack.terminal import Terminal
 
 VARIABLE = "PREFECT_API_AUTH_STRING"
@@ -127,3 +142,150 @@ def _append(file: Path, line: str) -> None:
             f"the API's credentials cannot be written to {file}: {error.strerror}; make it writable, "
             f"or set {VARIABLE}=user:password in the environment"
         ) from error
+
+
+# Rotation: every password and token in `.env` is replaced by a generated one, and the stack restarts with them.
+
+ROTATED = (VARIABLE, "UPLOAD_TOKEN", "PAGE_USERS")
+RESTART_SECONDS = 240.0
+
+
+def rotate_credentials() -> None:
+    """Replace the credentials in `.env` and have a running stack restart with them; say what follows.
+
+    A run that is under way is stopped with the stack, and started again by it. Raises StackError, and then nothing
+    has changed, or only the file.
+    """
+    settings, file, terminal = checked_settings(), env_file(), Terminal()
+    _check(settings)
+    new = new_credentials(settings)
+    _replace(file, new)
+    audit_of(settings.logs_dir).record_command(Action.CREDENTIALS_ROTATED, variables=" ".join(new))
+    terminal.step(f"{', '.join(new)} {'is' if len(new) == 1 else 'are'} new, in {file}")
+    if is_held(settings):
+        _restart(settings, terminal)
+    else:
+        terminal.say("the stack is not running; `just up` starts it with them")
+    terminal.say("scripts, bookmarks and other machines of the installation need the new ones as well")
+
+
+def _check(settings: Settings) -> None:
+    wrong: list[str] = []
+    if settings.auth is Auth.OFF:
+        wrong.append("AUTH=off: there are no credentials to rotate; set AUTH=on in .env")
+    if not settings.has_server:
+        wrong.append("API_SERVERS=0: rotate the credentials where the API is, and copy PREFECT_API_AUTH_STRING here")
+    # What is set in the environment wins over the file: in containers and pods it comes from a secret.
+    wrong += [
+        f"{name}: expected it in {env_file()} alone, got it from the environment, which wins over the file; "
+        "change it where it is set, and restart"
+        for name in ROTATED
+        if os.environ.get(name)
+    ]
+    if wrong:
+        raise StackError(*wrong)
+
+
+def new_credentials(settings: Settings) -> dict[str, str]:
+    """Return new values of the variables that hold credentials; users and roles stay, and what is not set."""
+    user = (settings.auth_string or f"{USER}:").partition(":")[0]
+    found = {VARIABLE: f"{user}:{generated()}"}
+    if settings.upload_token.get_secret_value():
+        found["UPLOAD_TOKEN"] = generated()
+    if accounts := parse_accounts(settings.page_users.get_secret_value()):
+        found["PAGE_USERS"] = " ".join(f"{one.role}={one.user}:{generated()}" for one in accounts)
+    return found
+
+
+def generated() -> str:
+    """Return a password of 144 random bits, without characters that a shell or an address would read otherwise."""
+    return secrets.token_urlsafe(18)
+
+
+def with_values(text: str, new: Mapping[str, str]) -> str:
+    """Return the text of an `.env` file with new values; everything else stays as it is, in its place.
+
+    >>> with_values("# mine\\nA=1\\nexport B='x' # why\\n", {"B": "2", "C": "3 4"})
+    '# mine\\nA=1\\nB=2\\nC="3 4"\\n'
+    """
+    kept: list[str] = []
+    left = dict(new)
+    for binding in parse_stream(StringIO(text)):
+        if binding.key not in new:
+            kept.append(binding.original.string)
+        elif binding.key in left:  # of several the last would win
+            before = re.match(r"\s*", binding.original.string)
+            kept.append(f"{before[0] if before else ''}{_line(binding.key, left.pop(binding.key))}")
+    end = "" if not kept or kept[-1].endswith("\n") else "\n"
+    return "".join([*kept, end, *(_line(name, value) for name, value in left.items())])
+
+
+def _line(name: str, value: str) -> str:
+    return f'{name}="{value}"\n' if " " in value else f"{name}={value}\n"
+
+
+def _replace(file: Path, new: Mapping[str, str]) -> None:
+    """Write the file whole or not at all, private to the user that owned it."""
+    target = file.resolve()  # an administrator may keep it elsewhere behind a link
+    try:
+        owner = target.stat() if target.exists() else None
+        text = with_values(target.read_text("utf-8") if owner else "", new)
+        replace_text(target, text, mode=0o600)
+        if owner is not None and os.getuid() == 0:
+            os.chown(target, owner.st_uid, owner.st_gid)
+        found = dotenv_values(target)
+    except OSError as error:
+        raise StackError(
+            f"{file} cannot be written: {error.strerror}; nothing has changed. Make it writable for its folder's user"
+        ) from error
+    if any(found.get(name) != value for name, value in new.items()):
+        raise StackError(f"{file}: expected the new credentials in it, got others; remove {', '.join(new)} and repeat")
+
+
+def _restart(settings: Settings, terminal: Terminal) -> None:
+    by_hand = "restart it: Ctrl-C and `just up`, or `systemctl restart`; until then the old credentials are in force"
+    pid = holder_of(settings)
+    if pid is None or not _restarts_on_signal(pid):
+        raise StackError(
+            f"the credentials are new, but the stack that runs is not one that restarts by itself; {by_hand}"
+        )
+    try:
+        os.kill(pid, RESTART)
+    except OSError as error:
+        raise StackError(
+            f"the credentials are new, but pid {pid} cannot be told ({error.strerror}); {by_hand}"
+        ) from error
+    with terminal.waiting("waiting for the stack to restart with them"):
+        _wait(checked_settings(), pid)
+    terminal.step("the API takes the new credentials")
+
+
+def _restarts_on_signal(pid: int) -> bool:
+    """Return whether a process has a handler for the signal, which ends one that has none."""
+    try:
+        said = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+    except OSError:
+        return sys.platform != "linux" and psutil.pid_exists(pid)
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", said, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) & (1 << (RESTART - 1)))
+
+
+def _wait(settings: Settings, pid: int) -> None:
+    deadline = time.monotonic() + RESTART_SECONDS
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid):
+            break
+        try:
+            with open_api(settings) as api:
+                if api.get("/admin/version").is_success:
+                    return
+        except httpx.HTTPError:
+            pass  # it is being restarted
+        time.sleep(0.5)
+    raise StackError("the stack does not answer with the new credentials; `just status` and `just logs` say why")
+
+
+def become_again() -> None:
+    """Replace this process by a new `up`, which reads `.env` anew; its process id stays, for systemd."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {RESTART})
+    os.execv(sys.executable, [sys.executable, "-m", "sensors", "up"])  # noqa: S606 # no shell between

@@ -14,7 +14,7 @@ from sensors.files.beneath import created_anew
 from sensors.files.permissions import make_state_folder
 from sensors.ledger import Ledger, LedgerError
 from sensors.ledger.states import FileState
-from sensors.reports.journey import FileJourney, journey_of
+from sensors.reports.files import FileJourney, journey_of
 from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import settle_credentials
 from sensors.stack.drop import drop

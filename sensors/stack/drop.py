@@ -6,15 +6,14 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sensors.config.admission_part import Admission, admit, readable
+from sensors.config.admission import Admission, admit, readable
 from sensors.config.inboxes import Inbox, read_inboxes
 from sensors.config.settings import Settings
 from sensors.files.beneath import Place, copy_content, place_of
 from sensors.files.permissions import make_shared_folder, make_state_folder, umask_of_caller
 from sensors.files.rename import rename_without_replacing
 from sensors.stack.configuration import checked_settings
-from sensors.stack.errors import StackError
-from sensors.stack.told import mistakes_told
+from sensors.stack.errors import StackError, mistakes_told
 
 
 def drop(file: Path, inbox_name: str) -> list[str]:

@@ -1,17 +1,77 @@
-"""The environment of the stack's processes."""
+"""The address of Prefect's SQLite, made without SQLAlchemy, which takes 0.7 s to import."""
 
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from dotenv import dotenv_values
 
 from sensors.config.settings import Auth, Settings, env_file, reached_at
 from sensors.stack.processes import MARK
-from sensors.stack.scale_environment import scale_environment
 from sensors.stack.services import warm_socket
-from sensors.stack.sqlite_url import database_url
+
+PLUGIN = "write-lock-first"
+"""What sensors/stack/sqlite_begin_immediate.py is called in a URL; pyproject.toml has it as well."""
+
+
+def database_url(prefect_home: Path) -> str:
+    """Return the URL of the database that Prefect keeps in its home, with the plugin."""
+    return f"sqlite+aiosqlite:///{prefect_home / 'prefect.db'}?plugin={PLUGIN}"
+
+
+# What Prefect is told for the scale profile: its own high-availability settings.
+#
+# Source: Prefect's guide for self-hosted servers at scale (docs.prefect.io, "How to scale self-hosted Prefect").
+
+SERVER_SECRETS = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_REDIS_MESSAGING_URL",
+    "PREFECT_SERVER_DOCKET_URL",
+)
+"""The variables that hold a password of Prefect's database or of Redis."""
+
+# asyncpg knows libpq's `sslmode` as `ssl`.
+_ASYNCPG = {"sslmode": "ssl"}
+
+
+def scale_environment(settings: Settings) -> dict[str, str]:
+    """Return Prefect's settings for servers and service processes; empty with `embedded`."""
+    if not settings.is_scale or not settings.database_url.get_secret_value():
+        return {}
+    redis = settings.redis_url.get_secret_value()
+    return {
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": asyncpg_url(settings.database_url.get_secret_value()),
+        # It is done once for all, before the servers are started.
+        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
+        "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "prefect_redis.messaging",
+        "PREFECT_SERVER_EVENTS_MESSAGING_CACHE": "prefect_redis.messaging",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
+        "PREFECT_REDIS_MESSAGING_URL": redis,
+        "PREFECT_SERVER_DOCKET_URL": redis,
+        # Half a second each: events outlast a restart of PostgreSQL. With Prefect's 5 they are dropped after 2.5 s.
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_MAX_FLUSH_RETRIES": "600",
+        # An event goes on at once; by default four wait for a fifth, for up to ten seconds.
+        "PREFECT_REDIS_MESSAGING_PUBLISHER_BATCH_SIZE": "1",
+    }
+
+
+def asyncpg_url(url: str) -> str:
+    """Return a database's address as Prefect takes it, with the driver that it uses.
+
+    >>> asyncpg_url("postgresql://me@db/prefect?sslmode=require")
+    'postgresql+asyncpg://me@db/prefect?ssl=require'
+    """
+    parts = urlsplit(url)
+    query = urlencode([(_ASYNCPG.get(name, name), value) for name, value in parse_qsl(parts.query)])
+    return parts._replace(scheme="postgresql+asyncpg", query=query).geturl()
+
+
+# The environment of the stack's processes.
 
 HEARTBEAT_SECONDS = 5
 """How often the worker reports to the server; three missed ones make it offline."""
@@ -97,7 +157,7 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         # A receipt is an event, and can be looked up as soon as it is stored; with Prefect's 5 s the next arrival of a
         # full inbox would have to wait for that.
         "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5",
-        # What sensors/runs/lost_runs.py goes by; the least that Prefect takes.
+        # What sensors/runs/outcomes.py goes by; the least that Prefect takes.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
         # Their output goes to files, and at once.

@@ -1,5 +1,8 @@
 """What goes wrong in front of a person."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 
 class StackError(Exception):
     """Something that a person has to put right.
@@ -11,3 +14,29 @@ class StackError(Exception):
     def lines(self) -> tuple[str, ...]:
         """The message, line by line."""
         return tuple(str(line) for line in self.args)
+
+
+# What goes wrong with the ledger or the inboxes, told as any other mistake.
+
+
+@contextmanager
+def mistakes_told() -> Generator[None]:
+    """Raise what goes wrong inside, with the ledger say, as a StackError of its lines."""
+    import sqlite3
+
+    from sensors.config.inboxes import InboxesError
+    from sensors.ledger import LedgerError
+    from sensors.ledger.database import refusal_of
+    from sensors.recovery.dismissal import DismissalError
+    from sensors.recovery.rebuild import RebuildError
+    from sensors.recovery.replay import ReplayError
+    from sensors.runs.api import ApiError
+
+    try:
+        yield
+    except (DismissalError, InboxesError, LedgerError, RebuildError, ReplayError) as error:
+        raise StackError(*str(error).splitlines()) from error
+    except ApiError as error:
+        raise StackError(f"the server gave no usable answer: {error}; `just status` says how it is") from error
+    except sqlite3.Error as error:
+        raise StackError(refusal_of(error)) from error

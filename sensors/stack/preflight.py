@@ -1,17 +1,168 @@
-"""Preflight: what can be known to be wrong before anything is started, reported all at once."""
+"""Ports: who has one that we need."""
 
+import errno
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from sensors.config.inboxes import InboxesError, read_inboxes
+from sensors.config.profile import masked
 from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.inbox.folders import make_folders
+from sensors.stack import balancer
 from sensors.stack.credentials import wrong_credentials
+from sensors.stack.environment import surrounding
 from sensors.stack.errors import StackError
-from sensors.stack.ports import LOCAL, NoAddressError, taken_by
-from sensors.stack.settings_checks import AUTOMATIONS, FLOWS, wrong_settings
-from sensors.stack.shared_servers import wrong_servers
+
+LOCAL = "127.0.0.1"
+"""Where what only this machine needs is listened for."""
+
+
+class NoAddressError(Exception):
+    """This machine has no such address, or no address has that name; the message says which."""
+
+
+def taken_by(port: int, host: str = LOCAL) -> str | None:
+    """Return what listens on a port of an address, for a person to read; None if it is free. Raises NoAddressError."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError as error:
+        raise NoAddressError(f"{host} is no address and no name that has one ({error.strerror})") from error
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: a port whose last connections are only closing is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except PermissionError:
+            return "the system (ports below 1024 are root's)"
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise NoAddressError(f"{host} is not an address of this machine") from error
+            return _listener(port)
+    return None
+
+
+def _listener(port: int) -> str:
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:  # macOS shows them to root only
+        connections = []
+    for connection in connections:
+        local = connection.laddr
+        if connection.status == psutil.CONN_LISTEN and local and local.port == port and connection.pid:
+            return _described(connection.pid)
+    return "a process of another user"
+
+
+def _described(pid: int) -> str:
+    try:
+        command = " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        command = "?"
+    return f"pid {pid} ({command if len(command) <= 60 else command[:57] + '...'})"
+
+
+# The settings that are not ours, checked by those whose they are, in processes of their own.
+#
+# We import neither the flows nor the automations: their settings are read there, by commands that say in lines what
+# is wrong.
+
+FLOWS = ("flows.settings",)
+AUTOMATIONS = ("automations", "check")
+
+
+def wrong_settings(commands: Sequence[Sequence[str]]) -> list[str]:
+    """Run the modules at the same time and return what they say; nothing of one that finds nothing wrong."""
+    checks = [
+        subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env=surrounding(),
+            cwd=PROJECT_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command in commands
+    ]
+    said = [(check.communicate()[1], check.returncode) for check in checks]
+    return [line for text, status in said if status != 0 for line in text.splitlines()]
+
+
+# The servers that a scale profile shares, PostgreSQL and Redis: looked at before anything is started.
+
+
+def wrong_servers(settings: Settings) -> list[str]:
+    """Return what keeps this machine from its part in the scale profile, in lines; nothing with `embedded`."""
+    if not settings.is_scale:
+        return []
+    return [*_wrong_database(settings), *_wrong_redis(settings), *_no_balancer(settings), *_no_credentials(settings)]
+
+
+def _wrong_database(settings: Settings) -> list[str]:
+    if not settings.database_url.get_secret_value():
+        return []
+    import psycopg  # what only one profile needs takes half a second
+
+    from sensors.stack.prefect_setup import TIMEOUT_SECONDS, libpq_url, one_line
+
+    url = libpq_url(settings)
+    try:
+        with psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS) as connection:
+            encoding = connection.info.parameter_status("server_encoding")
+    except psycopg.Error as error:
+        return [f"DATABASE_URL: {masked(url)} cannot be used: {one_line(error)}; start PostgreSQL, or correct it"]
+    if encoding != "UTF8":
+        return [
+            f"DATABASE_URL: expected a database whose encoding is UTF8, got {encoding} at {masked(url)}; make it anew "
+            "with `createdb --encoding=UTF8 --template=template0`"
+        ]
+    return []
+
+
+def _wrong_redis(settings: Settings) -> list[str]:
+    if not (url := settings.redis_url.get_secret_value()):
+        return []
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    from sensors.stack.prefect_setup import TIMEOUT_SECONDS, one_line
+
+    try:
+        # redis-py's own types are not whole.
+        redis: Any = Redis.from_url(url, socket_connect_timeout=TIMEOUT_SECONDS, socket_timeout=TIMEOUT_SECONDS)  # pyright: ignore[reportUnknownMemberType]
+        with redis:
+            redis.ping()
+    except (RedisError, ValueError) as error:
+        return [f"REDIS_URL: {masked(url)} cannot be used: {one_line(error)}; start Redis, or correct it"]
+    return []
+
+
+def _no_balancer(settings: Settings) -> list[str]:
+    if not settings.has_balancer or balancer.program():
+        return []
+    return [
+        f"API_SERVERS is {settings.api_servers}, and {balancer.PROGRAM}, which gives them one address, is not "
+        f"installed; on Debian `apt install {balancer.PROGRAM}`, or set API_SERVERS=1"
+    ]
+
+
+def _no_credentials(settings: Settings) -> list[str]:
+    if settings.has_server or settings.auth_string or settings.auth == "off":
+        return []
+    return [
+        "PREFECT_API_AUTH_STRING: expected that of the installation at PREFECT_API_URL, got nothing; copy it from "
+        ".env there"
+    ]
+
+
+# Preflight: what can be known to be wrong before anything is started, reported all at once.
 
 _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 

@@ -1,32 +1,157 @@
-"""The status: whether all is healthy, what became of the files, and what needs a person."""
+"""Automations of ours that somebody has changed on the server since they were applied."""
 
 import dataclasses
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 from tzlocal import get_localzone
 
-from sensors.config.admission_part import readable
-from sensors.config.settings import Settings
+from automations.as_code import drift
+from sensors.config.admission import readable
+from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.ledger import Ledger
+from sensors.ledger import files as dismissals
 from sensors.ledger.database import REBUILD
 from sensors.ledger.states import FileState
-from sensors.reports.alerts import Alerts, read_alerts
 from sensors.reports.days import midnight_before
-from sensors.reports.inbox_glance import InboxGlance, glance_at
-from sensors.reports.inboxes import Books, read_books, read_skipped
-from sensors.reports.needs_attention import BadFile, Trouble, read_trouble
-from sensors.runs.issues import RunIssue
-from sensors.stack.drifted import read_drift
+from sensors.reports.inboxes import Books, InboxGlance, glance_at, read_books, read_skipped
+from sensors.reports.needs_attention import Alerts, BadFile, Trouble, read_alerts, read_trouble
+from sensors.runs.api import ApiError, PrefectApi
+from sensors.runs.facts import our_deployments, read_run_facts
+from sensors.runs.issues import RunIssue, read_run_issues
+from sensors.runtime.clock import Clock
+from sensors.stack.api import open_api
+from sensors.stack.errors import mistakes_told
 from sensors.stack.health import NOT_RUNNING, Health, check, read_issues, read_watching
-from sensors.stack.next_runs import NextRun, read_next_runs
-from sensors.stack.run_issues import known_run_issues
-from sensors.stack.services import OPTIONAL, Service, newest_log, services_of
+from sensors.stack.services import OPTIONAL, WORK_POOL, Service, newest_log, services_of
 from sensors.stack.state_dir import other_ports
-from sensors.stack.told import mistakes_told
+
+_AUTOMATIONS_A_PAGE = 200
+
+
+def read_drift(settings: Settings) -> dict[str, str]:
+    """Return how each of our automations was changed on the server, by its name.
+
+    Empty while there is no usable answer: what is wrong with the server then the status tells anyway.
+    """
+    try:
+        found = _ours(settings)
+    except (httpx.HTTPError, ValueError):
+        return {}
+    return {one["name"]: how for one in found if (how := drift.drift(one))}
+
+
+def _ours(settings: Settings) -> list[dict[str, Any]]:
+    """Return our automations as the API has them. Raises httpx.HTTPError, ValueError."""
+    found: list[dict[str, Any]] = []
+    wanted = {"tags": {"all_": [drift.owner_mark(drift.OWNER)]}}
+    with open_api(settings) as api:
+        while len(found) % _AUTOMATIONS_A_PAGE == 0:
+            answer = api.post(
+                "/automations/filter", json={"automations": wanted, "limit": _AUTOMATIONS_A_PAGE, "offset": len(found)}
+            ).raise_for_status()
+            if not (page := answer.json()):
+                break
+            found += page
+    return found
+
+
+# Run issues as the status has them: asked of the server anew, whether or not the sensor is at work.
+
+TIMEOUT = httpx.Timeout(5.0)
+
+
+def find_run_issues(settings: Settings, clock: Clock | None = None) -> tuple[RunIssue, ...]:
+    """Return the runs that need attention, the most urgent first. Raises ApiError, LedgerError."""
+    now = (clock or Clock()).utc()
+    with PrefectApi(settings.api_url, settings.auth_string, TIMEOUT) as api:
+        facts = read_run_facts(api, now)
+        ours = our_deployments(facts, PROJECT_ROOT)
+        return read_run_issues(api, facts, ours, _dismissed(settings), now)
+
+
+def known_run_issues(settings: Settings) -> tuple[RunIssue, ...]:
+    """Return the same, or nothing while the server gives no usable answer: what is wrong with it is reported anyway."""
+    try:
+        return find_run_issues(settings)
+    except (ApiError, ValueError, LookupError):
+        return ()
+
+
+def _dismissed(settings: Settings) -> dict[str, datetime]:
+    if not settings.ledger_path.exists():
+        return {}
+    with Ledger(settings.ledger_path, read_only=True) as ledger:
+        return dismissals.of_runs(ledger)
+
+
+# The next runs: when each deployment of our work pool runs next, as Prefect has planned it.
+
+_DEPLOYMENTS_A_PAGE = 200
+SCHEDULED = "Scheduled"
+PAUSED = "paused"
+
+
+@dataclass(frozen=True)
+class NextRun:
+    """When a deployment runs next (UTC), None while its schedules are paused; `state` is Prefect's word or `paused`."""
+
+    deployment: str
+    at: datetime | None
+    state: str = SCHEDULED
+
+
+def read_next_runs(settings: Settings) -> tuple[NextRun, ...]:
+    """Return the next run of each deployment that has one or should have one, the soonest first.
+
+    Empty while there is no usable answer: what is wrong with the server then the status tells anyway.
+    """
+    pool = {"work_pools": {"name": {"any_": [WORK_POOL]}}}
+    planned = {
+        **pool,
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        "sort": "NEXT_SCHEDULED_START_TIME_ASC",
+        "limit": _DEPLOYMENTS_A_PAGE,
+    }
+    try:
+        with open_api(settings) as api:
+            deployments = (
+                api.post("/deployments/filter", json={**pool, "limit": _DEPLOYMENTS_A_PAGE}).raise_for_status().json()
+            )
+            runs = api.post("/flow_runs/filter", json=planned).raise_for_status().json()
+        return next_runs(deployments, runs)
+    except (httpx.HTTPError, ValueError, LookupError):
+        return ()
+
+
+def next_runs(deployments: Iterable[Mapping[str, Any]], runs: Iterable[Mapping[str, Any]]) -> tuple[NextRun, ...]:
+    """Return each deployment's next run out of what the API knows of both; runs come the soonest first."""
+    first: dict[str, Mapping[str, Any]] = {}
+    for run in runs:
+        # Those that arrivals have led to are due at once, and are told as in flight.
+        parameters: Mapping[str, Any] = run.get("parameters") or {}
+        if not parameters.get("arrival_id"):
+            first.setdefault(run["deployment_id"], run)
+    found = [next_run for one in deployments if (next_run := _next_run(one, first.get(one["id"]))) is not None]
+    return tuple(sorted(found, key=lambda one: (one.at is None, one.at and one.at.timestamp(), one.deployment)))
+
+
+def _next_run(deployment: Mapping[str, Any], run: Mapping[str, Any] | None) -> NextRun | None:
+    if run is not None:
+        at = run.get("next_scheduled_start_time") or run["expected_start_time"]
+        return NextRun(deployment["name"], datetime.fromisoformat(at), run.get("state_name") or SCHEDULED)
+    schedules: list[Mapping[str, Any]] = deployment.get("schedules") or []
+    if schedules and (deployment.get("paused") or not any(one.get("active") for one in schedules)):
+        return NextRun(deployment["name"], None, PAUSED)
+    return None
+
+
+# The status: whether all is healthy, what became of the files, and what needs a person.
 
 NOT_RUNNING_STATUS = 2
 """The exit status of `just status` for a stack that is not running, so that a script can start it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from sensors.stack.incidents import Incident
+from sensors.stack.supervisor import Incident
 
 TAIL_LINES = 15
 

@@ -11,22 +11,19 @@ from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings, env_file
 from sensors.runtime.dead_mans_switch import DeadMansSwitch
 from sensors.stack import processes as marking
-from sensors.stack.abandoned_runs import AbandonedRuns
 from sensors.stack.configuration import checked_settings
-from sensors.stack.credentials import settle_credentials
-from sensors.stack.dead_runs import restart_interrupted_runs
+from sensors.stack.credentials import become_again, settle_credentials
+from sensors.stack.dead_runs import AbandonedRuns, restart_interrupted_runs
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
 from sensors.stack.health import Health, check, check_api, check_front, troubles_of_stores, what_is_wrong
-from sensors.stack.incidents import Incident
 from sensors.stack.prefect_setup import Commands, Deploying, apply_automations, make_work_pool
 from sensors.stack.preflight import preflight
-from sensors.stack.rotation import become_again
 from sensors.stack.services import Service, log_file, newest_log, programs, services_of
 from sensors.stack.state_dir import clear_temporary, hold_state_folder
 from sensors.stack.stop import StopRequest, StopRequestedError, take_down
 from sensors.stack.summary import summary
-from sensors.stack.supervisor import Supervisor
+from sensors.stack.supervisor import Incident, Supervisor
 from sensors.stack.terminal import Terminal, tail
 
 HEALTHY_SECONDS = {
@@ -156,7 +153,7 @@ class _BringUp:
 
     def _start_server_side(self) -> None:
         if self.settings.is_main and self.settings.is_scale:
-            from sensors.stack.database import migrate  # its driver is for one profile only
+            from sensors.stack.prefect_setup import migrate  # its driver is for one profile only
 
             with self.terminal.waiting("bringing the database up to date"):
                 migrate(self.settings, self.commands)

@@ -18,20 +18,14 @@ from sensors.config.inboxes import Inbox
 from sensors.config.profile import EVERYWHERE
 from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger
-from sensors.runtime.clock_part import Clock
-from sensors.web.action_routes import dismissal_routes
-from sensors.web.api_routes import api_routes
-from sensors.web.auth import Access, Guard
-from sensors.web.connection import MOST_CONNECTIONS, ImpatientProtocol, allow_connections
-from sensors.web.connections import Lingering
+from sensors.runtime.clock import Clock
+from sensors.web.action_routes import dismissal_routes, retry_route
+from sensors.web.auth import Access, Guard, NeedsRole, check_roles, needs
+from sensors.web.connections import MOST_CONNECTIONS, ImpatientProtocol, Lingering, SecurityHeaders, allow_connections
 from sensors.web.errors import add_error_pages, refusal_page
-from sensors.web.headers import SecurityHeaders
 from sensors.web.live import Live, Look
 from sensors.web.queries import Reading, SensorState
-from sensors.web.retry_route import retry_route
-from sensors.web.roles import NeedsRole, check_roles, needs
-from sensors.web.routes import SHOWN_ARRIVALS, event_maker, page_routes, templates_of
-from sensors.web.stream_route import stream_route
+from sensors.web.routes import SHOWN_ARRIVALS, api_routes, event_maker, page_routes, stream_route, templates_of
 from sensors.web.upload_routes import upload_routes
 from sensors.web.uploads import uploads_of
 

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.ledger.blocked import BlockedFile
-from sensors.reports.alerts import Alerts
-from sensors.reports.needs_attention import StalledArrival, Trouble
-from sensors.reports.run_url import run_url
+from sensors.reports.arrivals import run_url
+from sensors.reports.needs_attention import Alerts, StalledArrival, Trouble
 from sensors.runs.issues import RunIssue
 from sensors.web.models import FileView
 

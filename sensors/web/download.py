@@ -11,7 +11,7 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from sensors.arrivals.escaped_names import EscapedNames
+from sensors.arrivals.failed_links import EscapedNames
 from sensors.files.beneath import READ, place_of, root_of
 from sensors.reports.files import KnownFile
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 
 
 def in_zone(zone: tzinfo) -> Callable[[datetime | None], str]:

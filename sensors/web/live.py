@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from starlette.concurrency import run_in_threadpool
 
 from sensors.ledger import Ledger, LedgerError
-from sensors.runtime.duty_cycle import DutyCycle
+from sensors.runtime.loop import DutyCycle
 from sensors.web.models import ArrivalView, InboxView
 from sensors.web.services import Services
 

@@ -6,21 +6,32 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
-from prometheus_client import Counter, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from sensors.alerts.issues import Issue
 from sensors.config.settings import Settings
 from sensors.files.file_systems import DiskSpace
 from sensors.ledger import Ledger, LedgerError
 from sensors.reports.inboxes import Books
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
-from sensors.web.metric_counts import FollowedArrivals, Span
-from sensors.web.pending import Pending, read_pending, read_pending_alerts
+from sensors.web.metric_counts import (
+    FollowedArrivals,
+    InboxTally,
+    Pending,
+    Span,
+    Tally,
+    TallyKeeper,
+    read_pending,
+    read_pending_alerts,
+)
 from sensors.web.probes import Watched, no_issues
-from sensors.web.tally import InboxTally, Tally, TallyKeeper
 
 ENTRIES = tuple(name for name in Books.model_fields if name != "seen")
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800, 7200)
@@ -233,3 +244,19 @@ def _ages(pending: Mapping[str, Pending]) -> Iterator[Metric]:
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:
     return GaugeMetricFamily(name, meaning, value=value)
+
+
+# The page that Prometheus scrapes, on SENSOR_PORT; it holds no secrets and no file names.
+
+
+def metrics_page(collector: SensorCollector) -> Route:
+    """Return the route `/metrics`, in the format that the scraper asks for."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+
+    def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type})
+
+    return Route("/metrics", metrics)

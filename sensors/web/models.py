@@ -4,13 +4,11 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.reports.arrival_journey import ArrivalJourney
-from sensors.reports.arrivals import ArrivalSummary
+from sensors.reports.arrivals import ArrivalJourney, ArrivalSummary, run_url
 from sensors.reports.files import KnownFile
 from sensors.reports.inboxes import Books
-from sensors.reports.run_url import run_url
 
 
 class View(BaseModel):

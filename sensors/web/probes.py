@@ -1,6 +1,7 @@
 """What the sensor says of its own health, on SENSOR_PORT."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.routing import Route
 from sensors.alerts.issues import Issue
 from sensors.inbox.unfinished import in_words
 from sensors.inbox.watcher import WatchMode
+from sensors.ledger import Ledger, LedgerError
 from sensors.runtime.loop import Loop
 
 STUCK = "stuck"
@@ -73,3 +75,24 @@ def health_page(
 
 def _watching(watch: Watched) -> dict[str, str]:
     return {"mode": watch.mode, "why": watch.why_polling, "being_written": in_words(watch.being_written)}
+
+
+# Whether the sensor is ready: it has begun with everything, and the ledger opens.
+
+
+def ready_page(loops: Sequence[Loop], ledger_path: Path) -> Route:
+    """Return the route `/readyz`: 200 once each loop's first step is over and while the ledger opens, else 503.
+
+    A first step may have failed: a store that is down keeps its inbox waiting and no other. `/healthz` tells of that.
+    """
+
+    def readyz(_: Request) -> JSONResponse:
+        reasons = [f"{loop.name}: its first step is not over" for loop in loops if not loop.has_stepped]
+        try:
+            Ledger(ledger_path, read_only=True).close()
+        except LedgerError as error:
+            reasons.append(str(error))
+        document = {"ready": not reasons, "detail": "; ".join(reasons)}
+        return JSONResponse(document, status_code=503 if reasons else 200)
+
+    return Route("/readyz", readyz)

@@ -7,22 +7,19 @@ from datetime import date, datetime, tzinfo
 
 from tzlocal import get_localzone
 
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.inbox.unfinished import in_words
-from sensors.ledger import Ledger, dismissals
-from sensors.reports.alerts import read_alerts
-from sensors.reports.arrival_journey import arrival_journey
-from sensors.reports.arrivals import latest
-from sensors.reports.bad_files import bad_files, count_needing_a_person, needing_a_person
+from sensors.ledger import Ledger
+from sensors.ledger import files as dismissals
+from sensors.reports.arrivals import arrival_journey, latest
 from sensors.reports.days import Day, midnight_before, read_day
-from sensors.reports.files import KnownFile, file_by_id
-from sensors.reports.inbox_glance import glance_at
-from sensors.reports.inboxes import Books, books_of
-from sensors.reports.needs_attention import read_trouble
+from sensors.reports.files import KnownFile, bad_files, count_needing_a_person, file_by_id, needing_a_person
+from sensors.reports.inboxes import Books, books_of, glance_at
+from sensors.reports.needs_attention import read_alerts, read_trouble
 from sensors.runs.issues import RunIssue, undismissed
-from sensors.runtime.clock_part import Clock
+from sensors.runtime.clock import Clock
 from sensors.web.attention import SHOWN_FILES, Attention, attention_of, run_matter
 from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
 from sensors.web.probes import Watched

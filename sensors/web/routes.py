@@ -1,26 +1,97 @@
-"""The pages that people read: all there is to see, an arrival, a day, what went wrong."""
+"""The parameters that a request may have, and within which limits."""
 
-from collections.abc import Callable
-from datetime import timedelta
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import HTMLResponse
-from fastapi.sse import ServerSentEvent
+from annotated_types import Interval
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import Path as PathParameter
+from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import AwareDatetime, Field
 
 from sensors.access.accounts import Role
-from sensors.web import parameters
-from sensors.web.api_routes import no_such_arrival
-from sensors.web.day_plots import day_plots
+from sensors.config.admission import readable
+from sensors.reports.days import Day
+from sensors.web.auth import needs, visitor_of
+from sensors.web.charts import day_plots
+from sensors.web.download import download
 from sensors.web.formats import filters
-from sensors.web.live import Change
-from sensors.web.models import ArrivalView, file_view
+from sensors.web.live import Change, Live, TooManyPagesError
+from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, file_view
 from sensors.web.queries import Reading
-from sensors.web.roles import needs, visitor_of
 from sensors.web.services import Services
+from sensors.web.upload_routes import Answer
 from sensors.web.why import why
+
+FileId = Annotated[int, Field(ge=0, le=2**63 - 1)]
+RunKey = Annotated[str, PathParameter(pattern=r"^[0-9A-Za-z-]{1,64}$")]
+"""The id of a run, or of a deployment whose run is missing."""
+Limit = Annotated[int, Query(ge=1, le=500)]
+MostFiles = Annotated[int, Query(ge=0, le=10_000)]
+# Python knows no day after 9999-12-31, and a time zone may need one.
+DayParameter = Annotated[date, Interval(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
+Moment = Annotated[AwareDatetime, Interval(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2999, 12, 31, tzinfo=UTC))]
+
+
+# The addresses of what is known, for scripts: inboxes, arrivals, days, bad files.
+
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Answer}}
+
+
+def api_routes(reading: Reading) -> APIRouter:
+    """Return the routes; each answer is of one moment."""
+    router = APIRouter(tags=["arrivals"])
+
+    @router.get("/api/inboxes", dependencies=[needs(Role.LOOK)])
+    def inboxes() -> list[InboxView]:
+        """Tell how every inbox is."""
+        return reading.inbox_views()
+
+    @router.get("/api/arrivals", dependencies=[needs(Role.LOOK)])
+    def arrivals(limit: Limit = 50, inbox: str | None = None, before: Moment | None = None) -> list[ArrivalView]:
+        """Tell of the latest arrivals, the newest first."""
+        return reading.arrivals(limit, inbox, before)
+
+    @router.get("/api/arrivals/{arrival_id}", dependencies=[needs(Role.LOOK)], responses=_NOT_FOUND)
+    def journey(arrival_id: str, files: MostFiles = 200) -> JourneyView:
+        """Tell the whole journey of an arrival, with at most `files` of its files, those that need a person first."""
+        found = reading.journey(arrival_id, files)
+        if found is None:
+            raise no_such_arrival(arrival_id)
+        return found
+
+    @router.get("/api/day", dependencies=[needs(Role.LOOK)])
+    def day(day: DayParameter | None = None, inbox: str | None = None) -> Day:
+        """Tell what each hour of a local day had; today's unless another is asked for."""
+        return reading.day(day, inbox)
+
+    @router.get("/api/bad-files", dependencies=[needs(Role.LOOK)])
+    def bad_files(limit: Limit = 50, inbox: str | None = None) -> list[FileView]:
+        """Tell which files were not loaded, and why, the latest first."""
+        return reading.bad_files(limit, inbox)
+
+    @router.get("/files/{file_id}", dependencies=[needs(Role.LOOK)], responses=_NOT_FOUND)
+    def file(file_id: FileId) -> StreamingResponse:
+        """Give the bytes of a file."""
+        found = reading.file(file_id)
+        if found is None:
+            raise HTTPException(404, f"there is no file {file_id}")
+        return download(found)
+
+    return router
+
+
+def no_such_arrival(arrival_id: str) -> HTTPException:
+    """Return the answer for an id that no arrival has."""
+    return HTTPException(404, f"there is no arrival {readable(arrival_id)[:100]}")
+
+
+# The pages that people read: all there is to see, an arrival, a day, what went wrong.
 
 TEMPLATES = Path(__file__).with_name("templates")
 SHOWN_ARRIVALS = 50
@@ -84,7 +155,7 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
         )
 
     @router.get("/arrivals", dependencies=[needs(Role.LOOK)])
-    def arrivals(request: Request, inbox: str = "", before: parameters.Moment | None = None) -> HTMLResponse:
+    def arrivals(request: Request, inbox: str = "", before: Moment | None = None) -> HTMLResponse:
         found = reading.arrivals(SHOWN_ARRIVALS + 1, inbox or None, before)
         shown_here, is_last = found[:SHOWN_ARRIVALS], len(found) <= SHOWN_ARRIVALS
         return shown(
@@ -105,7 +176,7 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
         return shown("arrival.html", request, journey=journey)
 
     @router.get("/day", dependencies=[needs(Role.LOOK)])
-    def day(request: Request, day: parameters.DayParameter | None = None, inbox: str = "") -> HTMLResponse:
+    def day(request: Request, day: DayParameter | None = None, inbox: str = "") -> HTMLResponse:
         today = reading.midnight().date()
         asked = day or today
         found = reading.day(asked, inbox or None)
@@ -127,10 +198,43 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
         return shown("failed.html", request, files=files, inbox=inbox, most=SHOWN_BAD_FILES)
 
     @router.get("/files/{file_id}/why", dependencies=[needs(Role.LOOK)])
-    def why_rejected(request: Request, file_id: parameters.FileId) -> HTMLResponse:
+    def why_rejected(request: Request, file_id: FileId) -> HTMLResponse:
         file = reading.file(file_id)
         if file is None:
             raise HTTPException(404, f"there is no file {file_id}")
         return shown("why.html", request, file=file_view(file), why=why(file, reading.inboxes))
+
+    return router
+
+
+# The stream: a page that is open is told of every change, and need not be loaded again.
+
+FULL_MILLISECONDS = 60_000
+"""After so long a page that got no stream asks again."""
+
+
+def stream_route(live: Live, event_of: Callable[[Change], ServerSentEvent]) -> APIRouter:
+    """Return the route; `event_of` makes what a page puts in the place of what it shows."""
+    router = APIRouter(tags=["arrivals"])
+
+    # Entered by the request and not by the generator: one that was left suspended would keep its page, and have the
+    # ledger looked at, until the garbage collector came by.
+    async def page() -> AsyncIterator[asyncio.Queue[Change | None] | None]:
+        try:
+            async with live.page() as queue:
+                yield queue
+        except TooManyPagesError:
+            yield None
+
+    @router.get("/stream", dependencies=[needs(Role.LOOK)], response_class=EventSourceResponse)
+    async def stream(
+        queue: Annotated[asyncio.Queue[Change | None] | None, Depends(page)],
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Send all there is, and then every change, as server-sent events `inbox`, `arrival` and `services`."""
+        if queue is None:
+            yield ServerSentEvent(event="full", data="too many pages are open", retry=FULL_MILLISECONDS)
+            return
+        while (change := await queue.get()) is not None:
+            yield event_of(change)
 
     return router

@@ -10,13 +10,12 @@ from pydantic import BaseModel
 
 from sensors.access.accounts import Role
 from sensors.access.audit import Action
-from sensors.config.admission_part import readable
+from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.ledger import Ledger
-from sensors.reports.journey import FileJourney, journey_of
-from sensors.web.content_digest import content_digest
-from sensors.web.roles import AskedBy, needs
-from sensors.web.uploads import Upload, UploadError, Uploads
+from sensors.reports.files import FileJourney, journey_of
+from sensors.web.auth import AskedBy, needs
+from sensors.web.uploads import Upload, UploadError, Uploads, content_digest
 
 MOST_UPLOADS = 32
 """How many are taken at once; the others are asked to come again."""

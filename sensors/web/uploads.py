@@ -1,28 +1,196 @@
-"""An upload: whether a file may come in under a name, and how it appears in its inbox whole."""
+"""Content-Digest: a client says what it sends, and we look whether it came so (RFC 9530)."""
 
+import asyncio
+import base64
+import binascii
 import errno
+import hashlib
+import hmac
 import os
+import re
 import secrets
 import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
+from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 
-from sensors.config.admission_part import Admission, admit, readable
+from sensors.config.admission import Admission, admit, readable
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
-from sensors.files.beneath import place_of, remove_beneath, remove_tree
+from sensors.files.beneath import place_of, remove_beneath, remove_tree, write_all
 from sensors.files.rename import rename_without_replacing
 from sensors.inbox.scan import scan
 from sensors.ledger import Ledger
 from sensors.stack.drop import upload as upload_to_store
 from sensors.stack.errors import StackError
-from sensors.web.content_digest import DigestError, expected_digests
-from sensors.web.receiving import Body, Patience, ReceivingError, receive
+
+ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
+"""The two that RFC 9530 calls active, with hashlib's names for them."""
+_MEMBER = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?")
+
+
+class DigestError(ValueError):
+    """The header cannot be read; the message says what was expected."""
+
+
+def expected_digests(header: str | None) -> dict[str, bytes]:
+    """Return the digests that a Content-Digest header promises, by hashlib's names; raises DigestError.
+
+    Algorithms that we do not know are left aside, as the RFC has it.
+
+    >>> expected_digests("sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:").keys()
+    dict_keys(['sha256'])
+    """
+    found: dict[str, bytes] = {}
+    for member in filter(str.strip, (header or "").split(",")):
+        matched = _MEMBER.fullmatch(member)
+        if matched is None:
+            raise DigestError(f"Content-Digest: expected sha-256=:<base64>:, got {member.strip()!r:.100}")
+        name, encoded = matched.groups()
+        if name in ALGORITHMS:
+            found[ALGORITHMS[name]] = _decoded(encoded)
+    return found
+
+
+def content_digest(sha256: bytes) -> str:
+    """Return the header for what has come."""
+    return f"sha-256=:{base64.b64encode(sha256).decode('ascii')}:"
+
+
+def _decoded(encoded: str) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DigestError(f"Content-Digest: expected base64 between colons, got {encoded!r:.100}") from error
+
+
+# Receiving: a request's body becomes a file under a hidden name, however slowly or falsely it comes.
+
+WRITE_BYTES = 1 << 20
+"""How much is gathered before it is written: a thread's turn costs as much as 100 kB."""
+
+
+class ReceivingError(Exception):
+    """The body did not come as it should; `status` is that of the answer."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How slow a client may be, in seconds and bytes a second."""
+
+    silence_seconds: float = 30.0
+    """Without a byte for so long it is given up."""
+    grace_seconds: float = 60.0
+    """After that it must have come at `least_rate` on the average."""
+    least_rate: float = 1024.0
+
+    def is_over(self, size: int, seconds: float) -> bool:
+        """Tell whether a client that has sent so much in so long is too slow."""
+        return seconds > self.grace_seconds and size < seconds * self.least_rate
+
+
+class Digest(Protocol):
+    """What hashlib makes."""
+
+    def update(self, part: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+
+
+@dataclass
+class Body:
+    """What has come so far."""
+
+    size: int = 0
+    digests: dict[str, Digest] = field(default_factory=dict[str, Digest])
+
+    @property
+    def sha256(self) -> bytes:
+        """The digest of all of it."""
+        return self.digests["sha256"].digest()
+
+
+async def receive(
+    chunks: AsyncIterator[bytes],
+    root: Path,
+    partial: str,
+    most: int,
+    expected: Mapping[str, bytes],
+    patience: Patience,
+) -> Body:
+    """Write a body to a new file, which is on the disk when this returns; without success there is no file.
+
+    `partial` is the file's path below `root`, `most` is in bytes, `expected` holds digests by hashlib's names. Raises
+    ReceivingError, OSError.
+    """
+    body = Body(digests={name: hashlib.new(name) for name in {"sha256", *expected}})
+    try:
+        # Not in a thread: what that has opened would be nobody's if the request is cancelled meanwhile.
+        with _created(root, partial) as file:
+            await _write_all(chunks, file, body, most, patience)
+            _check(body, expected)
+            await run_in_threadpool(os.fsync, file.fileno())
+    except BaseException:
+        remove_beneath(root, partial)  # no await: the task may have been cancelled
+        raise
+    return body
+
+
+def _created(root: Path, partial: str) -> FileIO:
+    with place_of(root, partial) as place:
+        return place.create()
+
+
+async def _write_all(chunks: AsyncIterator[bytes], file: FileIO, body: Body, most: int, patience: Patience) -> None:
+    gathered = bytearray()
+    async for chunk in _patiently(chunks, body, patience):
+        body.size += len(chunk)
+        if body.size > most:
+            raise ReceivingError(413, f"more than {most:,} bytes were sent")
+        gathered += chunk
+        if len(gathered) >= WRITE_BYTES:
+            await run_in_threadpool(_write, file, bytes(gathered), body)
+            gathered.clear()
+    await run_in_threadpool(_write, file, bytes(gathered), body)
+
+
+async def _patiently(chunks: AsyncIterator[bytes], body: Body, patience: Patience) -> AsyncIterator[bytes]:
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(chunks), patience.silence_seconds)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ReceivingError(408, f"nothing came for {patience.silence_seconds:g} seconds") from None
+        yield chunk
+        if patience.is_over(body.size, clock() - begun):
+            raise ReceivingError(408, f"less than {patience.least_rate:g} bytes a second came")
+
+
+def _write(file: FileIO, part: bytes, body: Body) -> None:
+    write_all(file, part)
+    for digest in body.digests.values():
+        digest.update(part)
+
+
+def _check(body: Body, expected: Mapping[str, bytes]) -> None:
+    for name, digest in expected.items():
+        if not hmac.compare_digest(body.digests[name].digest(), digest):
+            raise ReceivingError(400, f"Content-Digest: the {name} of the {body.size:,} bytes that came is another one")
+
+
+# An upload: whether a file may come in under a name, and how it appears in its inbox whole.
 
 PARTIAL = ".uploading"
 """The end of the hidden name under which an upload grows."""

@@ -11,9 +11,8 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from sensors.checks.engine import CheckedFile, ProcessLimits, check_files, described
-from sensors.checks.inbox_table import table_of
-from sensors.config.admission_part import readable
+from sensors.checks.engine import CheckedFile, ProcessLimits, check_files, described, table_of
+from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.reports.files import KnownFile
 from sensors.stack.errors import StackError

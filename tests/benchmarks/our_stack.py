@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from sensors.ledger import Ledger
-from sensors.reports.journey import journey_of
+from sensors.reports.files import journey_of
 from sensors.stack import processes as marking
 from tests.benchmarks.system import Kind, Progress, Rows, Trace
 from tests.journeys.stack import Stack

@@ -10,7 +10,7 @@ import pytest
 
 from sensors.arrivals import manifest
 from sensors.arrivals.staging import Stager
-from sensors.config.admission_part import Admission, admit
+from sensors.config.admission import Admission, admit
 from sensors.config.settings import Settings
 from sensors.files.beneath import OpenFolders
 from sensors.files.identity import identity_at

@@ -15,7 +15,7 @@ from sensors.checks.engine import CheckedFile, ProcessLimits, check_files
 from sensors.ledger import Ledger
 from sensors.stack.errors import StackError
 from sensors.web import why as why_page
-from sensors.web.headers import CONTENT_SECURITY_POLICY
+from sensors.web.connections import CONTENT_SECURITY_POLICY
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import ServedPage, page_settings, served_page
 
