@@ -48,9 +48,21 @@ MARKS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for mark in MARKS.get(item.path.relative_to(Path(__file__).parent).parts[0], ()):
+        for mark in MARKS.get(_folder(item.path.relative_to(Path(__file__).parents[1])), ()):
             item.add_marker(mark)
-    items.sort(key=lambda item: PATIENT.index(item.path.name) if item.path.name in PATIENT else len(PATIENT))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """Have what waits come first, then what shares a server for minutes, so that all else is run next to them."""
+    if item.path.name in PATIENT:
+        return PATIENT.index(item.path.name)
+    return len(PATIENT) + (_folder(item.path.relative_to(Path(__file__).parents[1])) not in MARKS)
+
+
+def _folder(file: Path) -> str:
+    """Return the folder of `tests` that a file, below the project's, is in."""
+    return file.parts[1]
 
 
 class ByServer(LoadScopeScheduling):
@@ -58,7 +70,7 @@ class ByServer(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = Path(nodeid.partition("::")[0])
-        return str(file if file.parent.name == "tests" or file.name in APART else file.parent)
+        return str(file.parent if _folder(file) in MARKS and file.name not in APART else file)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -21,7 +21,7 @@ _HEAD = """\
 # Licences
 
 Every package that `requirements.txt` pins, with the licence that its own metadata name; made by `just licences` from
-the installed packages, and checked by `tests/test_supply_chain.py`. Our own code is under the MIT licence
+the installed packages, and checked by `tests/project/test_supply_chain.py`. Our own code is under the MIT licence
 ([LICENSE](../LICENSE)). We distribute none of these packages: they are installed from a package index. A container
 image that is passed on does contain them: psycopg (LGPL-3.0) and asyncssh (EPL-2.0, or GPL-2.0 or later) are in it
 unchanged and can be replaced. `just sbom` writes all of it as a bill of materials, `sbom.json`.

@@ -34,9 +34,9 @@ LONG = [
 ]
 POINTS = [*SHORT, *(pytest.param(point, marks=pytest.mark.slow) for point in LONG)]
 ELSEWHERE = {
-    "files-pruned",  # tests/test_retention.py
-    "original-gone",  # tests/test_remote_kills.py
-    "rejection-withdrawn",  # tests/test_rejections.py
+    "files-pruned",  # tests/sensors/daemon/test_retention.py
+    "original-gone",  # tests/sensors/remote/test_remote_kills.py
+    "rejection-withdrawn",  # tests/sensors/inbox/test_rejections.py
 }
 ROWS = 5
 

@@ -17,8 +17,8 @@ from tests.documentation import Command
 from tests.documented_commands import READER, shown_by
 from tests.journeys.reader import TOKEN, installed_copy, run, typed, upload_name, watch
 from tests.journeys.stack import ROOT, Stack, wait_until
+from tests.project.test_docs import added_lines
 from tests.receiver import Receiver, receiving
-from tests.test_docs import added_lines
 
 pytestmark = pytest.mark.long
 

@@ -186,7 +186,7 @@ def test_runs_start_the_ordinary_way_while_there_is_no_warm_server(journey: Jour
 
 
 def test_runs_that_start_together_are_all_forked_and_complete_once(journey: Journey):
-    # Not twenty, as in tests/test_warm_flow_process.py: Prefect's SQLite locks up for minutes then, however they start.
+    # Not twenty, as in test_warm_flow_process.py: Prefect's SQLite locks up for minutes then, however they start.
     before = cold_starts(journey.stack)
     started = [journey.start() for _ in range(5)]
     runs = [journey.stack.wait_for_end(run_id, 120) for run_id in started]

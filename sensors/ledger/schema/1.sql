@@ -1,5 +1,5 @@
 -- The sensor's ledger: every file and every arrival and the step it has reached. Times are UTC, ISO 8601.
--- The lists of states mirror states.py; tests/test_ledger.py compares the two.
+-- The lists of states mirror states.py; tests/sensors/ledger/test_ledger.py compares the two.
 
 CREATE TABLE arrivals (
     id              TEXT PRIMARY KEY,

@@ -25,7 +25,7 @@ from sensors.runtime.clock import LIMIT_SECONDS, Clock, Suspensions
 from sensors.runtime.loop import STUCK_SECONDS, Loop
 from tests.hand_clock import HandClock
 from tests.prefect_server import PrefectServer
-from tests.test_intake import names_staged, new_intake
+from tests.sensors.inbox.test_intake import names_staged, new_intake
 
 
 class SleepyClock(HandClock):

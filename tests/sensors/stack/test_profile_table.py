@@ -2,7 +2,7 @@
 
 from sensors.config.settings import Settings
 from sensors.stack.summary import profile_rows, show_profile
-from tests.test_profile import SHARED
+from tests.sensors.config.test_profile import SHARED
 
 
 def test_the_embedded_profile_shows_what_runs_and_where_the_rows_are(tmp_path):

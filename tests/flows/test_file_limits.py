@@ -18,7 +18,7 @@ from tests.pipeline import Pipeline
 
 GOOD = 20
 UNKNOWN = "cannot be read as Parquet: the file is damaged, or written in a way that is not supported"
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def arrival_with(pipeline: Pipeline, name: str, content: bytes | str, limits: FileLimits | None = None) -> FileResult:

@@ -21,7 +21,7 @@ from flows.warehouse.duckdb import open_duckdb
 from tests.other_user import needs_root
 from tests.pipeline import Pipeline
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
 LOAD = """
 import sys

@@ -30,7 +30,7 @@ assert resource.getrlimit(resource.RLIMIT_NOFILE) == (590, 600), "a limit that s
 
 
 def test_when_all_are_taken_the_reserve_can_be_used_and_is_closed_again() -> None:
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[3]
     ended = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
 
@@ -40,5 +40,5 @@ def test_a_small_limit_is_left_as_it_is() -> None:
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); keep_reserve();"
         "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, 256)"
     )
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[3]
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True, env={**os.environ})

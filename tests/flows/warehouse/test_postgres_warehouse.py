@@ -23,7 +23,7 @@ from tests.pipeline import TABLE
 from tests.postgres import PostgresServer, postgres_server
 from tests.postgres_pipeline import PostgresPipeline
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 LOAD = """
 import sys
 from pathlib import Path

@@ -8,7 +8,7 @@ from rich.console import Console
 from sensors.cli.logs import log_names, show_logs, view_logs
 from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
-from tests.test_profile import SHARED
+from tests.sensors.config.test_profile import SHARED
 
 
 @pytest.fixture

@@ -334,7 +334,7 @@ finally:
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[3],
         env={**os.environ, "STATE_DIR": str(place / "state"), "ENV_FILE": str(place / "none")},
         capture_output=True,
         text=True,
@@ -349,7 +349,7 @@ def test_what_is_dropped_has_the_permissions_that_its_dropper_gives_to_new_files
     environment = {**os.environ, "STATE_DIR": str(place / "state"), "ENV_FILE": str(place / "none")}
     subprocess.run(
         [sys.executable, "-m", "sensors", "drop", str(place / "orders.csv")],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[3],
         env=environment,
         check=True,
         capture_output=True,

@@ -128,7 +128,7 @@ def put_in_its_old_state(client: SyncPrefectClient) -> None:
 def apply_and_die(deadly: Deadly, folder: Path) -> int | None:
     # Not forked from here: this process has threads.
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.test_apply_killed"])
+    processes.set_forkserver_preload(["tests.automations.as_code.test_apply_killed"])
     go = processes.Event()
     with on_the_way(deadly) as url:
         process = processes.Process(target=apply_at, args=(url, folder, go))

@@ -30,7 +30,7 @@ from flows.warehouse import duckdb as duckdb_warehouse
 from tests.postgres import PostgresServer
 from tests.web import Answer, serving
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TABLE = "warehouse.public.metrics"
 LINES = (
     "Pipeline execution started",

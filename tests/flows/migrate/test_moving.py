@@ -13,7 +13,7 @@ from tests.pipeline import Pipeline
 from tests.postgres import PostgresServer
 from tests.postgres_pipeline import PostgresPipeline
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from sensors.recovery.replay import retry
 from sensors.reports.files import journey_of
 from sensors.reports.inboxes import read_books
 from tests.prefect_server import PrefectServer, prefect_answering
-from tests.test_stage import settled
+from tests.sensors.arrivals.test_stage import settled
 
 FIRST = "metrics-20261124-090000-0000a1"
 SECOND = "north-sea-20261124-091500-0000b2"

@@ -15,7 +15,7 @@ from tests.shown_page import NOW, Shown, shown_page
 
 HOSTILE = "<img src=x onerror=alert(1)>.csv"
 PAGES = ["/", "/arrivals", "/day", "/failed", "/arrivals/m-1", "/no-such-page"]
-STATIC = Path(__file__).parents[1] / "sensors" / "page" / "static"
+STATIC = Path(__file__).parents[3] / "sensors" / "web" / "static"
 
 
 @pytest.fixture
