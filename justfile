@@ -181,11 +181,12 @@ docs: (_install "requirements-dev.txt")
 screenshots: (_install "requirements-dev.txt")
     @exec {{ python }} -m tests.browser.screenshots
 
-# Check style and types
+# Check style, the layers of the packages, and types
 [group('development')]
 lint: (_install "requirements-dev.txt")
     .venv/bin/ruff check
     .venv/bin/ruff format --check
+    .venv/bin/lint-imports --no-logo --no-cache
     .venv/bin/pyright
 
 # Look the pinned packages up in the OSV database of known vulnerabilities, over the network; exit status 1 for any
