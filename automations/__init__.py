@@ -1,1 +1,1 @@
-"""What reacts to what: automations kept in files, and the bell that rings when a run fails."""
+"""Prefect automations kept in files, and the delivery of the alerts that they send."""

@@ -1,4 +1,7 @@
-"""The command line: `python -m automations plan|apply|export`, against the server that PREFECT_API_URL names."""
+"""Command line: `python -m automations plan|apply|export|check|alert-test`.
+
+PREFECT_API_URL names the server for the first three; the other two need no server.
+"""
 
 import json
 import os
@@ -21,7 +24,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 @app.callback()
 def main() -> None:
-    """Keep automations in files, and put them on a Prefect server."""
+    """Keep automations in files, and apply them to a Prefect server."""
 
 
 Folder = Annotated[Path | None, typer.Argument(help="Another folder of automations than this project's.")]
@@ -37,8 +40,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 
 @app.command()
 def plan(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -> None:
-    """Tell what `apply` would do; exit status 0 if nothing, 2 if there are changes, 1 if something is wrong."""
-    from automations.as_code import apply as applying  # here: Prefect takes 2 s, too long for --help
+    """Show what `apply` would do; exit status 0 if nothing, 2 if there are changes, 1 if something is wrong."""
+    from automations.as_code import apply as applying  # deferred: importing Prefect takes 2 s, too long for --help
 
     with _problems_told():
         changes = applying.plan(folder or applying.FOLDER, owner=owner or _owner(folder))
@@ -48,7 +51,7 @@ def plan(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -
 
 @app.command()
 def apply(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -> None:
-    """Put the automations of a folder on the server, and this project's notification blocks with its own."""
+    """Apply the automations of a folder to the server; this project's notification blocks with its own automations."""
     from automations.as_code import apply as applying
 
     with _problems_told():
@@ -61,7 +64,7 @@ def export(
     *,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there already.")] = False,
 ) -> None:
-    """Write the automations that the server has as files; exit status 1 if one cannot be written."""
+    """Export the automations of the server as files; exit status 1 if one cannot be written."""
     from automations.as_code.export import export as write
 
     with _problems_told():
@@ -100,7 +103,7 @@ def _problems_told() -> Generator[None]:
 
 @app.command()
 def check() -> None:
-    """Tell what is wrong with the NOTIFY settings, without a server; exit status 1 if anything is."""
+    """Check the NOTIFY settings, without a server; exit status 1 if anything is wrong."""
     from automations.settings import wrong_settings
 
     problems = wrong_settings()
@@ -111,7 +114,7 @@ def check() -> None:
 
 @app.command()
 def alert_test() -> None:
-    """Send one alert of each kind to where real ones would go; exit status 1 if one did not arrive."""
+    """Send one alert of each kind to where real alerts would go; exit status 1 if one did not arrive."""
     from datetime import UTC, datetime
 
     from rich.table import Table
@@ -137,7 +140,7 @@ def alert_test() -> None:
 
 
 def run() -> None:
-    """Run a command; what it keeps in STATE_DIR is its user's alone."""
+    """Run a command; the files that it keeps in STATE_DIR are accessible to its user only."""
     os.umask(0o077)
     app()
 

@@ -1,7 +1,8 @@
-"""The bell: what brings alerts through, as the sensor runs it; the one module of this package that sensors import.
+"""Interface of alert delivery for the sensor; apart from `as_code.drift`, the only module here that `sensors` imports.
 
-The sensor's process has it, and the server's has the notification block, which posts into the same outbox. While the
-bell says that it is alive the block leaves the delivery to it; otherwise the block delivers itself.
+The sensor's process runs the dispatcher (`Bell`), and the server's process has the notification block, which posts into
+the same outbox. While the dispatcher reports that it is running, the block leaves the delivery to it; otherwise the
+block delivers itself.
 """
 
 import logging
@@ -83,10 +84,10 @@ def policy_of_blocks(alerts: Mapping[str, Any], fallback: Mapping[str, Any]) -> 
 
 
 def open_bell(settings: AlarmSettings) -> Bell:
-    """Open the bell of an installation; raises OutboxError."""
+    """Open the dispatcher of an installation; raises OutboxError."""
     return Bell(settings.outbox, settings.alert_log, settings.policy)
 
 
 def automations_in_files() -> list[SendingAutomation]:
-    """Return the automations of this project that send alerts."""
+    """Return this project's automations that send alerts, read from their files."""
     return in_files(PROJECT_ROOT / "automations")

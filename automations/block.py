@@ -1,8 +1,11 @@
-"""The Prefect notification block that delivers to any list of Apprise URLs and keeps a local log.
+"""Notification block that sends alerts to any number of Apprise URLs and writes each alert to a local log.
 
-Prefect's own Apprise blocks know one service each and no log, and make one attempt. This module is named as an entry
-point of the group `prefect.collections`, which is how the API server, in whose process alerts are sent, finds the
+Prefect's own Apprise blocks support one service each, keep no log and make a single attempt. The entry point group
+`prefect.collections` names this module, so that the API server, in whose process automations send alerts, can load the
 class.
+
+The block writes an alert to the outbox, and the sensor's dispatcher (`delivery.dispatcher.Bell`) delivers it. While no
+dispatcher is running, the block delivers the alert itself.
 """
 
 import asyncio
@@ -44,21 +47,21 @@ _READERS: dict[str, Callable[[str], object]] = {
 
 
 class AppriseAlerts(NotificationBlock):
-    """Sends alerts to any of the services of Apprise, and writes each to a local log.
+    """Sends alerts to any service that Apprise supports, and writes each alert to a local log.
 
     Validation fails with the position of every URL that Apprise does not understand, and if there is
-    neither a URL nor a log.
+    neither a URL nor a log file.
     """
 
-    # A validation error would show the input otherwise, and the server puts that error into an event.
+    # Otherwise a validation error would contain the input, and the server puts that error into an event.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "Apprise Alerts"
     _block_type_slug = "apprise-alerts"
     _description = "Sends alerts to any of the services of Apprise, and writes each to a local log."
 
-    # One secret and not a list of them: Prefect's API hides a list of secrets as one string, which its page
-    # then cannot edit.
+    # One secret string, not a list: Prefect's API masks a list of secrets as a single string, which its UI
+    # cannot edit.
     urls: SecretStr = Field(
         default=SecretStr(""),
         title="Apprise URLs",
@@ -135,13 +138,13 @@ class AppriseAlerts(NotificationBlock):
     def notify(self, body: str, subject: str | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Send the alert to every URL and log it; awaitable where an event loop runs.
 
-        With an outbox the alert is written there, once for its cause, and the sensor's bell delivers it; while no
-        bell is at work the block delivers itself, and what fails waits for the bell.
+        With an outbox the alert is written there once per cause, and the sensor's dispatcher delivers it. While no
+        dispatcher is running, the block delivers the alert itself, and the dispatcher retries failed deliveries later.
 
-        Raises NotificationError, naming each URL that failed by its position and service, even if others
-        took the alert: an alert that did not reach everybody has not been delivered. Prefect records it as
-        `prefect.automation.action.failed`. Any other exception would make Prefect run the action again, and
-        so send the alert twice to those who have it.
+        Raises NotificationError, naming each URL that failed by its position and service, even if other URLs
+        took the alert: an alert that did not reach every URL has not been delivered. Prefect records the error as
+        `prefect.automation.action.failed`. Any other exception would make Prefect run the action again, which
+        would send the alert twice to the URLs that took it.
         """
         self._ring(body, subject)
 
@@ -197,22 +200,21 @@ class AppriseAlerts(NotificationBlock):
         return None
 
 
-# Ringing: what the notification block does with one alert, in the server's process.
-
 logger = logging.getLogger(__name__)
 
 START_GRACE = timedelta(minutes=3)
-"""After its start a server hears of sensors and workers no later than this, also on a slow machine."""
+"""Sensors and workers report to a newly started server within this time, even on a slow machine."""
 MOST_WAIT_SECONDS = 3600.0
 DRAIN_SECONDS = 15.0
-"""How long the server's action goes on with what a bell that died has left; others wait for their turn meanwhile."""
+"""How long one action delivers alerts that a dead dispatcher left; the server's other actions wait meanwhile."""
 
 
 def ring(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list[str]:
-    """Post an alert into the outbox at `path`, and deliver it here and now if no bell is there to do so.
+    """Write an alert to the outbox at `path`, and deliver it here if no dispatcher is running.
 
-    What the bell has left is then delivered as well. Returns why the alert was not delivered, a line for each channel.
-    Raises OutboxError, sqlite3.Error for an alert that was not written down; one that was is not for others to deliver.
+    Alerts that a dead dispatcher left are then delivered as well. Returns one line for each channel that did not take
+    the alert. Raises OutboxError or sqlite3.Error if the alert could not be written to the outbox; once it is written,
+    nothing is raised, so that the caller does not send it a second time.
     """
     now = datetime.now(UTC)
     posting = with_grace(posting, now, server_started_at())
@@ -244,9 +246,9 @@ def _ring_without_bell(path: Path, policy: Policy, posting: Posting, log: Path |
 
 
 def with_grace(posting: Posting, now: datetime, started_at: datetime) -> Posting:
-    """Return an alert that an event may make needless with a longer wait if the server has just started.
+    """Return the alert with a longer wait if an event may make it unnecessary and the server has just started.
 
-    While it was down it heard of no one, and what starts together with it needs a while until it is heard of.
+    A server that was down has received no events, and services that start together with it need time to report.
     """
     unless = posting.cause.unless
     if unless is None:
@@ -257,15 +259,15 @@ def with_grace(posting: Posting, now: datetime, started_at: datetime) -> Posting
 
 
 def server_started_at() -> datetime:
-    """Return when this process, the server's, was started."""
+    """Return when this process, the server, was started."""
     return datetime.fromtimestamp(psutil.Process().create_time(), UTC)
 
 
 def _ring_later(path: Path, policy: Policy, posting: Posting, log: Path | None) -> None:
-    """Have an alert sent when its wait is over, if no bell is there by then, which could see that it is needless.
+    """Send a waiting alert when its wait is over, unless a dispatcher that can check for the event is running by then.
 
-    In a thread, as the server's other actions wait for this one. If the server dies meanwhile, the next one that rings
-    or the bell sends it.
+    This happens in a thread, since the server's other actions wait for this one. If the server dies meanwhile, the
+    dispatcher or the next action that sends an alert delivers it.
     """
     unless = posting.cause.unless
     timer = threading.Timer(unless.wait_seconds + 1 if unless else 0, _ring_if_no_bell, (path, policy, posting, log))
@@ -285,10 +287,10 @@ def _ring_if_no_bell(path: Path, policy: Policy, posting: Posting, log: Path | N
 
 
 def _is_to_be_told(path: Path, posting: Posting, policy: Policy, log: Path | None, now: datetime) -> bool:
-    """Do what is else the bell's: let go what waits; return whether this alert is to be delivered."""
+    """Do the dispatcher's periodic work: release waiting alerts, send digests. Return whether this alert is pending."""
     with Outbox(path) as outbox:
         _break_silence(outbox, posting, policy, now)
-        if posting.block == ALERTS:  # the fallback does not know where the others' alerts go
+        if posting.block == ALERTS:  # the fallback block does not know the channels of other alerts
             release_overdue(outbox, policy, now, timedelta(0))
             for message in digests.step(outbox, policy, now):
                 alert_log.record(log, message, Posted.PENDING, policy, now)
@@ -296,7 +298,7 @@ def _is_to_be_told(path: Path, posting: Posting, policy: Policy, log: Path | Non
 
 
 def _break_silence(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> None:
-    """Have an alert told in the hours of silence: nobody is there to tell it when they are over."""
+    """Release an alert that is held back for quiet hours: without a dispatcher, nothing would send it when they end."""
     with outbox.transaction():
         held = outbox.rows(
             "SELECT 1 FROM alerts JOIN gatherings USING (group_name) WHERE cause = ? AND state = 'gathered'"

@@ -1,4 +1,4 @@
-"""What a user got wrong: one sentence each, collected, so that everything is reported at once."""
+"""Configuration problems: one sentence each, collected so that all of them are reported together."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Problem:
 
 
 class ConfigurationError(Exception):
-    """Nothing was written, because of these problems."""
+    """The settings, the files or the server cannot be used as they are; holds every problem found."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -25,7 +25,7 @@ class ConfigurationError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint for a misspelt name: the nearest known one, else all there are."""
+    """Return a hint for a misspelt name: the nearest known one, or else all of them."""
     names = sorted(known)
     if close := get_close_matches(name, names, n=1):
         return f"did you mean '{close[0]}'?"

@@ -1,4 +1,4 @@
-"""What the environment and the `.env` file say about where alerts go."""
+"""Alert settings from the environment and the `.env` file."""
 
 import os
 from collections.abc import Callable
@@ -23,17 +23,17 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 class Addresses(BaseSettings):
-    """The URLs alone, as they are written: what is wrong with another setting does not hide what is wrong with them."""
+    """The URLs alone, not validated, so that an error in another setting does not hide problems with the URLs."""
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
     notify_urls: SecretStr = Field(default=SecretStr(""))
-    """Where alerts go: Apprise URLs, separated by spaces; without any only `logs/alerts.log` has them."""
+    """Where alerts go: Apprise URLs, separated by spaces; without any, only `logs/alerts.log` has them."""
     notify_fallback_urls: SecretStr = Field(default=SecretStr(""))
-    """Where alerts go as well that have not got through for half a minute."""
+    """Additional URLs for alerts that were not delivered for half a minute."""
 
     def problems(self) -> list[Problem]:
-        """Return which of the URLs Apprise does not understand."""
+        """Return why Apprise does not understand some of the URLs."""
         lists = {"NOTIFY_URLS": self.notify_urls, "NOTIFY_FALLBACK_URLS": self.notify_fallback_urls}
         return [
             Problem(name, what)
@@ -43,27 +43,26 @@ class Addresses(BaseSettings):
 
 
 class Settings(Addresses):
-    """Each field is an environment variable of the same name in capitals; the environment wins over `.env`.
+    """Each field is an environment variable of the same name in capitals; the environment takes precedence over `.env`.
 
-    A relative STATE_DIR is taken from the project's root. NOTIFY_URLS and NOTIFY_FALLBACK_URLS are Apprise URLs,
-    separated by spaces; the latter are used while the former do not take an alert. The others are read by
-    `automations.delivery.channels`.
+    A relative STATE_DIR is resolved from the project's root. NOTIFY_URLS and NOTIFY_FALLBACK_URLS are Apprise URLs,
+    separated by spaces; the latter are used while the former do not take an alert.
     """
 
     state_dir: Path = Path("data")
-    """Where everything is kept."""
+    """The folder for all state."""
     notify_routes: SecretStr = Field(default=SecretStr(""))
     """Where alerts with a tag go instead: `tag=URL`, separated by spaces."""
     notify_storm: str = "5/10m"
-    """How many alerts of one deployment or inbox are told one by one in which time, before the rest is summed up."""
+    """How many alerts of one deployment or inbox are sent individually per window; the rest is summed up in digests."""
     notify_silence: str = ""
-    """Hours in which alerts are held back, such as `22:00-07:00, Sat-Sun 00:00-24:00 Europe/Berlin`."""
+    """Quiet hours, in which alerts are held back, such as `22:00-07:00, Sat-Sun 00:00-24:00 Europe/Berlin`."""
     notify_silence_except: str = ""
-    """The tags of alerts that are told at any hour, separated by spaces."""
+    """The tags of alerts that are sent at any hour, separated by spaces."""
     server_silent_seconds: float = Field(default=90.0, ge=5, le=86400)
-    """After how many seconds without an answer of the server somebody is told."""
+    """After how many seconds without an answer from the server an alert is sent."""
     run_stuck_seconds: float = Field(default=120.0, ge=35, le=86400)
-    """After how many seconds without a heartbeat of a running flow somebody is told; heartbeats come every 30 s."""
+    """After how many seconds without a heartbeat of a running flow an alert is sent; heartbeats come every 30 s."""
     sensor_trouble_seconds: float = Field(default=60.0, ge=1, le=86400)
     """How long a part of the sensor may fail, such as an inbox or the ledger, before an alert is sent."""
 
@@ -81,7 +80,7 @@ class Settings(Addresses):
 
     @property
     def policy(self) -> Policy:
-        """Who is told, how many messages at most, and when nobody is to be disturbed."""
+        """Alert routing, rate limits and quiet hours."""
         return Policy.read(
             urls=self.notify_urls.get_secret_value(),
             fallback_urls=self.notify_fallback_urls.get_secret_value(),
@@ -93,17 +92,16 @@ class Settings(Addresses):
 
     @property
     def alert_log(self) -> Path:
-        """The local log of alerts."""
         return self.state_dir / "logs" / "alerts.log"
 
     @property
     def outbox(self) -> Path:
-        """The alerts that are to be delivered, and those that were: an SQLite database."""
+        """The SQLite database of alerts."""
         return self.state_dir / "alerts.db"
 
 
 def read_settings() -> Settings:
-    """Read the settings; the file is ENV_FILE, or `.env` at the root. Raises ConfigurationError."""
+    """Read the settings from the environment and from ENV_FILE, or `.env` at the root. Raises ConfigurationError."""
     try:
         return Settings(_env_file=_env_file())  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
@@ -114,7 +112,7 @@ def read_settings() -> Settings:
 
 
 def wrong_settings() -> list[Problem]:
-    """Return everything that is wrong with the settings, without any server."""
+    """Return everything that is wrong with the settings, without connecting to a server."""
     problems = Addresses(_env_file=_env_file()).problems()  # pyright: ignore[reportCallIssue]
     try:
         read_settings()

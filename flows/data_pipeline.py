@@ -1,4 +1,4 @@
-"""The pipeline: extract from a source, transform into typed columns, load into the warehouse."""
+"""The data pipeline flow: extract from a source, transform into typed columns, load into the warehouse."""
 
 import time
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted: where the files are, never their rows."""
+    """The result of the extraction: where the files are, never their rows."""
 
     config: ExtractConfig
     files: tuple[SourceFile | Rejected, ...]
@@ -61,7 +61,7 @@ def extract_data(
     manifest: str | None,
     spool: Path,
 ) -> Extraction:
-    """Validate the parameters, find the files of the source, or download it."""
+    """Validate the parameters, then find the source's files or download it."""
     logger = get_run_logger()
     logger.info("Initiating extraction...")
     config = extract_config(source_url, target_table, batch_size, arrival_id, reload, manifest)
@@ -82,7 +82,7 @@ def extract_data(
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def transform_data(extraction: Extraction, spool: Path) -> tuple[Plan, ...]:
-    """Work out how the text of each file becomes typed columns; the rows themselves stay in the files."""
+    """Plan how the text of each file becomes typed columns; the rows themselves stay in the files."""
     settings = read_settings()
     with (
         machines_fault_explained(),
@@ -104,9 +104,9 @@ def transform_data(extraction: Extraction, spool: Path) -> tuple[Plan, ...]:
 def load_data(
     config: ExtractConfig, plans: Sequence[Plan], load_id: str, budget: WaitBudget | None = None
 ) -> tuple[FileResult, ...]:
-    """Load the files, each with its load key in one transaction, and return what became of each.
+    """Load the files, each with its load key in one transaction, and return the result of each.
 
-    All attempts together wait for the warehouse as long as the budget says.
+    All attempts together wait for the warehouse no longer than the budget allows.
     """
     logger = get_run_logger()
     settings = read_settings()
@@ -136,9 +136,10 @@ def load_data(
 
 
 def _unsearched(value: _Value) -> _Value:
-    """Hand a value to a task as it is.
+    """Pass a value to a task unchanged.
 
-    Prefect else looks for task runs in every part of every plan, a second of CPU each time for 10,000 files (measured).
+    Otherwise Prefect searches every part of every plan for task runs, a second of CPU time per call for 10,000 files
+    (measured).
     """
     return cast(_Value, quote(value))
 
@@ -154,20 +155,20 @@ def data_pipeline(
 ) -> State[Any]:
     """Load the files of a source into a table, each exactly once per arrival.
 
-    The run ends Failed when a file is rejected; the others are loaded then.
+    The run ends Failed when a file is rejected; the other files are loaded.
 
     Args:
         source_url: http(s)://... or file:///... of a file or of an arrival's folder.
-        target_table: Where the rows go, as warehouse.schema.table.
+        target_table: The table to load into, as warehouse.schema.table.
         batch_size: How many rows of an http source are inserted at a time; files are loaded whole.
-        arrival_id: What a file is loaded once for. Without it the run loads for itself.
-        reload: Names files of the arrival, or ["*"] for all, whose rows are replaced though they were loaded before.
-        manifest: The SHA-256 of the arrival's manifest; a file that is not as that lists it is rejected.
+        arrival_id: The arrival that each file is loaded once for. Without it, the run counts as the arrival.
+        reload: Names of files of the arrival, or ["*"] for all, whose rows are replaced even if already loaded.
+        manifest: The SHA-256 of the arrival's manifest; a file that differs from its entry there is rejected.
     """
     logger = get_run_logger()
     logger.info("Pipeline execution started")
     if arrival_id:
-        logger.info("Arrival %s", arrival_id)  # whoever follows it finds this run's log by it
+        logger.info("Arrival %s", arrival_id)  # to find this run's log by the arrival
     run_id = str(flow_run.id)
     load_id = arrival_id or run_id
     try:

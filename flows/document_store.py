@@ -1,7 +1,7 @@
-"""A flow of another shape, as an example: each JSON document is kept once, under a name made of its content.
+"""An example of another flow: store each JSON document once, under a name made of its content's hash.
 
-An inbox that announces its arrivals by an event of its own, an automation that expects it and a deployment are all it
-takes: docs/add-an-inbox.md.
+To add such a flow, an inbox that announces its arrivals by its own event, an automation that expects that event and a
+deployment are enough: docs/add-an-inbox.md.
 """
 
 import hashlib
@@ -30,9 +30,9 @@ from flows.source_file import FileFormat, Rejected, SourceFile
 from flows.sources.files import files_of
 
 LARGEST = 64 * 2**20
-"""How many bytes a document has at most: it is read as a whole."""
+"""The maximum size of a document in bytes: it is read as a whole."""
 BUSY_SECONDS = 60.0
-"""How long one run waits for another that writes into the index."""
+"""How long a run waits for another run that is writing to the index."""
 _INDEX = """
 CREATE TABLE IF NOT EXISTS documents (
     arrival_id TEXT NOT NULL,
@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS documents (
 class DocumentFolder:
     """Stores documents in `<folder>/<2 digits>/<sha256>.json`, and lists them in `<folder>/index.db`.
 
-    What is killed may be done again: a document has the same name in each run, and is listed once for its arrival.
+    A killed run may be repeated: a document has the same name in each run and is listed once for its arrival.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,9 +58,9 @@ class DocumentFolder:
             self._index.execute(_INDEX)
 
     def store(self, file: SourceFile | Rejected, arrival_id: str) -> FileResult:
-        """Store a document and return what became of it: loaded as one row, skipped, or rejected with the reason.
+        """Store a document and return the result: loaded as one row, skipped, or rejected with the reason.
 
-        Raises OSError and sqlite3.Error for what is not the document's fault.
+        Raises OSError and sqlite3.Error for failures that are not the document's fault.
         """
         began = time.monotonic()
         try:
@@ -80,25 +80,25 @@ class DocumentFolder:
         return FileResult(file.name, outcome, 1, file.size, round(time.monotonic() - began, 6))
 
     def _is_listed(self, name: str, arrival_id: str) -> bool:
-        """Return whether the document was stored before, when the arrival's file still was one."""
+        """Return whether the document was stored before, when the file was still valid."""
         found = self._index.execute("SELECT 1 FROM documents WHERE arrival_id = ? AND file = ?", (arrival_id, name))
         return found.fetchone() is not None
 
     def _keep(self, content: bytes, digest: str) -> None:
-        """Write a document under its name, whole or not at all, unless it is there."""
+        """Write a document under its name atomically, unless it exists."""
         place = self._folder / digest[:2] / f"{digest}.json"
         if place.exists():
             return
         place.parent.mkdir(exist_ok=True)
         sync_folder(self._folder)
         partial = place.with_name(f".{secrets.token_hex(8)}.part")
-        # Never through a link that others could have made.
+        # Never follow a link that another user could have made.
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as written:
             written.write(content)
             written.flush()
             os.fsync(written.fileno())
         partial.replace(place)
-        sync_folder(place.parent)  # before it is listed
+        sync_folder(place.parent)  # before the index lists it
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +108,7 @@ class DocumentFolder:
 
 
 def _document(file: SourceFile | Rejected) -> bytes:
-    """Return a document's content. Raises RejectionError if it is none."""
+    """Return a document's content. Raises RejectionError if the file is not a valid JSON document."""
     if isinstance(file, Rejected):
         raise RejectionError(file.reason)
     if file.format is not FileFormat.JSON or file.is_gzipped:
@@ -131,7 +131,7 @@ def _document(file: SourceFile | Rejected) -> bytes:
     persist_result=False,
 )
 def store_documents(source_url: str, load_id: str, manifest: str | None) -> tuple[FileResult, ...]:
-    """Store each document of the source, and write down that it came with this arrival."""
+    """Store each document of the source, and record that it came with this arrival."""
     logger = get_run_logger()
     with DocumentFolder(read_settings().state_dir / "documents") as folder:
         results = tuple(folder.store(file, load_id) for file in files_of(source_url, manifest))
@@ -142,14 +142,14 @@ def store_documents(source_url: str, load_id: str, manifest: str | None) -> tupl
 
 @flow(name="Document Store", persist_result=False)
 def document_store(source_url: str, arrival_id: str | None = None, manifest: str | None = None) -> State[Any]:
-    """Keep each JSON document under its content's hash, and list which arrival brought which.
+    """Store each JSON document under its content's hash, and list which arrival delivered which documents.
 
-    The run ends Failed when a file is no JSON document; the others are stored then.
+    The run ends Failed when a file is not a JSON document; the other files are stored.
 
     Args:
         source_url: file:///... of a document or of an arrival's folder.
-        arrival_id: What a document is listed once for. Without it the run stores for itself.
-        manifest: The SHA-256 of the arrival's manifest; a file that is not as that lists it is rejected.
+        arrival_id: The arrival that a document is listed once for. Without it, the run counts as the arrival.
+        manifest: The SHA-256 of the arrival's manifest; a file that differs from its entry there is rejected.
     """
     load_id = arrival_id or str(flow_run.id)
     try:

@@ -1,11 +1,11 @@
-"""Making the names in a folder survive a power cut."""
+"""Make new file names survive a power cut."""
 
 import os
 from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder written to the disk: fsync(2) of a file does not write its name. Raises OSError."""
+    """Sync a folder to the disk: fsync(2) of a file does not write the file's name. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

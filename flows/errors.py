@@ -1,7 +1,8 @@
-"""Errors of a run, by whether a retry can help, and the reason of a rejected file in one line.
+"""The exceptions of a run, classified by whether a retry can help, and one-line reasons for rejected files.
 
-DuckDB's messages come with a page of hints and the file's whole path. The reason has what mending the file needs, in
-our own words: line, row, column and value, where the reader gives them. The message itself goes to the run's log.
+DuckDB's messages contain a page of hints and the file's whole path. The reason contains what is needed to fix the file,
+in the project's own wording: line, row, column and value, where the reader reports them. The original message goes to
+the run's log.
 """
 
 import errno
@@ -19,44 +20,47 @@ from flows.sql_names import pattern
 
 
 class PipelineError(Exception):
-    """The pipeline cannot go on; the message says what was expected, what was got, and what to do."""
+    """The pipeline cannot continue; the message says what was expected, what was found, and what to do."""
 
 
 class TemporaryError(PipelineError):
-    """Trying again may help: a source that does not answer, a warehouse that is in use."""
+    """A retry may help: the source does not answer, or the warehouse is in use."""
 
 
 class StillInUseError(TemporaryError):
-    """Something has been in use for as long as a load may wait: a retry would wait as long again."""
+    """The warehouse was in use or unreachable for as long as a load may wait: a retry would wait as long again."""
 
 
 class ColumnsChangedError(TemporaryError):
-    """Another run has changed the columns of a table while a file was loaded into it: it is to be planned anew."""
+    """Another session changed the columns of a table during a load: the file has to be planned again."""
 
     def __init__(self, table: object) -> None:
         super().__init__(f"another session has changed the columns of {table} while a file was loaded")
 
 
 class PermanentError(PipelineError):
-    """Trying again cannot help: a mistyped parameter, a page that is not JSON."""
+    """A retry cannot help: a mistyped parameter, a page that is not JSON."""
 
 
 class RejectionError(Exception):
-    """One file cannot be loaded; the message is the reason, in one line and without the file's name."""
+    """A file cannot be loaded; the message is the reason, in one line and without the file's name."""
 
 
 class RefusedError(RejectionError):
-    """The database refuses a row; it may say which value of which column it was that it does not take."""
+    """The database rejects a row; the error may name the column and the value."""
 
     def __init__(self, reason: str, column: str | None = None, value: str | None = None) -> None:
         super().__init__(reason)
         self.column = column
         self.value = value
-        """As the database quotes it, so it may be cut short; without a column a piece of whatever text holds it."""
+        """As the database quotes it, possibly shortened; without a column, a part of any text that contains it."""
 
 
 def may_help_to_retry(task: object, task_run: object, state: Any) -> bool:
-    """Return whether Prefect shall retry a failed task, as a `retry_condition_fn`: not what has waited already."""
+    """Return whether Prefect should retry a failed task; a `retry_condition_fn`.
+
+    Not after a PermanentError, nor after a StillInUseError, which has waited already.
+    """
     return not isinstance(state.result(raise_on_failure=False), (PermanentError, StillInUseError))
 
 
@@ -72,7 +76,7 @@ _MACHINES_ERRORS = (duckdb.ConnectionException, duckdb.TransactionException)
 _LONGEST = 300
 _MEMORY_LIMIT = re.compile(r"/([\d.]+ [KMGT]iB) used")
 OUR_WORDS = "reason: "
-"""What a query puts in front of the reason with which it stops itself."""
+"""The prefix of the reason in an error that a query raises itself."""
 _WORDS = tuple(
     (re.compile(pattern, re.DOTALL), said)
     for pattern, said in (
@@ -108,9 +112,9 @@ _WORDS = tuple(
         (r"Violates foreign key constraint[^\n]*", "the table's foreign key finds no row for a value"),
     )
 )
-"""What DuckDB's readers and tables say that helps to mend a file, and how it is said here.
+"""Messages of DuckDB's readers and tables that help to fix a file, and their replacements.
 
-Everything else that they say is about a damaged file, or about their own settings.
+All other messages are about a damaged file, or about DuckDB's own settings.
 """
 _FORMAT_NAMES = {
     FileFormat.CSV: "CSV",
@@ -122,10 +126,10 @@ _FORMAT_NAMES = {
 
 
 def is_machines_fault(error: Exception, written: Sequence[SourceFile] = ()) -> bool:
-    """Return whether an error is the machine's fault: the disk, a lock, a connection; trying again may help.
+    """Return whether the machine is at fault, and not a file: the disk, a lock, a connection. A retry may help.
 
-    Everything else that is raised while files are read is the fault of one of them. `written` are the files that were
-    being loaded, where the warehouse was written to as well: an IOException that names another file is its own.
+    Any other exception raised while files are read is the fault of one of them. `written` are the files that were being
+    loaded, if the warehouse was written to as well: an IOException that names another file is then about the warehouse.
     """
     if isinstance(error, (RejectionError, PipelineError)):
         return isinstance(error, PipelineError)
@@ -142,7 +146,7 @@ def is_machines_fault(error: Exception, written: Sequence[SourceFile] = ()) -> b
 
 @contextmanager
 def keeping_books() -> Generator[None, None, None]:
-    """Mark what is raised in the block, where load keys are read and written, as no fault of a file."""
+    """Mark exceptions raised in the block, which reads or writes load keys, as not caused by a file."""
     try:
         yield
     except Exception as error:
@@ -154,8 +158,8 @@ _PATH = re.compile(r'["\']/[^"\']+["\']')
 
 
 def _is_about_another(error: duckdb.IOException, files: Sequence[SourceFile]) -> bool:
-    """Return whether an error names a file, and none of these; of damaged content DuckDB says not where it is."""
-    # After "LINE 1:" it quotes the query, which names all of them.
+    """Return whether an error names a file, and none of these; for damaged content DuckDB names no file."""
+    # After "LINE 1:" the message quotes the query, which names all of the files.
     message = str(error).partition("\nLINE 1:")[0]
     if any(name in message or pattern(name) in message for name in (one.path.name for one in files)):
         return False
@@ -164,7 +168,7 @@ def _is_about_another(error: duckdb.IOException, files: Sequence[SourceFile]) ->
 
 @contextmanager
 def machines_fault_explained() -> Generator[None, None, None]:
-    """Turn what is raised in the block, and is no fault of a file, into a TemporaryError of one line."""
+    """Turn DuckDB, OS and memory errors raised in the block, which no file has caused, into a TemporaryError."""
     try:
         yield
     except (duckdb.Error, OSError, MemoryError) as error:
@@ -173,25 +177,25 @@ def machines_fault_explained() -> Generator[None, None, None]:
 
 
 def is_fatal(error: Exception) -> bool:
-    """Return whether an error may have invalidated the connection: DuckDB's INTERNAL and FATAL errors do."""
+    """Return whether an error may have invalidated the connection, as DuckDB's INTERNAL and FATAL errors do."""
     return isinstance(error, (duckdb.InternalException, duckdb.FatalException)) or "has been invalidated" in str(error)
 
 
 def may_be_the_warehouses(error: Exception) -> bool:
-    """Return whether the kind of an error leaves open if the file or the warehouse is at fault."""
+    """Return whether the type of an error leaves open whether the file or the warehouse caused it."""
     return is_fatal(error) or isinstance(error, duckdb.IOException)
 
 
 def reason_of(error: Exception, file: SourceFile) -> str:
-    """Return the reason why a file is rejected: in one line, in our words, without its name and path.
+    """Return the reason for rejecting a file: one line in the project's wording, without the file's name and path.
 
-    What nothing is known of is one sentence; `original_of` has the words of the error itself.
+    An unknown error becomes one general sentence; `original_of` returns its own message.
     """
     return one_line(_known_reason(error, file) or _unknown_reason(error, file))
 
 
 def original_of(error: Exception, file: SourceFile) -> str | None:
-    """Return what an error says, in one line, where the reason says less: for the log; else None."""
+    """Return an error's own message in one line, for the log, if `reason_of` is less specific; else None."""
     if _known_reason(error, file) is not None:
         return None
     path = str(file.path)
@@ -238,7 +242,7 @@ def _unknown_reason(error: Exception, file: SourceFile) -> str:
 
 
 def _gzip_reason(error: Exception, file: SourceFile) -> str:
-    """Return what is wrong with a gzipped file, by what Python's `gzip` and `zlib` say of it."""
+    """Return why a gzipped file cannot be read, from the error of Python's `gzip` or `zlib`."""
     with suppress(OSError), file.path.open("rb") as opened:
         if opened.read(2) != _GZIP:
             return "not a gzip file, though its name ends in .gz"
@@ -260,6 +264,6 @@ def _gzip_reason(error: Exception, file: SourceFile) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line, shortened where it is very long."""
+    """Return a text as one line, truncated to 300 characters."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."

@@ -1,4 +1,4 @@
-"""The parameters of a run, validated."""
+"""Validate the parameters of a run."""
 
 import re
 from typing import Annotated
@@ -28,7 +28,7 @@ def _known_source(url: str) -> str:
         address = urlsplit(url)
         _ = address.port
     except ValueError:
-        # Python's own message may quote a piece of a password that holds a bare / or ?.
+        # Python's own message may quote a part of a password that contains a bare / or ?.
         raise PydanticCustomError("bad_url", "expected a URL, got one with a bad host or port") from None
     if address.scheme.lower() not in SCHEMES:
         raise PydanticCustomError(
@@ -86,13 +86,13 @@ def _names_to_reload(names: list[str] | None, others: ValidationInfo) -> list[st
         return None
     if not all(names):
         raise PydanticCustomError("bad_reload", "expected the names of files, or *, got an empty name")
-    if others.data.get("arrival_id", "") is None:  # it is not there at all when it is wrong itself
+    if others.data.get("arrival_id", "") is None:  # missing if it is invalid itself
         raise PydanticCustomError("no_arrival", "expected an arrival_id with it: without one nothing was loaded before")
     return names
 
 
 class ExtractConfig(BaseModel):
-    """What to extract and where it goes."""
+    """The validated parameters of a run."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -103,12 +103,12 @@ class ExtractConfig(BaseModel):
     batch_size: int = Field(default=500, ge=1)
     """How many rows of an http source are inserted at a time."""
     arrival_id: Annotated[str | None, AfterValidator(_arrival_key)] = None
-    """The arrival that the files belong to; None: the run loads for itself."""
+    """The arrival that the files belong to; None: the run itself counts as the arrival."""
     reload: Annotated[list[str] | None, AfterValidator(_names_to_reload)] = None
-    """The names of the arrival's files whose rows are replaced though they were loaded before; `*` is all of them."""
+    """The names of the arrival's files whose rows are replaced even if already loaded; `*` means all files."""
 
     manifest: Annotated[str | None, AfterValidator(_manifest_digest)] = None
-    """The SHA-256 of the manifest that files are compared with; None: with the one that is there, if any."""
+    """The SHA-256 of the manifest that files are compared with; None: use the manifest in the folder, if any."""
 
     @property
     def is_http(self) -> bool:
@@ -117,12 +117,12 @@ class ExtractConfig(BaseModel):
 
     @property
     def reloaded(self) -> Reload:
-        """Which files are loaded again."""
+        """The files that are loaded again."""
         return Reload(frozenset(self.reload or ()))
 
     @property
     def table(self) -> TargetTable:
-        """The target table; names are folded to lower case, as SQL does with names that are not quoted."""
+        """The target table; names are folded to lower case, as SQL does with unquoted names."""
         return TargetTable(*self.target_table.lower().split("."))
 
 
@@ -134,9 +134,9 @@ def extract_config(
     reload: list[str] | None = None,
     manifest: str | None = None,
 ) -> ExtractConfig:
-    """Validate the parameters of a run and report all that is wrong with them at once.
+    """Validate the parameters of a run and report all mistakes together.
 
-    Raises TemporaryError when only the URL's scheme is unknown (issue 2 wants that retried), else PermanentError.
+    Raises TemporaryError if only the URL's scheme is unknown (issue 2 wants a retry then), else PermanentError.
     """
     try:
         return ExtractConfig(

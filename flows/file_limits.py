@@ -1,4 +1,4 @@
-"""The limits on one file, which cost that file and no other of its arrival, and on an http source."""
+"""Limits on one file, whose violation rejects only that file of its arrival, and on an http source."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class FileLimits:
-    """Each limit is a setting of the same name in capitals."""
+    """Limits on one file. Each `max_` field is also a setting, named in capitals."""
 
     max_columns: int = 4096
-    """Columns of a file, and of the table that it goes into."""
+    """Maximum columns of a file, and of the table that it is loaded into."""
     max_rows: int = 100_000_000
     max_unpacked_bytes: int = 4 * 2**30
-    """Bytes that a packed file has once it is unpacked: gzip, and the values of a Parquet file."""
+    """Maximum size after decompression: of a gzipped file, or of the values in a Parquet file."""
     max_file_seconds: float = 3600.0
     run_memory_bytes: int = 1_200 * MEGABYTE
-    """Memory of the run's process, as the kernel counts it."""
+    """Maximum memory of the run's process, as the kernel counts it."""
     run_memory_source: str = "RUN_MEMORY_LIMIT"
-    """Where the limit on memory comes from: a setting, or the cgroup."""
+    """Where `run_memory_bytes` comes from, a setting or the cgroup; for messages."""
 
     def check_columns(self, count: int) -> None:
-        """Raise LimitError for a file of so many columns."""
+        """Raise LimitError if a file has too many columns."""
         if count > self.max_columns:
             raise LimitError(f"{count:,} columns", f"{self.max_columns:,}", "MAX_COLUMNS")
 
     def check_table_columns(self, there: int, added: int) -> None:
-        """Raise LimitError for a file that adds so many columns to a table that has some already."""
+        """Raise LimitError if a file adds too many columns to a table that has `there` columns."""
         if added and there + added > self.max_columns:
             got = f"it adds {added:,} columns to a table of {there:,}" if there else f"{added:,} columns"
             raise LimitError(got, f"{self.max_columns:,}", "MAX_COLUMNS")
 
     def check_rows(self, count: int) -> None:
-        """Raise LimitError for a file of so many rows."""
+        """Raise LimitError if a file has too many rows."""
         if count > self.max_rows:
             raise LimitError(f"{count:,} rows", f"{self.max_rows:,}", "MAX_ROWS")
 
     def check_unpacked(self, size: int, *, at_least: bool = False) -> None:
-        """Raise LimitError for a file that unpacks to so many bytes, or to more."""
+        """Raise LimitError if a file unpacks to too many bytes; with `at_least`, `size` is a lower bound."""
         if size > self.max_unpacked_bytes:
             got = "it unpacks to " + (f"more than {self.max_unpacked_bytes:,}" if at_least else f"{size:,}") + " bytes"
             raise LimitError(got, f"{self.max_unpacked_bytes:,}", "MAX_UNPACKED_BYTES")
@@ -49,10 +49,10 @@ class FileLimits:
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """What a source may send, and where it may lead; the names are those of the settings, with HTTP_ in front."""
+    """Limits on an http source; each field is also a setting, named in capitals and prefixed with HTTP_."""
 
     allowed_hosts: frozenset[str] = frozenset()
-    """Hosts that redirects and next pages may lead to beside the source's own: `host`, or `host:port`."""
+    """Hosts besides the source's own that redirects and next pages may lead to: `host`, or `host:port`."""
     max_pages: int = 10_000
     max_bytes: int = 4 * 2**30
     """Of all pages together, after decompression."""
@@ -63,7 +63,7 @@ class HttpLimits:
 
 
 class LimitError(RejectionError):
-    """A file is over a limit."""
+    """A file exceeds a limit."""
 
     def __init__(self, got: str, limit: str, setting: str) -> None:
         super().__init__(f"{got}, the limit is {limit}; raise {setting} to load it")

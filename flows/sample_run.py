@@ -1,4 +1,4 @@
-"""The pipeline on the sample that ships with the project, with no server set up beforehand."""
+"""Run the pipeline on the project's sample file; no Prefect server has to be running."""
 
 import atexit
 import os
@@ -32,9 +32,9 @@ TABLE = TargetTable(CATALOG, "public", "sample_metrics")
 
 
 def run_sample(flow: Flow[..., Any]) -> None:
-    """Run a flow on the sample in a temporary Prefect of its own, then show where the rows are.
+    """Run a flow on the sample file with a temporary Prefect server, then print where the rows are.
 
-    The sample is always the same arrival: a second run skips it, and its rows stay there once.
+    The sample is always the same arrival: a second run skips it, so its rows are stored once.
     """
     with (
         tempfile.TemporaryDirectory() as home,
@@ -72,5 +72,5 @@ def _show(names: list[str], rows: list[tuple[Any, ...]]) -> None:
 
 
 def _hush() -> None:
-    """Keep DuckDB 2.0's bindings from listing, when Python exits, a hundred things that they did not free."""
+    """Suppress the hundred leaked objects that DuckDB 2.0's bindings list when Python exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

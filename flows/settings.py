@@ -1,4 +1,7 @@
-"""What the environment and the `.env` file say about where the flow keeps things."""
+"""Settings of the flows, read from the environment and the `.env` file.
+
+`python -m flows.settings` checks them.
+"""
 
 import grp
 import os
@@ -19,53 +22,56 @@ from flows.warehouse.open import OpenOptions
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 RUN_ITSELF = 200 * MEGABYTE
-"""The memory of a run next to DuckDB's buffers."""
+"""Memory of a run besides DuckDB's buffers, in bytes."""
 _SIZE = re.compile(r"([1-9]\d*(?:\.\d+)?) ?([MGT])(i?)B", re.IGNORECASE)
 _POWERS = {"M": 2, "G": 3, "T": 4}
 _SECRET = frozenset({"warehouse_url"})
-"""Settings that may hold a password: never shown, however wrong."""
+"""Settings that may contain a password: never shown, even if invalid."""
 
 
 class PipelineSettings(BaseSettings):
-    """Every field is an environment variable of the same name in capitals, which wins over the `.env` file."""
+    """Each field is an environment variable of the same name in capitals, which overrides the `.env` file.
+
+    docs/settings.md is generated from the fields and their docstrings: `just docs`.
+    """
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True)
 
     state_dir: Path = Path("data")
-    """Where everything is kept; a relative path is taken from the project's root."""
+    """The folder for all data; a relative path starts at the project's root."""
     warehouse_url: SecretStr | None = None
-    """Where the warehouse is: the path of a DuckDB file, from the project's root, or postgresql://...; not set:
+    """The warehouse: the path of a DuckDB file, relative to the project's root, or postgresql://...; not set:
     `warehouse.duckdb` in STATE_DIR."""
     warehouse_wait_seconds: float = Field(default=600.0, ge=0)
-    """How long a run waits for another that has the warehouse open."""
+    """How long a run waits while another has the warehouse open."""
     warehouse_memory_limit: str = DEFAULT_LIMIT
-    """How much memory DuckDB may take for its buffers before it goes on in a file next to the warehouse."""
+    """How much memory DuckDB may use for its buffers before it spills to a file next to the warehouse."""
     warehouse_readers: str = ""
-    """The group whose members may read the DuckDB file, such as analysts; empty: no one but the stack's own user."""
+    """The group whose members may read the DuckDB file, such as analysts; empty: only the stack's own user."""
     run_memory_limit: str = ""
-    """How much memory a run may take in all: a file that needs more is rejected; empty: WAREHOUSE_MEMORY_LIMIT and
-    200 MB, or nine tenths of what the container has, if that is less."""
+    """How much memory a run may use in all: a file that needs more is rejected; empty: WAREHOUSE_MEMORY_LIMIT plus 200
+    MB, or nine tenths of the container's memory, if that is less."""
     max_file_seconds: float = Field(default=FileLimits.max_file_seconds, gt=0)
     """A file that takes longer to load is rejected."""
     max_columns: int = Field(default=FileLimits.max_columns, ge=1)
-    """A file of more columns is rejected, and one that would give its table more."""
+    """A file with more columns is rejected, as is a file that would give its table more."""
     max_rows: int = Field(default=FileLimits.max_rows, ge=1)
-    """A file of more rows is rejected."""
+    """A file with more rows is rejected."""
     max_unpacked_bytes: int = Field(default=FileLimits.max_unpacked_bytes, ge=1)
     """A file that unpacks to more bytes, by gzip or as Parquet, is rejected."""
     http_allowed_hosts: str = ""
-    """Hosts, separated by spaces, that an http source may lead to by redirects and links to next pages, beside its own:
-    `cdn.example.com`, or `10.0.0.5:8080`."""
+    """Hosts, separated by spaces, that an http source may lead to by redirects and links to next pages, besides its
+    own: `cdn.example.com`, or `10.0.0.5:8080`."""
     http_max_pages: int = Field(default=HttpLimits.max_pages, ge=1)
-    """An http source of more pages fails."""
+    """An http source with more pages fails."""
     http_max_bytes: int = Field(default=HttpLimits.max_bytes, ge=1)
     """An http source that sends more bytes, in all its pages and after decompression, fails."""
     http_max_seconds: float = Field(default=HttpLimits.max_seconds, gt=0)
     """An http source that takes longer to download fails."""
     http_max_redirects: int = Field(default=HttpLimits.max_redirects, ge=0)
-    """A page of an http source that is redirected more often fails."""
+    """A page of an http source with more redirects fails."""
     arrival_page_url: str = ""
-    """What comes before an arrival's id in the address of its page; empty: runs have no link to one."""
+    """The URL of an arrival's page without the arrival's id at its end; empty: runs have no link to one."""
 
     @field_validator("state_dir")
     @classmethod
@@ -106,17 +112,17 @@ class PipelineSettings(BaseSettings):
 
     @property
     def spool_dir(self) -> Path:
-        """The folder below which downloads are kept while they are loaded."""
+        """The folder in which runs keep their temporary files."""
         return self.state_dir / "spool"
 
     @property
     def open_options(self) -> OpenOptions:
-        """How the warehouse is opened."""
+        """Options for opening the warehouse."""
         return OpenOptions(self.warehouse_wait_seconds, self.warehouse_memory_limit, self.readers, self.spool_dir)
 
     @property
     def file_limits(self) -> FileLimits:
-        """The limits that each file is held to."""
+        """The limits on each file."""
         if self.run_memory_limit:
             memory, source = bytes_of(self.run_memory_limit), "RUN_MEMORY_LIMIT"
         else:
@@ -130,7 +136,7 @@ class PipelineSettings(BaseSettings):
 
     @property
     def http_limits(self) -> HttpLimits:
-        """The limits that http sources are held to."""
+        """The limits on http sources."""
         return HttpLimits(
             frozenset(self.http_allowed_hosts.lower().split()),
             self.http_max_pages,
@@ -140,14 +146,14 @@ class PipelineSettings(BaseSettings):
         )
 
     def arrival_page(self, arrival_id: str | None) -> str | None:
-        """Return the address of an arrival's page, or None where there is none."""
+        """Return the URL of an arrival's page, or None if there is none."""
         return f"{self.arrival_page_url}{arrival_id}" if self.arrival_page_url and arrival_id else None
 
     def warehouse(self, catalog: str = CATALOG) -> WarehouseAddress:
-        """Return where the warehouse of a target table of this catalog is.
+        """Return the address of the warehouse for a target table of this catalog.
 
-        Without WAREHOUSE_URL it is `warehouse.duckdb` in the state folder; a file of another catalog's name that an
-        earlier version has made there goes on being used.
+        Without WAREHOUSE_URL it is `warehouse.duckdb` in the state folder. A file there that an earlier version named
+        after another catalog stays in use.
         """
         if self.warehouse_url is not None:
             return warehouse_address(self.warehouse_url.get_secret_value().strip(), PROJECT_ROOT)
@@ -156,7 +162,7 @@ class PipelineSettings(BaseSettings):
 
 
 def bytes_of(size: str) -> int:
-    """Return how many bytes a size such as 512MB or 4GiB is.
+    """Return the number of bytes of a size such as 512MB or 4GiB.
 
     >>> bytes_of("1.5GB"), bytes_of("1 MiB")
     (1500000000, 1048576)
@@ -168,7 +174,7 @@ def bytes_of(size: str) -> int:
 
 
 def container_memory(group: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return how many bytes of memory this process's cgroup may take; None if there is no limit."""
+    """Return the memory limit of this process's cgroup in bytes; None if there is none."""
     limits: list[int] = []
     with suppress(OSError, ValueError):
         lines = group.read_text().splitlines()
@@ -183,7 +189,7 @@ def container_memory(group: Path = Path("/proc/self/cgroup"), root: Path = Path(
 
 
 def read_settings() -> PipelineSettings:
-    """Read the settings; raises PermanentError with every bad value at once."""
+    """Read the settings. Raises PermanentError that lists every invalid value."""
     env_file = Path(os.environ.get("ENV_FILE") or PROJECT_ROOT / ".env")
     try:
         return PipelineSettings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
@@ -197,7 +203,7 @@ def read_settings() -> PipelineSettings:
 
 
 def main() -> None:
-    """Tell in one line what is wrong with the settings, if anything is: `python -m flows.settings`."""
+    """Exit with a one-line message if a setting is invalid: `python -m flows.settings`."""
     try:
         read_settings()
     except PermanentError as error:

@@ -1,4 +1,4 @@
-"""A file to be loaded, and why one cannot be."""
+"""Files to be loaded, their formats, and detection of changes while they are loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class FileFormat(StrEnum):
-    """How the rows of a file are written; the value is the file's suffix."""
+    """The format of a file; the value is the file's suffix."""
 
     CSV = "csv"
     TSV = "tsv"
@@ -31,7 +31,7 @@ SUFFIXES = {
 
 @dataclass(frozen=True)
 class FileVersion:
-    """What the kernel says of a file, which is another one after each change of it."""
+    """The kernel's metadata of a file, which differs after every change of the file."""
 
     size: int
     """In bytes."""
@@ -42,11 +42,11 @@ class FileVersion:
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileVersion:
-        """Return the version that a stat says."""
+        """Return the version of a file with this stat result."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)
 
     def is_another(self, other: FileVersion) -> bool:
-        """Return whether the content has surely changed. Some network mounts give a file another inode at any time."""
+        """Return whether the content has surely changed; the inode may change at any time on some network mounts."""
         return (self.size, self.mtime_ns) != (other.size, other.mtime_ns)
 
 
@@ -55,9 +55,9 @@ _READ_BYTES = 1 << 20
 
 
 def version_and_digest(path: Path, size: int | None = None) -> tuple[FileVersion, str | None]:
-    """Return which version of a file is there and its SHA-256; None for one that has not `size` bytes. Raises OSError.
+    """Return a file's current version and SHA-256; no digest if it is not `size` bytes long. Raises OSError.
 
-    A file is opened for it: a network mount then asks its server, and does not say what it remembers.
+    The file is opened first: a network mount then asks its server instead of using cached metadata.
     """
     descriptor = os.open(path, _READ)
     try:
@@ -78,25 +78,25 @@ class SourceFile:
 
     path: Path
     name: str
-    """What it is called in the load key and in reports: its path from the source's folder, such as `orders.csv` or
+    """The file's name in the load key and in reports: its path relative to the source's folder, such as `orders.csv` or
     `north/orders.csv`, or an http source's host and path."""
     size: int
     """In bytes."""
     format: FileFormat
     is_gzipped: bool = False
     version: FileVersion | None = field(default=None, compare=False)
-    """What is loaded; None of a file that is the run's own."""
+    """The version that is loaded; None for a file that the run itself has written."""
     sha256: str | None = field(default=None, compare=False)
-    """Of its content, where it is known."""
+    """Of the content, where it is known."""
     remark: str | None = field(default=None, compare=False)
-    """What a person should know of it though it is loaded."""
+    """A note for the user, although the file is loaded."""
 
     def seen_as(self, version: FileVersion, sha256: str | None, remark: str | None = None) -> SourceFile:
-        """Return the file as it was when it was looked at; from then on it must not change."""
+        """Return the file with the size, version and digest that were checked; it must not change after that."""
         return replace(self, size=version.size, version=version, sha256=sha256, remark=remark)
 
     def change(self) -> str | None:
-        """Return how the file has changed since it was looked at, as a reason; None if it is the same."""
+        """Return how the file has changed since its version was recorded, as a reason; None if it is unchanged."""
         if self.version is None:
             return None
         expected = f"it changed while it was being loaded: expected {self.version.size:,} bytes"
@@ -122,11 +122,11 @@ class Rejected:
     size: int
     reason: str
     original: str | None = None
-    """What the error itself says, where the reason says less: for the log."""
+    """The error's own message, if the reason is less specific: for the log."""
 
 
 def format_of(name: str) -> tuple[FileFormat, bool] | None:
-    """Return the format that a name's suffix tells and whether it is gzipped; None for an unknown suffix.
+    """Return the format of a name's suffix and whether it is gzipped; None for an unknown suffix.
 
     >>> format_of("Orders.CSV.gz")
     (<FileFormat.CSV: 'csv'>, True)

@@ -1,4 +1,7 @@
-"""Names and texts as SQL, and the target table: nothing that comes out of a file or its name is ever trusted."""
+"""Quote names, texts and paths as SQL, and name the target table and its extra columns.
+
+Nothing from a file's content or name is trusted: it reaches SQL only quoted.
+"""
 
 import re
 from collections.abc import Iterable
@@ -25,19 +28,19 @@ def literal(text: str) -> str:
 
 
 def path_literal(path: Path) -> str:
-    """Return a path as the SQL string literal under which DuckDB reads that very file."""
+    """Return a path as the SQL string literal with which DuckDB reads exactly that file."""
     return literal(pattern(str(path)))
 
 
 def path_list(paths: Iterable[Path]) -> str:
-    """Return paths as the SQL list under which DuckDB reads those very files, in that order."""
+    """Return paths as the SQL list with which DuckDB reads exactly those files, in that order."""
     return f"[{', '.join(path_literal(path) for path in paths)}]"
 
 
 def pattern(path: str) -> str:
-    """Return the pattern that fits this path and no other, as DuckDB takes `*`, `?` and `[` in a path for a pattern.
+    """Return a glob pattern that matches only this path; DuckDB treats `*`, `?` and `[` in a path as wildcards.
 
-    As a set of one character each stands for itself.
+    Each of them stands for itself within brackets.
 
     >>> pattern("a[1]/*.csv")
     'a[[]1]/[*].csv'
@@ -46,14 +49,14 @@ def pattern(path: str) -> str:
 
 
 LOADS_TABLE = "_loads"
-"""The table of load keys; it is in the target's schema."""
+"""The table of load keys, in the target's schema."""
 
 RESERVED_COLUMNS = {
     "_arrival_id": "VARCHAR",
     "_file_name": "VARCHAR",
     "_loaded_at": "TIMESTAMP WITH TIME ZONE",
 }
-"""The columns that every row carries, and their types."""
+"""Columns that the pipeline adds to every row, and their types."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,10 @@ class TargetTable:
 
     @property
     def sql(self) -> str:
-        """The table as SQL."""
+        """The quoted name of the table."""
         return f"{identifier(self.catalog)}.{identifier(self.schema)}.{identifier(self.table)}"
 
     @property
     def loads_sql(self) -> str:
-        """The table of load keys as SQL."""
+        """The quoted name of the table of load keys."""
         return f"{identifier(self.catalog)}.{identifier(self.schema)}.{identifier(LOADS_TABLE)}"

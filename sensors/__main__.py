@@ -1,6 +1,6 @@
-"""The commands of the front door: `python -m sensors COMMAND`; the justfile calls them.
+"""The commands of `python -m sensors COMMAND`; the justfile calls them.
 
-Imports are made in the commands, so that `drop` and `status` do not wait for what only `up` needs.
+Imports are made in the commands, so that `drop` and `status` do not wait for modules that only `up` needs.
 """
 
 import sys
@@ -76,7 +76,7 @@ def drop(
     file: Annotated[Path, typer.Argument(help="The file; it stays where it is, a copy is dropped.")],
     inbox: Annotated[str, typer.Argument(help="The inbox's name.")] = "metrics",
 ) -> None:
-    """Copy a file into an inbox, so that the sensor sees it only when it is whole."""
+    """Copy a file into an inbox, so that the sensor sees it only when it is complete."""
     from sensors.stack.drop import drop as drop_file
 
     said = drop_file(file, inbox)
@@ -87,7 +87,7 @@ def drop(
 
 @app.command()
 def profile() -> None:
-    """Tell which profile this is, what runs on this machine, and what Prefect is told; secrets are masked."""
+    """Show the profile, what runs on this machine, and the settings that Prefect gets; secrets are masked."""
     from rich.console import Console
 
     from sensors.stack.summary import show_profile
@@ -98,7 +98,7 @@ def profile() -> None:
 
 @app.command()
 def preview() -> None:
-    """Tell what would be made of the files that lie in the inboxes now; nothing is changed."""
+    """Show what would become of the files that are in the inboxes now; nothing is changed."""
     from sensors.cli.preview import lines
     from sensors.cli.preview import preview as look
     from sensors.stack.configuration import checked_settings
@@ -110,7 +110,7 @@ def preview() -> None:
 
 @app.command()
 def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `status` tells it.")]) -> None:
-    """Have an arrival announced again, whatever became of it."""
+    """Announce an arrival again, whatever its outcome."""
     from sensors.recovery.replay import retry as try_again
     from sensors.stack.configuration import checked_settings
 
@@ -127,7 +127,7 @@ def dismiss(
     *,
     everything: Annotated[bool, typer.Option("--all", help="Every file that was not loaded, and every run.")] = False,
 ) -> None:
-    """Say that files which were not loaded, or a run, are settled: `status` and the page no longer list them first."""
+    """Mark files that were not loaded, or a run, as settled: `status` and the page no longer list them first."""
     from datetime import UTC, datetime
 
     from sensors.recovery.dismissal import dismiss as settle
@@ -152,7 +152,7 @@ def replay(
     failed: Annotated[bool, typer.Option("--failed", help="Only the arrivals that failed.")] = False,
     reload: Annotated[bool, typer.Option("--reload", help="Replace the rows that are loaded.")] = False,
 ) -> None:
-    """Have arrivals announced again; files that are loaded are skipped, or replaced with --reload."""
+    """Announce arrivals again; files that are loaded are skipped, or replaced with --reload."""
     from datetime import UTC, datetime
 
     from sensors.recovery.replay import Selection, moment_of
@@ -175,7 +175,7 @@ def rebuild(
         bool, typer.Option("--offline", help="Ask no server; every arrival is announced again.")
     ] = False,
 ) -> None:
-    """Make a new ledger from the arrivals on the disk and what Prefect knows of them; the old one is put aside."""
+    """Make a new ledger from the arrivals on disk and Prefect's data about them; the old one is put aside."""
     from contextlib import nullcontext
 
     from sensors.recovery.rebuild import rebuild as make_anew
@@ -193,7 +193,7 @@ def rebuild(
 
 @app.command()
 def rotate_credentials() -> None:
-    """Replace every password and token in `.env` by a generated one, and have a running stack restart with them."""
+    """Replace every password and token in `.env` by a generated one; a running stack restarts with them."""
     from sensors.stack.credentials import rotate_credentials as rotate
 
     rotate()
@@ -208,7 +208,7 @@ def client(module: str, arguments: Annotated[list[str] | None, typer.Argument()]
 
 
 def main() -> None:
-    """Run a command; a mistake of the user's is told in plain lines, with exit status 1."""
+    """Run a command; report a user's mistake in plain lines, with exit status 1."""
     from sensors.files.permissions import take_private_umask
     from sensors.stack.errors import StackError
 

@@ -1,4 +1,4 @@
-"""Automations as files: what is on a server, what differs from a folder of files, and what is done about it.
+"""Automations as files: compare a folder of files with a server, apply it, or export a server's automations.
 
 Nothing here sends an alert.
 """

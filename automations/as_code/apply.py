@@ -1,4 +1,4 @@
-"""Putting the automations of a folder on the server, again and again, without doing anything twice."""
+"""Apply a folder of automations to the server, idempotently."""
 
 from pathlib import Path
 from uuid import UUID
@@ -14,7 +14,7 @@ from automations.settings import Settings
 
 
 def plan(folder: Path = FOLDER, settings: Settings | None = None, owner: str = drift.OWNER) -> Changes:
-    """Return what `apply` would do, and write nothing. Raises ConfigurationError as `apply` does."""
+    """Return what `apply` would do, without writing anything. Raises ConfigurationError as `apply` does."""
     with surveyed(folder, settings, owner) as survey:
         return Changes(
             (*(change for _, change in survey.channels), *(step.change for step in survey.steps)), done=False
@@ -22,12 +22,12 @@ def plan(folder: Path = FOLDER, settings: Settings | None = None, owner: str = d
 
 
 def apply(folder: Path = FOLDER, settings: Settings | None = None, owner: str = drift.OWNER) -> Changes:
-    """Make the server have the notification blocks and every automation of the folder; return what was done.
+    """Write the notification blocks and every automation of the folder to the server; return what was done.
 
-    An automation is found by its name and keeps its id; one that bears the owner's mark and has no file is deleted.
-    Nothing is written to the server if it has everything already, or if the settings, the files or their references
-    are wrong: ConfigurationError then holds every problem. It is also raised for a server that refuses, perhaps half
-    way; applying again continues from there. To be called outside an event loop.
+    An automation is found by its name and keeps its id; an automation with the owner's mark and no file is deleted.
+    Nothing is written if the server has everything already, or if the settings, the files or their references
+    are wrong: ConfigurationError then holds every problem. It is also raised if the server rejects a request, perhaps
+    halfway; applying again continues from there. Call it outside an event loop.
     """
     with surveyed(folder, settings, owner) as survey:
         return Changes(tuple(_write(survey, owner)), done=True)
@@ -35,7 +35,7 @@ def apply(folder: Path = FOLDER, settings: Settings | None = None, owner: str = 
 
 def _write(survey: Survey, owner: str) -> list[Change]:
     changes = [alert_channels.put(channel, change) for channel, change in survey.channels]
-    # What is created gets its id now, which those that refer to it need.
+    # A new automation gets its id now, which automations that refer to it need.
     ids: dict[Kind, dict[str, UUID]] = {kind: dict(known) for kind, known in survey.catalogue.items()}
     ids[Kind.BLOCK] |= {change.name: change.id for change in changes if change.id}
     for step in survey.steps:
@@ -47,13 +47,13 @@ def _write(survey: Survey, owner: str) -> list[Change]:
 
 
 def _take(step: Step, client: SyncPrefectClient, catalogue: Catalogue, owner: str) -> Change:
-    """Take one step of the plan; return the change, of something new with its id."""
+    """Carry out one step of the plan; return the change, with the id of a new automation."""
     change = step.change
     if change.outcome is Outcome.DELETED and change.id:
         client.delete_automation(change.id)
     if not change.outcome.is_write or step.document is None:
         return change
-    # The marks are part of the same write: whatever is killed, there is nothing of ours without them.
+    # The marks are part of the same write: if the process is killed, no automation of ours is left without them.
     content = schema.content(schema.automation(step.document, catalogue))
     automation = schema.automation(step.document, catalogue, drift.marks(owner, content))
     if change.id is None:

@@ -1,4 +1,4 @@
-"""The notification blocks `apprise-alerts/...` on the server: where this installation's alerts go."""
+"""Notification blocks `apprise-alerts/...` on the server, written from the settings of this installation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ from automations.delivery.channels import ALERTS, FALLBACK
 from automations.errors import Problem
 from automations.settings import Settings
 
-# The settings that say where each block sends, by its name.
+# The setting that holds each block's URLs, by the block's name.
 _SETTING_OF_BLOCK = {ALERTS: "notify_urls", FALLBACK: "notify_fallback_urls"}
 
 
 @dataclass(frozen=True)
 class AlertChannel:
-    """One named block, as the settings want it."""
+    """One named block, as the settings define it."""
 
     name: str
     block: AppriseAlerts
 
     @property
     def reference(self) -> str:
-        """How an automation's file refers to it."""
+        """The name by which automations refer to the block."""
         return f"{AppriseAlerts.get_block_type_slug()}/{self.name}"
 
     @property
     def note(self) -> str:
-        """Where it sends, in words that show no URL."""
+        """Where the block sends, without any URL."""
         count = len(self.block.urls.get_secret_value().split())
         if not count:
             return f"goes only to the alert log; set {_SETTING_OF_BLOCK[self.name].upper()} to send it"
@@ -59,7 +59,7 @@ def _block(name: str, settings: Settings) -> AppriseAlerts:
 
 
 def wanted(settings: Settings) -> tuple[list[AlertChannel], list[Problem]]:
-    """Return the blocks that the settings describe, and what is wrong with the URLs of the others."""
+    """Return the blocks that the settings describe, and what is wrong with the others."""
     channels: list[AlertChannel] = []
     problems: list[Problem] = []
     for name, setting in _SETTING_OF_BLOCK.items():
@@ -78,7 +78,7 @@ def wanted(settings: Settings) -> tuple[list[AlertChannel], list[Problem]]:
 
 
 def planned(channel: AlertChannel, client: SyncPrefectClient) -> Change:
-    """Say what has to be done so that the server has a block as it is wanted."""
+    """Return the change that gives the server a block as the settings define it."""
     try:
         existing = client.read_block_document_by_name(channel.name, AppriseAlerts.get_block_type_slug())
     except ObjectNotFound:
@@ -90,11 +90,11 @@ def planned(channel: AlertChannel, client: SyncPrefectClient) -> Change:
 
 
 def put(channel: AlertChannel, change: Change) -> Change:
-    """Do what was planned: register the block's type and create or update its document, keeping its id."""
+    """Carry out a planned change: register the block's type and create or update its document, keeping its id."""
     if not change.outcome.is_write:
         return change
     AppriseAlerts.register_type_and_schema()
-    # Prefect types this for both its ways; outside an event loop it is the id and not a coroutine.
+    # Prefect's type covers the sync and the async call; outside an event loop `save` returns the id, not a coroutine.
     block_id = cast("Any", channel.block.save(channel.name, overwrite=True))
     return Change(change.kind, change.name, change.outcome, block_id, change.note, change.differences)
 
@@ -111,7 +111,7 @@ def _data(block: AppriseAlerts) -> dict[str, Any]:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
-    """Return where the data of a block differ; of a secret only that it does."""
+    """Return the fields in which a block's data differ; the values of secrets are left out."""
     found: list[Difference] = []
     for field, value in new.items():
         before = old.get(field, Absent.ABSENT)

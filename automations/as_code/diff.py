@@ -1,4 +1,4 @@
-"""The difference between two contents, field by field."""
+"""Differences between two automations or blocks, field by field, and the list of changes of a plan or an apply."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from uuid import UUID
 
 
 class Absent(Enum):
-    """There is no such field; null would be a value."""
+    """Marks a missing field, since null is a value."""
 
     ABSENT = "absent"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One field, such as `actions[0].body`, what it is on the server and what it should be."""
+    """One field, such as `actions[0].body`: its value on the server and its wanted value."""
 
     field: str
     old: Any = Absent.ABSENT
     new: Any = Absent.ABSENT
     is_secret: bool = False
-    """Whether the values are not even in here, only that they differ."""
+    """Whether the values are left out because they are secret."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the difference; a side that is absent is left out."""
+        """Return the difference as JSON data; a side that is absent is left out."""
         sides = {"old": self.old, "new": self.new}
         shown = {side: value for side, value in sides.items() if value is not Absent.ABSENT}
         return {"field": self.field, **shown, **({"secret": True} if self.is_secret else {})}
@@ -50,7 +50,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[Difference]:
 
 
 def contents(new: Any, path: str = "") -> Iterator[Difference]:
-    """Yield every field that says something, as it is for something new."""
+    """Yield every field with a value, to describe something new."""
     if isinstance(new, Mapping) and new:
         for key, value in cast("Mapping[str, Any]", new).items():
             yield from contents(value, f"{path}.{key}".removeprefix("."))
@@ -62,22 +62,19 @@ def contents(new: Any, path: str = "") -> Iterator[Difference]:
 
 
 def _mappings(node: Any) -> list[Any]:
-    """Return a list that holds mappings, whose fields can be told apart; for anything else an empty one."""
+    """Return a list that holds mappings, whose fields can be compared one by one; for anything else an empty list."""
     items = cast("list[Any]", node) if isinstance(node, list) else []
     return items if any(isinstance(item, Mapping) for item in items) else []
 
 
-# What a plan intends and an apply has done: one change for each block and automation.
-
-
 class Outcome(StrEnum):
-    """What became of one thing that should be on the server, or should not."""
+    """What is planned or done about one block or automation."""
 
     CREATED = "created"
     UPDATED = "updated"
     DELETED = "deleted"
     UNCHANGED = "unchanged"
-    DUPLICATE = "duplicate"  # on the server a second time under the same name, and left alone
+    DUPLICATE = "duplicate"  # a further one with the same name on the server, left alone
 
     @property
     def planned(self) -> str:
@@ -86,7 +83,7 @@ class Outcome(StrEnum):
 
     @property
     def is_write(self) -> bool:
-        """Whether the server is written to."""
+        """Whether this writes to the server."""
         return self in _PLANNED
 
 
@@ -95,7 +92,7 @@ _PLANNED = {Outcome.CREATED: "create", Outcome.UPDATED: "update", Outcome.DELETE
 
 @dataclass(frozen=True)
 class Change:
-    """One block or automation, and what is done about it; without an id as long as it is not there."""
+    """One block or automation, and what is done about it; `id` is None if it is not on the server yet."""
 
     kind: str
     name: str
@@ -107,11 +104,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """Everything one plan or apply looked at, in the order in which it is done."""
+    """Everything that one plan or apply compared, in the order of execution."""
 
     changes: tuple[Change, ...]
     done: bool
-    """Whether it has been done, or is only planned."""
+    """Whether the changes were made, or are only planned."""
 
     @property
     def changed(self) -> bool:
@@ -123,7 +120,7 @@ class Changes:
         return sum(change.outcome is outcome for change in self.changes)
 
     def word(self, outcome: Outcome) -> str:
-        """Return the word for an outcome, which depends on whether it is done."""
+        """Return the word for an outcome, which depends on whether the changes were made."""
         return str(outcome) if self.done else outcome.planned
 
     def as_json(self) -> dict[str, Any]:

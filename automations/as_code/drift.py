@@ -1,7 +1,8 @@
-"""The content of an automation, and the marks by which its owner and an edit on the server are known.
+"""Canonical content of an automation, and the tags that mark its owner and the content that was applied.
 
-The one module of this package that `sensors` imports as well: it needs the standard library only, and takes what the
-API returns and what Prefect's client makes of it alike.
+The marks show whether an automation was changed on the server since. This is the one module of `as_code` that `sensors`
+imports as well, so it needs the standard library only. It takes automations as the API returns them and as Prefect's
+client dumps them.
 """
 
 import hashlib
@@ -16,18 +17,18 @@ _KEPT_IN = "kept-in:"
 _APPLIED = "applied:"
 
 FIELDS = ("name", "description", "enabled", "tags", "trigger", "actions", "actions_on_trigger", "actions_on_resolve")
-"""What makes an automation what it is, in the order in which it reads well."""
+"""The fields that define an automation, in a readable order."""
 
 _ACTION_LISTS = ("actions", "actions_on_trigger", "actions_on_resolve")
-# Prefect keeps these as sets and gives them in any order.
+# Prefect keeps these as sets and returns them in any order.
 _SETS = ("after", "expect", "for_each")
 
 
 def canonical(automation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an automation says, in the one form that equal automations share.
+    """Return an automation's content in the one form that equal automations share.
 
-    Without ids, nulls, our marks and what the server adds; numbers, sets and labels in one spelling. Parameters are
-    the deployment's: a null among them says something.
+    Without ids, nulls, our marks and what the server adds; numbers, sets and labels are normalized. Nulls in the
+    parameters of an action stay, since they mean something to the deployment.
 
     >>> canonical({"name": "one", "tags": ["b", "applied:0", "a"], "trigger": {"id": 1, "within": 5.0, "after": None}})
     {'name': 'one', 'tags': ['a', 'b'], 'trigger': {'within': 5}}
@@ -43,38 +44,38 @@ def canonical(automation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def content_hash(automation: Mapping[str, Any]) -> str:
-    """Return 12 hexadecimal digits that differ as soon as what an automation says differs."""
+    """Return a hash of an automation's content, 12 hexadecimal digits."""
     text = json.dumps(canonical(automation), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def marks(owner: str, content: Mapping[str, Any]) -> list[str]:
-    """Return the tags that say whose an automation is and what was applied."""
+    """Return the tags that mark an automation's owner and the content that is applied."""
     return [owner_mark(owner), f"{_APPLIED}{content_hash(content)}"]
 
 
 def owner_mark(owner: str) -> str:
-    """Return the tag of everything that an owner keeps."""
+    """Return the tag that marks an owner's automations."""
     return f"{_KEPT_IN}{owner}"
 
 
 def without_marks(tags: Iterable[str]) -> list[str]:
-    """Return the tags that are not ours."""
+    """Return the tags without our marks."""
     return [tag for tag in tags if not tag.startswith((_KEPT_IN, _APPLIED))]
 
 
 def owner_of(tags: Iterable[str]) -> str | None:
-    """Return who keeps an automation with these tags, or None if nobody has marked it."""
+    """Return the owner marked in these tags, or None."""
     return next((tag.removeprefix(_KEPT_IN) for tag in tags if tag.startswith(_KEPT_IN)), None)
 
 
 def applied_hash(tags: Iterable[str]) -> str | None:
-    """Return the hash of what was applied last, or None if there is no mark of it."""
+    """Return the hash of the content that was applied last, or None if no tag has it."""
     return next((tag.removeprefix(_APPLIED) for tag in tags if tag.startswith(_APPLIED)), None)
 
 
 def drift(automation: Mapping[str, Any]) -> str | None:
-    """Say how an automation was changed on the server since it was applied: disabled, enabled or edited; or None."""
+    """Return how an automation was changed on the server since it was applied (disabled, enabled, edited), or None."""
     applied = applied_hash(automation.get("tags") or ())
     if applied is None or applied == content_hash(automation):
         return None
@@ -98,7 +99,7 @@ def _trigger(trigger: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labels(match: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a match with a list of values for each label: Prefect takes one value alone as well."""
+    """Return a match with a list of values for each label: Prefect accepts a single value as well."""
     return {label: sorted(_several(value)) for label, value in match.items()}
 
 
@@ -111,7 +112,7 @@ def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(node: Any) -> Any:
-    """Return the same with 5 for 5.0: which of them comes back depends on who wrote it."""
+    """Return the node with 5 for 5.0: which of them the server returns depends on the writer."""
     if isinstance(node, Mapping):
         return {key: _numbers(value) for key, value in cast("Mapping[str, Any]", node).items()}
     if isinstance(node, list):

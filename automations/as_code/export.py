@@ -1,4 +1,4 @@
-"""Writing the automations of a server as files, from which `plan` finds nothing to do on that server."""
+"""Export the automations of a server as files for which `plan` finds nothing to do on that server."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ from automations.as_code.references import (
 from automations.as_code.server import connected
 from automations.errors import ConfigurationError, Problem
 
-# What a file need not say, because Prefect takes it to be so.
+# Fields that a file may leave out, since Prefect assumes these values.
 _DEFAULTS: Mapping[str, Any] = {
     "description": "",
     "enabled": True,
@@ -41,17 +41,17 @@ _ACTION_DEFAULTS: Mapping[str, Any] = {"schedule_after": 0}
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, and what could not be."""
+    """The files written, and the automations left out."""
 
     written: tuple[Path, ...]
     left_out: tuple[Problem, ...]
 
 
 def export(folder: Path, *, force: bool = False) -> Export:
-    """Write each automation of the server that PREFECT_API_URL names into a file of the folder.
+    """Write each automation of the server at PREFECT_API_URL into a file of the folder.
 
-    Raises ConfigurationError, with nothing written, for a server that cannot be used and for files that are there
-    already, unless `force` has them overwritten.
+    Raises ConfigurationError for a server that cannot be used, and for files that exist already unless `force`
+    overwrites them; nothing is written then. It is also raised if a file cannot be written, perhaps halfway.
     """
     with connected() as client:
         automations = read_automations(client)
@@ -65,7 +65,7 @@ def export(folder: Path, *, force: bool = False) -> Export:
         mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
         for path, text in paths.items():
             with open(path, "w" if force else "x", encoding="utf-8", opener=_follow_no_link) as file:
-                # As open as the folder: our umask is for what is in STATE_DIR.
+                # The files get the folder's permissions: our umask is for files in STATE_DIR.
                 os.fchmod(file.fileno(), mode | 0o600)
                 file.write(text)
     except OSError as error:
@@ -74,7 +74,7 @@ def export(folder: Path, *, force: bool = False) -> Export:
 
 
 def _files(automations: Iterable[Automation], catalogue: Catalogue) -> tuple[dict[str, str], list[Problem]]:
-    """Return the text of each file by its name, and which automations cannot be said in one."""
+    """Return the text of each file by its name, and the automations that a file cannot express."""
     texts: dict[str, str] = {}
     left_out: list[Problem] = []
     for automation in automations:
@@ -91,7 +91,7 @@ def _files(automations: Iterable[Automation], catalogue: Catalogue) -> tuple[dic
 
 
 def document_of(content: Document, catalogue: Catalogue) -> dict[str, Any]:
-    """Return what an automation says as a file would: without ids, where they have names, and without defaults."""
+    """Return an automation as a file would have it: names in place of ids, and no default values."""
     fields = {key: content[key] for key in drift.FIELDS}
     fields["tags"] = drift.without_marks(fields["tags"])
     named = by_name(fields, catalogue)
@@ -105,7 +105,7 @@ def _trigger(trigger: Document) -> dict[str, Any]:
     fields = _without({key: value for key, value in trigger.items() if key != "id"}, _TRIGGER_DEFAULTS)
     if "triggers" in fields:
         fields["triggers"] = [_trigger(one) for one in fields["triggers"]]
-    # Prefect keeps these as sets, and a file should not change from one export to the next.
+    # Prefect keeps these as sets; sorting them makes repeated exports identical.
     return {key: sorted(value) if key in {"after", "expect", "for_each"} else value for key, value in fields.items()}
 
 
@@ -121,7 +121,7 @@ def _without(fields: Document, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _misread(text: str, automation: Automation, catalogue: Catalogue) -> str | None:
-    """Read a file as `plan` would, and say why it would not be that automation."""
+    """Read a file as `plan` would, and return why it would not be that automation, or None."""
     definition, problems = read_text("file", text)
     if definition is None:
         return "; ".join(problem.message for problem in problems)
@@ -136,7 +136,7 @@ def _misread(text: str, automation: Automation, catalogue: Catalogue) -> str | N
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
-    """Return the file for each automation's name; where two would share one, each gets a digest of its name as well.
+    """Return a file name for each automation's name; names that would share one get a digest as well.
 
     >>> file_names(["Alert on failure", "a/b", "a b"])
     {'Alert on failure': 'alert-on-failure.yaml', 'a/b': 'a-b-c14cdd.yaml', 'a b': 'a-b-c8687a.yaml'}

@@ -1,4 +1,13 @@
-"""One YAML text: what it says, on which line each field stands, and how such a text is written."""
+"""Automation definitions: read and check a folder of YAML files, fill in placeholders, and write YAML.
+
+Each file holds one automation in Prefect's schema, with references by name. Problems are reported with the line of the
+field.
+
+Placeholders have Prefect's own syntax, as in prefect.yaml: `{{ $NAME }}` for the environment and
+`{{ prefect.variables.name }}` for a variable of the server, filled in when the file is applied. A text that is nothing
+but `$NAME` or one variable becomes its value, a variable's with its type. Every other `{{ ... }}` is a template that
+Prefect renders when the automation fires.
+"""
 
 import os
 import re
@@ -18,7 +27,7 @@ from automations.errors import Problem, nearest
 
 
 class YamlTextError(Exception):
-    """The text is not usable YAML; `line` is where, as far as that is known."""
+    """The text is not usable YAML; `line` is where, if that is known."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         self.line = line
@@ -27,22 +36,22 @@ class YamlTextError(Exception):
 
 @dataclass(frozen=True)
 class YamlText:
-    """What a text says, and the lines of its fields by their paths, such as `actions[0].body`."""
+    """The content of a text, and the line of each field by its path, such as `actions[0].body`."""
 
     content: Any
     lines: Mapping[str, int]
     repeated: tuple[tuple[str, int], ...]
-    """The fields that stand twice in the same place, of which YAML would take the last; with their lines."""
+    """Fields that occur twice in the same mapping, with their lines; YAML would keep only the last."""
 
     def line_of(self, field: str) -> int:
-        """Return the line of a field; of one that is not there, that of what it is missing in."""
+        """Return the line of a field; for a missing field, the line of its nearest parent."""
         while field not in self.lines and field:
             field = field[: max(field.rfind("."), field.rfind("["), 0)]
         return self.lines.get(field, 1)
 
 
 def parse(text: str) -> YamlText:
-    """Read one document; a list of one entry, as Prefect prints it, is that entry. Raises YamlTextError.
+    """Parse one document; a list with one entry, as Prefect prints it, stands for that entry. Raises YamlTextError.
 
     >>> parse("name: one\\nactions:\\n  - type: do-nothing").lines
     {'': 1, 'name': 1, 'actions': 2, 'actions[0]': 3, 'actions[0].type': 3}
@@ -52,7 +61,7 @@ def parse(text: str) -> YamlText:
         node = loader.get_single_node()  # pyright: ignore[reportUnknownMemberType]
         if isinstance(node, yaml.SequenceNode) and len(node.value) == 1:
             node = node.value[0]
-        # Before it is constructed, which merges `<<` into the nodes.
+        # Before the content is constructed, which merges `<<` into the nodes.
         fields = list(_fields(node, "", node.start_mark.line + 1, set(), set())) if node else []
         content = cast("Any", loader.construct_document(node) if node else None)  # pyright: ignore[reportUnknownMemberType]
     except yaml.MarkedYAMLError as error:
@@ -72,7 +81,7 @@ def parse(text: str) -> YamlText:
 
 
 def _fields(node: yaml.Node, path: str, line: int, above: set[int], done: set[int]) -> Iterator[tuple[str, int]]:
-    """Yield each field of a node with its line; what an alias repeats is found where it stands first."""
+    """Yield each field of a node with its line; fields repeated by an alias are only yielded where they first occur."""
     yield path, line
     if id(node) in above:
         raise YamlTextError("an alias stands inside of what it repeats", line)
@@ -90,7 +99,7 @@ def _fields(node: yaml.Node, path: str, line: int, above: set[int], done: set[in
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as such, and lists set in from their key."""
+    """Indents lists below their key, and writes multi-line texts as block scalars."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, indentless=False)  # pyright: ignore[reportUnknownMemberType]
@@ -99,7 +108,7 @@ class _Dumper(yaml.SafeDumper):
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     style = "|" if "\n" in text else None
     if not all(letter.isprintable() or letter in "\n\t" for letter in text):
-        style = '"'  # PyYAML writes some of them as they are and reads them as something else
+        style = '"'  # PyYAML writes some of these unescaped and reads them back as something else
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)  # pyright: ignore[reportUnknownMemberType]
 
 
@@ -107,21 +116,16 @@ _Dumper.add_representer(str, _represent_text)  # pyright: ignore[reportUnknownMe
 
 
 def render(content: Mapping[str, Any]) -> str:
-    """Return a document as YAML, its fields in the order in which they are given."""
+    """Return a document as YAML, with its fields in the given order."""
     return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
-
-# Values that are filled in when applying: `{{ $NAME }}` of the environment, `{{ prefect.variables.name }}`.
-#
-# Prefect's own spelling, as in prefect.yaml; a text that is nothing but `$NAME` or one variable becomes its value, a
-# variable's with its type. Every other `{{ ... }}` is a template for the moment when the automation fires.
 
 _BARE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
 class Values:
-    """What can be filled in; without `variables` none of them is known yet."""
+    """Values for placeholders; `variables` is None while the server's variables are not known."""
 
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     variables: Mapping[str, Any] | None = None
@@ -129,7 +133,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Placeholder:
-    """One placeholder, the text it is written with, and the field it stands in."""
+    """One placeholder: the field that contains it, its text and the name in it."""
 
     field: str
     text: str
@@ -137,13 +141,13 @@ class Placeholder:
     is_variable: bool
 
     def problem(self, values: Values) -> str | None:
-        """Say what is wrong if there is no such value; of variables that are not known yet nothing is."""
+        """Return what is wrong if the value is missing; None for a variable while the variables are not known."""
         known = values.variables if self.is_variable else values.environment
         if known is None or self.name in known:
             return None
         if self.is_variable:
             return f"the server has no variable '{self.name}'; {nearest(self.name, known)}"
-        # All there are would be a page full.
+        # Listing the whole environment would fill a page.
         hint = nearest(self.name, known)
         return f"the environment has no '{self.name}'" + (f"; {hint}" if hint.startswith("did") else "; set it")
 
@@ -176,12 +180,12 @@ def _in_text(text: str, path: str) -> Iterator[Placeholder]:
 
 
 def missing(document: Document, values: Values) -> list[Mistake]:
-    """Return what is wrong with the placeholders of a document: those without a value."""
+    """Return a mistake for each placeholder of a document that has no value."""
     return [(one.field, problem) for one in find(document) if (problem := one.problem(values))]
 
 
 def fill(node: Any, values: Values) -> Any:
-    """Return the same with the values in place of their placeholders; what has none is `0`, which most fields take."""
+    """Return the node with its placeholders replaced; a missing value becomes `0`, which most fields accept."""
     if isinstance(node, Mapping):
         return {key: fill(value, values) for key, value in cast("Document", node).items()}
     if isinstance(node, list):
@@ -191,7 +195,7 @@ def fill(node: Any, values: Values) -> Any:
     found = {one.text: _value(one, values) for one in _in_text(node, "")}
     if node in found:
         return found[node]
-    # All at once: a value that looks like a placeholder is not one.
+    # In one pass, so that a value that looks like a placeholder is not replaced.
     pattern = "|".join(map(re.escape, found))
     return re.sub(pattern, lambda match: str(found[match[0]]), node) if found else node
 
@@ -201,9 +205,7 @@ def _value(placeholder: Placeholder, values: Values) -> Any:
     return known.get(placeholder.name, "0")
 
 
-# One file, one automation: reading the folder of definitions.
-
-# What `prefect automation inspect` prints has these as well; they belong to one server.
+# Fields that belong to one server; `prefect automation inspect` prints them as well.
 _SERVER_FIELDS = frozenset({"id", "created", "updated"})
 
 
@@ -217,23 +219,23 @@ class Definition:
 
     @property
     def name(self) -> str:
-        """The automation's name, by which it is found again on the server."""
+        """The automation's name, which identifies it on the server."""
         return str(self.document["name"])
 
     @property
     def is_plain(self) -> bool:
-        """Whether no value has to be filled in."""
+        """Whether the definition has no placeholders."""
         return not any(find(self.document))
 
     def problem(self, field: str, message: str) -> Problem:
-        """Return a problem with a field, which tells its line as well."""
+        """Return a problem with a field, including its file and line."""
         return Problem(f"{self.file}:{self.text.line_of(field)}: {field}", message)
 
 
 def read_definitions(folder: Path) -> tuple[list[Definition], list[Problem]]:
     """Read every `*.yaml` and `*.yml` file of the folder, by file name.
 
-    Returns the definitions that are well formed, their placeholders not filled in, and all problems of all the others.
+    Returns the well-formed definitions, with their placeholders not filled in, and all problems of the other files.
     """
     definitions: list[Definition] = []
     problems: list[Problem] = []
@@ -248,16 +250,16 @@ def read_definitions(folder: Path) -> tuple[list[Definition], list[Problem]]:
 
 
 def variables_of(definitions: Iterable[Definition]) -> set[str]:
-    """Return the names of the Prefect variables that definitions want filled in."""
+    """Return the names of the Prefect variables that definitions use."""
     return {one.name for definition in definitions for one in find(definition.document) if one.is_variable}
 
 
 def completed(definitions: list[Definition], values: Values) -> tuple[list[Definition], list[Problem]]:
-    """Return the definitions with their placeholders filled in, and what is wrong with them then."""
+    """Return the definitions with their placeholders filled in, and the problems found in the result."""
     whole: list[Definition] = []
     problems: list[Problem] = []
     for definition in definitions:
-        # Those without a variable were checked as they were read.
+        # Definitions without a variable were checked when they were read.
         if mistakes := _mistakes(definition, values) if variables_of([definition]) else []:
             problems += mistakes
         else:
@@ -273,7 +275,7 @@ def _read(path: Path) -> tuple[Definition | None, list[Problem]]:
 
 
 def read_text(file: str, text: str) -> tuple[Definition | None, list[Problem]]:
-    """Read the text of a file; return its definition, or everything that is wrong with it."""
+    """Parse the text of a file; return its definition, or everything that is wrong with it."""
     try:
         parsed = parse(text)
     except YamlTextError as error:
@@ -295,7 +297,7 @@ def _document(fields: dict[Any, Any]) -> Document:
     document = {str(key): value for key, value in fields.items() if key not in _SERVER_FIELDS}
     tags = document.get("tags")
     if isinstance(tags, list) and all(isinstance(tag, str) for tag in cast("list[Any]", tags)):
-        document["tags"] = without_marks(cast("list[str]", tags))  # they come along in what Prefect prints
+        document["tags"] = without_marks(cast("list[str]", tags))  # Prefect's output includes the marks
     return document
 
 
@@ -303,9 +305,9 @@ def _mistakes(definition: Definition, values: Values) -> list[Problem]:
     document = definition.document
     unfilled = missing(document, values)
     document = fill(document, values)
-    # With references that are not even names the schema check would only repeat the complaint.
+    # If a reference is not even a name, the schema check would only repeat the complaint.
     mistakes = malformed_references(document) or schema.check(document)
-    # What stands in for a value that is missing, or not known yet, may not fit where it stands.
+    # The stand-in for a value that is missing or not known yet may not fit its field.
     open_fields = {one.field for one in find(definition.document) if not _has_value(one, values)}
     mistakes = [*unfilled, *(mistake for mistake in mistakes if mistake[0] not in open_fields)]
     return [definition.problem(field, message) for field, message in mistakes]

@@ -1,4 +1,9 @@
-"""The order in which automations can be written: each after those that it refers to."""
+"""Plan: compare a folder of automations with the server, and list the changes that the server needs.
+
+The survey reads everything that a plan needs and raises all problems before the first write. Automations are created
+after those that they refer to, and deletions come last. `drift` explains the tags that mark an automation as
+ours.
+"""
 
 import os
 from collections.abc import Generator, Mapping, Sequence
@@ -34,9 +39,9 @@ from automations.settings import Settings, read_settings
 
 
 def in_order(definitions: Sequence[Definition]) -> tuple[list[Definition], list[Problem]]:
-    """Return the definitions so that none comes before one that it refers to, and what makes that impossible.
+    """Sort the definitions so that each comes after those that it refers to; return them and any problems.
 
-    Those that do not depend on each other stay in the order of their files.
+    Definitions that do not depend on each other stay in the order of their files.
     """
     by_name = {definition.name: definition for definition in definitions}
     needs = {one.name: [ref.name for ref in _automations(one) if ref.name in by_name] for one in definitions}
@@ -62,14 +67,12 @@ def _automations(definition: Definition) -> list[Reference]:
     return [one for one in find_references(definition.document) if one.kind is Kind.AUTOMATION]
 
 
-# The plan: which automations have to be created, updated or deleted so that the server has what the files say.
-
 KIND = "automation"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One change of the plan, and the document that is to be written with it."""
+    """One change of the plan, and the document to write with it."""
 
     change: Change
     document: Document | None = None
@@ -77,16 +80,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Claims:
-    """Which of the server's automations belongs to which name of a file, and which to none."""
+    """The server's automations, matched with the names in the files."""
 
     kept: Mapping[str, Automation]
     seconds: Mapping[str, Sequence[Automation]]
-    """Those of the same name as one that is kept."""
+    """Further automations with the name of a kept one."""
     orphans: Sequence[Automation]
-    """Those with our mark of whose name there is no file."""
+    """Automations with our mark whose name is in no file."""
 
     def ids(self, names: Sequence[str], existing: Sequence[Automation]) -> dict[str, UUID]:
-        """Return the id of every automation that can be referred to; those that come have a stand-in for it."""
+        """Return the id of every automation that can be referred to; new automations have a placeholder id."""
         doomed = {one.id for one in self.orphans}
         there = {one.name: one.id for one in reversed(existing) if one.id not in doomed}  # the oldest of a name wins
         coming = {name: placeholder_id(name) for name in names}
@@ -96,10 +99,10 @@ class Claims:
 def claim(
     definitions: Sequence[Definition], existing: Sequence[Automation], owner: str
 ) -> tuple[Claims, list[Problem]]:
-    """Find the automation of each file by its name, given all of the server, the oldest first.
+    """Find the automation of each file by its name, given all automations of the server, the oldest first.
 
-    Prefect allows several of one name. Of those with our mark the oldest is ours to update, since links and history
-    point at it; where none has it, the oldest without any mark is adopted. Another owner's is left alone.
+    Prefect allows several automations with the same name. Of those with our mark the oldest is updated, since links and
+    history point at it; if none has our mark, the oldest without any mark is adopted. Another owner's is left alone.
     """
     kept: dict[str, Automation] = {}
     seconds: dict[str, list[Automation]] = {}
@@ -121,9 +124,9 @@ def claim(
 
 
 def plan(definitions: Sequence[Definition], claims: Claims, catalogue: Catalogue, owner: str) -> list[Step]:
-    """Return the steps in the order in which they are to be taken: what is deleted comes last.
+    """Return the steps in the order in which to carry them out; deletions come last.
 
-    Each definition comes after those that it refers to, and the catalogue has every name that they use.
+    The definitions must be in the order that `in_order` returns, and the catalogue must have every name that they use.
     """
     steps: list[Step] = []
     deleted: list[Step] = []
@@ -154,7 +157,7 @@ def _wanted(definition: Definition, existing: Automation | None, catalogue: Cata
 
 
 def _why(existing: Automation, wanted: str, *, is_same: bool) -> str:
-    """Say who made the difference: somebody on the server, or the file."""
+    """Return why an automation is updated: it was changed on the server, or its file has changed."""
     applied = drift.applied_hash(existing.tags)
     if drift.owner_of(existing.tags) is None:
         return "adopted: the server has it without our mark"
@@ -183,14 +186,12 @@ def _orphan(orphan: Automation) -> Change:
     return Change(KIND, orphan.name, Outcome.DELETED, orphan.id, note)
 
 
-# The survey: everything that has to be known, and found right, before the first write.
-
 FOLDER = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What there is to do, and what is needed to do it."""
+    """The changes to make, and what is needed to make them."""
 
     client: SyncPrefectClient
     channels: Sequence[tuple[AlertChannel, Change]]
@@ -200,10 +201,10 @@ class Survey:
 
 @contextmanager
 def surveyed(folder: Path, settings: Settings | None, owner: str) -> Generator[Survey, None, None]:
-    """Compare a folder with the server; give what there is to do while the connection lasts.
+    """Compare a folder with the server; yield the changes to make while the connection is open.
 
-    The notification blocks are looked at as well if the folder is this project's own, or if there are settings.
-    Raises ConfigurationError with every problem of the settings, the files and their references at once.
+    The notification blocks are included if the folder is this project's own, or if there are settings.
+    Raises ConfigurationError with every problem of the settings, the files and their references.
     """
     definitions, problems = read_definitions(folder)
     channels, mistakes = _wanted_channels(folder, settings)
@@ -239,7 +240,7 @@ def _survey(
     existing = read_automations(client)
     claims, mistakes = claim(definitions, existing, owner)
     catalogue = read_catalogue(client, {reference.kind for _, reference in references})
-    # Our own blocks and automations need not be there yet: they are written before what refers to them.
+    # Our own blocks and automations may not exist yet: they are written before what refers to them.
     coming = {channel.reference: placeholder_id(channel.reference) for channel in channels}
     catalogue = {
         **catalogue,

@@ -1,7 +1,9 @@
-"""References by name: how an automation's file names a deployment or a block, whose ids differ per server.
+"""References by name: find them in automations, and replace names with a server's ids or ids with names.
 
-An action has the name in place of an id (`deployment` for `deployment_id`); the labels that a trigger matches have it
-in place of a resource's id (`deployment: Load/daily` for `prefect.resource.id: prefect.deployment.<id>`).
+The ids of a deployment or a block differ per server, so files use names. An action has the name in place of an id
+(`deployment` for `deployment_id`); the labels that a trigger matches have it in place of a resource's id
+(`deployment: Load/daily` for `prefect.resource.id: prefect.deployment.<id>`). The catalogue of a server holds the names
+and ids that it has.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +20,7 @@ from automations.errors import nearest
 
 Document: TypeAlias = Mapping[str, Any]
 
-# A field, named as its author would, and what is wrong with it.
+# A field, named as the file's author would, and what is wrong with it.
 Mistake: TypeAlias = tuple[str, str]
 
 RESOURCE_ID = "prefect.resource.id"
@@ -28,7 +30,7 @@ ACTION_LISTS = ("actions", "actions_on_trigger", "actions_on_resolve")
 
 
 class Kind(StrEnum):
-    """What can be referred to by name; the value is the key in an action or in the labels of a trigger."""
+    """The kinds of objects that have references; the value is the key in an action or in the labels of a trigger."""
 
     FLOW = "flow"
     DEPLOYMENT = "deployment"
@@ -39,22 +41,22 @@ class Kind(StrEnum):
 
     @property
     def words(self) -> str:
-        """What a person calls it."""
+        """The kind as written in messages."""
         return self.replace("_", " ")
 
     @property
     def form(self) -> str:
-        """How such a name is written."""
+        """The format of a name of this kind."""
         return _FORMS.get(self, f"{self.words} name")
 
     @property
     def id_field(self) -> str | None:
-        """The field of Prefect's actions that the reference stands for; no action takes a flow."""
+        """The field of Prefect's actions that the reference replaces; None for a flow, which no action takes."""
         return _ID_FIELDS.get(self)
 
     @property
     def resource(self) -> str:
-        """What the id of such a resource begins with in events."""
+        """The prefix of such a resource's id in events."""
         return f"prefect.{_RESOURCES.get(self, self.replace('_', '-'))}."
 
 
@@ -73,20 +75,20 @@ _ID_FIELDS = {
 _RESOURCES = {Kind.BLOCK: "block-document"}
 _HINTS = {Kind.DEPLOYMENT: "`just deploy` puts those of prefect.yaml there"}
 
-# What there is on a server: names of each kind and their ids.
+# The names of each kind on a server, and their ids.
 Catalogue: TypeAlias = Mapping[Kind, Mapping[str, UUID]]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One name in a document and the field it stands in, such as `actions[0].deployment`."""
+    """One name in a document, and its field, such as `actions[0].deployment`."""
 
     kind: Kind
     name: str
     field: str
 
     def problem(self, catalogue: Catalogue) -> str | None:
-        """Say what is wrong if nothing in the catalogue has this name."""
+        """Return what is wrong if the catalogue does not have this name."""
         known = catalogue.get(self.kind, {})
         if self.name in known:
             return None
@@ -111,7 +113,7 @@ def find_references(document: Document) -> list[Reference]:
 
 
 def malformed_references(document: Document) -> list[Mistake]:
-    """Return what is wrong with how references are written, whatever the server has."""
+    """Return mistakes in how references are written, whatever the server has."""
     mistakes: list[Mistake] = []
     for place, mapping, kinds in _places(document):
         present = [kind for kind in kinds if kind in mapping]
@@ -140,7 +142,7 @@ def _is_name(kind: Kind, name: Any) -> bool:
 
 
 def _names(field: str, value: Any) -> list[tuple[str, Any]]:
-    """Return the names that stand in a field: labels may have a list of them."""
+    """Return the names in a field: labels may have a list of them."""
     if isinstance(value, list):
         return [(f"{field}[{index}]", name) for index, name in enumerate(cast("list[Any]", value))]
     return [(field, value)]
@@ -178,8 +180,6 @@ def _mappings(nodes: Any, field: str) -> Iterator[tuple[str, Document]]:
         if isinstance(node, Mapping):
             yield f"{field}[{index}]", cast("Document", node)
 
-
-# Putting ids in place of names, for one server, and names in place of ids again.
 
 _Change: TypeAlias = Callable[[Document], dict[str, Any]]
 
@@ -253,30 +253,28 @@ def _changed_trigger(trigger: Document, change_labels: _Change) -> dict[str, Any
 
 
 def _if_mapping(node: Any, change: _Change) -> Any:
-    """Change a mapping; about anything else Prefect's model complains."""
+    """Change a mapping; Prefect's model reports anything else."""
     return change(cast("Document", node)) if isinstance(node, Mapping) else node
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Change one thing, or each of a list of them."""
+    """Change one value, or each value of a list."""
     return [change(one) for one in cast("list[Any]", value)] if isinstance(value, list) else change(value)
 
 
 def placeholder_id(name: str) -> UUID:
-    """Return the id that stands for something of a name as long as it is not on the server."""
+    """Return the id that stands in for an object that is not on the server yet."""
     return uuid5(NAMESPACE_URL, name)
 
 
-# What a server has that files refer to by name, and its automations.
-
 T = TypeVar("T")
 
-# The most that Prefect's API returns at once.
+# The most that Prefect's API returns per request.
 _PAGE = 200
 
 
 def read_catalogue(client: SyncPrefectClient, kinds: Iterable[Kind] = Kind) -> Catalogue:
-    """Return the names and ids of everything of some kinds; of automations those by `read_automations`."""
+    """Return the names and ids of all objects of some kinds, except for automations (see `read_automations`)."""
     return {kind: _READ[kind](client) for kind in kinds if kind in _READ}
 
 
@@ -287,7 +285,7 @@ def read_automations(client: SyncPrefectClient) -> list[Automation]:
 
 
 def read_variables(client: SyncPrefectClient, names: Iterable[str]) -> dict[str, Any]:
-    """Return the variables of these names that the server has; if one is missing also others, to choose from."""
+    """Return the variables of these names that the server has; if one is missing, also others to suggest."""
     found = {name: client.read_variable_by_name(name) for name in sorted(names)}
     others = [] if all(found.values()) else client.read_variables(limit=_PAGE)
     return {one.name: one.value for one in [*others, *found.values()] if one}

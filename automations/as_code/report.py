@@ -1,4 +1,4 @@
-"""What a plan or an apply tells on a terminal: the differences like terraform's, then a table of everything."""
+"""Print a plan or an apply on the terminal: differences in the style of terraform, then a table of everything."""
 
 import difflib
 import json
@@ -16,7 +16,7 @@ _STYLES = {"+": "green", "~": "yellow", "-": "red"}
 
 
 def show(changes: Changes, console: Console) -> None:
-    """Print the changes for a person; what stands in them is text and never markup."""
+    """Print the changes; their content is text and never interpreted as markup."""
     for change in changes.changes:
         for line in lines_of(change, changes.word(change.outcome)):
             text = _plain(line)
@@ -27,7 +27,7 @@ def show(changes: Changes, console: Console) -> None:
 
 
 def lines_of(change: Change, word: str) -> Iterator[str]:
-    """Yield the lines about one thing that is written: what is done, why, and what differs."""
+    """Yield the lines about one written object: the action, its reason, and the differences."""
     if not change.outcome.is_write:
         return
     yield f"{_SIGNS[change.outcome]} {change.kind} {change.name}: {word}" + (f" ({change.note})" if change.note else "")
@@ -58,11 +58,11 @@ def _sign(difference: Difference) -> str:
 
 
 def _compared(old: Any, new: Any) -> list[str]:
-    """Return the difference line by line if one side is a text of several lines; empty if lines do not tell it."""
+    """Return a line-by-line diff if one side is a text of several lines, else an empty list."""
     if not any(isinstance(side, str) and "\n" in side for side in (old, new)):
         return []
     lines = difflib.unified_diff(_text_lines(old), _text_lines(new), lineterm="", n=1)
-    # The numbers of lines in a text that nobody has numbered say little; that there is a gap says enough.
+    # Line numbers within a value say little; it is enough to show that there is a gap.
     return ["..." if line.startswith("@@") else line for line in [*lines][3:]]
 
 
@@ -73,7 +73,7 @@ def _text_lines(value: Any) -> list[str]:
 
 
 def _plain(text: str) -> Text:
-    """Return a text as it may be shown: neither markup nor control characters work in it."""
+    """Return a text that is safe to print: control characters are escaped, and markup has no effect."""
     return Text("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text))
 
 
@@ -86,9 +86,9 @@ def _table(changes: Changes) -> Table:
     longest = max((len(change.name) for change in changes.changes), default=0)
     table.add_column("name", overflow="fold", min_width=min(longest, 40))
     table.add_column("result" if changes.done else "plan", no_wrap=True)
-    table.add_column("note", overflow="fold")  # a path or an id that is cut is of no use
+    table.add_column("note", overflow="fold")  # a truncated path or id is of no use
     for change in changes.changes:
-        note = "" if change.outcome.is_write else change.note  # it is told above, with the differences
+        note = "" if change.outcome.is_write else change.note  # shown above, with the differences
         table.add_row(change.kind, _plain(change.name), changes.word(change.outcome), _plain(note))
     return table
 

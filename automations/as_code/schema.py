@@ -1,4 +1,4 @@
-"""Checking a document against Prefect's own automation schema, in words that point at the field."""
+"""Check a document against Prefect's own automation schema, with error messages that name the field."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast, get_args
@@ -20,10 +20,11 @@ _ACTIONS: dict[str, type[BaseModel]] = {model.model_fields["type"].default: mode
 
 
 def automation(document: Document, catalogue: Catalogue, tags: Sequence[str] = ()) -> AutomationCore:
-    """Return Prefect's model of a document that `check` found nothing wrong with: references resolved, tags added.
+    """Return Prefect's model of a document that passed `check`, with references resolved and tags added.
 
-    Every field is set: Prefect's client sends only those that were, and its server leaves the others as they are, so
-    that a description taken out of a file would stay. The owner is one that its server refuses in an update.
+    Every field is set: Prefect's client sends only fields that were set, and its server leaves the others as they are,
+    so that a description removed from a file would stay. The owner is left out, since the server rejects it in an
+    update.
     """
     model = AutomationCore.model_validate(resolve(document, catalogue))
     fields = model.model_dump(mode="json", exclude={"owner_resource"})
@@ -31,15 +32,14 @@ def automation(document: Document, catalogue: Catalogue, tags: Sequence[str] = (
 
 
 def content(model: AutomationCore) -> dict[str, Any]:
-    """Return what an automation says as the API has it, which is what `drift` compares."""
+    """Return an automation's content as the API has it, which is what `drift` compares."""
     return model.model_dump(mode="json")
 
 
 def check(document: Document) -> list[Mistake]:
     """Return everything that is wrong with a document, whatever the server has.
 
-    Prefect ignores fields that it does not know, so that a misspelt `threshold` would silently mean 1;
-    here they are problems.
+    Prefect ignores unknown fields, so that a misspelt `threshold` would silently mean 1; here they are problems.
     """
     placeholders: dict[Kind, dict[str, UUID]] = {kind: {} for kind in Kind}
     for reference in find_references(document):
@@ -82,7 +82,7 @@ def _model_mistakes(model: type[BaseModel], document: Document, path: str = "") 
 
 
 def _field(details: ErrorDetails, document: Document) -> str:
-    """Name the field as its author would: pydantic's location also holds names of its models."""
+    """Return the field as its author would name it: pydantic's location also holds names of its models."""
     node: Any = document
     path = ""
     for index, part in enumerate(location := details["loc"]):
@@ -99,7 +99,7 @@ def _field(details: ErrorDetails, document: Document) -> str:
 
 
 def _unknown_fields(given: Any, understood: Any, path: str = "") -> Iterator[Mistake]:
-    """Compare what the author wrote with what Prefect's model made of it."""
+    """Yield the fields that Prefect's model does not have."""
     if isinstance(given, Mapping) and isinstance(understood, Mapping):
         known = cast("Document", understood)
         for key, value in cast("Document", given).items():
@@ -115,7 +115,7 @@ def _unknown_fields(given: Any, understood: Any, path: str = "") -> Iterator[Mis
 
 
 def _bad_templates(node: Any, path: str = "") -> Iterator[Mistake]:
-    """Check what the server would refuse, or fail on when the automation fires."""
+    """Yield templates that the server would reject, or that would fail when the automation fires."""
     if isinstance(node, Mapping):
         for key, value in cast("Document", node).items():
             yield from _bad_templates(value, f"{path}.{key}".removeprefix("."))

@@ -1,4 +1,4 @@
-"""The Prefect server: the connection to it, and what is told when it cannot be used."""
+"""Connection to the Prefect server, and the problem to report if it cannot be used."""
 
 import re
 from collections.abc import Generator, Sequence
@@ -28,14 +28,14 @@ class _Refusal(BaseModel):
 
 @contextmanager
 def connected(known: Sequence[Problem] = ()) -> Generator[SyncPrefectClient, None, None]:
-    """Give a client of the server that PREFECT_API_URL names; `just apply` sets it from API_PORT.
+    """Yield a client of the server at PREFECT_API_URL; `just apply` sets it from API_PORT.
 
-    Raises ConfigurationError if there is none, if it refuses our credentials or what we send, or if
+    Raises ConfigurationError if no server answers, if it rejects our credentials or a request, or if
     something else answers there; the problems already `known` are reported with it.
     """
     url = re.sub(r"(?<=://)[^/]+@", "***@", PREFECT_API_URL.value() or "")
     if not url:
-        # Prefect would start a server of its own and throw it away with all that was written to it.
+        # Prefect would start a temporary server and discard it with everything written to it.
         raise _failure(known, "PREFECT_API_URL", "expected the address of a Prefect API, got nothing; see `just up`")
     try:
         with get_client(sync_client=True) as client:
@@ -46,7 +46,7 @@ def connected(known: Sequence[Problem] = ()) -> Generator[SyncPrefectClient, Non
         message = f"no Prefect server answers ({error}); start it with `just up`, or set API_PORT"
         raise _failure(known, url, message) from None
     except ValueError as error:
-        # A page that is not JSON, or JSON that is not Prefect's.
+        # A page that is not JSON, or JSON that is not from Prefect.
         message = f"what answers is not this version's Prefect API ({type(error).__name__}); set API_PORT"
         raise _failure(known, url, message) from None
 
@@ -63,7 +63,7 @@ def _refusal(error: PrefectHTTPStatusError) -> str:
 
 
 def _is_prefects(response: httpx.Response) -> bool:
-    """Tell whether a refusal is worded as Prefect words it: something was deleted just now, for instance."""
+    """Return whether an error response has Prefect's format: an object may have been deleted just now, for instance."""
     try:
         return _Refusal.model_validate_json(response.content).exception_message is not None
     except ValidationError:
@@ -71,7 +71,7 @@ def _is_prefects(response: httpx.Response) -> bool:
 
 
 def _reason(response: httpx.Response) -> str:
-    """Say why the server refused, but not what we sent: it repeats the request, credentials included."""
+    """Return the server's reason for an error, without the request that it repeats, credentials included."""
     try:
         answer = _Refusal.model_validate_json(response.content)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Delivering alerts: the outbox, the channels and what limits them, from an event to a message that got through.
+"""Alert delivery: from an event through the outbox, with rate limits and quiet hours, to the channels.
 
-Nothing here knows Prefect's server or the automations' files; those are in `block` and `as_code`.
+Nothing here imports Prefect or calls its API; `block` and `as_code` do that.
 """

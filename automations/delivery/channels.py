@@ -1,4 +1,7 @@
-"""Channels: the URLs that alerts go to, each with a name that can be told, and which alert goes to which."""
+"""Channels (the URLs that alerts go to), and the policy that decides which alert goes where and when.
+
+A channel's id and name contain no secret, so they can be logged and stored; its URL may contain one.
+"""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -16,17 +19,17 @@ ROUTE_FORM = "env:prod=slack://tokenA/tokenB/tokenC"
 
 @dataclass(frozen=True)
 class Channel:
-    """One URL; its `id` is the same after its password was mended, and tells none."""
+    """One URL; its `id` reveals no password and stays the same when the password changes."""
 
     id: str
     name: str
-    """What is told of it: the position in its list and the service, such as `1 (Slack)`."""
+    """The position in its list and the service, such as `1 (Slack)`."""
     url: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Route:
-    """Alerts with this tag go to these URLs instead of the others."""
+    """URLs for alerts with a tag, used instead of the default URLs."""
 
     tag: str
     urls: tuple[str, ...] = field(repr=False)
@@ -53,7 +56,7 @@ def read_routes(text: str) -> tuple[Route, ...]:
 
 
 def channels_for(tags: Iterable[str], urls: Sequence[str], routes: Sequence[Route]) -> tuple[Channel, ...]:
-    """Return where an alert with these tags goes: to the routes of its tags, else to `urls`."""
+    """Return the channels for an alert with these tags: the routes of its tags, or else `urls`."""
     known = {*tags}
     chosen = [route for route in routes if route.tag in known]
     if not chosen:
@@ -63,20 +66,18 @@ def channels_for(tags: Iterable[str], urls: Sequence[str], routes: Sequence[Rout
 
 @lru_cache(maxsize=64)
 def channels(urls: tuple[str, ...], prefix: str = "") -> tuple[Channel, ...]:
-    """Return a channel for each URL of a list; `prefix` says which list it is."""
+    """Return a channel for each URL of a list; `prefix` names the list."""
     seen: dict[str, int] = {}
     found: list[Channel] = []
     for position, url in enumerate(urls, start=1):
         service = service_at(url)
-        # As Apprise shows it to everybody, without passwords and tokens: that stays the same when one is changed.
+        # The URL without passwords and tokens: this text stays the same when one of them changes.
         shown = str(service.url(privacy=True)) if service else url.partition("://")[0]  # pyright: ignore[reportUnknownMemberType]
         seen[shown] = again = seen.get(shown, 0) + 1
         digest = hashlib.sha256(f"{shown}\0{again}".encode()).hexdigest()[:16]
         found.append(Channel(digest, f"{prefix}{position} ({service_name(service)})", url))
     return tuple(found)
 
-
-# The policy: who is told, how many messages at most, and when nobody is to be disturbed.
 
 ALERTS = "alerts"
 FALLBACK = "fallback"
@@ -85,7 +86,7 @@ FALLBACK = "fallback"
 
 @dataclass(frozen=True)
 class Policy:
-    """What is configured about alerts; the URLs are secrets."""
+    """Alert routing, rate limit and quiet hours; the URLs are secrets."""
 
     urls: tuple[str, ...] = field(default=(), repr=False)
     fallback_urls: tuple[str, ...] = field(default=(), repr=False)
@@ -96,7 +97,7 @@ class Policy:
 
     @classmethod
     def read(cls, *, urls: str, fallback_urls: str, routes: str, storm: str, silence: str, silence_except: str) -> Self:
-        """Read the policy as the settings and the blocks hold it; raises ValueError for what cannot be read."""
+        """Read the policy from the texts in the settings and the blocks; raises ValueError for invalid text."""
         return cls(
             tuple(urls.split()),
             tuple(fallback_urls.split()),
@@ -107,14 +108,14 @@ class Policy:
         )
 
     def channels(self, block: str, tags: Iterable[str]) -> tuple[Channel, ...]:
-        """Return where an alert goes that was posted to one of our blocks."""
+        """Return the channels for an alert that was posted to one of our blocks."""
         if block == FALLBACK:
             return self.fallback_channels
         return channels_for(tags, self.urls, self.routes)
 
     @property
     def fallback_channels(self) -> tuple[Channel, ...]:
-        """Where alerts go that have not got through."""
+        """Channels for alerts that the primary channels do not take."""
         return channels(self.fallback_urls, "fallback ")
 
     @property

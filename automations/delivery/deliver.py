@@ -1,4 +1,8 @@
-"""What the outbox keeps of deliveries: claims, results, and how the channels are."""
+"""Deliver alerts from the outbox: claim an alert for a channel, send it, and record the result.
+
+A failed delivery is retried after a pause that doubles with each failure; its channel rests as well. An alert that was
+sent without an answer may have arrived, so it is repeated after longer pauses.
+"""
 
 import json
 import sqlite3
@@ -18,10 +22,11 @@ from automations.delivery.send import TIME_LIMIT_SECONDS, deliver
 from automations.delivery.sent_record import sent_record
 
 CLAIM = timedelta(seconds=TIME_LIMIT_SECONDS + 15)
-"""How long a process has for one attempt; if it was killed meanwhile, nobody knows whether the alert got through."""
+"""How long a process may take for one attempt. If it was killed meanwhile, it is unknown whether the alert arrived."""
 SET_BACK = timedelta(minutes=1)
-"""By how much a time may be later than expected before the clock must have been set back since: whoever waits for its
-turn at the outbox comes with the time at which it began to wait, and another may have claimed something meanwhile."""
+"""How far in the future a time may be before it means that the clock was set back. A process that waits for the
+outbox's lock uses the time from before the wait, and another process may have claimed something since.
+"""
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=2)
 LONGEST_PERHAPS_PAUSE = timedelta(days=1)
@@ -29,7 +34,7 @@ LONGEST_PERHAPS_PAUSE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Claim:
-    """One alert that this process, and no other, is to bring through one channel now."""
+    """One alert that only this process may send to one channel now."""
 
     cause: str
     subject: str
@@ -39,11 +44,11 @@ class Claim:
     attempt: int
     last_failure: str | None
     perhaps_at: datetime | None = None
-    """Since when it is perhaps delivered."""
+    """When it was first sent without an answer."""
 
 
 def pause(failures: int) -> timedelta:
-    """Return how long to wait after the n-th failure in a row: twice as long each time, two minutes at most."""
+    """Return the pause after the n-th failure in a row: doubled each time, two minutes at most."""
     return min(FIRST_PAUSE * 2 ** min(max(0, failures - 1), 10), LONGEST_PAUSE)
 
 
@@ -51,7 +56,8 @@ _DUE = (
     "a.state = 'pending' AND d.channel = :channel AND d.state <> 'delivered' AND (d.state = 'pending'"
     " OR d.claimed_until <= :now OR d.claimed_until > :claim)"
 )
-# A pause that began in the future is of a clock that was set back. Rows of version 2 do not say when theirs began.
+# A pause that began in the future dates from a clock that was since set back. Rows of schema version 2
+# do not say when theirs began.
 _RESTED = (
     "(c.rest_until IS NULL OR c.rest_until <= :now OR c.failed_at > :latest"
     "   OR (c.failed_at IS NULL AND c.rest_until > :longest))"
@@ -61,9 +67,9 @@ _TABLES = "deliveries d JOIN alerts a USING (cause) LEFT JOIN channels c USING (
 
 
 def _moments(now: datetime) -> dict[str, str]:
-    """Return what the statements compare with.
+    """Return the times that the SQL statements compare with.
 
-    What is to wait longer than anything waits bears the time of a clock that was set back since, and is due.
+    A row that would wait longer than the longest pause was written before the clock was set back, and counts as due.
     """
     latest = now + SET_BACK
     return {
@@ -75,7 +81,7 @@ def _moments(now: datetime) -> dict[str, str]:
 
 
 def has_something_due(outbox: Outbox, channel: str, now: datetime) -> bool:
-    """Tell whether a channel has something to deliver now and does not rest."""
+    """Return whether a channel has an alert to deliver now and does not rest."""
     return bool(
         outbox.rows(
             f"SELECT 1 FROM {_TABLES} WHERE {_DUE} AND {_RESTED} LIMIT 1", {"channel": channel, **_moments(now)}
@@ -84,9 +90,9 @@ def has_something_due(outbox: Outbox, channel: str, now: datetime) -> bool:
 
 
 def claim(outbox: Outbox, channel: str, now: datetime, cause: str | None = None) -> Claim | None:
-    """Claim the next alert of a channel, the least tried and oldest first, or the one of a cause; None if none is due.
+    """Claim a channel's next alert, with the fewest attempts and the oldest first; None if none is due.
 
-    With a cause its pauses and the channel's rest are not heeded.
+    With a `cause`, claim the alert of that cause and ignore its pauses and the channel's rest.
     """
     which = _RESTED if cause is None else "d.cause = :cause"
     with outbox.transaction():
@@ -109,7 +115,7 @@ def claim(outbox: Outbox, channel: str, now: datetime, cause: str | None = None)
 
 
 def unclaimed(outbox: Outbox, channel: str, now: datetime) -> list[Claim]:
-    """Return what is due on a channel, for when no claim can be written."""
+    """Return a channel's due alerts without claiming them, for when the outbox cannot be written."""
     rows = outbox.rows(
         f"SELECT a.*, d.attempts, d.failure, d.perhaps_at FROM {_TABLES} WHERE {_DUE} AND {_RESTED}"
         " ORDER BY d.attempts, d.rowid",
@@ -132,10 +138,10 @@ def _claim(row: sqlite3.Row) -> Claim:
 
 
 def record_delivered(outbox: Outbox, claimed: Claim, channel: Channel, now: datetime) -> bool:
-    """Write down that a channel has taken an alert; False when it was known to have it."""
+    """Record that a channel took an alert; return False if that was recorded before."""
     with outbox.transaction():
         changed = outbox.change(
-            # Also where the channel was taken away meanwhile: it has the alert when it is put back.
+            # Also if the channel was removed meanwhile, so that it does not get the alert again when it is added back.
             "INSERT INTO deliveries (cause, channel, is_fallback, state, attempts, next_at, delivered_at)"
             " SELECT cause, :channel, 0, 'delivered', :attempt, :now, :now FROM alerts WHERE cause = :cause"
             " ON CONFLICT (cause, channel) DO UPDATE SET state = 'delivered', delivered_at = excluded.delivered_at,"
@@ -162,10 +168,10 @@ def record_failed(
     is_open: bool = False,
     retry_after: float = 0.0,
 ) -> datetime:
-    """Write down that a channel has not taken an alert, and let both wait; return when the alert is tried again.
+    """Record that a channel did not take an alert, and pause both; return when the alert is tried again.
 
-    `is_open` says that the channel may have it all the same, and `retry_after` is what the service asks to wait, in
-    seconds.
+    `is_open` says that the channel may have the alert nevertheless; `retry_after` is the pause that the service asks
+    for, in seconds.
     """
     asked = timedelta(seconds=retry_after)
     perhaps_at = claimed.perhaps_at or (now if is_open else None)
@@ -177,7 +183,7 @@ def record_failed(
         outbox.change(
             "UPDATE deliveries SET state = 'pending', claimed_until = NULL, failure = ?, next_at = ?, tried_at = ?,"
             " perhaps_at = ?"
-            # Unless another has claimed it since: a machine may sleep for longer than a claim lasts.
+            # Unless another process has claimed it since: a machine may sleep for longer than a claim lasts.
             " WHERE cause = ? AND channel = ? AND state = 'sending' AND attempts = ?",
             (
                 failure,
@@ -210,7 +216,7 @@ def record_failed(
 
 
 def retarget(outbox: Outbox, policy: Policy, now: datetime) -> None:
-    """Have what is not delivered yet go where the policy says now: a URL may have been mended, added or removed."""
+    """Route undelivered alerts by the current policy: a URL may have been corrected, added or removed."""
     known = policy.all_channels
     with outbox.transaction():
         for row in outbox.rows("SELECT DISTINCT channel FROM deliveries WHERE state <> 'delivered'"):
@@ -230,13 +236,11 @@ def retarget(outbox: Outbox, policy: Policy, now: datetime) -> None:
         outbox.change("UPDATE deliveries SET next_at = '' WHERE state = 'pending' AND perhaps_at IS NULL")
 
 
-# Sending: one alert is brought through one channel, and its outcome is written down at once.
-
 LATE = timedelta(minutes=1)
 
 
 def drain(path: Path, channel: Channel, log: Path | None, is_over: Callable[[], bool]) -> None:
-    """Bring through a channel what is due, one alert after the other, until one fails or it is over.
+    """Send a channel's due alerts one after the other, until one fails or `is_over` returns True.
 
     Raises OutboxError, sqlite3.Error.
     """
@@ -251,11 +255,13 @@ def drain(path: Path, channel: Channel, log: Path | None, is_over: Callable[[], 
 
 
 _resting: dict[tuple[Path, str], tuple[int, float]] = {}
-"""How often in a row a channel has failed while no claim could be written, and until when it rests (monotonic)."""
+"""By outbox and channel: the failures in a row while no claim could be written, and until when the channel rests, in
+monotonic time.
+"""
 
 
 def _send_unclaimed(outbox: Outbox, channel: Channel, log: Path | None, is_over: Callable[[], bool]) -> None:
-    """Send what is due once, while the outbox can be read and not written; the record says what was sent."""
+    """Send due alerts once while the outbox can be read but not written; the sent record remembers them."""
     record, place = sent_record(outbox.path), (outbox.path, channel.id)
     failures, until = _resting.get(place, (0, 0.0))
     if time.monotonic() < until:
@@ -280,7 +286,7 @@ def _send_unclaimed(outbox: Outbox, channel: Channel, log: Path | None, is_over:
 
 
 def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> str | None:
-    """Bring one claimed alert through; return why that failed, or None."""
+    """Send one claimed alert and record the result; return why it failed, or None."""
     alert = told_late(claimed, datetime.now(UTC))
     record = sent_record(outbox.path)
     if record.was_sent(claimed.cause, channel.id):
@@ -296,7 +302,7 @@ def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> 
         try:
             is_news = record_delivered(outbox, claimed, channel, now)
         except sqlite3.Error:
-            record.record_sent(claimed.cause, channel.id, now)  # the next attempt finds it there, and only records it
+            record.record_sent(claimed.cause, channel.id, now)  # the next attempt finds it there and only records it
             raise
         if is_news:
             alert_log.note(log, f"delivered to {channel.name}: {alert.subject}", now)
@@ -317,7 +323,7 @@ def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> 
 
 
 def told_late(claimed: Claim, now: datetime) -> Alert:
-    """Return the alert as it is sent now: one that comes late, or perhaps a second time, says so."""
+    """Return the alert as it is sent now, with a note if it is late or may be a repetition."""
     alert = Alert(claimed.subject, claimed.body)
     if claimed.perhaps_at is not None:
         first = f"{claimed.perhaps_at.astimezone():%Y-%m-%d %H:%M %Z}"

@@ -1,4 +1,4 @@
-"""Digests: gatherings whose time has come are told of, released or ended."""
+"""Digests: process the gatherings that are due. Each is summed up in a message, released or ended."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +14,12 @@ from automations.delivery.rate_limit import Gathered, Gathering, Verdict, Why
 
 
 def step(outbox: Outbox, policy: Policy, now: datetime) -> list[Posting]:
-    """Deal with every gathering that is due; return the messages that were made of them. Raises sqlite3.Error."""
+    """Process every gathering that is due; return the messages about them. Raises sqlite3.Error."""
     made: list[Posting] = []
     for gathering in gatherings.due(outbox, now):
         with outbox.transaction():
             if gatherings.read(outbox, gathering.group) != gathering:
-                continue  # another process has dealt with it meanwhile: the bell, or a server while there is none
+                continue  # another process has processed it: the dispatcher, or a server while no dispatcher runs
             waiting = gatherings.waiting(outbox, gathering.group)
             if silent_until := _silent_until(policy, waiting, now):
                 gatherings.write(outbox, replace(gathering, due_at=silent_until))
@@ -37,7 +37,7 @@ def step(outbox: Outbox, policy: Policy, now: datetime) -> list[Posting]:
 
 
 def _silent_until(policy: Policy, waiting: Sequence[Gathered], now: datetime) -> datetime | None:
-    """Return until when all of them are held back, or None: one that is not takes the others along."""
+    """Return until when all these alerts are held back, or None: an alert that is not held back releases the others."""
     until = [policy.silent_until(one.tags, now) for one in waiting] or [policy.silent_until((), now)]
     held = [one for one in until if one is not None]
     return max(held) if len(held) == len(until) else None
@@ -69,7 +69,7 @@ def _tell(
 
 
 def _by_channels(policy: Policy, waiting: Sequence[Gathered]) -> list[list[Gathered]]:
-    """Return those together that go to the same channels: a digest goes where each of them would have gone."""
+    """Return the alerts grouped by their channels: a digest goes where each of its alerts would have gone."""
     found: dict[tuple[str, ...], list[Gathered]] = {}
     for one in waiting:
         found.setdefault(tuple(channel.id for channel in policy.channels(ALERTS, one.tags)), []).append(one)

@@ -1,8 +1,10 @@
-"""Sending alerts without the outbox, while it cannot be written: a full disk, a lock, a damaged or missing file.
+"""Send alerts without the outbox while it cannot be written: a full disk, a lock, a damaged or missing file.
 
-An alert goes to each of its channels once, whichever process sends it (see `sent_record`); what a channel does not take
-is tried again, and everything is recorded in the outbox as soon as that works. The number of messages is limited as in
-the outbox. Quiet hours are not kept: nothing would remember the alert until they are over.
+Each channel gets an alert once, whichever process sends it (see `sent_record`). Failed deliveries are retried, and
+everything is recorded in the outbox as soon as that works. The rate limit applies as in the outbox. Quiet hours do not:
+nothing would keep the alert until they end.
+
+An incident (`Cause.opens`, `Cause.ends`; "trouble" in the code) is a problem that one alert reports and another ends.
 """
 
 import logging
@@ -28,7 +30,7 @@ from automations.delivery.sent_record import SentRecord, sent_record
 logger = logging.getLogger(__name__)
 
 UNRECORDED_LIMIT = 500
-"""How many alerts wait in memory to be recorded; the oldest give way, and the log of alerts has them."""
+"""How many unrecorded alerts are kept in memory; the oldest are dropped first, and the log of alerts has them."""
 
 
 @dataclass
@@ -38,7 +40,7 @@ class _Unrecorded:
     posting: Posting
     at: datetime
     is_held: bool = False
-    """Whether it was over the limit of messages."""
+    """Whether it exceeded the rate limit."""
     summed_up_by: str | None = None
     attempts: int = 0
     next_at: datetime | None = None
@@ -47,7 +49,7 @@ class _Unrecorded:
 
 @dataclass
 class DirectSender:
-    """Sends alerts of one outbox directly; one per process, used from any thread."""
+    """Sends alerts of one outbox directly; one instance per process, used from any thread."""
 
     outbox: Path
     log: Path | None
@@ -55,12 +57,12 @@ class DirectSender:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _unrecorded: OrderedDict[str, _Unrecorded] = field(default_factory=OrderedDict[str, _Unrecorded])
     _troubles: dict[str, datetime | None] = field(default_factory=dict[str, datetime | None])
-    """Since when a trouble is open (None if it is over), for those that began or ended without the outbox."""
+    """When each incident began (None if it is over), for those that began or ended without the outbox."""
     _sent_at: dict[str, deque[datetime]] = field(default_factory=dict[str, deque[datetime]])
-    """When messages of a group were sent, within the window of the limit."""
+    """When messages of each group were sent, within the window of the rate limit."""
 
     def post(self, posting: Posting, policy: Policy, now: datetime) -> Posted:
-        """Post an alert into the outbox, or send it directly if that fails; never raises for a broken outbox."""
+        """Write an alert to the outbox, or send it directly if that fails; never raises for a broken outbox."""
         try:
             with Outbox(self.outbox) as outbox:
                 self.record_sent(outbox, policy, now)
@@ -72,10 +74,10 @@ class DirectSender:
         return posted
 
     def send(self, posting: Posting, policy: Policy, now: datetime) -> tuple[Posted, list[str]]:
-        """Send an alert directly, once for its cause; takes at most half a minute.
+        """Send an alert directly, once per cause; takes up to TIME_LIMIT_SECONDS, and as long again for the fallback.
 
-        Returns what became of it and, for each channel that did not take it, why. What failed is tried again by
-        `retry`, or by the bell once the outbox has it.
+        Returns the state of the alert and, for each channel that did not take it, the reason. `retry` repeats failed
+        deliveries, or the dispatcher does so once the outbox has the alert.
         """
         cause = posting.cause
         with self._lock:
@@ -94,7 +96,7 @@ class DirectSender:
         return self._send(one, policy, now)
 
     def retry(self, policy: Policy, now: datetime) -> None:
-        """Try again what failed, and sum up what was held back once the limit allows it."""
+        """Retry failed deliveries, and send digests of held-back alerts once the rate limit allows it."""
         with self._lock:
             due = [one for one in self._unrecorded.values() if one.next_at is not None and one.next_at <= now]
             digests = self._digests(policy, now)
@@ -120,7 +122,7 @@ class DirectSender:
                         self._troubles.pop(key, None)
 
     def trouble_since(self, key: str, recorded: datetime | None) -> datetime | None:
-        """Return since when a trouble is open, given what the outbox has recorded."""
+        """Return when an open incident began, or None; `recorded` is the answer of the outbox."""
         with self._lock:
             return self._troubles.get(key, recorded)
 
@@ -137,7 +139,7 @@ class DirectSender:
             with outbox.transaction():
                 if not outbox.rows("SELECT 1 FROM alerts WHERE cause = ?", (cause.id,)):
                     insert(outbox, posting, AlertState.PENDING, one.at)
-                # Also one that is being sent just now: it is recorded as an alert that is to be delivered.
+                # Also for an alert that is being sent right now: the outbox has it as pending.
                 if cause.opens is not None and self.trouble_since(cause.opens, one.at) is not None:
                     outbox.change(
                         "INSERT INTO troubles (key, cause, opened_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -157,7 +159,7 @@ class DirectSender:
         with self._lock:
             one.attempts += 1
             one.next_at = now + pause(one.attempts) if failures else None
-            # One that the outbox has by now is the outbox's: nothing would take it out of the memory again.
+            # Not for an alert that the outbox has by now: nothing would remove its incident from memory again.
             if (sent or not channels) and posting.cause.id in self._unrecorded:
                 for key, since in ((posting.cause.opens, now), (posting.cause.ends, None)):
                     if key is not None:
@@ -171,7 +173,7 @@ class DirectSender:
     def _deliver(
         self, posting: Posting, channels: Sequence[Channel], now: datetime
     ) -> tuple[list[str], list[str], list[str]]:
-        """Return why which channels did not take it, the names of those that did, and of those that had it before."""
+        """Return the failed channels with their reasons, those that took the alert, and those that had it already."""
         mine = [one for one in channels if self.record.claim(posting.cause.id, one.id, now)]
         failures: list[str] = []
         sent: list[str] = []
@@ -190,7 +192,7 @@ class DirectSender:
         return failures, sent, [one.name for one in channels if one not in mine]
 
     def _is_over(self, cause: Cause) -> bool:
-        """Return whether the end of a trouble needs no alert: no one was sent its beginning, or someone its end."""
+        """Return whether the end of an incident needs no alert: its beginning was not sent, or its end was already."""
         if cause.ends is None:
             return False
         if cause.ends in self._troubles:

@@ -1,4 +1,8 @@
-"""The bell: delivers what is in the outbox, from a thread for each channel."""
+"""Dispatcher: deliver alerts from the outbox, with a thread for each channel.
+
+`Bell` is the dispatcher, which the sensor runs. `Ringer` is for another thread of the sensor: it posts alerts, resolves
+those that wait for an event, and remembers which incidents ("troubles") and failing channels were reported.
+"""
 
 import logging
 import sqlite3
@@ -22,13 +26,13 @@ from automations.delivery.outbox import Outbox, OutboxError, stamp
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
-"""How often it is looked whether another process has posted something."""
+"""How often to check whether another process has posted something."""
 LOOK_SECONDS = 1.0
-"""How often everything is looked at, whether or not anything was posted."""
+"""How often to run every check, whether or not anything was posted."""
 
 
 class Bell:
-    """Delivers what is in the outbox; each channel has a thread of its own, so that a slow one holds up no other."""
+    """Delivers the outbox's alerts; each channel has a thread of its own, so that a slow one delays no other."""
 
     def __init__(self, path: Path, log: Path, policy: Policy) -> None:
         """Open the outbox at `path`; raises OutboxError."""
@@ -48,7 +52,7 @@ class Bell:
 
     @property
     def policy(self) -> Policy:
-        """What is configured about alerts: what the server has told last, and until then the settings."""
+        """The alert settings: those last read from the server's blocks, and until then those of the environment."""
         return self._policy
 
     @policy.setter
@@ -56,11 +60,11 @@ class Bell:
         self._policy = self._told = policy
 
     def step(self, now: datetime) -> float:
-        """Begin to deliver what is due; return the seconds until the next look.
+        """Start to deliver what is due; return the seconds until the next call.
 
-        Raises sqlite3.Error, and OutboxError when the file is no longer the one that was opened.
+        Raises sqlite3.Error, and OutboxError if the file at the path is no longer the one that was opened.
         """
-        policy, told = self._policy, self._told  # the watchman may tell another meanwhile
+        policy, told = self._policy, self._told  # another thread may set another one meanwhile
         changes = self.outbox.changes_of_others()
         looked = abs((now - self._looked_at).total_seconds()) < LOOK_SECONDS  # the clock may have been set back
         if looked and changes == self._seen and told == self._in_force:
@@ -71,8 +75,8 @@ class Bell:
         self.outbox.say_alive()
         self.direct.record_sent(self.outbox, policy, now)
         if told is not None and told != self._in_force:
-            # Not before the server has told who is to be told: the settings may be older than the block on its page,
-            # and what waits for a channel that they do not know would be lost.
+            # Not before the server's blocks were read: the settings may be older than the block in Prefect's UI, and
+            # alerts for a channel that the settings do not have would be lost.
             deliveries.retarget(self.outbox, told, now)
             self._in_force = told
         for message in digests.step(self.outbox, policy, now):
@@ -86,7 +90,7 @@ class Bell:
             if not deliveries.has_something_due(self.outbox, channel.id, now):
                 continue
             if self._is_sending(channel.id):
-                # It may just be through with what it had, and not know of what came since.
+                # Its thread may be about to end, without knowing of newer alerts: check again at the next tick.
                 self._looked_at = datetime.min.replace(tzinfo=UTC)
             else:
                 self._sending[channel.id] = self._threads.submit(
@@ -106,34 +110,32 @@ class Bell:
         return sending is not None
 
     def close(self) -> None:
-        """Begin nothing more; what is under way ends by itself or is tried again after the next start."""
+        """Start nothing more; deliveries under way end by themselves or are retried after the next start."""
         self._is_over.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.outbox.close()
 
 
-# The ringer: posts alerts into a bell's outbox, and looks after those that wait.
-
 KEEP = timedelta(days=30)
 UNVERIFIED = timedelta(minutes=1)
-"""How long after its time an alert is held of which no server can say whether it is needless."""
+"""How long past its wait an alert is held while no server can say whether its event has come."""
 
 
 class Ringer:
-    """Rings a bell, from one thread that is not the bell's own: posts alerts and looks after those that wait."""
+    """Posts alerts and resolves waiting ones, from a thread other than the dispatcher's."""
 
     def __init__(self, bell: Bell) -> None:
-        """Open a connection of its own; raises OutboxError."""
+        """Open a separate connection to the outbox; raises OutboxError."""
         self.bell = bell
         self._outbox = Outbox(bell.outbox.path)
         self._direct = direct_sender(bell.outbox.path, bell.log)
         self._unrecorded: dict[str, datetime] = {}
-        """The progress that could not be written; without it the same would be looked through, and sent, each time."""
+        """Progress that could not be written; without it the same alerts would be found, and sent, each time."""
         self._told: set[tuple[str, datetime]] = set()
-        """The failing channels that Prefect knows of, whether or not that could be written."""
+        """The failing channels reported to Prefect, whether or not that could be written."""
 
     def post(self, posting: Posting, now: datetime) -> Posted:
-        """Have an alert delivered, once for its cause; directly while the outbox cannot be written."""
+        """Post an alert for delivery, once per cause; send it directly while the outbox cannot be written."""
         try:
             self._direct.record_sent(self._outbox, self.bell.policy, now)
             posted = post(self._outbox, posting, self.bell.policy, now)
@@ -144,36 +146,36 @@ class Ringer:
         return posted
 
     def verify(self, has_come: Callable[[Unless], bool], now: datetime) -> None:
-        """Cancel or release the alerts that an event may make needless; `has_come` tells whether it has."""
+        """Cancel or release alerts that wait for an event; `has_come` returns whether it has come."""
         waiting.step(self._outbox, self.bell.policy, has_come, now)
 
     def release_overdue(self, now: datetime) -> None:
-        """Have told what waits for an event, while no server can say whether it has come."""
+        """Release overdue alerts that wait for an event, while no server can say whether it has come."""
         waiting.release_overdue(self._outbox, self.bell.policy, now, UNVERIFIED)
 
     def knows(self, cause: str) -> bool:
-        """Tell whether a cause has its alert."""
+        """Return whether a cause has an alert."""
         return bool(self._outbox.rows("SELECT 1 FROM alerts WHERE cause = ?", (cause,)))
 
     def trouble_since(self, key: str) -> datetime | None:
-        """Return since when somebody knows of a trouble that is not over, or None."""
+        """Return when a reported incident that is not over began, or None."""
         rows = self._outbox.rows("SELECT opened_at FROM troubles WHERE key = ?", (key,))
         return self._direct.trouble_since(key, datetime.fromisoformat(rows[0]["opened_at"]) if rows else None)
 
     def open_troubles(self, prefix: str) -> list[str]:
-        """Return the troubles whose names begin with a text, that someone knows of and that are not over."""
+        """Return the keys of reported incidents that are not over and whose key begins with `prefix`."""
         rows = self._outbox.rows("SELECT key FROM troubles WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
         return [row["key"] for row in rows]
 
     def progress(self, what: str) -> datetime | None:
-        """Return how far the past was looked through for something."""
+        """Return the time up to which the past was checked for something, or None."""
         if what in self._unrecorded:
             return self._unrecorded[what]
         rows = self._outbox.rows("SELECT until FROM progress WHERE what = ?", (what,))
         return datetime.fromisoformat(rows[0]["until"]) if rows else None
 
     def record_progress(self, what: str, until: datetime) -> None:
-        """Write down how far the past was looked through for something; in memory while the outbox takes nothing."""
+        """Record the time up to which the past was checked; in memory while the outbox cannot be written."""
         try:
             with self._outbox.transaction():
                 self._outbox.change(
@@ -189,12 +191,12 @@ class Ringer:
             self._unrecorded.pop(what, None)
 
     def failing_channels(self, now: datetime) -> list[FailingChannel]:
-        """Return the channels that do not take their alerts and of which Prefect was not told yet."""
+        """Return the channels that do not take their alerts and were not reported to Prefect yet."""
         found = escalation.failing_channels(self._outbox, now, untold=True)
         return [one for one in found if (one.channel, one.failing_since) not in self._told]
 
     def record_told(self, channel: FailingChannel, now: datetime) -> None:
-        """Write down that Prefect knows of a failing channel."""
+        """Record that a failing channel was reported to Prefect."""
         self._told.add((channel.channel, channel.failing_since))
         try:
             escalation.record_told(self._outbox, channel.channel, now)
@@ -202,9 +204,8 @@ class Ringer:
             logger.warning("the outbox cannot be written; that a channel fails is not reported again: %s", error)
 
     def forget_old(self, now: datetime) -> None:
-        """Forget what was delivered or was over long ago."""
+        """Delete alerts older than `KEEP` that are over or could not be delivered."""
         waiting.forget_old(self._outbox, now - KEEP)
 
     def close(self) -> None:
-        """Close the connection."""
         self._outbox.close()

@@ -1,4 +1,8 @@
-"""What the outbox keeps of gatherings, and the digests that tell of them."""
+"""Write alerts to the outbox, once per cause: for delivery to their channels, or held back for a digest.
+
+A gathering holds back the alerts of one group, because of the rate limit or quiet hours, until a digest reports them.
+An incident (table `troubles`) is open from the alert that reports a problem to the alert that ends it.
+"""
 
 import json
 from collections.abc import Sequence
@@ -14,13 +18,13 @@ from automations.delivery.sent_record import sent_record
 
 
 def read(outbox: Outbox, group: str) -> Gathering | None:
-    """Return where a group's alerts are gathered at the moment."""
+    """Return the open gathering of a group, or None."""
     found = _read(outbox, "group_name = ?", group)
     return found[0] if found else None
 
 
 def due(outbox: Outbox, now: datetime) -> list[Gathering]:
-    """Return the gatherings whose time has come."""
+    """Return the gatherings that are due."""
     return _read(outbox, "due_at <= ?", stamp(now))
 
 
@@ -39,7 +43,7 @@ def _read(outbox: Outbox, condition: str, value: str) -> list[Gathering]:
 
 
 def write(outbox: Outbox, gathering: Gathering) -> None:
-    """Write a gathering down as it is now, inside the caller's transaction."""
+    """Insert or update a gathering, inside the caller's transaction."""
     outbox.change(
         "INSERT INTO gatherings (group_name, why, opened_at, due_at, digests, summed_up) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (group_name) DO UPDATE SET due_at = excluded.due_at, digests = excluded.digests,"
@@ -56,12 +60,12 @@ def write(outbox: Outbox, gathering: Gathering) -> None:
 
 
 def waiting(outbox: Outbox, group: str) -> list[Gathered]:
-    """Return the alerts that wait in a group's gathering, the oldest first."""
+    """Return the alerts held back in a group's gathering, the oldest first."""
     return _gathered(outbox, "group_name = ? AND state = 'gathered'", group)
 
 
 def summed_up(outbox: Outbox, digest: str) -> list[Gathered]:
-    """Return the alerts that the digests told of whose cause begins like this."""
+    """Return the alerts summed up by digests whose cause begins with `digest`."""
     return _gathered(outbox, "state = 'summed up' AND instr(told_by, ?) = 1", digest)
 
 
@@ -73,33 +77,31 @@ def _gathered(outbox: Outbox, condition: str, value: str) -> list[Gathered]:
 
 
 def remove(outbox: Outbox, group: str) -> None:
-    """Forget a gathering that is over, inside the caller's transaction."""
+    """Delete a gathering, inside the caller's transaction."""
     outbox.change("DELETE FROM gatherings WHERE group_name = ?", (group,))
 
 
-# Posting: an alert is written into the outbox once, with the channels it has to reach.
-
 SHORTLY = timedelta(minutes=2)
-"""How far apart the same may have happened twice."""
+"""Alerts with the same alias that happened within this time of each other report the same thing."""
 
 
 PERHAPS_PAUSE = timedelta(hours=1)
-"""How long an alert waits that was sent without an answer: it is perhaps delivered, and each attempt may be a copy."""
+"""The pause after an alert was sent without an answer: it may have arrived, and each further attempt may be a copy."""
 
 
 class Posted(StrEnum):
-    """What became of an alert that was posted."""
+    """The result of posting an alert."""
 
-    PENDING = "pending"  # to be delivered at once
+    PENDING = "pending"  # to be delivered immediately
     GATHERED = "gathered"
     WAITING = "waiting"
-    CANCELLED = "cancelled"  # of a trouble that nobody was told of, or that was over already
-    KNOWN = "known"  # it had been posted before
+    CANCELLED = "cancelled"  # its incident was never reported, or is over already
+    KNOWN = "known"  # its cause was posted before
 
 
 @dataclass(frozen=True)
 class Posting:
-    """An alert as it is posted: its text, what it is about, and to which of our blocks."""
+    """An alert to post: its text, its cause, and the name of the notification block."""
 
     alert: Alert
     cause: Cause
@@ -107,7 +109,7 @@ class Posting:
 
 
 def post(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> Posted:
-    """Write an alert down, unless its cause has one already. Raises sqlite3.Error."""
+    """Write an alert to the outbox, unless its cause has one already. Raises sqlite3.Error."""
     cause = posting.cause
     if cause.void:
         return Posted.CANCELLED
@@ -132,7 +134,7 @@ def post(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> Pos
 
 
 def _told_under_its_alias(outbox: Outbox, cause: Cause, now: datetime) -> str | None:
-    """Return the cause that tells of the same already, or None."""
+    """Return the cause of an alert that reports the same thing under the same alias, or None."""
     happened = cause.occurred or now
     rows = outbox.rows(
         "SELECT cause FROM alerts WHERE alias = ? AND state <> 'cancelled' AND occurred_at BETWEEN ? AND ?"
@@ -149,14 +151,14 @@ def _state(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> A
     if cause.unless is not None:
         return AlertState.WAITING
     if posting.block == FALLBACK:
-        return AlertState.PENDING  # it tells that the others do not get through
+        return AlertState.PENDING  # it reports that the other channels fail
     return settle(outbox, cause.group, cause.all_tags, policy, now)
 
 
 def _end(outbox: Outbox, key: str) -> bool:
-    """Close a trouble; False when nobody was told of it."""
+    """Close an incident; return False if it was not reported."""
     opened = outbox.rows("DELETE FROM troubles WHERE key = ? RETURNING cause", (key,))
-    # One that still waits is not told at all, and neither is its end.
+    # If its alert is still waiting, neither that alert nor the one about its end is sent.
     untold = sum(
         outbox.change("UPDATE alerts SET state = 'cancelled' WHERE cause = ? AND state = 'waiting'", (row["cause"],))
         for row in opened
@@ -165,7 +167,7 @@ def _end(outbox: Outbox, key: str) -> bool:
 
 
 def settle(outbox: Outbox, group: str, tags: Sequence[str], policy: Policy, now: datetime) -> AlertState:
-    """Return whether an alert is told at once or gathered, inside the caller's transaction."""
+    """Return whether an alert is delivered immediately or held back, inside the caller's transaction."""
     before = read(outbox, group)
     recent = told_lately(outbox, group, policy, now)
     after = joins(group, recent, before, policy.storm, policy.silent_until(tags, now), now)
@@ -177,7 +179,7 @@ def settle(outbox: Outbox, group: str, tags: Sequence[str], policy: Policy, now:
 
 
 def told_lately(outbox: Outbox, group: str, policy: Policy, now: datetime) -> int:
-    """Return how many alerts of a group were told one by one within the window; of no group none."""
+    """Return how many alerts of a group were sent individually within the window; 0 without a group."""
     if not group:
         return 0
     return outbox.rows(
@@ -187,7 +189,7 @@ def told_lately(outbox: Outbox, group: str, policy: Policy, now: datetime) -> in
 
 
 def insert(outbox: Outbox, posting: Posting, state: AlertState, now: datetime) -> None:
-    """Write one alert down, inside the caller's transaction."""
+    """Insert one alert, inside the caller's transaction."""
     cause = posting.cause
     unless = cause.unless
     outbox.change(
@@ -214,7 +216,7 @@ def insert(outbox: Outbox, posting: Posting, state: AlertState, now: datetime) -
 
 
 def tell(outbox: Outbox, cause: str, channels: Sequence[Channel], now: datetime) -> None:
-    """Have an alert delivered from now on that was held back, inside the caller's transaction."""
+    """Release a held-back alert for delivery, inside the caller's transaction."""
     outbox.change("UPDATE alerts SET state = 'pending', told_at = ? WHERE cause = ?", (stamp(now), cause))
     address(outbox, cause, channels, now)
 
@@ -222,10 +224,10 @@ def tell(outbox: Outbox, cause: str, channels: Sequence[Channel], now: datetime)
 def address(
     outbox: Outbox, cause: str, channels: Sequence[Channel], now: datetime, *, is_fallback: bool = False
 ) -> None:
-    """Write down which channels an alert has to reach, inside the caller's transaction.
+    """Record the channels that an alert must reach, inside the caller's transaction.
 
-    Without any channel it has got through: the log of alerts, which has it already, is the only place there is. A
-    channel that was sent the alert while the outbox could not be written is not sent it again.
+    An alert without any channel counts as delivered: the log of alerts, which has it already, is its only destination.
+    A channel that got the alert while the outbox could not be written does not get it again.
     """
     record = sent_record(outbox.path)
     for channel in channels:

@@ -1,4 +1,4 @@
-"""Escalation: an alert that the primary channels do not take goes to the fallback as well, and Prefect is told."""
+"""Escalation: send alerts that the primary channels do not take to the fallback, and report what is undelivered."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,14 +9,14 @@ from automations.delivery.enqueue import address
 from automations.delivery.outbox import Outbox, stamp
 
 FALLBACK_AFTER = timedelta(seconds=30)
-"""How long the primary channels are tried alone."""
+"""How long only the primary channels are tried."""
 PRIMARY_FOR = timedelta(days=1)
-"""How long the primary channels are tried when the fallback has the alert."""
+"""How long the primary channels are still tried once the fallback has the alert."""
 
 
 @dataclass(frozen=True)
 class FailingChannel:
-    """A channel that does not take what is to be delivered."""
+    """A channel that does not take its alerts."""
 
     channel: str
     name: str
@@ -25,11 +25,11 @@ class FailingChannel:
     waiting: int
     """How many alerts wait for it."""
     perhaps: int = 0
-    """How many of them it has perhaps taken."""
+    """How many of them it may have received, since they were sent without an answer."""
 
 
 def step(outbox: Outbox, policy: Policy, now: datetime) -> int:
-    """Give the fallback what has not got through for a while; return how many alerts that were."""
+    """Send alerts that failed and are still undelivered after a while to the fallback; return how many."""
     _give_up_primaries(outbox, now)
     channels = policy.fallback_channels
     if not (channels and outbox.rows("SELECT 1 FROM channels LIMIT 1")):
@@ -58,7 +58,10 @@ def _give_up_primaries(outbox: Outbox, now: datetime) -> None:
 
 
 def failing_channels(outbox: Outbox, now: datetime, *, untold: bool = False) -> list[FailingChannel]:
-    """Return the channels for which alerts have waited a while, or those of them of which Prefect was not told yet."""
+    """Return the channels that have failed for a while and for which alerts wait.
+
+    With `untold`, only those that were not reported to Prefect yet.
+    """
     rows = outbox.rows(
         "SELECT c.*, count(a.cause) AS waiting, count(CASE WHEN a.cause IS NOT NULL THEN d.perhaps_at END) AS perhaps"
         " FROM channels c LEFT JOIN deliveries d ON d.channel = c.channel AND d.state <> 'delivered'"
@@ -82,17 +85,17 @@ def failing_channels(outbox: Outbox, now: datetime, *, untold: bool = False) -> 
 
 
 def record_told(outbox: Outbox, channel: str, now: datetime) -> None:
-    """Write down that Prefect knows of a failing channel."""
+    """Record that a failing channel was reported to Prefect."""
     with outbox.transaction():
         outbox.change("UPDATE channels SET told_at = ? WHERE channel = ?", (stamp(now), channel))
 
 
-# What has not got through: for whoever looks at the installation, whether or not its bell is at work.
+# What is undelivered, for status displays; readable whether or not the dispatcher is running.
 
 
 @dataclass(frozen=True)
 class Undelivered:
-    """The alerts that nobody has, and the channels that do not take theirs."""
+    """The alerts that no channel has taken, and the channels that fail."""
 
     alerts: int = 0
     oldest_subject: str = ""
@@ -105,7 +108,7 @@ class Undelivered:
 
 
 def read_open_troubles(path: Path, prefix: str) -> dict[str, str]:
-    """Return the troubles of which someone was sent the beginning and not the end: the alerts' subjects by their keys.
+    """Return the reported incidents that are not over: the alerts' subjects by the incidents' keys.
 
     Only keys that begin with `prefix`. Raises OutboxError, sqlite3.Error.
     """
@@ -117,7 +120,7 @@ def read_open_troubles(path: Path, prefix: str) -> dict[str, str]:
 
 
 def read_undelivered(path: Path) -> Undelivered:
-    """Read an outbox; one that is not there has nothing. Raises OutboxError, sqlite3.Error."""
+    """Read an outbox; if it does not exist, nothing is undelivered. Raises OutboxError, sqlite3.Error."""
     if not path.exists():
         return Undelivered()
     with Outbox(path) as outbox:

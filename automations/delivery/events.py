@@ -1,4 +1,13 @@
-"""What happened, as an automation sees it: a Prefect event, whether Prefect tells of it or not."""
+"""Prefect events and the alerts of automations, evaluated in the sensor as Prefect's server would.
+
+The sensor uses it to send alerts that the server missed. Automations come from the server's API, or from their YAML
+files when no server is reachable.
+
+The rules for which events fire a trigger are those of `EventTrigger.covers` in
+`prefect.server.events.schemas.automations`. The sensor cannot use that module, since it imports the whole server;
+tests/automations/delivery/test_trigger.py compares the two. Triggers that count events or combine others are not
+supported.
+"""
 
 import fnmatch
 import re
@@ -19,7 +28,7 @@ from automations.delivery.models import Alert, Cause, split
 
 
 class Resource(dict[str, str]):
-    """The labels of a resource; its id and name are at hand for templates, as in Prefect's own events."""
+    """The labels of a resource, with its id and name as attributes for templates, as in Prefect's own events."""
 
     @property
     def id(self) -> str:
@@ -28,18 +37,16 @@ class Resource(dict[str, str]):
 
     @property
     def name(self) -> str | None:
-        """The resource's name."""
         return self.get("prefect.resource.name")
 
     @property
     def role(self) -> str:
-        """The role of a related resource."""
         return self.get("prefect.resource.role", "")
 
 
 @dataclass(frozen=True)
 class Happening:
-    """An event; templates read it as they read Prefect's."""
+    """An event with the attributes that templates read from Prefect's events."""
 
     id: str
     event: str
@@ -62,15 +69,9 @@ class Happening:
         return found
 
 
-# Which events fire an automation: as much of Prefect's rules as alerts need that nobody but we can miss.
-#
-# The rules are those of `EventTrigger.covers` in `prefect.server.events.schemas.automations`. That module cannot be
-# used in the sensor, as it brings the whole server with it; a test compares the two.
-
-
 @dataclass(frozen=True)
 class Awaited:
-    """An event after which another one is expected, and the time until when it may come."""
+    """An event that another event must follow, and the deadline for that."""
 
     begun: Happening
     until: datetime
@@ -79,7 +80,7 @@ class Awaited:
 def fires(trigger: Mapping[str, Any], happening: Happening) -> bool:
     """Return whether each such event fires the trigger.
 
-    False for every trigger that counts events, waits for their absence, or combines others.
+    False for every trigger that counts events, waits for the absence of events, or combines other triggers.
     """
     if trigger.get("type", "event") != "event" or trigger.get("posture") != "Reactive" or trigger.get("after"):
         return False
@@ -95,7 +96,7 @@ def waits(trigger: Mapping[str, Any]) -> bool:
 
 
 def awaited(trigger: Mapping[str, Any], history: Iterable[Happening]) -> Awaited | None:
-    """Return what a trigger that waits is waiting for, given all events of one resource, the oldest first."""
+    """Return the event that has to be followed by another one, given all events of one resource, the oldest first."""
     begun: Happening | None = None
     for happening in history:
         if not matches(trigger, happening):
@@ -108,7 +109,7 @@ def awaited(trigger: Mapping[str, Any], history: Iterable[Happening]) -> Awaited
 
 
 def matches(trigger: Mapping[str, Any], happening: Happening) -> bool:
-    """Return whether an event is of a resource that the trigger is about, whatever the event is called."""
+    """Return whether an event's resources match the trigger, whatever the event's name is."""
     related: Any = trigger.get("match_related") or {}
     specifications = cast("list[Mapping[str, Any]]", related if isinstance(related, list) else [related])
     return _includes(trigger.get("match") or {}, [happening.resource]) and all(
@@ -141,14 +142,11 @@ def _texts(given: Any) -> list[str]:
     return [given] if isinstance(given, str) else [str(one) for one in given]
 
 
-# The texts of an automation's alert, rendered where Prefect has not rendered them.
-
-
 def render(template: str, automation: str, happening: Happening, run: Mapping[str, Any] | None, page: str) -> str:
-    """Return a template's text for an event, as Prefect's server makes it.
+    """Render a template for an event, as Prefect's server does.
 
-    `run` is the flow run that the event is about, as the API gives it, and `page` the address of Prefect's page.
-    Raises jinja2.TemplateError for a template that uses what only the server has.
+    `run` is the event's flow run, as the API returns it, and `page` the URL of Prefect's UI. Raises
+    jinja2.TemplateError for a template that uses something only the server has.
     """
     environment = ImmutableSandboxedEnvironment(undefined=ChainableUndefined)
 
@@ -168,15 +166,13 @@ def _with_times(run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# The automations that send alerts through our blocks, whether a server tells of them or their files do.
-
 _SLUG = "apprise-alerts"
 _SEND = "send-notification"
 
 
 @dataclass(frozen=True)
 class SendingAutomation:
-    """One notification of one automation."""
+    """One notification of one automation that sends through our blocks."""
 
     name: str
     trigger: Mapping[str, Any]
@@ -186,7 +182,7 @@ class SendingAutomation:
     created: datetime | None = None
 
     def concerns(self, happening: Happening) -> bool:
-        """Return whether the event should have led to this alert; not one from before the automation was there."""
+        """Return whether the event should have led to this alert; False if the event is older than the automation."""
         return (self.created is None or self.created <= happening.occurred) and fires(self.trigger, happening)
 
     @property
@@ -195,13 +191,13 @@ class SendingAutomation:
         return waits(self.trigger)
 
     def is_about(self, happening: Happening) -> bool:
-        """Return whether the automation is about the event's resource, whatever the event is called."""
+        """Return whether the event's resources match the automation, whatever the event's name is."""
         return matches(self.trigger, happening)
 
     def awaited(self, history: Iterable[Happening]) -> Awaited | None:
-        """Return the event that has to be followed by another one, given all of a resource, the oldest first.
+        """Return the event that has to be followed by another one, given all events of a resource, the oldest first.
 
-        None if no event is waited for, or if the waiting began before the automation was there.
+        None if no event is waited for, or if the wait began before the automation existed.
         """
         found = awaited(self.trigger, history) if self.waits else None
         if found is None or (self.created is not None and found.begun.occurred < self.created):
@@ -212,8 +208,8 @@ class SendingAutomation:
         """Return the alert that Prefect would have posted."""
         try:
             subject, body = (render(text, self.name, happening, run, page) for text in (self.subject, self.body))
-        except Exception:  # noqa: BLE001 - whatever a template of anybody's does
-            # It uses what only the server has, as a rule: rather a plain alert than none.
+        except Exception:  # noqa: BLE001 - a template may raise anything
+            # It usually uses something only the server has; a plain alert is better than none.
             subject, body = f"{happening.event}: {happening.resource.name or happening.resource.id}", ""
         text, cause = split(body)
         if not body:
@@ -221,12 +217,12 @@ class SendingAutomation:
         return Posting(Alert.of(subject, text), cause, self.block)
 
     def cause(self, happening: Happening) -> str:
-        """Return the cause's id, as our templates write it."""
+        """Return the id of the cause, as our templates write it."""
         return f"{happening.id}/{self.name}"
 
 
 def on_server(automations: Sequence[Mapping[str, Any]], blocks: Mapping[str, str]) -> list[SendingAutomation]:
-    """Return those of a server's automations that are enabled; `blocks` has the names of our blocks by their ids."""
+    """Return the enabled automations of a server that use our blocks; `blocks` has the blocks' names by their ids."""
     return [
         SendingAutomation(
             one["name"],
@@ -244,7 +240,7 @@ def on_server(automations: Sequence[Mapping[str, Any]], blocks: Mapping[str, str
 
 
 def in_files(folder: Path) -> list[SendingAutomation]:
-    """Return the automations that a folder's files describe, for when no server can be asked."""
+    """Return the automations that a folder's files describe, for when no server is reachable."""
     names = {f"{_SLUG}/{name}": name for name in (ALERTS, FALLBACK)}
     return [
         SendingAutomation(
@@ -262,12 +258,12 @@ def _documents(folder: Path) -> Iterable[dict[str, Any]]:
         try:
             document = yaml.safe_load(path.read_text("utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
-            continue  # `apply` says what is wrong with it
+            continue  # `apply` reports what is wrong with it
         if isinstance(document, dict) and "trigger" in document:
             yield cast("dict[str, Any]", document)
 
 
-# What is told when the server is silent, and when it is back: the two alerts that no automation can send.
+# The two alerts that no automation can send: the server is silent, and it is back.
 
 
 def server_silent(url: str, since: datetime, why: str, now: datetime) -> Posting:
@@ -284,7 +280,7 @@ def server_silent(url: str, since: datetime, why: str, now: datetime) -> Posting
 
 
 def server_back(url: str, now: datetime) -> Posting:
-    """Return the alert for a server that answers again, told to those who were told of its silence."""
+    """Return the alert for a server that answers again, sent only if the alert about its silence was sent."""
     alert = Alert.of("The Prefect server answers again", f"Server: {url}\nWhat has waited goes on now.")
     cause = Cause(id=f"server-back/{url}/{now.isoformat()}", kind="server-back", type="success", ends=_trouble(url))
     return Posting(alert, cause, ALERTS)

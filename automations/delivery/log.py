@@ -1,4 +1,4 @@
-"""The local log of alerts: one readable entry per alert, wherever else it went."""
+"""Local log of alerts: one readable entry per alert, wherever else it is sent."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def entry(alert: Alert, notes: Sequence[str], at: datetime) -> str:
     """Return the entry of one alert, with the time `at` shown in the local time zone.
 
-    The subject stands at the margin and everything else is indented, so that no text of an alert can pass
+    The subject starts at the margin and everything else is indented, so that no text of an alert can pass
     for the beginning of another entry:
 
         2026-03-01 09:00:12 CST  Failed: Enterprise Data Pipeline/production-etl, run brave-otter
@@ -32,7 +32,7 @@ def entry(alert: Alert, notes: Sequence[str], at: datetime) -> str:
 
 
 def outcomes(deliveries: Sequence[Delivery]) -> list[str]:
-    """Return what to note of the deliveries of one alert."""
+    """Return the notes about the deliveries of one alert."""
     if not deliveries:
         return ["delivered nowhere else: no notification URLs are set"]
     return [
@@ -42,7 +42,7 @@ def outcomes(deliveries: Sequence[Delivery]) -> list[str]:
 
 
 def record(path: Path | None, posting: Posting, posted: Posted, policy: Policy, at: datetime) -> None:
-    """Append the entry of an alert that was posted, and where it goes; nothing for one that is known or cancelled."""
+    """Append the entry of a posted alert and where it goes; nothing for one that is known or cancelled."""
     match posted:
         case Posted.KNOWN | Posted.CANCELLED:
             return
@@ -58,13 +58,13 @@ def record(path: Path | None, posting: Posting, posted: Posted, policy: Policy, 
 
 
 def note(path: Path | None, text: str, at: datetime) -> None:
-    """Append one line about an alert that has its entry; a log that cannot be written stops no alert."""
+    """Append one line about an alert that has its entry; a failure to write is only a warning."""
     if path is not None:
         append_or_warn(path, f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}  {' '.join(text.split())}\n")
 
 
 def append_or_warn(path: Path, text: str) -> None:
-    """Append the text as `append` does; a log that cannot be written is a warning."""
+    """Append the text as `append` does, but log a warning if that fails."""
     try:
         append(path, text)
     except OSError as error:
@@ -74,7 +74,7 @@ def append_or_warn(path: Path, text: str) -> None:
 def append(path: Path, text: str) -> None:
     """Append the text in one write, so that the entries of several processes do not mix.
 
-    The folder and the file (readable by its owner only) are made if they are missing. Raises OSError.
+    The folder and the file (readable by its owner only) are created if they are missing. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)

@@ -1,4 +1,9 @@
-"""One alert, made safe to show: what a hostile file name or error text could do is undone here."""
+"""Alerts, their causes and their states; text from outside is made safe to show.
+
+Prefect hands a notification block a subject and a body and nothing else. So the templates of our automations end in a
+line of JSON after `bell: `, the cause. It says which alerts report the same thing, which are limited together, and
+which channels they go to. The line is removed before the alert is sent.
+"""
 
 import hashlib
 import re
@@ -10,7 +15,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-# Longer subjects are cut by most services anyway, and by each at another place.
+# Most services cut longer subjects anyway, each at another length.
 SUBJECT_LIMIT = 200
 LINE_LIMIT = 1000
 
@@ -19,8 +24,8 @@ _DIRECTION_MARKS = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 _CREDENTIALS_IN_URL = re.compile(
     r"(?<=://)[^/?#\s]+(?=@)|(?<=[?&])(?P<name>[^=&\s]*(?:token|key|secret|passw|sig)[^=&\s]*=)[^&\s]+", re.IGNORECASE
 )
-# What chat services make a call to many or to one of: `@everyone`, `@name`, Slack's `<!here>` and `<@U123>`, and a link
-# whose text is another than its target. A word joiner, which is not seen, takes the meaning away.
+# What chat services turn into a mention (`@everyone`, `@name`, Slack's `<!here>` and `<@U123>`), and Markdown links,
+# whose text may differ from their target. An invisible word joiner disables them.
 _MENTION = re.compile(r"(?<![\w.+-])(?<!://\*\*\*)@(?=\w)|@(?=(?:everyone|here)\b)|<(?=[!@#&])|\](?=\()", re.IGNORECASE)
 _WORD_JOINER = "\u2060"
 
@@ -37,7 +42,7 @@ class Alert:
         """Make an alert of untrusted text.
 
         Control characters, direction marks and lone surrogates become a replacement character; user and
-        password, tokens and keys in a URL become `***`; nobody is called by a mention; the subject is folded
+        password, tokens and keys in a URL become `***`; mentions are disabled; the subject is folded
         into one line of at most SUBJECT_LIMIT characters, and a line of the body is cut at LINE_LIMIT, so that the
         next ones are still seen.
         """
@@ -51,7 +56,7 @@ def _cut(line: str, limit: int) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return untrusted text without what could do more than be read; its lines stay."""
+    """Return untrusted text with control characters replaced, credentials masked and mentions disabled; keep lines."""
     lines = ("".join(map(_printable, line)) for line in text.splitlines())
     text = _CREDENTIALS_IN_URL.sub(lambda found: f"{found['name'] or ''}***", "\n".join(lines))
     return _MENTION.sub(lambda found: f"{found[0]}{_WORD_JOINER}", text)
@@ -64,12 +69,6 @@ def _printable(character: str) -> str:
     return "\N{REPLACEMENT CHARACTER}" if hostile else character
 
 
-# What an alert is about: the last line of its body tells the bell, and no person sees it.
-#
-# Prefect hands a notification block a subject and a body and nothing else. So the templates of our automations end in
-# a line of JSON after `bell: `, from which the outbox knows what is told once, what belongs together and who is to
-# have it.
-
 MARK = "bell: "
 GROUP_LIMIT = 200
 _OWN = "alert/"
@@ -78,7 +77,7 @@ NotifyType: TypeAlias = Literal["info", "success", "warning", "failure"]
 
 
 def _short(group: object) -> object:
-    """Return a group by which a digest can be named; what has no name is in none, rather than without all the rest."""
+    """Shorten a long group name, so that a digest can be named after it; None means no group, rather than no cause."""
     if group is None:
         return ""
     if not isinstance(group, str) or len(group) <= GROUP_LIMIT:
@@ -88,7 +87,7 @@ def _short(group: object) -> object:
 
 
 class Unless(BaseModel):
-    """An event that makes the alert needless, if it happened after a moment and comes within a number of seconds."""
+    """An event that makes the alert unnecessary if it happened after `after` and comes within `wait_seconds`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -99,46 +98,46 @@ class Unless(BaseModel):
 
 
 class Cause(BaseModel):
-    """What an alert is about; without a word about it every alert is about something of its own."""
+    """What an alert is about; without this information every alert is about something of its own."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str = Field(default_factory=lambda: f"{_OWN}{uuid.uuid4()}", min_length=1, max_length=500)
-    """Nobody is told twice of the same; for an automation it is the triggering event's id and its own name."""
+    """An alert is sent once per id; for an automation it is the triggering event's id and the automation's name."""
     alias: str | None = Field(default=None, max_length=500)
-    """Another name for what happened: of several with the same one, shortly after each other, one is told."""
+    """Another name for what happened: of several alerts with the same alias, shortly after each other, one is sent."""
     kind: str = "alert"
     group: Annotated[str, BeforeValidator(_short)] = ""
-    """What bounds a storm: alerts of one group are summed up when there are too many. Empty: never."""
+    """The unit of the rate limit: if a group has too many alerts, digests sum them up. Empty: no limit."""
     tags: tuple[str, ...] = ()
-    """By these an alert finds its channels; every alert is tagged `alert:<kind>` as well."""
+    """They select the alert's channels; every alert has the tag `alert:<kind>` as well."""
     type: NotifyType = "failure"
-    """How services that colour messages show this one."""
+    """How services that colour messages show the alert."""
     occurred: AwareDatetime | None = None
-    """When it happened, if not just now: what is told long after says so."""
+    """When it happened, if not just now: an alert that is sent long after says so."""
     opens: str | None = None
-    """The trouble that begins with this alert."""
+    """The incident that begins with this alert."""
     ends: str | None = None
-    """The trouble that is over with this alert; it is told only if somebody was told of the beginning."""
+    """The incident that ends with this alert, which is sent only if the beginning was reported."""
     void: bool = False
-    """Whether it was over before it could be told."""
+    """Whether it was over before the alert could be sent."""
     unless: Unless | None = None
 
     @property
     def is_its_own(self) -> bool:
-        """Whether nobody said what it is about, so that nobody can tell whether it was told before."""
+        """Whether no id was given, so that a repetition of the alert cannot be recognized."""
         return self.id.startswith(_OWN)
 
     @property
     def all_tags(self) -> tuple[str, ...]:
-        """The tags, with the one that tells the kind."""
+        """The tags, including `alert:<kind>`."""
         return (*self.tags, f"alert:{self.kind}")
 
 
 def split(body: str) -> tuple[str, Cause]:
-    """Return what a person is to read, and the cause that the body's last line tells.
+    """Return the body's text, and the cause in its last line.
 
-    A line that cannot be read is left out all the same; the alert is then about something of its own.
+    A cause that cannot be read is left out all the same; the alert is then about something of its own.
 
     >>> split('Run: otter\\nbell: {"id": "7", "group": "daily"}')[0]
     'Run: otter'
@@ -153,23 +152,23 @@ def split(body: str) -> tuple[str, Cause]:
         return text.rstrip(), Cause()
 
 
-# The states of an alert and of its deliveries; `outbox.sql` mirrors them in its CHECKs.
+# `outbox.sql` repeats these states in its CHECK constraints.
 
 
 class AlertState(StrEnum):
-    """How far an alert has come."""
+    """The state of an alert."""
 
-    WAITING = "waiting"  # an event may still make it needless
-    GATHERED = "gathered"  # in a storm, or in the hours of silence: a digest tells of it
+    WAITING = "waiting"  # an event may still make it unnecessary
+    GATHERED = "gathered"  # in a storm or during quiet hours: a digest will report it
     PENDING = "pending"  # to be delivered
     DELIVERED = "delivered"
-    SUMMED_UP = "summed up"  # another one tells of it, a digest as a rule
-    CANCELLED = "cancelled"  # over before it was told
+    SUMMED_UP = "summed up"  # another alert reports it, usually a digest
+    CANCELLED = "cancelled"  # over before it was sent
 
 
 class DeliveryState(StrEnum):
-    """How far an alert has come on one channel."""
+    """The state of an alert on one channel."""
 
     PENDING = "pending"
-    SENDING = "sending"  # claimed by a process, until a time
+    SENDING = "sending"  # claimed by a process, for a limited time
     DELIVERED = "delivered"

@@ -1,4 +1,4 @@
-"""The outbox: an SQLite file that the server's block and the sensor's bell share, one transaction at a time."""
+"""Outbox: an SQLite file of alerts, shared by the server's notification block and the sensor's dispatcher."""
 
 import os
 import sqlite3
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Self
 
 SCHEMA = ("outbox.sql", "outbox_2.sql", "outbox_3.sql")
-"""The n-th leads from version n - 1 to n."""
+"""The n-th script migrates from version n - 1 to n."""
 VERSION = len(SCHEMA)
 BUSY_SECONDS = 10.0
 ALIVE_SECONDS = 10.0
-"""A bell that has not said for so long that it is alive is not counted on."""
+"""A dispatcher that has not reported for this long does not count as running."""
 
 
 class OutboxError(Exception):
@@ -23,16 +23,16 @@ class OutboxError(Exception):
 
 
 class Outbox:
-    """One connection to the outbox; every thread that works with it opens its own."""
+    """One connection to the outbox; every thread opens its own."""
 
     def __init__(self, path: Path) -> None:
-        """Open the outbox, making it if it is not there, readable by its owner only. Raises OutboxError."""
+        """Open the outbox; if it does not exist, create it, readable by its owner only. Raises OutboxError."""
         self.path = path
         self._alive = path.with_name(f"{path.name}.alive")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Never on a file that is in use: closing it would take away the locks that SQLite has on it in this
-            # process, and two connections would write at once. So only whoever makes the file opens it.
+            # Never open a file that is in use: closing it would release SQLite's locks on it in this process, and two
+            # connections would write at the same time. So only the process that creates the file opens it here.
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._connection = sqlite3.connect(
@@ -53,12 +53,12 @@ class Outbox:
 
     def _prepare(self) -> None:
         self._write_ahead()
-        # FULL, so that what was delivered is known to be after a power cut.
+        # FULL, so that a recorded delivery survives a power cut.
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
         if self._version() < VERSION:
             with self.transaction():
-                for script in SCHEMA[self._version() :]:  # another process may have been quicker
+                for script in SCHEMA[self._version() :]:  # another process may have migrated it first
                     for statement in files("automations.delivery").joinpath(script).read_text("utf-8").split(";\n"):
                         self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -66,9 +66,9 @@ class Outbox:
             raise sqlite3.DatabaseError(f"it is of version {self._version()}, this program knows {VERSION}")
 
     def _write_ahead(self) -> None:
-        """Have SQLite keep a log, so that readers and the writer do not wait for each other.
+        """Turn on write-ahead logging, so that readers and the writer do not wait for each other.
 
-        For the lock that this takes on a new file SQLite does not wait: it reports at once that another has it.
+        SQLite does not wait for the lock that this takes on a new file: it immediately reports that the file is locked.
         """
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
@@ -86,7 +86,7 @@ class Outbox:
 
     @contextmanager
     def transaction(self) -> Generator[None]:
-        """Do everything inside, or nothing of it."""
+        """Run the block in a transaction that is rolled back on any exception."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -105,11 +105,11 @@ class Outbox:
         return self._connection.execute(statement, parameters).fetchall()
 
     def changes_of_others(self) -> int:
-        """Return a number that is another one as soon as another connection has changed something."""
+        """Return a number that changes when another connection has changed something."""
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def say_alive(self) -> None:
-        """Say that a bell is at work here, and delivers what is posted."""
+        """Report that a dispatcher is running and delivers what is posted."""
         descriptor = os.open(self._alive, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             os.utime(descriptor)
@@ -117,24 +117,23 @@ class Outbox:
             os.close(descriptor)
 
     def has_a_bell(self, now: datetime) -> bool:
-        """Tell whether a bell has said lately that it is at work here."""
+        """Return whether a dispatcher has reported lately that it is running."""
         try:
             said = self._alive.stat().st_mtime
         except OSError:
             return False
-        # Nor on one that says so from the future: the clock was set back, and it may have died since.
+        # A report from the future does not count: the clock was set back, and the dispatcher may have died since.
         return abs(now.timestamp() - said) < ALIVE_SECONDS
 
     @property
     def is_in_place(self) -> bool:
-        """Whether this is still the file at the path: nobody has moved it away or put another there."""
+        """Whether the file at the path is still the one that was opened, not moved away or replaced."""
         try:
             return _identity(self.path) == self._file
         except OSError:
             return False
 
     def close(self) -> None:
-        """Close the connection."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -150,5 +149,5 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def stamp(moment: datetime) -> str:
-    """Return a moment as the outbox writes it: UTC, ISO 8601, microseconds."""
+    """Return a time in the format of the outbox: UTC, ISO 8601, microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")

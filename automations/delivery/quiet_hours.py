@@ -1,4 +1,4 @@
-"""Silence: the hours in which alerts are held back, until they are over."""
+"""Quiet hours: spans of local time in which alerts are held back."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FORM = "22:00-07:00, Sat-Sun 00:00-24:00 Europe/Berlin"
 
 @dataclass(frozen=True)
 class _Span:
-    """Minutes of a day on which it may begin; one that ends before it begins goes on past midnight."""
+    """Minutes of a day on which the span may begin; if it ends before it begins, it goes on past midnight."""
 
     days: frozenset[int]
     begin: int
@@ -28,7 +28,7 @@ class _Span:
 
 @dataclass(frozen=True)
 class QuietHours:
-    """Spans of local time, in the machine's own time zone or in one that is named."""
+    """Spans of local time, in the machine's own time zone or in `zone`."""
 
     spans: tuple[_Span, ...] = ()
     zone: str = ""
@@ -37,8 +37,8 @@ class QuietHours:
     def parse(cls, text: str) -> Self:
         """Read spans such as `22:00-07:00, Sat-Sun 00:00-24:00 Europe/Berlin`.
 
-        Raises ValueError with all that is wrong. Each span may name the days on which it begins; the time zone comes
-        last, once, if it is not the machine's own.
+        Each span may name the days on which it begins; the time zone comes last, once, if it is not the machine's own.
+        Raises ValueError with everything that is wrong.
         """
         words = text.strip().rpartition(" ")
         zone = words[2] if re.fullmatch(r"[A-Za-z_]+/[A-Za-z0-9_/+-]+|UTC", words[2]) else ""
@@ -57,12 +57,12 @@ class QuietHours:
         return cls(tuple(span for span in read if span), zone)
 
     def silent_until(self, now: datetime) -> datetime | None:
-        """Return when the silence that lasts now is over, in UTC, or None when it is not silent.
+        """Return when the current quiet hours end, in UTC, or None outside quiet hours.
 
-        Spans that touch are one silence. A span keeps its local time across changes of daylight saving time.
+        Spans that touch are joined. A span keeps its local time across changes of daylight saving time.
         """
         until: datetime | None = None
-        for _ in range(len(self.spans) * 8):  # a week has no more of them
+        for _ in range(len(self.spans) * 8):  # a week has no more spans
             ends = [end for span in self.spans if (end := self._end(span, until or now)) is not None]
             if not ends:
                 break
@@ -112,5 +112,5 @@ def _minutes(text: str) -> int | None:
 
 
 def _zone(name: str) -> tzinfo | None:
-    # None is the machine's own, with its changes, and not today's offset from UTC.
+    # None is the machine's own zone with its changes, not today's offset from UTC.
     return ZoneInfo(name) if name else None

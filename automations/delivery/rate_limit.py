@@ -1,6 +1,6 @@
-"""Storms: of many alerts of one group a few are told one by one, the others by a digest now and then.
+"""Rate limit of alerts: the first few of a group are sent individually, the others in digests.
 
-Pure: what is decided here depends on its arguments alone.
+Pure functions: the result depends on the arguments alone.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Self
 from automations.delivery.models import Alert
 
 FIRST_DIGEST = timedelta(minutes=1)
-"""A storm's first digest comes soon, or after the window if that is shorter; then there is one a window."""
+"""The delay of a storm's first digest, unless the window is shorter; afterwards there is one digest per window."""
 FIRST_FEW = 3
 FORM = "5/10m"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
@@ -22,14 +22,14 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 
 @dataclass(frozen=True)
 class StormLimit:
-    """At most so many messages of a group in a window."""
+    """At most this many messages of a group in a window."""
 
     messages: int = 5
     window: timedelta = timedelta(minutes=10)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `5/10m`; raises ValueError."""
+        """Parse a limit such as `5/10m`; raises ValueError."""
         match = re.fullmatch(r"(?P<messages>[1-9]\d{0,5})/(?P<span>[1-9]\d{0,4})(?P<unit>[smh])", text.strip())
         if match is None:
             raise ValueError(f"expected messages and a window such as {FORM}, got {text!r}")
@@ -37,7 +37,7 @@ class StormLimit:
 
 
 class Why(StrEnum):
-    """Why alerts are gathered."""
+    """Why alerts are held back."""
 
     STORM = "storm"
     SILENCE = "silence"
@@ -45,7 +45,7 @@ class Why(StrEnum):
 
 @dataclass(frozen=True)
 class Gathering:
-    """Where the alerts of a group are gathered at the moment, and when that is told of or ends."""
+    """The alerts of one group that are held back, and when the next digest is due or the gathering ends."""
 
     group: str
     why: Why
@@ -57,7 +57,7 @@ class Gathering:
 
 @dataclass(frozen=True)
 class Gathered:
-    """One alert that waits in a gathering."""
+    """One alert that is held back in a gathering."""
 
     cause: str
     kind: str
@@ -66,11 +66,11 @@ class Gathered:
 
 
 class Verdict(StrEnum):
-    """What becomes of a gathering whose time has come."""
+    """What happens to a gathering that is due."""
 
-    RELEASE = "release"  # few enough to be told one by one
+    RELEASE = "release"  # few enough to be sent individually
     DIGEST = "digest"
-    CALM = "calm"  # nothing came any more
+    CALM = "calm"  # no more alerts came
 
 
 def joins(
@@ -81,10 +81,10 @@ def joins(
     silent_until: datetime | None,
     now: datetime,
 ) -> Gathering | None:
-    """Return the gathering that a new alert of a group joins, or None when it is to be told at once.
+    """Return the gathering that a new alert of a group joins, or None if it is sent immediately.
 
-    `recent` counts the group's alerts that were told one by one within the window. What has no group is only
-    gathered in silence.
+    `recent` counts the group's alerts that were sent individually within the window. Alerts without a group are held
+    back only in quiet hours.
     """
     is_too_much = bool(group) and recent >= limit.messages
     if silent_until is not None:
@@ -92,13 +92,13 @@ def joins(
     if gathering is None:
         return Gathering(group, Why.STORM, now, now + min(FIRST_DIGEST, limit.window)) if is_too_much else None
     if gathering.why is Why.SILENCE and not is_too_much:
-        return None  # the others are held back until the morning, this one is not
+        return None  # quiet hours hold back the others, but not this alert
     return replace(gathering, due_at=min(gathering.due_at, now + limit.window))
 
 
 def judge(gathering: Gathering, waiting: int, recent: int, limit: StormLimit) -> Verdict:
-    """Return what becomes of a gathering that is due, in which so many alerts wait; `recent` is as in `joins`."""
-    # In a storm a single one takes the place of the digest that would tell of it.
+    """Return what happens to a due gathering that holds `waiting` alerts; `recent` is as in `joins`."""
+    # In a storm a single alert is sent instead of a digest about it.
     few = max(0, limit.messages - recent) if gathering.why is Why.SILENCE else 1
     if waiting == 0:
         return Verdict.CALM
@@ -106,14 +106,14 @@ def judge(gathering: Gathering, waiting: int, recent: int, limit: StormLimit) ->
 
 
 def goes_on(gathering: Gathering, verdict: Verdict, limit: StormLimit, now: datetime) -> Gathering | None:
-    """Return the gathering as it goes on, or None when it is over."""
+    """Return the gathering as it continues, or None if it is over."""
     if gathering.why is Why.SILENCE or verdict is Verdict.CALM:
         return None
     return replace(gathering, due_at=now + limit.window, digests=gathering.digests + 1)
 
 
 def digest(gathering: Gathering, waiting: Sequence[Gathered]) -> Alert:
-    """Return one message that tells of many: how many of which kind, and the first few of them."""
+    """Return one message about many alerts: how many of each kind, and the first few of them."""
     counts = Counter(one.kind for one in waiting)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
     since = f"{gathering.opened_at.astimezone():%Y-%m-%d %H:%M %Z}"
@@ -134,7 +134,7 @@ def digest(gathering: Gathering, waiting: Sequence[Gathered]) -> Alert:
 
 
 def calm(gathering: Gathering, limit: StormLimit) -> Alert:
-    """Return the one message that ends a storm."""
+    """Return the message that ends a storm."""
     minutes = limit.window.total_seconds() / 60
     return Alert.of(
         f"Quiet again: {gathering.group}",

@@ -1,4 +1,4 @@
-"""One alert of each kind, to see what they look like and whether they arrive."""
+"""Sample alerts, one of each kind, to see what they look like and whether they arrive."""
 
 import uuid
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Sent:
 
 
 def samples(automations: list[SendingAutomation], now: datetime, page: str) -> list[Posting]:
-    """Return a sample of each automation's alert, and of those that the bell makes itself; each says that it is one."""
+    """Return a sample of each automation's alert and of the alerts that the sensor makes itself, marked as tests."""
     made = [one.posting(_happening(one, event, now), _run(now), page) for one in automations for event in _events(one)]
     made += [
         server_silent(page, now, "this is a test", now),
@@ -40,7 +40,7 @@ def samples(automations: list[SendingAutomation], now: datetime, page: str) -> l
 
 
 def send(postings: list[Posting], policy: Policy) -> Iterator[Sent]:
-    """Deliver samples, each to the channels that a real one would go to; nothing is kept of them."""
+    """Send each sample to the channels that a real alert would go to; nothing is recorded."""
     for one in postings:
         channels = policy.channels(one.block, one.cause.all_tags)
         deliveries = deliver(one.alert, [channel.url for channel in channels], one.cause.type)

@@ -1,4 +1,4 @@
-"""Delivering one alert to every Apprise URL, and saying of each whether it arrived."""
+"""Send one alert to every Apprise URL, and return for each whether it arrived."""
 
 import logging
 import re
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
-"""How long a service has to accept a connection, and to answer, unless its URL says otherwise (`cto`, `rto`)."""
+"""Timeouts for connecting and for the response, unless the URL sets them (`cto`, `rto`)."""
 TIME_LIMIT_SECONDS = 45.0
-"""How long all requests for one alert may take, such as a log-in and a message."""
+"""Time limit for all requests of one alert, such as a log-in and a message."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of an alert at one URL, told by its position in the list and the service's name."""
+    """The result of an alert at one URL, identified by its position in the list and the service's name."""
 
     position: int
     service: str
     failure: str | None = None
     is_open: bool = False
-    """Whether the service may have taken the alert all the same: it was sent, and no answer says what became of it."""
+    """Whether the service may have taken the alert nevertheless: it was sent, and no response came."""
     retry_after: float = 0.0
     """How many seconds the service asks to wait before the next attempt."""
 
@@ -43,12 +43,12 @@ class Delivery:
 
     @property
     def channel(self) -> str:
-        """The URL's position, counted from 1, and its service, such as `1 (Slack)`: never the URL itself."""
+        """The URL's position, counted from 1, and its service, such as `1 (Slack)`; never the URL itself."""
         return f"{self.position} ({self.service})"
 
 
 def misunderstood(urls: Sequence[str]) -> list[str]:
-    """Say which URLs Apprise cannot use, by position, counted from 1; nothing if it understands them all."""
+    """Return why Apprise cannot use some of the URLs, by their positions, counted from 1."""
     problems: list[str] = []
     for position, url in enumerate(urls, start=1):
         scheme, separator, _ = url.partition("://")
@@ -67,7 +67,7 @@ def deliver(
 ) -> list[Delivery]:
     """Send the alert to all URLs at the same time and return one Delivery per URL, in their order.
 
-    Takes at most `time_limit` seconds. Never raises for what a service or the network does.
+    Takes at most `time_limit` seconds. Never raises because of a service or the network.
     """
     if not urls:
         return []
@@ -97,7 +97,7 @@ def _result(future: Future[Delivery], position: int, watch: Watch, time_limit: f
 
 
 def _send(alert: Alert, watch: Watch, position: int, notify_type: NotifyType) -> Delivery:
-    import apprise  # here: it takes 0.3 s, and every process of Prefect imports our block
+    import apprise  # deferred: it takes 0.3 s, and every process of Prefect imports our block
 
     with _captured_log() as log:
         service = service_at(watch.url)
@@ -115,7 +115,7 @@ def _send(alert: Alert, watch: Watch, position: int, notify_type: NotifyType) ->
                     notify_type=notify_type,
                     body_format=apprise.NotifyFormat.TEXT.value,
                 )
-        except Exception as error:  # noqa: BLE001 - one of 100+ plugins; the other URLs must still be told
+        except Exception as error:  # noqa: BLE001 - one of 100+ plugins; the other URLs must still get the alert
             log.lines.append(type(error).__name__)
             log.errors.append(error)
             sent = False
@@ -137,13 +137,13 @@ def _speaks_through(service: "NotifyBase | None", library: str) -> bool:
 
 
 def service_at(url: str) -> "NotifyBase | None":
-    """Return Apprise's service for a URL, or None if it does not understand it; nothing is logged."""
+    """Return Apprise's service for a URL, or None if Apprise does not understand it; nothing is logged."""
     import apprise
 
     asset = apprise.AppriseAsset(
         app_id="Prefect",
         app_desc="Prefect alerts",
-        async_mode=False,  # we have a thread per URL already
+        async_mode=False,  # there is one thread per URL already
         storage_mode=apprise.PersistentStoreMode.MEMORY,
     )
     with _captured_log():
@@ -151,19 +151,19 @@ def service_at(url: str) -> "NotifyBase | None":
 
 
 def _set_up(service: "NotifyBase") -> None:
-    """Set what Apprise leaves to the URL; what an alert's URL sets of times and lengths stays."""
+    """Set timeouts and truncation, unless the URL sets them, and turn off Apprise's own retries."""
     import apprise
 
     given = vars(service)
     if "socket_read_timeout" not in given:
         service.socket_read_timeout = ANSWER_SECONDS
     if "socket_connect_timeout" not in given:
-        # For mail the one time limit covers the answers as well.
+        # For mail, the connect timeout covers the responses as well.
         is_mail = _speaks_through(service, "smtplib")
         service.socket_connect_timeout = ANSWER_SECONDS if is_mail else CONNECT_SECONDS
     if "overflow_mode" not in given:
         service.overflow_mode = apprise.OverflowMode.TRUNCATE
-    # The outbox tries again, with pauses; an `optional` failure would count as delivered.
+    # The outbox retries, with pauses; an `optional` failure would count as delivered.
     service.retry, service.optional = 0, False
 
 
@@ -173,20 +173,20 @@ def service_name(service: "NotifyBase | None") -> str:
 
 
 def _without_secrets(text: str, url: str) -> str:
-    """Replace in the text whatever is also in the URL behind its scheme: any part of it may be a token."""
+    """Mask every part of the text that also occurs in the URL after its scheme: any part may be a token."""
     rest = url.partition("://")[2]
     parts = {part for whole in (rest, unquote(rest)) for part in re.split(r"[/:@?&=#,;+\s]+", whole)}
     for part in sorted((part for part in parts if len(part) > 2), key=len, reverse=True):
         text = text.replace(part, "***")
-    # A service may answer with anything, and what is told of it is kept and told on.
+    # A service may answer with anything, and its answer is stored and shown.
     return " ".join(harmless(text).split())[:300]
 
 
-# Apprise logs whole URLs: as errors when it cannot read one, for debugging otherwise. What it logs on our
-# behalf is kept from every handler, and its warnings are the only place where it says why a service refused.
+# Apprise logs whole URLs: as errors if it cannot read one, for debugging otherwise. Its log records for our calls are
+# kept from every handler; its warnings are the only place where it says why a service rejected an alert.
 @dataclass
 class _Log:
-    """What a plugin has warned of, and the exceptions that it was handling then."""
+    """A plugin's warnings, and the exceptions that it was handling then."""
 
     lines: list[str] = field(default_factory=list[str])
     errors: list[BaseException] = field(default_factory=list[BaseException])

@@ -1,8 +1,8 @@
-"""What was sent while the outbox could not be written, so that neither this process nor another sends it twice.
+"""Record of alerts sent while the outbox could not be written, so that no process sends them twice.
 
-The record is a file beside the outbox whose size never changes: its blocks are allocated while there is room, and
-overwriting them works on a full disk. It depends on no database, so a locked or corrupt outbox does not matter to it.
-Where the file cannot be written either (a read-only file system), the record is kept in memory, for this process only.
+It is a file beside the outbox with a fixed size: its blocks are allocated while there is room, and overwriting them
+works on a full disk. It uses no database, so a locked or corrupt outbox does not affect it. If the file cannot be
+written either (a read-only file system), the record is kept in memory, for this process only.
 """
 
 import fcntl
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 SLOTS = 1024
-"""How many deliveries are remembered; the oldest gives way to the next."""
+"""How many deliveries are remembered; a new one replaces the oldest."""
 CLAIM_SECONDS = 60.0
-"""How long a process has for a delivery that it has claimed; after that it must have been killed."""
+"""How long a claim on a delivery holds; after that, the claiming process must have been killed."""
 _SIZE = 64
 _EMPTY = b" " * (_SIZE - 1) + b"\n"
 _Slot: TypeAlias = tuple[str, tuple[str, float]]
-"""The key of a delivery, its state, and since when."""
+"""The key of a delivery, its state, and the time of that state."""
 _CLAIMED, _SENT, _PERHAPS = "claimed", "sent", "perhaps"
 
 
@@ -32,7 +32,7 @@ class SentRecord:
     """Deliveries, each an alert on a channel, that the outbox does not know of."""
 
     def __init__(self, path: Path) -> None:
-        """Use the file at `path`; it is made by `prepare`."""
+        """Use the file at `path`, which `prepare` creates."""
         self.path = path
         self._lock = threading.Lock()
         self._memory: OrderedDict[str, tuple[str, float]] = OrderedDict()
@@ -45,7 +45,7 @@ class SentRecord:
                 os.fsync(file)
 
     def claim(self, cause: str, channel: str, now: datetime) -> bool:
-        """Claim a delivery for this process; False if it was sent, or if another is sending it now."""
+        """Claim a delivery for this process; False if it was sent, or if a process is sending it now."""
         key, at = _key(cause, channel), now.timestamp()
         with self._lock:
             known = self._memory.get(key)
@@ -65,11 +65,11 @@ class SentRecord:
         self._record(_key(cause, channel), _SENT, now.timestamp())
 
     def record_perhaps_sent(self, cause: str, channel: str, now: datetime) -> None:
-        """Record that an alert was sent to a channel without an answer; it is not sent again from here."""
+        """Record that an alert was sent to a channel without an answer; further claims on it fail."""
         self._record(_key(cause, channel), _PERHAPS, now.timestamp())
 
     def release(self, cause: str, channel: str) -> None:
-        """Give back a claim: the channel did not take the alert."""
+        """Release a claim: the channel did not take the alert."""
         key = _key(cause, channel)
         with self._lock:
             self._memory.pop(key, None)
@@ -79,7 +79,7 @@ class SentRecord:
                     _overwrite(file, number, _EMPTY)
 
     def was_sent(self, cause: str, channel: str) -> bool:
-        """Return whether a channel has taken an alert, as far as this record knows."""
+        """Return whether a channel has taken an alert, according to this record."""
         return self._holds(cause, channel, _SENT)
 
     def was_perhaps_sent(self, cause: str, channel: str) -> bool:
@@ -109,7 +109,7 @@ class SentRecord:
 
     @contextmanager
     def _opened(self, *, create: bool = False) -> Generator[int]:
-        """Open the file, alone among all processes."""
+        """Open the file with a lock that excludes all other processes."""
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         file = os.open(self.path, flags, 0o600)
         try:
@@ -130,7 +130,7 @@ def _key(cause: str, channel: str) -> str:
 
 
 def _is_taken(known: tuple[str, float] | None, at: float) -> bool:
-    # A claim from the future is of a clock that was set back since, and counts as an old one.
+    # A claim from the future dates from a clock that was since set back, and counts as an old one.
     return known is not None and (known[0] != _CLAIMED or 0 <= at - known[1] < CLAIM_SECONDS)
 
 
@@ -141,7 +141,7 @@ def _newer(one: tuple[str, float] | None, other: tuple[str, float] | None) -> tu
 
 
 def _read(file: int) -> list[_Slot]:
-    """Return what each slot holds; one that cannot be read counts as empty and very old."""
+    """Return the content of each slot; a slot that cannot be read counts as empty and very old."""
     data = os.pread(file, SLOTS * _SIZE, 0)
     return [_parse(data[at : at + _SIZE]) for at in range(0, len(data) - _SIZE + 1, _SIZE)]
 
@@ -160,9 +160,9 @@ def _number(slots: Sequence[_Slot], key: str) -> int | None:
 
 
 def _write(file: int, slots: Sequence[_Slot], key: str, state: str, at: float) -> None:
-    """Write one delivery over itself, or else over the oldest; the file never grows."""
+    """Overwrite the slot of this delivery, or else the oldest slot; the file never grows."""
     number = _number(slots, key)
-    if number is None and slots:  # a file that was not allocated must not begin to grow now
+    if number is None and slots:  # a file that was not allocated must not start to grow now
         number = min(range(len(slots)), key=lambda index: slots[index][1][1])
     if number is not None:
         _overwrite(file, number, f"{key} {state} {at:.3f}".ljust(_SIZE - 1).encode("ascii") + b"\n")

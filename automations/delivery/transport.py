@@ -1,9 +1,10 @@
-"""What became of the requests that Apprise makes for one alert: sent or not, answered or not, and how.
+"""Find out what became of the HTTP requests and mails that Apprise sends for one alert.
 
-Apprise reports True or False. That does not say whether a service may have taken an alert whose answer never came,
-where a redirect led, or how long a service asks to wait. So two methods that almost all its plugins end in are wrapped,
-`requests.adapters.HTTPAdapter.send` and `smtplib.SMTP.sendmail`. The wrappers do nothing unless `watching` is active in
-the calling thread; without them (a plugin of another library) `judge` has the exceptions that the plugin logged.
+Apprise returns True or False. That does not say whether a service may have taken an alert whose response never came,
+where a redirect led, or how long a service asks to wait. So the two methods in which almost all of its plugins end are
+wrapped: `requests.adapters.HTTPAdapter.send` and `smtplib.SMTP.sendmail`. The wrappers do nothing unless `watching` is
+active in the calling thread. For a plugin that uses another library, `judge` has only the exceptions that the plugin
+logged.
 
 Redirects: a POST that follows a 301, 302 or 303 becomes an empty GET, whose success says nothing. Only 307 and 308,
 which keep method and body, are followed, on the same host or from http to https; any other is a failure.
@@ -36,15 +37,15 @@ _PAGE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _PAGE_WITHIN = 2048
-# Where urllib3 and ssl connect: what fails there was not sent.
+# The functions in which urllib3 and ssl connect: if one of them fails, the request was not sent.
 _CONNECTING = {"_new_conn", "_validate_conn", "_prepare_proxy", "create_connection", "do_handshake"}
 
 
 class Outcome(StrEnum):
-    """What became of an alert on a channel."""
+    """The result of sending an alert to a channel."""
 
     DELIVERED = "delivered"
-    PERHAPS = "perhaps delivered"  # it was sent, and no answer says whether it was taken
+    PERHAPS = "perhaps delivered"  # sent, but no response says whether it was taken
     FAILED = "failed"
 
 
@@ -57,7 +58,7 @@ class _State(StrEnum):
 
 @dataclass
 class _Attempt:
-    """One request or mail."""
+    """One HTTP request or mail."""
 
     carries_alert: bool
     state: _State = _State.UNDER_WAY
@@ -73,17 +74,17 @@ class _Attempt:
 
 @dataclass
 class Watch:
-    """The requests of one alert on one channel."""
+    """The requests made for one alert on one channel."""
 
     words: frozenset[str] = frozenset()
-    """Words of the alert by which a request is recognized that carries it."""
+    """Words of the alert: a request that contains one of them carries the alert."""
     url: str = field(default="", repr=False)
     attempts: list[_Attempt] = field(default_factory=list[_Attempt])
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_over: bool = False
 
     def begin(self, content: str) -> _Attempt:
-        """Note a request before it is made. Raises TimeoutError after `end`: it would be made behind our back."""
+        """Register a request before it is made. Raises TimeoutError after `end`: its result would go unnoticed."""
         with self._lock:
             if self._is_over:
                 raise TimeoutError("the time for this alert is over")
@@ -92,14 +93,14 @@ class Watch:
             return attempt
 
     def end(self) -> None:
-        """Let no further request be made."""
+        """Block any further request."""
         with self._lock:
             self._is_over = True
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the requests say about the alert."""
+    """The result of an alert, derived from its requests."""
 
     outcome: Outcome
     reason: str = ""
@@ -109,7 +110,7 @@ class Judgement:
 def judge(
     watch: Watch, *, sent: bool | None, is_watched: bool = True, errors: Iterable[BaseException] = ()
 ) -> Judgement:
-    """Return what became of an alert: `sent` is what Apprise said, None if it has not said anything in time.
+    """Return the result of an alert; `sent` is what Apprise returned, None if it did not return in time.
 
     `is_watched` says whether the plugin makes its requests through the wrapped methods, and `errors` are the exceptions
     that it handled.
@@ -140,7 +141,7 @@ _is_installed = False
 
 @contextmanager
 def watching(watch: Watch) -> Generator[None]:
-    """Note every request that this thread makes within the block."""
+    """Record every request that this thread makes within the block."""
     _install()
     token = _watch.set(watch)
     try:
@@ -156,7 +157,7 @@ def words_of(texts: Iterable[str], url: str) -> frozenset[str]:
 
 
 def _install() -> None:
-    import requests.adapters  # here: every process of Prefect imports our block
+    import requests.adapters  # deferred: every process of Prefect imports our block
 
     global _is_installed  # noqa: PLW0603 - once per process
     with _installing:
@@ -207,15 +208,15 @@ def _watched_send(
 
 
 def _noted(attempt: _Attempt, send: "Callable[[], Response]", is_stream: bool) -> "Response":
-    """Make a request and note what became of it."""
+    """Make a request and record its result."""
     try:
         response = send()
         attempt.status, attempt.retry_after = response.status_code, _retry_after(response)
-        # The body is read here, so that what goes wrong with it is seen; the connection is closed afterwards anyway.
+        # Read the body here, so that errors while reading are noticed; the connection is closed afterwards anyway.
         body = b"" if is_stream else response.content
     except Exception as error:
         if attempt.status and not 200 <= attempt.status < 300:
-            attempt.state = _State.ANSWERED  # its status says enough, even if the rest of the answer is lost
+            attempt.state = _State.ANSWERED  # the status says enough, even if the rest of the response is lost
         else:
             attempt.state = _State.NOT_SENT if _was_not_sent(error) else _State.UNANSWERED
             attempt.reason = _reason(error)
@@ -233,12 +234,12 @@ def _content(request: "PreparedRequest") -> str:
 
 
 def _is_discovery(request: "PreparedRequest") -> bool:
-    """Return whether a request only asks where a server is, as Matrix does; such redirects may be followed."""
+    """Return whether a request only looks up a server's address, as Matrix does; its redirects may be followed."""
     return request.method == "GET" and urlsplit(request.url or "").path.startswith("/.well-known/")
 
 
 def may_follow(old: str, new: str) -> bool:
-    """Return whether a redirect leads to the same place, or to the same host from http to https."""
+    """Return whether a redirect keeps scheme, host and port, or leads from http to https on the same host."""
     before, after = urlsplit(old), urlsplit(new)
     if before.hostname != after.hostname:
         return False
@@ -255,7 +256,7 @@ def _port(url: SplitResult) -> int | None:
 
 
 def _shown(target: str, url: str) -> str:
-    """Return an address without what may be a secret: no credentials, no query, no part of the channel's own path."""
+    """Return an address without possible secrets: no credentials, no query, no part of the channel's own URL."""
     split = urlsplit(target)
     own = {*re.split(r"[/:@?&=#,;+\s]+", url.partition("://")[2])}
     parts = ["***" if part and (part in own or len(part) > 20) else part for part in split.path.split("/")]
@@ -263,7 +264,7 @@ def _shown(target: str, url: str) -> str:
 
 
 def _retry_after(response: "Response") -> float | None:
-    """Return how many seconds a service that is busy asks to wait; the header has seconds or a date."""
+    """Return how many seconds a busy service (429 or 503) asks to wait; the header has seconds or a date."""
     text = response.headers.get("Retry-After", "").strip()
     if response.status_code not in {429, 503} or not text:
         return None
@@ -280,7 +281,7 @@ def _seconds_until(date: str) -> float:
 
 
 def _was_not_sent(error: BaseException) -> bool:
-    """Return whether an error came before the request was sent, so that the service cannot have it."""
+    """Return whether an error occurred before the request was sent, so that the service cannot have it."""
     import requests
 
     if isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError):
@@ -291,7 +292,7 @@ def _was_not_sent(error: BaseException) -> bool:
 
 
 def _functions(error: BaseException) -> set[str]:
-    """Return the names of the functions that an error, and those that led to it, came through."""
+    """Return the names of the functions in the tracebacks of an error and of its causes."""
     names: set[str] = set()
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
@@ -333,7 +334,7 @@ def _wrapped_sendmail(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             refused = original(client, sender, recipients, *args, **kwargs)
         except Exception as error:
-            # Only once the text is being sent can the server have it; an answer that it does not take it is definite.
+            # The server can have the mail only once the text is being sent; an SMTP error response is a definite no.
             is_open = "data" in _functions(error) and not isinstance(error, smtplib.SMTPResponseException)
             attempt.state = _State.UNANSWERED if is_open else _State.NOT_SENT
             attempt.reason = "the mail was sent, and no answer came." if is_open else _mail_reason(error)

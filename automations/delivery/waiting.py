@@ -1,4 +1,4 @@
-"""Alerts that wait: an event may still come that makes them needless."""
+"""Alerts that wait for an event that may make them unnecessary, and the deletion of old alerts."""
 
 import json
 from collections.abc import Callable
@@ -13,9 +13,9 @@ ENOUGH_ATTEMPTS = 100
 
 
 def step(outbox: Outbox, policy: Policy, has_come: Callable[[Unless], bool], now: datetime) -> None:
-    """Cancel each alert whose event has come since, and have the others told when they have waited long enough.
+    """Cancel each alert whose event has come since, and release the others when they have waited long enough.
 
-    `has_come` tells whether the event has. Raises what that raises, and sqlite3.Error.
+    `has_come` returns whether the event has come. Raises what `has_come` raises, and sqlite3.Error.
     """
     for row in outbox.rows("SELECT * FROM alerts WHERE state = 'waiting'"):
         if has_come(Unless.model_validate_json(row["unless"])):
@@ -25,7 +25,7 @@ def step(outbox: Outbox, policy: Policy, has_come: Callable[[Unless], bool], now
 
 
 def release_overdue(outbox: Outbox, policy: Policy, now: datetime, patience: timedelta) -> None:
-    """Have told what has waited too long while nobody could say whether its event has come."""
+    """Release alerts that have waited too long while no server could say whether their event has come."""
     for row in outbox.rows(
         "SELECT cause FROM alerts WHERE state = 'waiting' AND wait_until <= ?", (stamp(now - patience),)
     ):
@@ -33,7 +33,7 @@ def release_overdue(outbox: Outbox, policy: Policy, now: datetime, patience: tim
 
 
 def release(outbox: Outbox, cause: str, policy: Policy, now: datetime) -> None:
-    """Have an alert told that has waited."""
+    """Release a waiting alert, for delivery or for a digest."""
     with outbox.transaction():
         rows = outbox.rows("SELECT * FROM alerts WHERE cause = ? AND state = 'waiting'", (cause,))
         for row in rows:
@@ -52,9 +52,9 @@ def _cancel(outbox: Outbox, cause: str) -> None:
 
 
 def forget_old(outbox: Outbox, before: datetime) -> int:
-    """Delete what was over before a time, or could not be delivered until then; return how many alerts that were.
+    """Delete alerts posted before a time that are over or could not be delivered; return how many.
 
-    What was hardly tried stays: its time may be that of a clock that was not set yet.
+    An undelivered alert with few attempts stays: its time may come from a clock that was not set yet.
     """
     with outbox.transaction():
         return outbox.change(

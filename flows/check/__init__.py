@@ -1,4 +1,4 @@
-"""What would become of a file, found by loading it into a warehouse that is thrown away.
+"""Dry run of a load: check whether a file would load, by loading it into a scratch warehouse.
 
-The files are read, planned and inserted by the code of a run; nothing here decides whether a file loads.
+Files are read, planned and inserted by the code that a run uses; no code here decides whether a file loads.
 """

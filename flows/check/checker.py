@@ -1,4 +1,7 @@
-"""Checking files, each by itself: it is loaded into a scratch warehouse as a run would load it, and looked at there."""
+"""Check files one at a time: load each into a scratch warehouse as a run would, and report format, columns and rows.
+
+A rejected file is reported with its reason and an excerpt of its lines. The rows can be written to a Parquet file.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,14 @@ from flows.warehouse.duckdb import memory_reader
 
 FIRST_ROWS = 10
 _SHOWN_COLUMNS = 60
-"""Of how many columns the first rows are shown."""
+"""How many columns the first rows have at most."""
 _LONGEST_VALUE = 200
 _LONG_INTEGERS = frozenset({"HUGEINT", "UHUGEINT"})
-"""DuckDB 2.0 writes them into Parquet as DOUBLE (measured)."""
+"""DuckDB 2.0 writes these types into Parquet as DOUBLE (measured)."""
 
 
 class Verdict(StrEnum):
-    """What would become of a file."""
+    """Whether a file would load."""
 
     LOADS = "loads"
     REJECTED = "rejected"
@@ -45,33 +48,33 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Format:
-    """How a file is written; of one that cannot be read only the kind is known."""
+    """The format of a file; if the file cannot be read, only what its name says is known."""
 
     kind: str | None
     is_gzipped: bool = False
     delimiter: str | None = None
     quote: str | None = None
-    """Empty: quotes have no meaning."""
+    """Empty: the file has no quote character."""
     encoding: str | None = None
     header_line: int | None = None
 
 
 @dataclass(frozen=True)
 class CheckedColumn:
-    """A column of a file, and the column of the table that its values go into."""
+    """A column of a file, and the column of the table that its values are inserted into."""
 
     name: str
     type: str | None
-    """None: the file has no rows that would show it."""
+    """None: the file has no rows to infer the type from."""
     table_name: str | None
     table_type: str | None
     is_new: bool
-    """Whether the table does not have it yet."""
+    """Whether the load would add the column to the table."""
 
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What would become of one file."""
+    """The result of checking one file."""
 
     file: str
     outcome: Verdict
@@ -80,18 +83,18 @@ class FileCheck:
     columns: tuple[CheckedColumn, ...] = ()
     rows: int = 0
     first_rows: tuple[tuple[str | None, ...], ...] = ()
-    """As texts; long ones are cut."""
+    """The values as texts, cut to `_LONGEST_VALUE` characters."""
     excerpt: tuple[Line, ...] = ()
-    """The lines that the reason speaks of."""
+    """The lines around the line that the reason names."""
 
 
 class Checker:
-    """Checks files against one table, each as if it were alone."""
+    """Checks files against one table, each file independently of the others."""
 
     def __init__(
         self, settings: PipelineSettings, target: Target, folder: Path, say: Callable[[str], None] = lambda _: None
     ) -> None:
-        """`folder` is for what is unpacked or does not fit into memory; `say` is called with what is waited for."""
+        """`folder` holds unpacked files and data that exceeds memory; `say` gets a message at each wait."""
         self._settings = settings
         self._target = target
         self._folder = folder
@@ -101,10 +104,11 @@ class Checker:
         self._scratch = scratch_reader(target, self._limit, folder, on_disk=False)
 
     def check(self, path: Path, shown: str, out: Path | None = None, name: str | None = None) -> FileCheck:
-        """Load a file into a scratch table and return what would become of it.
+        """Load a file into a scratch table and return the result.
 
-        `name` is its own where the path has another, as that of a descriptor. With `out` the rows that would be loaded
-        are written to that file. Raises PipelineError, duckdb.Error and OSError for what is not the file's fault.
+        `shown` is the file's name in the result; `name` is its real name if the path has another, such as the path of a
+        file descriptor. With `out`, the rows that would be loaded are written to that file. Raises PipelineError,
+        duckdb.Error and OSError for errors that the file did not cause.
         """
         name = name or path.name
         known = format_of(name)
@@ -127,7 +131,7 @@ class Checker:
     def _loaded(
         self, warehouse: ScratchWarehouse, plan: Reading | HeaderScan, found: FileCheck, own: Path, out: Path | None
     ) -> FileCheck:
-        """Load a file into the scratch table, and look at it there."""
+        """Load a planned file into the scratch table, and read columns and first rows from it."""
         reading = plan.reading if isinstance(plan, HeaderScan) else plan
         found = replace(found, format=_format(reading))
         with Guard(self._settings.file_limits, lambda: warehouse.reader) as guard:
@@ -147,7 +151,7 @@ class Checker:
 
     @contextmanager
     def _warehouse(self, file: SourceFile, folder: Path) -> Generator[ScratchWarehouse]:
-        """Give a file a warehouse without rows: a big one is on the disk, as it may not fit into memory."""
+        """Provide an empty warehouse for a file: on disk for a big file, which may not fit into memory."""
         with ExitStack() as held:
             reader = self._scratch
             if weight(file) >= BIG:
@@ -180,7 +184,7 @@ def _format(reading: Reading) -> Format:
 
 
 def _columns(warehouse: ScratchWarehouse, reading: Reading, *, is_loaded: bool = False) -> tuple[CheckedColumn, ...]:
-    """Return the columns of a file, as its sample shows them or as they were loaded."""
+    """Return the columns of a file, with types from its sample, or as loaded with `is_loaded`."""
     target = warehouse.target
     known = warehouse.columns(target.table)
     columns: list[CheckedColumn] = []
@@ -206,7 +210,7 @@ def _first_rows(
     shown = [one for one in columns if one.type is not None][:_SHOWN_COLUMNS]
     if not shown:
         return ()
-    if reading.file.size >= BIG:  # its rows are in the table in any order
+    if reading.file.size >= BIG:  # the rows of a big file are loaded in any order
         insertion = planned(warehouse, reading, warehouse.target.table)
         source = f"({converted(insertion.scan, insertion.conversions, is_checked=True)})"
         names = [f"value{at}" for at in range(len(shown))]
@@ -218,7 +222,7 @@ def _first_rows(
 
 
 def _write(warehouse: ScratchWarehouse, columns: tuple[CheckedColumn, ...], out: Path) -> None:
-    """Write the rows into a Parquet file, whole or not at all."""
+    """Write the rows into a Parquet file, atomically."""
     if not columns:
         return
     table = warehouse.target.table.sql

@@ -1,4 +1,4 @@
-"""The lines of a rejected file that its reason speaks of, with the place marked."""
+"""Excerpts of a rejected file: the line that the rejection names, with its neighbours and the wrong value marked."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from flows.readers.guard import Guard, unpacked
 from flows.source_file import FileFormat, SourceFile
 
 LONGEST = 160
-"""How many characters of a line are shown."""
+"""How many characters of a line are shown, roughly."""
 _LINE = re.compile(r"\bline ([\d,]+)")
 _VALUE = re.compile(r'column ".*?": "(.*)" is not ')
 _CHUNK = 1 << 20
 _KEPT = 1 << 20
-"""How many bytes of a line are looked at."""
+"""How many bytes of a line are kept."""
 _TEXTS = frozenset({FileFormat.CSV, FileFormat.TSV, FileFormat.JSON, FileFormat.NDJSON})
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a file, or a piece of it; `marked` is in the middle of the text."""
+    """A line of a file, or a piece of it: its text is `before`, then `marked`, then `after`."""
 
     number: int
     before: str
@@ -35,9 +35,9 @@ class Line:
 
 
 def excerpt(file: SourceFile, reason: str, guard: Guard) -> tuple[Line, ...]:
-    """Return the line that a reason names, those around it and the first; none if it names none.
+    """Return the line that a reason names, the lines before and after it, and line 1; empty if it names no line.
 
-    What cannot be read is left out.
+    Lines that cannot be read are left out.
     """
     found = _LINE.search(reason)
     if found is None or file.format not in _TEXTS:
@@ -62,11 +62,11 @@ def _chunks(file: SourceFile, guard: Guard) -> Iterator[bytes]:
 
 
 def _numbered(chunks: Iterable[bytes], wanted: set[int]) -> Iterator[tuple[int, str]]:
-    """Yield the wanted lines with their numbers; of a long one the beginning."""
+    """Yield the wanted lines with their numbers; a long line is cut to its first `_KEPT` bytes."""
     number, last, line = 1, max(wanted), b""
     is_after_return = False
     for chunk in chunks:
-        # A line end that is cut in two is one.
+        # A CRLF that is split between two chunks is one line end.
         text = chunk[1:] if is_after_return and chunk[:1] == b"\n" else chunk
         is_after_return = chunk[-1:] == b"\r"
         at = 0
@@ -97,7 +97,7 @@ def _shown(number: int, text: str, reason: str | None) -> Line:
 
 
 def _place(text: str, value: str) -> int:
-    """Return where a value is in a line: as a whole field if it is one, else anywhere; -1 if it is not there."""
+    """Return the position of a value in a line, preferably as a whole field; -1 if the line does not contain it."""
     whole = re.search(rf"""(?:^|[,;\t|:]\s*)["']?({re.escape(value)})["']?\s*(?=$|[,;\t|}}\]])""", text)
     return whole.start(1) if whole else text.find(value)
 

@@ -1,10 +1,14 @@
-"""`python -m flows.check.run`: check the files of a request, which is JSON on the standard input.
+"""`python -m flows.check.run`: check the files of a request, which is read as JSON from standard input.
 
-The request has `files`, each with `path`, `name`, what it is called in the answer (`shown`) and the file to write its
-rows to (`out`, or null); `table`, `catalog.schema.table`, or null for a new one; and `cpu_seconds`, or null: with it
-the kernel holds this process to limits. The answer is a line of JSON for each file, in their order. What keeps files
-from being checked is a line with `mistakes`, and exit status 2; without files it is looked for all the same. What is
-waited for is said on the standard error.
+The request has these keys:
+
+- `files`: a list of objects with `path`, `name`, `shown` (the file's name in the response) and `out` (the file to write
+  its rows to, or null);
+- `table`: `catalog.schema.table`, or null for a new table;
+- `cpu_seconds`: a limit on CPU time, or null; with it the kernel also limits memory and file sizes.
+
+The response is one line of JSON per file, in the same order. An error that prevents checking is a line with `mistakes`
+and exit status 2. Settings and table name are checked even without files. Waits are reported on standard error.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ _LARGEST_FILE = 1 << 30
 
 
 def main() -> None:
-    """Answer the request."""
+    """Check the files of the request and print the results."""
     request: dict[str, Any] = json.load(sys.stdin)
     try:
         for answer in answers(request):
@@ -46,7 +50,7 @@ def main() -> None:
 
 
 def answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what becomes of each file. Raises PipelineError, duckdb.Error, OSError."""
+    """Yield the result of each file. Raises PipelineError, duckdb.Error, OSError."""
     settings = read_settings()
     if request["cpu_seconds"] is not None:
         _limit(request["cpu_seconds"], settings.file_limits.run_memory_bytes)
@@ -63,14 +67,14 @@ def answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _limit(cpu_seconds: int, memory: int) -> None:
-    """Have the kernel hold this process to limits, and end it before others when memory is short."""
+    """Set kernel limits on this process, and make it the first to be killed when memory is short."""
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
-    # What is reserved counts here, used or not: DuckDB's threads and Python take up to 1.3 GiB more (measured).
+    # RLIMIT_AS counts reserved memory, used or not: DuckDB's threads and Python reserve up to 1.3 GiB more (measured).
     resource.setrlimit(resource.RLIMIT_AS, (memory + _RESERVED, memory + _RESERVED))
     os.nice(10)
-    with suppress(OSError):  # another kernel than Linux
+    with suppress(OSError):  # not Linux
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 

@@ -1,4 +1,7 @@
-"""A warehouse that is thrown away: it has the target's columns and none of its rows."""
+"""A temporary DuckDB warehouse with the columns and keys of the target table, and none of its rows.
+
+Of the target, only the columns, the definitions and rows with a loaded row's key are read; nothing is written to it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from flows.warehouse.base import TableColumn, WaitBudget
 from flows.warehouse.duckdb import DuckDbWarehouse, read_duckdb, settled
 
 WAIT_SECONDS = 10.0
-"""How long to wait for a warehouse that is in use, unless WAREHOUSE_WAIT_SECONDS is shorter."""
+"""How long to wait for a warehouse in use, unless WAREHOUSE_WAIT_SECONDS is shorter."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,19 @@ class Target:
     table: TargetTable
     address: DuckDbFile | PostgresDatabase
     columns: Mapping[str, TableColumn]
-    """By their lower-case names; none of a new table."""
+    """The columns by lower-case name; empty for a new table."""
     definitions: tuple[str, ...] = ()
-    """The SQL by which DuckDB makes the table and its indexes, constraints included."""
+    """The DuckDB statements that create the table and its indexes, constraints included."""
     keys: tuple[tuple[str, ...], ...] = ()
-    """The columns of each key: of its values a row may have none that is in the table already."""
+    """The columns of each primary key or unique constraint."""
 
     @property
     def is_postgres(self) -> bool:
-        """Whether the warehouse is a PostgreSQL database, which has types and names of its own."""
+        """Whether the warehouse is a PostgreSQL database, which has its own types and rules for names."""
         return isinstance(self.address, PostgresDatabase)
 
     def shown_type(self, stored: str) -> str:
-        """Return how the target's warehouse calls the type of a new column."""
+        """Return the target warehouse's name for the type of a new column."""
         if not self.is_postgres:
             return stored
         from flows.warehouse.postgres_types import column_type
@@ -50,9 +53,9 @@ class Target:
 def read_target(
     settings: PipelineSettings, table: TargetTable, on_wait: Callable[[str], None], spool: Path, *, is_new: bool
 ) -> Target:
-    """Return the table as it is in the warehouse, which is read and never written to.
+    """Read the table from the warehouse, without writing to it. Raises PipelineError.
 
-    `is_new`: as if there were no such table; the warehouse is not opened. Raises PipelineError.
+    With `is_new` the table counts as missing, and the warehouse is not opened.
     """
     address = settings.warehouse(table.catalog)
     if is_new:
@@ -60,7 +63,7 @@ def read_target(
     budget = WaitBudget(min(WAIT_SECONDS, settings.warehouse_wait_seconds))
     if isinstance(address, DuckDbFile):
         return _read_duckdb(address, table, budget, on_wait, settings.warehouse_memory_limit)
-    # Only here: a warehouse that is a DuckDB file does without psycopg.
+    # Imported here: a warehouse in a DuckDB file does not need psycopg.
     from flows.warehouse.postgres import open_postgres
 
     with open_postgres(address, budget, on_wait, settings.warehouse_memory_limit, spool) as warehouse:
@@ -92,12 +95,12 @@ def _read_duckdb(
 
 @dataclass(frozen=True)
 class ScratchWarehouse(DuckDbWarehouse):
-    """A DuckDB warehouse for one file at a time, which behaves as the target's would."""
+    """A DuckDB warehouse for one file at a time that behaves like the target warehouse."""
 
     target: Target
 
     def stored_type(self, new_type: str) -> str:
-        """Return the type, in DuckDB's words, that the target's warehouse gives a new column."""
+        """Return the type that the target warehouse gives a new column, as a DuckDB type."""
         if not self.target.is_postgres:
             return new_type
         from flows.warehouse.postgres_types import column_type, duckdb_type
@@ -105,7 +108,7 @@ class ScratchWarehouse(DuckDbWarehouse):
         return duckdb_type(column_type(new_type))
 
     def add_columns(self, table: TargetTable, existing: Mapping[str, TableColumn], wanted: Mapping[str, str]) -> None:
-        """Add the wanted columns as the target's warehouse would. Raises RejectionError for names it cannot have."""
+        """Add the wanted columns as the target warehouse would. Raises RejectionError for names it does not allow."""
         if self.target.is_postgres:
             from flows.warehouse.postgres import check_name
 
@@ -115,12 +118,12 @@ class ScratchWarehouse(DuckDbWarehouse):
         super().add_columns(table, existing, wanted)
 
     def begin_file(self) -> None:
-        """Make the table anew, as the next file is to find it."""
+        """Recreate the table, so that the next file is loaded into an unchanged one."""
         _make_table(self.reader, self.target)
 
 
 def scratch_reader(target: Target, limit: str, folder: Path, *, on_disk: bool) -> Reader:
-    """Return a connection to a warehouse of no rows, in memory or in a file of the folder."""
+    """Return a connection to an empty warehouse, in memory or in a file of the folder."""
     place = folder / f"{target.table.catalog}.scratch"
 
     def connect() -> duckdb.DuckDBPyConnection:
@@ -144,9 +147,9 @@ def _make_table(connection: duckdb.DuckDBPyConnection, target: Target) -> None:
     try:
         for definition in target.definitions:
             connection.execute(definition)
-    except duckdb.Error:  # it speaks of a sequence, or of another table
+    except duckdb.Error:  # the definition refers to a sequence or another table
         connection.execute(f"DROP TABLE IF EXISTS {table.sql}")
-    with suppress(duckdb.CatalogException):  # it is there
+    with suppress(duckdb.CatalogException):  # the table exists
         columns = ", ".join(f"{identifier(one.name)} {one.type}" for one in target.columns.values())
         connection.execute(f"CREATE TABLE {table.sql} ({columns})")
 
@@ -154,7 +157,10 @@ def _make_table(connection: duckdb.DuckDBPyConnection, target: Target) -> None:
 def taken_key(
     warehouse: ScratchWarehouse, settings: PipelineSettings, on_wait: Callable[[str], None], folder: Path
 ) -> str | None:
-    """Return why the table does not take the rows that were loaded, as it has their keys already; None if it does."""
+    """Return the reason if a loaded row's key is already in the target table (DuckDB only); None otherwise.
+
+    Raises PipelineError, duckdb.Error.
+    """
     target = warehouse.target
     if not target.keys or not isinstance(target.address, DuckDbFile):
         return None

@@ -1,17 +1,17 @@
-"""Warm start: flow runs are forked from a process that has Prefect and the heavy libraries imported.
+"""Start flow runs as forks of a process that has already imported Prefect and the heavy libraries.
 
-    server --tells--> worker --starts--> client --private socket--> fork server --forks--> keeper
+    Prefect server --event--> worker --starts--> client --Unix socket--> fork server --forks--> keeper
         --forks--> the flow's process
 
-- The **worker** (worker.py) is Prefect's own, which looks for runs as soon as the server tells of one.
-- The **client** (client.py) is what the deployment's `command` runs. It carries the run's environment, lives as long
-  as the run, passes every signal on and ends as the flow's process has ended: to Prefect's worker, to `ps` and to
-  whoever looks for the run by its environment, it is the run's process.
-- The **fork server** (fork_server.py) has libraries imported and never a line of the project's flows, so that a flow
-  that was edited is used at its next run. It keeps nothing about the runs that it has forked: they go on when it dies.
-- The **keeper** (keeper.py) stands between the two, one a run. It ends the flow's process when the client is gone,
-  and the kernel ends it when the keeper is gone: no run is ever left without its client.
+- The **worker** (worker.py) is Prefect's process worker; it polls for runs as soon as the server sends an event.
+- The **client** (client.py) is the deployment's `command`. It carries the run's environment, lives as long as the run,
+  forwards every signal and ends with the exit status of the flow's process. To Prefect's worker, to `ps` and to a
+  search for the run by its environment, it is the run's process.
+- The **fork server** (server.py) imports libraries and none of the project's flows, so an edited flow is used at its
+  next run. It keeps no state about the runs that it forked: they go on when it dies.
+- The **keeper** (server.py as well), one for each run, is between the fork server and the flow's process. It kills the
+  flow's process when the client is gone, and the kernel kills it when the keeper is gone: no run outlives its client.
 
-A run is never run twice, because one process alone decides, at one moment: the client. Until it has said GO it may
-turn to the ordinary way, `python -m prefect.engine`, and nothing is run for it; from then on it never does.
+No run is executed twice, because only the client decides, and at a single moment. Before it sends GO, it may fall back
+to `python -m prefect.engine`, and the keeper runs nothing; after that it never falls back.
 """

@@ -1,7 +1,7 @@
-"""The client: runs a flow run in a fork of the warm server, or the ordinary way where that is not to be had.
+"""Run a flow run in a fork of the warm server, or fall back to `python -m prefect.engine`.
 
-`python -I -S flows/forkserver/client.py` does what `python -m prefect.engine` does, 2 s sooner. It runs alone, from the
-standard library, and imports as little of that as it can: -I and -S keep Python from reading anything else.
+`python -I -S flows/forkserver/client.py` does what `python -m prefect.engine` does, 2 s sooner. It uses only the
+standard library and imports as little of it as possible; with -I and -S Python reads nothing else.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import sys
 from contextlib import suppress
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # typing's own takes 4 ms to import
+if TYPE_CHECKING:  # importing typing for its TYPE_CHECKING takes 4 ms
     from typing import NoReturn
 
 SOCKET_VARIABLE = "WARM_SOCKET"
 """The environment variable that holds the path of the warm server's socket."""
 
 GREETING = b"warm 1\n"
-"""What a keeper says first; the number is that of the protocol."""
+"""The first message of a keeper; the number is the protocol version."""
 
 READY = b"+"
-"""What a keeper says when it would run the flow; anything else is the reason why not."""
+"""A keeper's message that it can run the flow; any other message is the reason why it cannot."""
 
 GO = b"\0"
-"""What the client says then: from here on the run is the keeper's. Each later byte is the number of a signal."""
+"""The client's message that hands the run over to the keeper. Each later byte is the number of a signal."""
 
 PATIENCE_SECONDS = 3.0
-"""How long a step up to READY may take; the ordinary way takes about as long."""
+"""How long each step up to READY may take; starting without the warm server takes about as long."""
 
 STATUS_BYTES = 4
-"""The exit status of the flow's process comes last, as a number of so many bytes, negative for a signal."""
+"""The size in bytes of the keeper's last message: the exit status of the flow's process, negative for a signal."""
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -45,15 +45,15 @@ def main() -> NoReturn:
             connection = ask(path)
             connection.sendall(GO)
         except OSError as error:
-            # Also when GO could not be sent: then nobody has read it.
+            # Falling back is also safe if GO could not be sent: then the keeper has not read it.
             print(f"No warm start ({error}): starting Python the ordinary way.", file=sys.stderr, flush=True)
         else:
             end_as(follow(connection))
-    os.execv(sys.executable, [sys.executable, "-m", "prefect.engine", *sys.argv[1:]])  # noqa: S606 # no shell between
+    os.execv(sys.executable, [sys.executable, "-m", "prefect.engine", *sys.argv[1:]])  # noqa: S606 # needs no shell
 
 
 def ask(path: str) -> socket.socket:
-    """Return a connection to a keeper that is ready to run us; raises OSError when there is none."""
+    """Return a connection to a keeper that is ready to run this process's flow run. Raises OSError."""
     connection = connect(path)
     connection.settimeout(PATIENCE_SECONDS)
     expect(connection, GREETING)
@@ -65,12 +65,12 @@ def ask(path: str) -> socket.socket:
 
 
 def connect(path: str) -> socket.socket:
-    """Connect to a socket of our own user's; raises OSError."""
+    """Connect to a socket whose server runs as the same user. Raises OSError."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(PATIENCE_SECONDS)
-    folder = os.open(os.path.dirname(path), os.O_PATH)  # noqa: PTH120 # pathlib takes longer than all the rest
+    folder = os.open(os.path.dirname(path), os.O_PATH)  # noqa: PTH120 # pathlib is slower to import than all the rest
     try:
-        # The address of a Unix socket has at most 107 bytes; a state folder's path may have more.
+        # The address of a Unix socket has at most 107 bytes; the path of the state folder may be longer.
         connection.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")  # noqa: PTH119
     finally:
         os.close(folder)
@@ -80,13 +80,13 @@ def connect(path: str) -> socket.socket:
 
 
 def user_of(connection: socket.socket) -> int:
-    """Return the user id of the process at the other end, as the kernel has it."""
+    """Return the user id of the process at the other end, as the kernel reports it."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
 def request() -> bytes:
-    """Return what makes us this process: interpreter, working directory, umask and environment."""
+    """Return the request for a process like this one: interpreter, working directory, umask and environment."""
     umask = os.umask(0o077)
     os.umask(umask)
     variables = [name + b"=" + value for name, value in os.environb.items()]
@@ -95,7 +95,7 @@ def request() -> bytes:
 
 
 def expect(connection: socket.socket, wanted: bytes) -> None:
-    """Read what is wanted; raises OSError with what came instead."""
+    """Read the wanted message. Raises OSError with the message that came instead."""
     got = b""
     while got != wanted:
         more = connection.recv(len(wanted) - len(got) if wanted.startswith(got) else 1000)
@@ -105,7 +105,7 @@ def expect(connection: socket.socket, wanted: bytes) -> None:
 
 
 def follow(connection: socket.socket) -> int:
-    """Pass signals on until the flow's process has ended, and return its exit status."""
+    """Forward signals until the flow's process has ended, and return its exit status."""
 
     def forward(number: int, _frame: object) -> None:
         with suppress(OSError):
@@ -120,17 +120,17 @@ def follow(connection: socket.socket) -> int:
         while len(status) < STATUS_BYTES and (more := connection.recv(STATUS_BYTES)):
             status += more
     if len(status) < STATUS_BYTES:
-        # The keeper was killed, and the flow's process with it, by the kernel and in just this way.
+        # The keeper was killed, so the kernel sent SIGKILL to the flow's process.
         return -signal.SIGKILL
     return int.from_bytes(status, "big", signed=True)
 
 
 def end_as(status: int) -> NoReturn:
-    """End as a process with this exit status has ended: a negative one says by which signal."""
+    """End this process as the flow's process ended: with its exit status or, if that is negative, by the signal."""
     if status < 0:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it has dumped its core, if at all
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump, if any, was written by the flow's process
         with suppress(OSError):
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)

@@ -1,4 +1,7 @@
-"""The flow's process: a fork of the warm server becomes what `python -m prefect.engine` would be."""
+"""Turn a fork of the warm server into the process that `python -m prefect.engine` would be.
+
+A request whose process would differ from the server's in a way that cannot be changed after the start is refused.
+"""
 
 import atexit
 import gc
@@ -35,16 +38,16 @@ FIXED_AT_START = (
     "OPENBLAS_",
     "MKL_",
 )
-"""How the names of variables begin that act when a process starts or a library is imported, and never later."""
+"""Prefixes of environment variables that are read only when a process starts or a library is imported."""
 
 
 class RefusedError(Exception):
-    """A request that cannot be fulfilled here; the client turns to the ordinary way."""
+    """A request that the warm server cannot serve; the client falls back to `python -m prefect.engine`."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asks for; the streams are open descriptors of ours."""
+    """A client's request; `streams` are open descriptors of this process."""
 
     executable: str
     folder: str
@@ -54,7 +57,7 @@ class Request:
 
 
 def read_request(connection: socket.socket) -> Request:
-    """Read a request; raises RefusedError, ConnectionError when the client is gone, OSError."""
+    """Read a request. Raises RefusedError, ConnectionError if the client is gone, OSError."""
     head, streams, _, _ = socket.recv_fds(connection, 4, STREAMS)
     executable, folder, umask, *variables = _read(connection, int.from_bytes(_read(connection, 4, head), "big")).split(
         b"\0"
@@ -66,7 +69,10 @@ def read_request(connection: socket.socket) -> Request:
 
 
 def check_sameness(request: Request, own: Mapping[bytes, bytes] = os.environb) -> None:
-    """Raise RefusedError for a request whose process would have started in another way than this one has."""
+    """Raise RefusedError if the request needs another interpreter or other FIXED_AT_START variables than this process.
+
+    `own` is the environment of this process.
+    """
     if request.executable != sys.executable:
         raise RefusedError(f"the warm server runs {sys.executable}, not {request.executable}")
     names = {*request.environment, *own}
@@ -90,13 +96,13 @@ def _read(connection: socket.socket, size: int, got: bytes = b"") -> bytes:
 
 
 PACKAGE = __name__.partition(".")[0]
-"""The package of the flows: this one's own parts are all that the server knows of it, and have to be forgotten."""
+"""The package of the flows. The server has only its own modules of it imported; a run must import all of it anew."""
 
 
 def run(request: Request, name: str = "prefect.engine", ground: Ground | None = None) -> NoReturn:
-    """Run a module in the way of `python -m`, as the process that the request describes.
+    """Run a module as `python -m` does, as the process that the request describes.
 
-    `ground` is what the server's own Prefect settings were made from.
+    `ground` is the fingerprint of the server's own Prefect settings.
     """
     code, main = load(name)
     _take_streams(request)
@@ -109,7 +115,7 @@ def run(request: Request, name: str = "prefect.engine", ground: Ground | None = 
 
 
 def load(name: str) -> tuple[CodeType, ModuleType]:
-    """Return a module's code and a new `__main__` for it; raises ImportError."""
+    """Return a module's code and a new `__main__` for it. Raises ImportError."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.loader is None:
         raise ImportError(f"expected a module {name}, found none")
@@ -137,36 +143,36 @@ def _take_path(request: Request, main: ModuleType) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
         del sys.modules[name]
     sys.modules["__main__"] = main
-    if "__mp_main__" in sys.modules:  # multiprocessing's name for it
+    if "__mp_main__" in sys.modules:  # multiprocessing's name for __main__
         sys.modules["__mp_main__"] = main
     importlib.invalidate_caches()
 
 
 def _execute(code: CodeType, main: ModuleType, ground: Ground | None) -> None:
     _refresh(ground)
-    exec(code, main.__dict__)  # noqa: S102 # it is what `python -m` does
+    exec(code, main.__dict__)  # noqa: S102 # as `python -m` does
 
 
 def _refresh(ground: Ground | None) -> None:
-    """Make anew what libraries have made of the environment or of chance when they were imported."""
+    """Reset the state that libraries derived from the environment or from random numbers when they were imported."""
     tempfile.tempdir = None
-    if "numpy" in sys.modules:  # `random` and OpenSSL see to themselves
+    if "numpy" in sys.modules:  # `random` and OpenSSL reseed themselves after a fork
         sys.modules["numpy"].random.seed()
     if "prefect.main" in sys.modules:
         settings_fingerprint.refresh(ground)
 
 
 def _end(work: Callable[[], None]) -> NoReturn:
-    """Do the work and end as the interpreter ends, without taking every module apart, which takes 0.1 s."""
+    """Do the work and end as the interpreter does, but skip the teardown of all modules, which takes 0.1 s."""
     status = _status_of(work)
-    # What Py_FinalizeEx does first: threads that are no daemons are waited for, then the exit functions.
+    # The first steps of Py_FinalizeEx: wait for non-daemon threads, then run the exit functions.
     threading._shutdown()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
     atexit._run_exitfuncs()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            status = status or 120  # the interpreter's own status for that
+            status = status or 120  # as the interpreter does
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
@@ -184,7 +190,7 @@ def _status_of(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
         return -signal.SIGINT
-    except BaseException:  # noqa: BLE001 # the interpreter's own end
+    except BaseException:  # noqa: BLE001 # as the interpreter does
         sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""`python -m flows.forkserver.prefect_command ...`: Prefect's command line, with its settings as text kept."""
+"""`python -m flows.forkserver.prefect_command ...`: Prefect's command line with the settings cache installed."""
 
 import os
 
@@ -8,7 +8,7 @@ from flows.forkserver.settings_cache import keep
 
 
 def main() -> None:
-    """Run what `prefect ...` would."""
+    """Run `prefect ...`."""
     os.umask(0o077)
     keep()
     app()

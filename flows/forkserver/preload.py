@@ -1,4 +1,4 @@
-"""What is imported ahead of the flow runs: Prefect and the heavy libraries that flows use, never a flow."""
+"""Import Prefect and the heavy libraries that flows use, never a flow, and check that a fork is safe afterwards."""
 
 import _thread
 import asyncio
@@ -14,24 +14,24 @@ _LOCK_TYPES = (_thread.LockType, _thread.RLock)
 
 
 def open_descriptors() -> dict[int, str]:
-    """Return this process's open descriptors and what each one is."""
+    """Return this process's open descriptors and the link target of each in /proc/self/fd."""
     found: dict[int, str] = {}
     for entry in Path("/proc/self/fd").iterdir():
         try:
             found[int(entry.name)] = os.readlink(entry)  # noqa: PTH115 # `socket:[1]` is no path
         except OSError:
-            continue  # the one of this listing
+            continue  # the descriptor of this listing, closed by now
     return found
 
 
 def unsafe_to_fork(inherited: dict[int, str]) -> list[str]:
-    """Name what stands in the way of a fork, nothing being best; `inherited` are the descriptors we may have."""
+    """Return the reasons why a fork would be unsafe, none if it is safe; `inherited` descriptors are allowed."""
     return [*_threads(), *_descriptors(inherited), *_loops(), *_held_locks()]
 
 
 def _threads() -> list[str]:
     named = [f"the thread {thread.name}" for thread in threading.enumerate() if thread is not threading.main_thread()]
-    # Threads of native libraries have no name in Python.
+    # Python does not list the threads of native libraries.
     native = len(list(Path("/proc/self/task").iterdir())) - len(named) - 1
     return [*named, f"{native} native threads"] if native > 0 else named
 
@@ -47,7 +47,7 @@ def _loops() -> list[str]:
 
 
 def _held_locks() -> list[str]:
-    """Name the locks that are held, of those in modules: no thread would ever release them in a child."""
+    """Return the module-level locks that are held: in a child no thread would ever release them."""
     return [
         f"the held lock {module}.{name}"
         for module, loaded in list(sys.modules.items())
@@ -57,7 +57,7 @@ def _held_locks() -> list[str]:
 
 
 def _is_held(lock: object) -> bool:
-    # An RLock of 3.11 shows it in its text only; its owner does not matter.
+    # In Python 3.11 only the repr of an RLock shows its state for all owners.
     return "<locked" in repr(lock)
 
 
@@ -81,7 +81,8 @@ LIBRARIES = (
     "pydantic_settings",
     "tenacity",
 )
-"""Add what your flows import and takes long; one that starts a thread cannot be had, and the server says so."""
+"""Add the slow imports of your flows. A library that starts a thread cannot be preloaded: the server reports it and
+exits."""
 
 PARTS = (
     "anyio._backends._asyncio",
@@ -93,8 +94,8 @@ PARTS = (
     "pydantic.v1",
     "rich._emoji_codes",
 )
-"""What these import at every run, but not before they need it: 0.35 s in all (measured). A later version of theirs may
-well do without."""
+"""Modules that these libraries import lazily at every run: 0.35 s in all (measured). Later versions may not need
+them."""
 
 
 MODELS = (
@@ -104,11 +105,11 @@ MODELS = (
     "prefect.client.schemas.responses:DeploymentResponse",
     "prefect.events:Event",
 )
-"""What Prefect reads at every run, and builds when it first does: 10 ms in all (measured)."""
+"""Pydantic models that Prefect builds at their first use in every run: 10 ms in all (measured)."""
 
 
 def preload(names: tuple[str, ...] = LIBRARIES, parts: tuple[str, ...] = PARTS) -> None:
-    """Import the libraries and set them apart from the garbage collector, so that forks share their memory."""
+    """Import the libraries and freeze them for the garbage collector, so that forks share their memory."""
     gc.disable()
     for name in names:
         importlib.import_module(name)
@@ -122,22 +123,22 @@ def preload(names: tuple[str, ...] = LIBRARIES, parts: tuple[str, ...] = PARTS) 
 
 
 def rehearse() -> None:
-    """Have Prefect do what it puts off until a run needs it; what another version does not have is left out."""
+    """Do the work that Prefect defers until a run needs it; names that another version lacks are skipped."""
     for model in MODELS:
         module, _, name = model.partition(":")
         with suppress(ImportError, AttributeError):
             getattr(importlib.import_module(module), name).model_rebuild()
     with suppress(ImportError, AttributeError):
-        # Reads the names of all time zones, 15 ms, for the deployment's schedule.
+        # For the deployment's schedule Prefect reads the names of all time zones: 15 ms.
         importlib.import_module("prefect.client.schemas.schedules").is_valid_timezone("UTC")
 
 
 def project_modules(root: Path, own: str) -> list[str]:
-    """Return the modules that were loaded from the project, this package `own` left out."""
+    """Return the imported modules of the project, except those of the package `own`."""
     return [
         name
         for name, module in list(sys.modules.items())
-        if module is not sys.modules["__main__"]  # which multiprocessing gives a second name
+        if module is not sys.modules["__main__"]  # multiprocessing gives it a second name
         and (file := getattr(module, "__file__", None))
         and Path(file).is_relative_to(root)
         and not Path(file).is_relative_to(sys.prefix)

@@ -1,8 +1,8 @@
 """`python -m flows.forkserver.server`: the fork server, on the socket that WARM_SOCKET names, and its keepers.
 
-The server waits for clients and forks a keeper for each; it holds nothing and remembers nothing. The keeper of a run
-agrees with the client, starts the flow's process, and ends with it. A stamp of everything that was imported from
-changes when packages do; the server starts again then.
+The server waits for clients and forks a keeper for each; it keeps no state. The keeper of a run negotiates with the
+client, starts the flow's process, and ends with it. When a client connects and the installed packages have changed
+since they were imported, the server restarts itself.
 """
 
 import ctypes
@@ -25,13 +25,13 @@ from flows.forkserver.flow_process import RefusedError, Request, check_sameness,
 from flows.forkserver.preload import LIBRARIES, open_descriptors, preload, project_modules, unsafe_to_fork
 
 _MARKS = (".dist-info", ".egg-info", ".egg-link", ".pth")
-"""How the names end of what an installer writes next to each package, anew at every installation."""
+"""Suffixes of the entries that an installer writes next to each package at every installation."""
 
 Stamp = frozenset[tuple[str, int]]
 
 
 def read_stamp(folders: Iterable[str] = tuple(sys.path)) -> Stamp:
-    """Return when the packages in the folders, the interpreter and this package were last changed."""
+    """Return the modification times of the packages in the folders, the interpreter and this package."""
     return frozenset({*_marks(folders), *_interpreter(), *_own()})
 
 
@@ -41,14 +41,14 @@ def _marks(folders: Iterable[str]) -> Iterable[tuple[str, int]]:
             with os.scandir(folder) as entries:
                 marks = [entry for entry in entries if entry.name.endswith(_MARKS)]
         except OSError:
-            continue  # no folder, but a zip file, or gone
+            continue  # a zip file, or gone
         for mark in marks:
             yield from _changed(Path(mark.path))
 
 
 def _interpreter() -> Iterable[tuple[str, int]]:
     executable = Path(sys.executable)
-    yield from _changed(executable)  # through its links
+    yield from _changed(executable)  # follows links
     yield from _changed(executable.parent.parent / "pyvenv.cfg")
 
 
@@ -66,11 +66,11 @@ def _changed(path: Path) -> Iterable[tuple[str, int]]:
 
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in linux/prctl.h
 _prctl = ctypes.CDLL(None).prctl
-"""Looked up before any fork, where it costs nothing."""
+"""Looked up before any fork, so that it does not delay one."""
 
 
 def keep(connection: socket.socket, run: Callable[[Request], NoReturn]) -> NoReturn:
-    """Have `run` called in a process of its own if the client wants it, and end when that has ended."""
+    """Be the keeper of one run: call `run` in a child process if the client sends GO, and exit when the child ends."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
@@ -78,15 +78,15 @@ def keep(connection: socket.socket, run: Callable[[Request], NoReturn]) -> NoRet
         if request is not None:
             _start(connection, request, run)
     except OSError:
-        pass  # the client is gone, before or after all has been done for it
-    except BaseException:  # noqa: BLE001 # nothing of ours may go on in the server's code
+        pass  # the client is gone
+    except BaseException:  # noqa: BLE001 # must not return into the server's code
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
 def _agreed(connection: socket.socket) -> Request | None:
-    """Return the request that the client has said GO for, or None."""
+    """Return the client's request after its GO, or None if there is no agreement."""
     connection.sendall(GREETING)
     try:
         request = read_request(connection)
@@ -102,7 +102,7 @@ def _agreed(connection: socket.socket) -> Request | None:
 
 def _start(connection: socket.socket, request: Request, run: Callable[[Request], NoReturn]) -> None:
     keeper = os.getpid()
-    # None of these ends a keeper: the flow's process gets them, and it decides.
+    # These signals must not end the keeper: the flow's process gets them and decides.
     for number in FORWARDED:
         signal.signal(number, signal.SIG_IGN)
     pid = os.fork()
@@ -110,7 +110,7 @@ def _start(connection: socket.socket, request: Request, run: Callable[[Request],
         try:
             _become_flow_process(connection, keeper)
             run(request)
-        except BaseException:  # noqa: BLE001 # nor in the keeper's
+        except BaseException:  # noqa: BLE001 # must not return into the keeper's code
             traceback.print_exc()
         finally:
             os._exit(1)
@@ -121,9 +121,9 @@ def _start(connection: socket.socket, request: Request, run: Callable[[Request],
 
 
 def _become_flow_process(connection: socket.socket, keeper: int) -> None:
-    """Die with the keeper, be in a session of our own, and take signals as a new process does."""
+    """Die with the keeper, start a new session, and restore the default signal handlers."""
     _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != keeper:  # it died before we were tied to it
+    if os.getppid() != keeper:  # the keeper died before the call above
         os._exit(1)
     connection.close()
     os.setsid()
@@ -133,7 +133,7 @@ def _become_flow_process(connection: socket.socket, keeper: int) -> None:
 
 
 def _follow(connection: socket.socket, pid: int) -> int:
-    """Pass the client's signals on until the flow's process has ended; return its status, negative for a signal."""
+    """Forward the client's signals until the flow's process has ended; return its status, negative for a signal."""
     process = os.pidfd_open(pid)
     waiting = select.poll()
     waiting.register(process, select.POLLIN)
@@ -154,7 +154,7 @@ def _follow(connection: socket.socket, pid: int) -> int:
 
 
 def _received(connection: socket.socket) -> bytes:
-    """Return the numbers of signals that the client has got; none when it is gone."""
+    """Return the numbers of the signals that the client received; empty if the client is gone."""
     try:
         return connection.recv(16)
     except OSError:
@@ -162,17 +162,17 @@ def _received(connection: socket.socket) -> bytes:
 
 
 BACKLOG = 512
-"""How many clients may wait; one that finds more before it starts the ordinary way."""
+"""How many clients may wait to be accepted; further ones start without the warm server."""
 
 
 def listen(path: Path) -> socket.socket:
-    """Return a socket that only our own user can reach, in place of any earlier one; raises OSError."""
+    """Return a listening socket that only the same user can reach, replacing an earlier one. Raises OSError."""
     listener = socket.socket(socket.AF_UNIX)
     folder = os.open(path.parent, os.O_PATH)
     umask = os.umask(0o177)
     new = f"{path.name}.{os.getpid()}"
     try:
-        # The address has at most 107 bytes; a state folder's path may have more.
+        # The address of a Unix socket has at most 107 bytes; the path of the state folder may be longer.
         listener.bind(f"/proc/self/fd/{folder}/{new}")
         listener.listen(BACKLOG)
         os.rename(new, path.name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -188,12 +188,12 @@ def serve(
     imported: Stamp,
     start_again: Callable[[], NoReturn],
 ) -> NoReturn:
-    """Fork a keeper for each client, until what is installed is not what was imported any more."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers leave nothing behind when they end
+    """Fork a keeper for each client until the installed packages differ from `imported`, then call `start_again`."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the keepers
     while True:
         connection, _ = listener.accept()
         if read_stamp() != imported:
-            listener.close()  # and a waiting client starts its run the ordinary way
+            listener.close()  # waiting clients start their runs without the warm server
             connection.close()
             start_again()
         with connection:
@@ -213,14 +213,14 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> NoReturn:
-    """Import the libraries, make sure that it is safe to fork, and serve until the process is ended."""
+    """Import the libraries, check that it is safe to fork, and serve until the process is ended."""
     os.umask(0o077)
     path = os.environ.get(SOCKET_VARIABLE)
     if not path:
         sys.exit(f"{SOCKET_VARIABLE}: expected the path of the socket to make, got none; `just up` sets it")
     began, imported = time.monotonic(), read_stamp()
     inherited = open_descriptors()
-    # Prefect reads settings in the folder where it is imported; the runs' folders have none.
+    # Prefect reads settings files of the working directory at import; the folders of runs have none.
     os.chdir("/")
     preload()
     ground = settings_fingerprint.settle()
@@ -237,7 +237,7 @@ def main() -> NoReturn:
             file=sys.stderr,
             flush=True,
         )
-        os._exit(1)  # DuckDB would list what it has not freed, fifty lines of it
+        os._exit(1)  # a normal exit would print fifty lines of objects that DuckDB has not freed
     listener = listen(Path(path))
     print(f"warm after {time.monotonic() - began:.1f} s", flush=True)
     serve(listener, partial(flow_process.run, ground=ground), imported, _start_again)

@@ -1,8 +1,8 @@
-"""Prefect's settings as environment variables: made once for as long as none of them changes.
+"""Cache Prefect's settings in the form of environment variables until one of them changes.
 
-Prefect 3.8.8 makes them anew for every use, by going through each of its models once for each of the models above it:
-77 ms of CPU (measured). Its server does that twice for each action of an automation before the run is created, and its
-worker twice for each run, each time for the very same settings. To tell that they are the same takes 0.2 ms.
+Prefect 3.8.8 rebuilds the variables at every use and visits each of its models once for each of the models above it:
+77 ms of CPU (measured). Its server does so twice for each action of an automation before the run is created, and its
+worker twice for each run, always for the same settings. Comparing the settings takes 0.2 ms.
 """
 
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from typing import Any
 from prefect.settings import Settings
 
 _MOST = 8
-"""How many texts are kept at most; a process has one settings object, or a few that it switches between."""
+"""The most entries that are kept; a process has one settings object, or a few that it switches between."""
 
 
 @dataclass(frozen=True)
 class _Made:
     settings: Settings
     as_they_were: Settings
-    """A copy, as settings can be changed in place."""
+    """A copy, because settings can be changed in place."""
     how: tuple[object, ...]
     variables: dict[str, str]
 
     def answers(self, settings: Settings, how: tuple[object, ...]) -> bool:
-        # The very object, as two of the same values need not have the same of them set.
+        # The same object, because equal settings may differ in which values were set explicitly.
         return self.settings is settings and self.how == how and self.as_they_were == settings
 
 
 def keep() -> None:
-    """Have this process keep what it has made of its settings.
+    """Patch Prefect's Settings in this process so that `to_environment_variables` is cached.
 
-    A version of Prefect that does it another way is left as it is.
+    A version of Prefect without that method is left unchanged.
     """
     make = getattr(Settings, "to_environment_variables", None)
     if make is None or hasattr(make, "kept"):

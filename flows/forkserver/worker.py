@@ -1,9 +1,9 @@
-"""`python -m flows.forkserver.worker`: Prefect's process worker, which looks for runs as soon as it hears of one.
+"""`python -m flows.forkserver.worker`: Prefect's process worker, polling for runs as soon as an event announces one.
 
-`prefect worker start` looks every so often: at once a second a run waits for half of it, and each look writes to the
-server's database, where it can fail the creation of a run, which Prefect then tries again 2 s later (measured: 3 of 10
-single runs, SQLite). Told of each run by Prefect's own stream of events, it has to look by itself only now and then,
-for what nobody told it of.
+`prefect worker start` only polls. Even with one poll a second a run waits half a second on average, and each poll
+writes to the server's database, where it can make the creation of a run fail, which Prefect retries 2 s later
+(measured: 3 of 10 single runs, SQLite). With Prefect's event stream, regular polls are needed only now and then, for
+runs whose event was missed.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from prefect.workers.process import ProcessWorker
 from flows.forkserver.settings_cache import keep
 
 SCHEDULED = ("prefect.flow-run.Scheduled", "prefect.flow-run.Resuming")
-"""The events of runs that may be started now."""
+"""The events of runs that are ready to start."""
 
 LOOKS = (0.0, 0.05, 0.2)
-"""Pauses before each look, in seconds: an event may come before the server has committed what it tells of."""
+"""Pauses before each poll, in seconds: an event may arrive before the server has committed the run."""
 
 DEAF_PAUSE = 1.0
-"""How often to look while there is no stream, and how long until it is tried again, in seconds."""
+"""Seconds between polls while the event stream is down, and between attempts to connect to it."""
 
 
 async def run(worker: ProcessWorker) -> None:
@@ -41,7 +41,7 @@ async def run(worker: ProcessWorker) -> None:
 
 
 async def look_when_told(worker: ProcessWorker, told: asyncio.Event) -> None:
-    """Have the worker look for runs, and start them, each time that it is told of one."""
+    """Poll for runs and start them each time `told` is set."""
     while True:
         await told.wait()
         told.clear()
@@ -51,25 +51,25 @@ async def look_when_told(worker: ProcessWorker, told: asyncio.Event) -> None:
                 if await worker.get_and_submit_flow_runs():
                     break
             except httpx.HTTPError:
-                break  # the worker's own loop looks as well, and says what is wrong
+                break  # the worker's own loop polls as well and logs the error
 
 
 async def listen(told: asyncio.Event) -> None:
-    """Tell of every run that the server tells of; every second, to be safe, while the server cannot be heard."""
+    """Set `told` at each event of a run, and every DEAF_PAUSE seconds while the event stream is down."""
     while True:
         wanted = EventFilter(event=EventNameFilter(name=[*SCHEDULED]))
         try:
             async with get_events_subscriber(wanted, reconnection_attempts=0) as events:
                 async for _ in events:
                     told.set()
-        except Exception as error:  # noqa: BLE001 # whatever it is, the next try may succeed
+        except Exception as error:  # noqa: BLE001 # the next attempt may succeed
             print(f"Not told of runs, looking every {DEAF_PAUSE:g} s: {type(error).__name__}: {error}", flush=True)
         told.set()
         await anyio.sleep(DEAF_PAUSE)
 
 
 def main() -> None:
-    """Take what the stack says on the command line, and run."""
+    """Run the worker with the options of the command line."""
     os.umask(0o077)
     parser = argparse.ArgumentParser(prog="python -m flows.forkserver.worker", description=main.__doc__)
     parser.add_argument("--pool", required=True, help="the work pool; it has to exist and to be of the type process")
@@ -84,7 +84,7 @@ def main() -> None:
         heartbeat_interval_seconds=int(settings.heartbeat_seconds),
         create_pool_if_not_found=False,
     )
-    # As `prefect worker start` does: the first signal ends it, its runs go on.
+    # As in `prefect worker start`: the first signal ends the worker, its runs go on.
     setup_signal_handlers_worker(os.getpid(), "the process worker", print)
     try:
         asyncio.run(run(worker))

@@ -1,4 +1,4 @@
-"""Loading files into a table: each with its load key in one transaction, and what became of each.
+"""Load files into a table, each with its load key in one transaction, and return each file's result.
 
-Nothing here knows of Prefect.
+Nothing here imports Prefect.
 """

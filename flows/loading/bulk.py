@@ -1,10 +1,10 @@
-"""Loading an arrival: its small files together, hundreds in one transaction, all else one by one.
+"""Load the files of an arrival: small files together, hundreds in one transaction, all others one by one.
 
-That gives the outcome of loading them one by one in their order: what becomes of a file whose columns are all there and
-fit depends neither on the other files nor on when it is loaded. Only a file that brings a new column, or needs one
-wider, decides about others. The first kind is loaded alone, in its turn; before one of the second kind all files are
-loaded that come before it. And where rows of one file can forbid those of another, in a table with a key, nothing is
-loaded together.
+The outcome is the same as loading them one by one in order. If all columns of a file exist and its values fit, its
+result depends neither on other files nor on when it is loaded. Only a file that brings a new column, or needs a wider
+one, affects others. A file with a new column is loaded alone, in its turn. Before a file that needs a wider column, all
+files ahead of it are loaded. In a table with a unique key, rows of one file can conflict with those of another, so
+nothing is loaded together.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from flows.warehouse.base import TableColumn
 
 FILES_AT_ONCE = 500
 BYTES_AT_ONCE = 32_000_000
-"""How many files, and how many bytes of text, one transaction takes at most: some tenths of a second's work."""
+"""The most files, and the most bytes of text, in one transaction: some tenths of a second's work."""
 
 _Item = TypeVar("_Item")
 FileResults = tuple[FileResult, ...]
-"""What became of the files that were loaded together."""
+"""The results of files that were loaded together."""
 
 
 @dataclass
@@ -39,17 +39,17 @@ class BulkLoader:
     """Loads the files of one arrival into one table."""
 
     loader: Loader
-    """Loads one by one, and is asked about every file that cannot be loaded with others."""
+    """Loads single files: every file that cannot be loaded with others."""
     _columns: Mapping[str, TableColumn] = field(default_factory=dict[str, TableColumn], init=False)
     _groups: dict[Hashable, _Group] = field(default_factory=dict[Hashable, "_Group"], init=False)
-    """Files that wait to be loaded together, by their shapes."""
+    """Files waiting to be loaded together, by shape."""
     _places: Mapping[str, int] = field(default_factory=dict[str, int], init=False)
-    """The place of each file among all, by its name."""
+    """The position of each file among all, by name."""
 
     def load(self, plans: Sequence[Plan]) -> Iterator[FileResults]:
-        """Load all files and yield what became of them, in the order in which that is known.
+        """Load all files and yield their results, in the order in which they become known.
 
-        Raises what a warehouse raises for what is no file's fault; what was yielded is loaded then.
+        Raises the warehouse's errors that no file has caused; the files whose results were yielded are loaded then.
         """
         warehouse, table = self.loader.warehouse, self.loader.table
         warehouse.create_loads(table)
@@ -73,7 +73,7 @@ class BulkLoader:
             yield from self._together(self._groups.pop(next(iter(self._groups))).files)
 
     def _alone(self, plan: Plan) -> Iterator[FileResults]:
-        """Load a file by itself; if it needs a column wider, after all that come before it."""
+        """Load one file; if it needs a wider column, load all files ahead of it first."""
         try:
             result = self.loader.load_one(plan, may_widen=not self._groups)
         except WouldWidenError:
@@ -84,7 +84,7 @@ class BulkLoader:
         yield (result,)
 
     def _before(self, plan: Plan) -> Iterator[FileResults]:
-        """Load the files that wait and come before this one."""
+        """Load the waiting files that come before this one."""
         place = self._places[_name_of(plan)]
         for shape, group in list(self._groups.items()):
             earlier = [one for one in group.files if self._places[one.file.name] < place]
@@ -93,7 +93,7 @@ class BulkLoader:
             yield from self._together(earlier)
 
     def _together(self, files: Sequence[HeaderScan]) -> Iterator[FileResults]:
-        """Load files of one shape whose columns are all there."""
+        """Load files of one shape whose columns all exist."""
         if len(files) < 2:
             for one in files:
                 yield from self._alone(one)
@@ -126,9 +126,9 @@ class BulkLoader:
             yield from self._together(files[end + 1 :])
 
     def _misfits(self, files: Sequence[HeaderScan], good: Sequence[int]) -> tuple[list[FileResults], int]:
-        """Load those that are not good by themselves, up to the first that needs a column wider.
+        """Load the files that are not good one by one, up to the first that needs a wider column.
 
-        Returns what became of them, and the place of that first one: it and all after it are still to be loaded.
+        Returns their results, and the position of that first file: it and all after it are still to be loaded.
         """
         results = list[FileResults]()
         for at in sorted(set(range(len(files))) - set(good)):
@@ -141,7 +141,7 @@ class BulkLoader:
     def _written(
         self, incoming: StagingTable, files: Sequence[HeaderScan], places: Sequence[int], began: float
     ) -> Iterator[FileResults]:
-        """Write the rows of the files at these places; if the table refuses any, those of each half by themselves."""
+        """Write the rows of the files at these positions; if the table rejects any, write each half separately."""
         there: Mapping[str, int] = {}
         try:
             if places:
@@ -180,7 +180,7 @@ class _Group:
     bytes: int = 0
 
     def fills_up(self, scan: HeaderScan) -> bool:
-        """Add a file; tell whether that is enough for a transaction."""
+        """Add a file; return whether the group is big enough for a transaction."""
         self.files.append(scan)
         self.bytes += weight(scan.file)
         return len(self.files) >= FILES_AT_ONCE or self.bytes >= BYTES_AT_ONCE
@@ -196,7 +196,7 @@ def _halves(items: Sequence[_Item]) -> tuple[Sequence[_Item], Sequence[_Item]]:
 
 
 def _named_in(error: BaseException, files: Sequence[HeaderScan]) -> HeaderScan | None:
-    """Return the file that an error is about, if it says so."""
-    message = str(error).partition("\nLINE 1:")[0]  # after that it quotes the query, which names all of them
+    """Return the file that an error message names, if it names one."""
+    message = str(error).partition("\nLINE 1:")[0]  # the rest quotes the query, which names all files
     named = [one for one in files if (path := str(one.file.path)) in message or pattern(path) in message]
     return max(named, key=lambda one: len(str(one.file.path)), default=None)

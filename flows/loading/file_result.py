@@ -1,4 +1,4 @@
-"""The result of each file of a run: loaded, skipped or rejected."""
+"""Result of each file of a run: loaded, skipped or rejected."""
 
 import logging
 from collections import Counter
@@ -11,37 +11,35 @@ _NAMED = 5
 
 
 class Outcome(StrEnum):
-    """What became of a file; the sensor reads these words in the run's artifact."""
+    """What became of a file; the sensor reads these values from the run's artifact."""
 
     LOADED = "loaded"
     SKIPPED = "skipped"
-    """Its load key was there: an earlier run had loaded it."""
+    """Its load key existed: an earlier run had loaded it."""
     REJECTED = "rejected"
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of one file."""
+    """Result of one file."""
 
     file: str
     outcome: Outcome
     rows: int
-    """Rows that are in the table because of the file, also when an earlier run has loaded it; 0 if it was rejected,
-    also when those of an earlier load stay."""
+    """Rows of the file that are in the table, also if an earlier run loaded them; 0 if it was rejected, even if the
+    rows of an earlier load remain."""
     bytes: int
     seconds: float
     reason: str | None = None
-    """Why it was rejected."""
     replaced: int | None = None
-    """How many rows of an earlier load its own have replaced; None if it was not loaded again."""
+    """How many rows of an earlier load were replaced; None if the file was not reloaded."""
     original: str | None = None
-    """What the error itself says, where the reason says less: for the log."""
+    """The error's own message, for the log, if it says more than the reason."""
     widened: tuple[str, ...] = ()
-    """Which columns of the table were widened for it, a sentence each."""
+    """The columns of the table that were widened for it, a sentence each."""
 
     @property
     def log_level(self) -> int:
-        """The level at which it is logged."""
         return logging.WARNING if self.outcome is Outcome.REJECTED else logging.INFO
 
     def __str__(self) -> str:
@@ -57,12 +55,12 @@ class FileResult:
 
 
 def has_rejected(results: Sequence[FileResult]) -> bool:
-    """Tell whether any file was rejected."""
+    """Return whether any file was rejected."""
     return any(result.outcome is Outcome.REJECTED for result in results)
 
 
 def counts(results: Iterable[FileResult]) -> str:
-    """Return how many files came to what.
+    """Return how many files had each outcome, as text.
 
     >>> counts([FileResult("a.csv", Outcome.LOADED, 1234, 9000, 0.1)])
     '1 loaded with 1,234 rows, 0 skipped, 0 rejected'
@@ -77,7 +75,7 @@ def counts(results: Iterable[FileResult]) -> str:
 
 
 def summary(results: Sequence[FileResult]) -> str:
-    """Return the message that a run ends with.
+    """Return the final message of a run.
 
     >>> summary([FileResult("a.csv", Outcome.LOADED, 1234, 9000, 0.1)])
     '1 file, 1,234 rows loaded, 0 skipped'

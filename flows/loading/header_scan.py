@@ -1,7 +1,7 @@
-"""The scan of a small file's header: enough to load it into columns that the table has already.
+"""Scan the header of a small file: enough to load it into columns that the table already has.
 
-Reading a file's values before they are loaded takes 6 ms (measured), and shows only which types new columns get. So of
-many files only those are read that bring a new column, which is seldom more than the first.
+Reading a file's values before they are loaded takes 6 ms (measured), and only determines the types of new columns. So
+of many files, only those that bring a new column are read, which is seldom more than the first.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from flows.readers.registry import read_plan
 from flows.source_file import FileFormat, Rejected, SourceFile
 
 FEWEST = 8
-"""With fewer files than that it does not pay to load them together."""
+"""With fewer files than this, loading them together does not pay off."""
 SMALL = 4_000_000
-"""How many bytes of text a small file has at most."""
+"""The most bytes of text in a small file."""
 _TEXTS = frozenset({FileFormat.CSV, FileFormat.TSV})
 _PACKED = 10
 """By how much packed text is estimated to grow."""
 _GZIP_BITS = 31
-"""What zlib takes for the window of 32 KiB within a gzip header and trailer."""
+"""zlib's `wbits` for a gzip header and trailer with a window of 32 KiB."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,10 @@ class HeaderScan:
     """How a small file is read, as far as its header shows."""
 
     reading: Reading
-    """With the columns' names; their types are not known unless the file says them itself."""
+    """Has the columns' names; their types are unknown unless the file itself declares them."""
 
     @property
     def file(self) -> SourceFile:
-        """The file."""
         return self.reading.file
 
     @property
@@ -51,7 +50,7 @@ class HeaderScan:
 
     @property
     def shape(self) -> Hashable:
-        """What files have in common that one query can read together."""
+        """Equal for files that one query can read together."""
         return self.reading.shape if self.reading.columns else None
 
 
@@ -62,7 +61,10 @@ Plan = Reading | HeaderScan | Rejected
 def plans_of(
     reader: Reader, files: Sequence[SourceFile | Rejected], spool: Path, guard: Guard | None = None
 ) -> Iterator[Plan]:
-    """Yield a plan for each file, of many small ones a header scan. Raises duckdb.Error if no file is at fault."""
+    """Yield a plan for each file.
+
+    If there are many files, small ones get a header scan. Raises duckdb.Error if no file is at fault.
+    """
     guard = guard or Guard()
     scanned = dict(_scans(reader, files, guard)) if len(files) >= FEWEST else {}
     for file in files:
@@ -81,14 +83,14 @@ def weight(file: SourceFile) -> int:
 
 
 def size_of(plan: Plan) -> int:
-    """Return the size on the disk of a plan's file, in bytes."""
+    """Return the size on disk of a plan's file, in bytes."""
     return plan.size if isinstance(plan, Rejected) else plan.file.size
 
 
 def _scans(
     reader: Reader, files: Iterable[SourceFile | Rejected], guard: Guard
 ) -> Iterator[tuple[str, HeaderScan | Rejected]]:
-    """Yield the name of each small file, and its header scan; a file that has to be read by itself is left out."""
+    """Yield the name and header scan of each small file; files that have to be read individually are left out."""
     for file in files:
         if isinstance(file, Rejected) or weight(file) > SMALL:
             continue

@@ -1,7 +1,7 @@
-"""Inserting rows into the table, each with the names of its file and arrival and the time.
+"""Insert rows into the table, each with the names of its file and arrival and the time.
 
-The rows of many small files go into a staging table first, and those of the good ones into the target together: reading
-is apart from writing, so that a mismatch costs its own file only, and the transaction is short.
+The rows of many small files go into a staging table first, and the rows of the good files into the target together.
+Because reading is separate from writing, a mismatch affects its own file only, and the transaction is short.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _INCOMING = "temp.main.incoming"
 
 @dataclass(frozen=True)
 class Insertion:
-    """One file's way into the table: which column of the file goes where, and how."""
+    """How the columns of one file map to those of the table, and how their values are converted."""
 
     reading: Reading
     table: TargetTable
     existing: Mapping[str, TableColumn]
-    """The columns that the table has already, by their lower-case names."""
+    """The columns that the table already has, by lower-case name."""
     conversions: tuple[Conversion, ...]
 
     @property
     def scan(self) -> str:
-        """The query of the file's rows."""
+        """The query that returns the file's rows."""
         return self.reading.scan([conversion.read_type for conversion in self.conversions])
 
     @property
@@ -46,12 +46,12 @@ class Insertion:
 
     @property
     def is_adding(self) -> bool:
-        """Whether the table, or a column of it, has to be made first."""
+        """Whether the table, or a column of it, has to be created first."""
         return bool(missing_columns(self.existing, self._wanted))
 
     @property
     def types(self) -> dict[str, str]:
-        """The types that the columns have for which the rows were converted."""
+        """The type to which the rows were converted, by column."""
         return {one.column: one.target_type for one in self.conversions}
 
     @property
@@ -59,14 +59,14 @@ class Insertion:
         return {one.column: one.target_type for one in self.conversions if one.is_new}
 
     def add_columns(self, warehouse: Warehouse) -> None:
-        """Add the columns that the table lacks, or create it. Raises what a warehouse raises."""
+        """Add the columns that the table lacks, or create it. Raises the warehouse's errors."""
         warehouse.add_columns(self.table, self.existing, self._wanted)
 
     def insert(self, warehouse: Warehouse, arrival_id: str, at: datetime, batch_size: int | None = None) -> int:
         """Insert the rows into the table, which has all columns by now, and return how many.
 
-        Bulk, in the order of the connection's choice, or `batch_size` rows at a time by way of a temporary table, in
-        the file's own. Raises what a warehouse raises.
+        One query inserts them all, in an order that the connection chooses. With `batch_size`, they are inserted that
+        many at a time from a temporary table, in the file's order. Raises the warehouse's errors.
         """
         if not self.conversions:
             return 0
@@ -90,7 +90,7 @@ class Insertion:
 
 
 def planned(warehouse: Warehouse, reading: Reading, table: TargetTable) -> Insertion:
-    """Match the columns of a file with those that the table has; the others are new."""
+    """Match the columns of a file with those of the table; the others are new."""
     return matched(warehouse, reading, table, warehouse.columns(table))
 
 
@@ -113,7 +113,7 @@ def matched(
 
 
 def _window(start: int, size: int) -> str:
-    """Return the query of some rows of the temporary table; DuckDB skips the blocks that have none of them."""
+    """Return the query for some rows of the temporary table; DuckDB skips the blocks that contain none of them."""
     return f"SELECT * EXCLUDE (row) FROM {_INCOMING} WHERE row > {start} AND row <= {start + size}"
 
 
@@ -126,17 +126,17 @@ class StagingTable:
 
     warehouse: Warehouse
     insertion: Insertion
-    """The way into the table of each of them."""
+    """How each of the files is inserted."""
     files: tuple[SourceFile, ...]
     rows: tuple[int, ...]
-    """How many each file has."""
+    """The number of rows of each file."""
     fits: tuple[bool, ...]
-    """Whether all values of the file fit their columns."""
+    """Whether all values of each file fit their columns."""
 
     def good(self, limits: FileLimits, expected: Sequence[int | None]) -> list[int]:
-        """Return the places of the files whose rows all fit their columns, are not too many, and are all there.
+        """Return the positions of the files whose rows all fit their columns, are not too many, and are all there.
 
-        A file that has changed until now, when its rows are in the temporary table, is left out.
+        A file that has changed by now, when its rows are in the temporary table, is left out.
         """
         counted = enumerate(zip(self.files, self.fits, self.rows, expected, strict=True))
         return [
@@ -146,10 +146,10 @@ class StagingTable:
         ]
 
     def write(self, arrival_id: str, places: Sequence[int], at: datetime) -> dict[str, int]:
-        """Write the rows of the files at these places, and their load keys, in one transaction.
+        """Write the rows of the files at these positions, and their load keys, in one transaction.
 
-        Returns those that another run has loaded in the meantime, by name, and how many rows each has: they are left
-        out. Raises what a warehouse raises.
+        Returns the files that another run has loaded in the meantime, by name, with their numbers of rows; they are
+        left out. Raises the warehouse's errors.
         """
         warehouse, table = self.warehouse, self.insertion.table
         with warehouse.transaction(table, arrival_id):
@@ -177,7 +177,10 @@ class StagingTable:
 
 
 def read_together(warehouse: Warehouse, insertion: Insertion, files: Sequence[SourceFile]) -> StagingTable:
-    """Read files of the insertion's shape, in their order. Raises duckdb.Error when one of them cannot be read."""
+    """Read files of the insertion's shape, in order, into the temporary table.
+
+    Raises duckdb.Error if one of them cannot be read.
+    """
     rows, fits = [0] * len(files), [True] * len(files)
     if insertion.conversions:
         scan = insertion.reading.scan([one.read_type for one in insertion.conversions], files)
@@ -191,11 +194,11 @@ def read_together(warehouse: Warehouse, insertion: Insertion, files: Sequence[So
 
 
 _CUT = "..."
-"""What the database puts behind the beginning of a long value."""
+"""Marks a long value of which the database quotes only the beginning."""
 
 
 def describe_refusal(reader: duckdb.DuckDBPyConnection, insertion: Insertion, refused: RefusedError) -> str:
-    """Return where the value is that was refused, its column, the value, and why; without what is not known.
+    """Return where the value is that the database refused, its column, the value and the reason, as far as known.
 
     Reads the file once more: a rejection is rare.
     """

@@ -1,4 +1,4 @@
-"""Loading one file: its rows, the columns they need and its load key in one transaction, or nothing.
+"""Load one file: its rows, the columns they need and its load key in one transaction, or nothing.
 
 Many small files are loaded together (flows/loading/bulk.py), with the same outcome.
 """
@@ -39,14 +39,14 @@ from flows.sql_names import RESERVED_COLUMNS, TargetTable
 from flows.warehouse.base import LoadKey, Warehouse
 
 _TRIES = 4
-"""How often a file is planned anew because other runs changed the table's columns, before the task is tried again."""
+"""How often a file is planned again because other runs changed the table's columns, before the task is retried."""
 ALL_FILES = "*"
 """Stands for every file of the arrival."""
 
 
 @dataclass(frozen=True)
 class Reload:
-    """The names of the files.
+    """The names of the files to load again, in place of their rows.
 
     >>> Reload(frozenset({"north/orders.csv"})).covers("orders.csv")
     False
@@ -55,26 +55,26 @@ class Reload:
     names: frozenset[str] = frozenset()
 
     def covers(self, name: str) -> bool:
-        """Tell whether this file is loaded again."""
+        """Return whether this file is loaded again."""
         return ALL_FILES in self.names or name in self.names
 
     def not_found(self, files: Sequence[SourceFile | Rejected]) -> tuple[Rejected, ...]:
-        """Return a rejection for each name that no file has: no one is to believe that its rows were replaced."""
+        """Return a rejection for each name that no file has, so that no one assumes its rows were replaced."""
         missing = self.names - {ALL_FILES, *(file.name for file in files)}
         return tuple(Rejected(name, 0, "the source has no file of this name to reload") for name in sorted(missing))
 
 
 BIG = 32_000_000
-"""From how many bytes on a file's rows may come in any order.
+"""Size in bytes from which a file's rows may be inserted in any order.
 
-To keep the order, two threads hand their rows over to each other: a million rows of 5 columns take 1.4 s of CPU and
-0.88 s instead of 1.05 s and 0.62 s (measured, DuckDB 2.0), and memory that grows with the file.
+To keep the order, two threads hand their rows over to each other. For a million rows of 5 columns, this takes 1.4 s of
+CPU and 0.88 s instead of 1.05 s and 0.62 s (measured, DuckDB 2.0), and memory that grows with the file.
 """
 
 
 @contextmanager
 def any_order(connection: duckdb.DuckDBPyConnection, size: int) -> Generator[None, None, None]:
-    """Let the rows of a file of this size, in bytes, come in any order meanwhile, if it is big."""
+    """Within the block, let the rows of a file of `size` bytes come in any order, if it is big."""
     if size < BIG:
         yield
         return
@@ -94,26 +94,26 @@ class Loader:
     table: TargetTable
     arrival_id: str
     batch_size: int | None = None
-    """How many rows are inserted at a time; None: all of a file at once, which is fastest."""
+    """How many rows are inserted at a time; None inserts all rows of a file together, which is fastest."""
     reload: Reload = field(default_factory=Reload)
-    """Which files are loaded again, in place of their rows."""
+    """The files to load again, in place of their rows."""
     guard: Guard = field(default_factory=Guard)
-    """Holds each file to its limits."""
+    """Enforces the limits on each file."""
 
     def load(self, plans: Sequence[Plan]) -> Iterator[FileResult]:
-        """Load one file after the other and yield what became of each.
+        """Load one file after the other and yield each result.
 
-        Raises what a warehouse raises for what is no file's fault; the files before are loaded then.
+        Raises the warehouse's errors that no file has caused; the files before are loaded then.
         """
         self.warehouse.create_loads(self.table)
         for plan in plans:
             yield self.load_one(plan)
 
     def load_one(self, plan: Plan, *, may_widen: bool = True) -> FileResult:
-        """Load a file, after reading its values if only its header was scanned, and return what became of it.
+        """Load a file and return its result; if only its header was scanned, its values are read first.
 
-        Whatever goes wrong costs this file only, unless it is the machine's fault: that is raised. Raises
-        WouldWidenError for a file that needs columns of the table wider, if it may not have them so yet.
+        An error affects this file only, unless the machine is at fault: then it is raised. Raises WouldWidenError for a
+        file that needs wider columns when `may_widen` is false.
         """
         if isinstance(plan, Rejected):
             return self._rejected(plan)
@@ -142,7 +142,7 @@ class Loader:
         )
 
     def _rejected(self, plan: Rejected) -> FileResult:
-        """Return what became of a file that cannot be loaded as it is now; it may have been loaded before."""
+        """Return the result of a file that cannot be loaded as it is now; an earlier run may have loaded it."""
         key = LoadKey(self.arrival_id, plan.name, str(self.table))
         if not self.reload.covers(plan.name):
             with keeping_books():
@@ -152,14 +152,14 @@ class Loader:
         return FileResult(plan.name, Outcome.REJECTED, 0, plan.size, 0.0, plan.reason, original=plan.original)
 
     def _reason(self, error: Exception, plan: Reading | HeaderScan) -> str:
-        """Return why a file is rejected. Raises TemporaryError if DuckDB fails in itself, and not on this file."""
+        """Return why a file is rejected. Raises TemporaryError if the warehouse fails and the file can be read."""
         self.warehouse.renew_reader()
         if may_be_the_warehouses(error) and self._can_be_read(plan):
             raise TemporaryError(f"the warehouse fails: {original_of(error, plan.file)}") from error
         return plan.file.change() or reason_of(error, plan.file)
 
     def _can_be_read(self, known: Reading | HeaderScan) -> bool:
-        """Read a file by itself, and write nothing."""
+        """Return whether a file can be read by itself; writes nothing to the table."""
         try:
             with self.guard.watching():
                 plan = self._with_types(known)
@@ -204,7 +204,7 @@ class Loader:
         except _MismatchError as mismatch:
             misfit = mismatch.insertion
         if reading.is_sampled:
-            # A new column may be of another type than its first rows say: ask all of them, once.
+            # The type of a new column may differ from what its first rows suggest: read all of them, once.
             plan = with_types(self.warehouse.reader, reading, self.guard, whole=True)
             if isinstance(plan, Rejected):
                 raise RejectionError(plan.reason)
@@ -243,7 +243,7 @@ class Loader:
                 insertion = self._planned(reading)
                 _check_new_texts(insertion)
                 insertion.add_columns(self.warehouse)
-                # After the columns: the table may have been dropped or made anew since the earlier load.
+                # After the columns: the table may have been dropped or recreated since the earlier load.
                 with keeping_books():
                     replaced = self.warehouse.remove_load(self.table, key) if covered else None
                 rows = insertion.insert(self.warehouse, self.arrival_id, now, self.batch_size)
@@ -284,7 +284,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class _Load:
-    """What became of a file, as in its result."""
+    """Result of loading a file, for its `FileResult`."""
 
     outcome: Outcome
     rows: int = 0
@@ -295,7 +295,7 @@ class _Load:
 
 
 def _check_new_texts(insertion: Insertion) -> None:
-    """Raise RejectionError if new columns of a CSV file are texts only since its names go on in the next line."""
+    """Raise RejectionError if new columns of a CSV file are text only because its second line has names as well."""
     texts = [one.column for one in insertion.conversions if one.is_new and is_text(one.target_type)]
     if texts and isinstance(insertion.reading, CsvReading):
         insertion.reading.check_second_line(texts)
@@ -306,7 +306,7 @@ _NAMED = 5
 
 
 def _check_kind(insertion: Insertion) -> None:
-    """Raise RejectionError for a file that has no column in common with its table: it is of another kind."""
+    """Raise RejectionError for a file that has no column in common with its table: it is a different kind of file."""
     there = [column.name for name, column in insertion.existing.items() if name not in RESERVED_COLUMNS]
     if there and insertion.conversions and all(one.is_new for one in insertion.conversions):
         raise RejectionError(
@@ -322,23 +322,23 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _check_rows(reading: Reading, rows: int) -> None:
-    """Raise RejectionError if not all rows were read, so that the load is taken back."""
+    """Raise RejectionError if not all rows were read, so that the load is rolled back."""
     if reading.rows is not None and rows != reading.rows:
         raise RejectionError(f"expected {reading.rows:,} rows, as many as the file has, and {rows:,} were read")
 
 
 def _check_unchanged(file: SourceFile) -> None:
-    """Raise RejectionError if a file is not the one any more that was looked at, so that the load is taken back."""
+    """Raise RejectionError if a file has changed since it was first checked, so that the load is rolled back."""
     if change := file.change():
         raise RejectionError(change)
 
 
 class WouldWidenError(Exception):
-    """A file needs columns of the table wider, and it is not its turn yet."""
+    """A file needs wider columns of the table, and files ahead of it have to be loaded first."""
 
 
 class _MismatchError(Exception):
-    """A value does not fit its column; which one is not known yet."""
+    """A value does not fit its column; which value is not known yet."""
 
     def __init__(self, insertion: Insertion) -> None:
         super().__init__(MISMATCH)

@@ -1,4 +1,4 @@
-"""A value that does not fit its column: it stops the load, then it is looked for again and named."""
+"""Values that do not fit their column: the first one found stops the load, and is then located and described."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.readers.column_types import Conversion, why_not
 from flows.readers.csv_files import CsvReading
 
 MISMATCH = "a value does not fit its column"
-"""What the load's query says when it stops; it runs in parallel, so it cannot say where."""
+"""The error message of the load's query; the query runs in parallel, so it cannot say where."""
 
 COLUMNS_AT_ONCE = 512
 """How many columns one query checks: each takes up to half a megabyte (measured, DuckDB 2.0)."""
@@ -20,9 +20,9 @@ _LONGEST_VALUE = 80
 
 
 def converted(scan: str, conversions: Sequence[Conversion], *, is_checked: bool = False) -> str:
-    """Return the query of a scan's rows in the columns' types, named value0 and so on.
+    """Return the query for a scan's rows in the columns' types, named value0 and so on.
 
-    It stops at a mismatch, unless the rows have been checked for that already.
+    It stops at a mismatch, unless the rows have already been checked for one.
     """
     values = ", ".join(
         f"{_checked(one, at) if not is_checked or one.is_free else _cast(at)} AS value{at}"
@@ -32,9 +32,9 @@ def converted(scan: str, conversions: Sequence[Conversion], *, is_checked: bool 
 
 
 def check_columns(connection: duckdb.DuckDBPyConnection, scan: str, conversions: Sequence[Conversion]) -> None:
-    """Raise RejectionError if a value of a scan does not fit its column; reads the file once for some columns each.
+    """Raise RejectionError if a value of a scan does not fit its column; reads the file once for each slice of columns.
 
-    Checked while they are loaded, 4,096 columns of fractions took 2.3 GB (measured, DuckDB 2.0).
+    When 4,096 columns of fractions were checked while being loaded, that took 2.3 GB (measured, DuckDB 2.0).
     """
     for some in _slices(conversions):
         fits = " AND ".join(_fits(one, at) for at, one in some)
@@ -44,16 +44,16 @@ def check_columns(connection: duckdb.DuckDBPyConnection, scan: str, conversions:
 
 
 def _slices(conversions: Sequence[Conversion]) -> Iterator[list[tuple[int, Conversion]]]:
-    """Yield the conversions that need a check, with their places, in slices that one query can hold."""
+    """Yield the conversions that need a check, with their positions, in slices that one query can hold."""
     checked = [(at, one) for at, one in enumerate(conversions) if not one.is_free]
     for first in range(0, len(checked), COLUMNS_AT_ONCE):
         yield checked[first : first + COLUMNS_AT_ONCE]
 
 
 def marked(scan: str, conversions: Sequence[Conversion]) -> str:
-    """Return the query of a scan's rows as `converted` gives them, with `file` and whether the row `fits`.
+    """Return the query for a scan's rows as in `converted`, with `file` and whether the row `fits`.
 
-    It does not stop at a mismatch; the scan is one of several files together.
+    It does not stop at a mismatch; the scan covers several files.
     """
     values = ", ".join(f"{raw(at) if one.is_free else _cast(at)} AS value{at}" for at, one in enumerate(conversions))
     fits = " AND ".join(_fits(one, at) for at, one in enumerate(conversions) if not one.is_free) or "true"
@@ -83,7 +83,7 @@ def describe_mismatch(
 
 
 def mismatches(connection: duckdb.DuckDBPyConnection, scan: str, conversions: Sequence[Conversion]) -> dict[int, int]:
-    """Return the place of each column that has a mismatch, and the row of its first, counted from 1."""
+    """Return the position of each column that has a mismatch, and the row of its first, counted from 1."""
     found = dict[int, int]()
     for some in _slices(conversions):
         firsts = ", ".join(f"min(row) FILTER (NOT {_fits(one, at)})" for at, one in some)
@@ -94,7 +94,7 @@ def mismatches(connection: duckdb.DuckDBPyConnection, scan: str, conversions: Se
 
 
 def shortened(value: str) -> str:
-    """Return a value as it is shown: of a long one the beginning."""
+    """Return a value for display; a long one is cut."""
     return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}..."
 
 
@@ -103,10 +103,10 @@ def _cast(position: int) -> str:
 
 
 def _with_casts(scan: str, conversions: Sequence[Conversion]) -> str:
-    """Return the query of a scan's rows with cast0 and so on beside raw0 and so on.
+    """Return the query for a scan's rows with cast0 and so on beside raw0 and so on.
 
-    Casting is a step of its own, as DuckDB would cast again for every mention of the cast value (measured: 1.7 s
-    for a million rows instead of 1.3 s).
+    Casting is a separate step, as DuckDB would cast again for every mention of the cast value (measured: 1.7 s for a
+    million rows instead of 1.3 s).
     """
     return _casts(scan, [(at, one) for at, one in enumerate(conversions) if not one.is_free])
 
@@ -123,7 +123,7 @@ def _checked(conversion: Conversion, position: int) -> str:
 
 
 def _fits(conversion: Conversion, position: int) -> str:
-    # In this order: nearly all values hold, and then nothing else is asked.
+    # In this order: nearly all values pass the first condition, and then the second is not evaluated.
     return f"({conversion.holds(raw(position), _cast(position))} OR {conversion.is_null(raw(position))})"
 
 

@@ -1,7 +1,7 @@
-"""Widening: an existing column gets the narrowest type that holds its values and those of a file.
+"""Widen an existing column to the narrowest type that holds its values and those of a file.
 
-`5` today and `5.5` tomorrow make a BIGINT a DECIMAL. It happens only after a file did not fit, in the transaction that
-loads it, and never to text: a text beside numbers is more often a mistake than a new kind of value.
+`5` today and `5.5` tomorrow make a BIGINT a DECIMAL. This happens only after a file did not fit, in the transaction
+that loads it, and never to text: text among numbers is more often a mistake than a new kind of value.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _DIGITS = {
     "TINYINT": 3, "UTINYINT": 3, "SMALLINT": 5, "USMALLINT": 5, "INTEGER": 10, "UINTEGER": 10, "BIGINT": 19,
     "UBIGINT": 20, "HUGEINT": 39, "UHUGEINT": 39,
 }  # fmt: skip
-"""How many digits the numbers of a type have at most."""
+"""The most digits that numbers of a type can have."""
 _LONGEST = 38
 _SCALES = (2, 4, 6, 9, 12, 15, 18, 21, 24)
-"""How many digits after the point a widened column may have: a table is rewritten for few of them."""
+"""How many digits after the point a widened column may have; few steps, so that a table is seldom rewritten."""
 
 
 @dataclass(frozen=True)
 class Widening:
-    """The columns of a table that a file needs wider, under the table's names: what they are and what they become."""
+    """The columns of a table that a file needs wider, by the table's names: their types before and after."""
 
     before: Mapping[str, str]
     after: Mapping[str, str]
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What is reported of it."""
+        """The sentences that are reported, one a column."""
         return tuple(
             f'column "{name}" is widened from {self.before[name]} to {type_}' for name, type_ in self.after.items()
         )
@@ -73,8 +73,8 @@ def widening_of(reader: duckdb.DuckDBPyConnection, insertion: Insertion) -> Wide
 def wider_type(there: str, column: FileColumn, digits: tuple[int, int] | None) -> str | None:
     """Return the narrowest type that holds a column's values and those of a file; None if there is none.
 
-    `digits` says how many the file's numbers have before and after the point, if all are written without a power of
-    ten. Whether the values that are there survive as a DOUBLE the warehouse has to find out.
+    `digits` says how many digits the file's numbers have before and after the point, if none is written with an
+    exponent. The warehouse has to check whether the existing values survive as a DOUBLE.
 
     >>> wider_type("BIGINT", FileColumn("a", "DECIMAL(18,2)"), (1, 1))
     'DECIMAL(38,2)'
@@ -98,7 +98,7 @@ def _double(new: str) -> str | None:
 
 
 def _wider_integer(there: str, new: str) -> str | None:
-    """Return the narrowest signed type that holds both."""
+    """Return the narrowest signed type that holds both; None if there is none, or `there` already does."""
     for type_, bits in _BITS.items():
         if all((_BITS[one] if one in _BITS else _BITS[one[1:]] + 1) <= bits for one in (there, new)):
             return type_ if type_ != there else None
@@ -106,16 +106,16 @@ def _wider_integer(there: str, new: str) -> str | None:
 
 
 def _wider_decimal(there: str, digits: tuple[int, int]) -> str | None:
-    """Return the DECIMAL that holds every number of a type, and those of that many digits.
+    """Return the DECIMAL that holds every number of a type and every number with that many digits.
 
-    Else the longest of all: the warehouse does not make it of a column in which a number is too long.
+    If there is none, return the longest of all: the warehouse rejects it if an existing number is too long.
     """
     whole, fraction = digits_of(there) or (_DIGITS[there], 0)
     most = max(whole, digits[0])
     needed = max(fraction, digits[1])
     steps = [needed] if needed == fraction else [*(scale for scale in _SCALES if scale >= needed), needed]
     found = next((type_ for scale in steps if (type_ := decimal_type(most, scale))), None)
-    if found is None and digits[0] + steps[0] <= _LONGEST:  # the numbers that are there may be shorter than they may be
+    if found is None and digits[0] + steps[0] <= _LONGEST:  # existing numbers may be shorter than allowed
         found = f"DECIMAL({_LONGEST},{steps[0]})"
     return found if found != there else None
 
@@ -125,7 +125,7 @@ def _is_number(type_: str) -> bool:
 
 
 def _digits(reader: duckdb.DuckDBPyConnection, insertion: Insertion, at: int) -> tuple[int, int] | None:
-    """Return how many digits the texts of a column have before and after the point; None if one is no such number."""
+    """Return how many digits the texts of a column have before and after the point; None if one is no plain number."""
     whole, fraction = decimal_digits("text")
     texts = f"SELECT {raw(at)} AS text FROM ({insertion.scan}) WHERE NOT ({insertion.conversions[at].is_null(raw(at))})"
     query = f"SELECT bool_and({looks_like(DECIMAL, 'text', '')}), max({whole}), max({fraction}) FROM ({texts})"

@@ -1,4 +1,4 @@
-"""Copying a DuckDB warehouse into a PostgreSQL one, load keys included.
+"""Copy a DuckDB warehouse, with its load keys, into PostgreSQL.
 
-Nothing else imports from here.
+No other package imports from here.
 """

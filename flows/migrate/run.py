@@ -1,4 +1,7 @@
-"""`python -m flows.migrate.run [FILE]`: copy a DuckDB warehouse into PostgreSQL, so that nothing is loaded twice."""
+"""`python -m flows.migrate.run [FILE]`: copy a DuckDB warehouse, with its load keys, into PostgreSQL.
+
+With the load keys copied, no file is loaded twice. The command can be repeated.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from flows.warehouse.duckdb import holder
 
 
 def main() -> None:
-    """Copy table by table and show what was copied; ends with status 1 when anything was not."""
+    """Copy all tables and print the result of each; exits with status 1 if any table was not copied."""
     os.umask(0o077)
     if len(sys.argv) > 2:
         sys.exit("expected at most one argument, the DuckDB file")
@@ -42,16 +45,16 @@ def main() -> None:
 
 
 def move(settings: PipelineSettings, source: Path) -> Iterator[tuple[TargetTable, tuple[int, int] | str]]:
-    """Copy what a DuckDB file holds and yield for each table how many rows and load keys, or why it was not copied.
+    """Copy the tables of a DuckDB file; yield for each the number of rows and load keys, or why it was not copied.
 
-    Raises PipelineError: WAREHOUSE_URL is no PostgreSQL, the file is not there or in use, the server is gone.
+    Raises PipelineError: WAREHOUSE_URL is not PostgreSQL, the file is missing or in use, or the server is unreachable.
     """
     address = settings.warehouse()
     if not isinstance(address, PostgresDatabase):
         raise PermanentError(f"WAREHOUSE_URL: expected postgresql://... to move to, the warehouse is {address}")
     if not source.is_file():
         raise PermanentError(f"expected a DuckDB file to move from, there is none at {source}")
-    # Only here: the message about a DuckDB file does not need psycopg.
+    # Imported late, so that the errors above can be shown without psycopg.
     from flows.migrate.tables import SOURCE, move_table, moved_tables
     from flows.warehouse.postgres import open_postgres
 

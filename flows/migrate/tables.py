@@ -1,6 +1,6 @@
-"""Moving one table from a DuckDB warehouse into a PostgreSQL one: its rows and its load keys in one transaction.
+"""Copy one table from a DuckDB warehouse into PostgreSQL: its rows and load keys, in one transaction.
 
-Only what is not there yet is copied, told by the load keys, so that it may be done again and again.
+Rows whose load key the target already has are not copied, so a copy can be repeated at any time.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from flows.sql_names import LOADS_TABLE, TargetTable, identifier
 from flows.warehouse.postgres import PostgresWarehouse
 
 SOURCE = "moved"
-"""What the DuckDB file is attached as to the warehouse's reader."""
+"""The name under which the DuckDB file is attached to the warehouse's reader."""
 KEYLESS = ("moved", "rows without a load key")
-"""The key of rows that somebody has put into the DuckDB table without one: arrival and file."""
+"""Load key (arrival, file) recorded for rows that have none in the DuckDB table, because a user inserted them."""
 
 _Key = tuple[str, str, int, int, datetime]
-"""Arrival, file, rows, bytes, when."""
+"""Arrival, file, rows, bytes, time of the load."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Move:
 
     rows: int
     files: int
-    """How many load keys."""
+    """Number of load keys."""
 
 
 @dataclass(frozen=True)
 class TableReading:
-    """A DuckDB table as something to be read, for what is known of reading files."""
+    """Implements `Reading` for a DuckDB table, so that the table is loaded in the same way as a file."""
 
     file: SourceFile
     """The DuckDB file."""
     table: str
-    """As SQL."""
+    """The table as an SQL expression."""
     columns: tuple[FileColumn, ...]
     condition: str
     is_sampled: bool = False
@@ -54,16 +54,16 @@ class TableReading:
     empty_is_null: bool = False
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
-        """Return the type that the table has."""
+        """Return the column's type in the DuckDB table."""
         return column.new_type
 
     @property
     def shape(self) -> Hashable:
-        """Return the table: nothing else is read with it."""
+        """Return the table, since it is never read together with others."""
         return self.table
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
-        """Return the query of the rows; see `Reading`."""
+        """Return the query of the rows, as in `Reading.scan`."""
         return f"SELECT {selection(map(value_read, self.columns), together)} FROM {self.table} WHERE {self.condition}"
 
 
@@ -84,9 +84,9 @@ def moved_tables(warehouse: PostgresWarehouse) -> list[TargetTable]:
 
 
 def move_table(warehouse: PostgresWarehouse, source: TargetTable, target: TargetTable, file: SourceFile) -> Move:
-    """Copy what the target does not have yet.
+    """Copy the rows that the target does not have yet.
 
-    Raises RejectionError when the target has rows of other load keys, or cannot hold a value; nothing is changed then.
+    Raises RejectionError, without any change, if the target has rows of other load keys or cannot store a value.
     """
     warehouse.create_loads(target)
     with warehouse.transaction(target, "moving"):
@@ -132,7 +132,7 @@ def _keys_there(warehouse: PostgresWarehouse, target: TargetTable) -> set[tuple[
 
 
 def _remember(warehouse: PostgresWarehouse, source: TargetTable, there: Collection[tuple[str, str]]) -> None:
-    """Tell the reader which keys the DuckDB file has, and which are there already."""
+    """Create two temporary tables in the reader: `keyed`, the source's load keys, and `there`, the target's."""
     warehouse.reader.execute(
         "CREATE OR REPLACE TEMP TABLE there AS SELECT unnest(?::VARCHAR[]) AS arrival, unnest(?::VARCHAR[]) AS file",
         [[arrival for arrival, _ in there], [name for _, name in there]],
@@ -147,7 +147,7 @@ def _remember(warehouse: PostgresWarehouse, source: TargetTable, there: Collecti
 def _check_others(
     warehouse: PostgresWarehouse, source: TargetTable, target: TargetTable, there: Collection[tuple[str, str]]
 ) -> None:
-    """Raise RejectionError when the target has rows that are none of the DuckDB table's."""
+    """Raise RejectionError if the target has rows that do not come from the DuckDB table."""
     columns = warehouse.columns(target)
     if not columns:
         return
@@ -192,7 +192,7 @@ def _record(warehouse: PostgresWarehouse, target: TargetTable, keys: Sequence[_K
 
 
 def _marked(source: TargetTable) -> str:
-    """Return the query of a table's rows with whether each has a load key, and whether that is there already."""
+    """Return a query of a table's rows with two flags: `keyed`, it has a load key, and `there`, the target has it."""
     same = "arrival = _arrival_id AND file = _file_name"
     return (
         f"(SELECT *, EXISTS (SELECT 1 FROM temp.main.keyed WHERE {same}) AS keyed,"

@@ -1,4 +1,4 @@
 """How DuckDB reads a file of each format: its columns, their types, and the query of its rows.
 
-Nothing here knows of the table that the rows go into, or writes anything.
+Nothing here knows the table that the rows are loaded into, and nothing writes to the warehouse.
 """

@@ -1,4 +1,7 @@
-"""The protocol of a reader, and what the readers of all formats share."""
+"""The protocol that describes how DuckDB reads a file, and helpers shared by all formats.
+
+They check column names, detect types from a sample of texts, and build parts of the queries.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +27,20 @@ from flows.source_file import SourceFile
 from flows.sql_names import RESERVED_COLUMNS, path_list, path_literal
 
 SAMPLE_ROWS = 20_480
-"""How many rows show what a column of texts holds, as in DuckDB; all of them are read when one disagrees later."""
+"""Rows sampled to find the type of a column of texts, as many as DuckDB samples; if a later row disagrees, all rows are
+read."""
 _SAMPLE_VALUES = 4_000_000
-"""How many values a sample has at most: fewer rows of a file of many columns."""
+"""Maximum number of values in a sample: a file with many columns is sampled in fewer rows."""
 WIDE = 256
-"""From how many columns on a file is loaded with one thread: each column takes some 100 kB of memory in each thread
-(measured, DuckDB 2.0)."""
+"""Files with more columns are loaded with one thread: each column takes some 100 kB of memory per thread (measured,
+DuckDB 2.0)."""
 _COLUMNS_AT_ONCE = 1024
-"""How many columns one query types. To bind a scan of 4,000 columns takes a second, whatever is selected (measured)."""
+"""Columns whose types one query detects. Binding a scan of 4,000 columns takes a second, whatever is selected
+(measured)."""
 
 
 def sample_rows(columns: int) -> int:
-    """Return how many rows of a file of so many columns are its sample."""
+    """Return the number of rows to sample in a file with this many columns."""
     return max(256, min(SAMPLE_ROWS, _SAMPLE_VALUES // max(1, columns)))
 
 
@@ -46,11 +51,11 @@ class FileColumn:
     name: str
     new_type: str
     is_blank: bool = False
-    """Whether nothing but nulls was seen, so that the type is a mere guess."""
+    """Whether only nulls were seen, so that the type is a guess."""
 
 
 def file_column(name: str, seen_type: str | None) -> FileColumn:
-    """Return a column of texts; `seen_type` None: nothing but nulls was seen."""
+    """Return a column of texts; `seen_type` is None if only nulls were seen."""
     return FileColumn(name, seen_type or TEXT, is_blank=seen_type is None)
 
 
@@ -64,53 +69,54 @@ class Reading(Protocol):
 
     @property
     def columns(self) -> tuple[FileColumn, ...]:
-        """The columns in their order; none when the file does not tell their types (it has no rows)."""
+        """The columns in their order; empty if the file does not show their types (it has no rows)."""
         ...
 
     @property
     def is_sampled(self) -> bool:
-        """Whether rows that were not looked at may disagree with the columns' types."""
+        """Whether rows outside the sample may disagree with the columns' types."""
         ...
 
     @property
     def rows(self) -> int | None:
-        """How many rows the file has, where that is known without DuckDB; a load that finds others is taken back."""
+        """The number of rows, if known without DuckDB; a load that inserts another number is rolled back."""
         ...
 
     @property
     def empty_is_null(self) -> bool:
-        """Whether an empty text means nothing in a column that holds no texts."""
+        """Whether an empty text is null in a column that does not hold texts."""
         ...
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
-        """Return the type that the reader gives a column which goes into a column of the target's type."""
+        """Return the type to read a column as, for a table column of the target type."""
         ...
 
     @property
     def shape(self) -> Hashable:
-        """What files have in common that one query can read together."""
+        """A key that is equal for files that one query can read together."""
         ...
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return a query of the file's rows in their order; its columns are named raw0, raw1 and so on.
 
-        With `together`, of the rows of these files, all of this one's shape; the column `file` says which of them.
+        With `together`, the query returns the rows of these files, which all have this one's shape; its column `file`
+        is the position of a row's file among them.
         """
         ...
 
 
 FILE_INDEX = "file_index"
-"""What DuckDB calls the place of a row's file among those that are read; a column of a file may bear the name too."""
+"""DuckDB's column with the position of a row's file among those read; a file may have a column of this name, too."""
 
 
 def selection(values: Iterable[str], together: Sequence[SourceFile]) -> str:
-    """Return what a scan selects: the values as raw0, raw1 and so on, and which file they are from."""
+    """Return the select list of a scan: the values as raw0, raw1 and so on, and the position of their file."""
     columns = [f"{value} AS {raw(at)}" for at, value in enumerate(values)]
     return ", ".join([*columns, f"CAST({FILE_INDEX} AS BIGINT) AS file"] if together else columns)
 
 
 def paths(file: SourceFile, together: Sequence[SourceFile]) -> str:
-    """Return the SQL of the path of a file, or of those of several."""
+    """Return the SQL of the path of one file, or of the list of several paths."""
     return path_list(one.path for one in together) if together else path_literal(file.path)
 
 
@@ -120,7 +126,7 @@ def raw(position: int) -> str:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise RejectionError for names that the target table cannot have side by side."""
+    """Raise RejectionError if names are reserved by the pipeline, or are the same without regard to case."""
     counts = Counter(name.lower() for name in names)
     taken = [name for name in counts if name in RESERVED_COLUMNS]
     twice = [name for name, count in counts.items() if count > 1]
@@ -136,11 +142,11 @@ def _listed(names: list[str]) -> str:
 
 @contextmanager
 def one_thread(connection: duckdb.DuckDBPyConnection) -> Generator[None, None, None]:
-    """Have a connection's database work with one thread meanwhile.
+    """Make DuckDB use one thread for the block.
 
-    With two, DuckDB 2.0 forgets in one of ten reads of a list of NDJSON files that the last line of one is malformed,
-    and takes the file without it; it never does so with one thread, or with a file by itself (measured). Files this
-    small do not need two: one reads 500 CSV files in 0.16 s of CPU, two in 0.21 s.
+    With two threads, one in ten reads of a list of NDJSON files by DuckDB 2.0 misses that the last line of one file is
+    malformed, and reads the file without that line; this never happens with one thread or with a single file
+    (measured). Files this small do not need two: one thread reads 500 CSV files in 0.16 s of CPU time, two in 0.21 s.
     """
     connection.execute("SET threads = 1")
     try:
@@ -158,11 +164,11 @@ def types_of_texts(
     *,
     empty_is_null: bool = False,
 ) -> tuple[int, list[str | None]]:
-    """Return how many rows were read and, for each column of a scan, its type.
+    """Return how many rows were read and the type of each column of a scan.
 
-    `candidates` has for each column the types that it may be, of which the first is taken that all its texts look
-    like; VARCHAR if there is none, and None if all are null. `row_limit` None reads all rows. Of many columns some are
-    read at a time. With `empty_is_null` an empty text says nothing about the type.
+    `candidates` lists the possible types of each column; the first that fits all its texts is returned, VARCHAR if none
+    does, and None if all values are null. `row_limit` None reads all rows. With many columns, several queries read some
+    of them each. With `empty_is_null`, an empty text does not count.
     """
     counts = "text != ''" if empty_is_null else "text IS NOT NULL"
     rows, types = 0, list[str | None]()
@@ -189,7 +195,7 @@ def _types_of_some(
     has_digits = "bool_or(regexp_matches(text, '[0-9]'))"
     limit = "" if row_limit is None else f" LIMIT {row_limit}"
     columns = ", ".join(raw(first + at) for at in range(len(candidates)))
-    # All columns one below the other: to plan the same tests for each of them took 20 ms a file (measured).
+    # All columns are unnested into one: planning the same tests for each column took 20 ms a file (measured).
     texts = f"SELECT unnest([{columns}]) AS text, unnest(range({len(candidates)})) AS position FROM ({scan}{limit})"
     answers = f"count(*), count(text), {digits}, {has_digits}, {tests}"
     found = connection.execute(f"SELECT {answers} FROM ({texts}) GROUP BY position ORDER BY position").fetchall()
@@ -201,13 +207,13 @@ def _types_of_some(
 
 
 def _first(candidates: Sequence[str], answers: Sequence[bool], digits: tuple[int | None, int | None, bool]) -> str:
-    """Return the first type that all texts look like.
+    """Return the first type that fits all texts.
 
-    `digits` says how many the numbers have before and after the point, and whether there are any.
+    `digits` has the most digits before and after the point of any number, and whether any text has a digit.
     """
     looks = {type_ for type_, yes in zip(TEXT_TYPES, answers, strict=True) if yes}
     whole, fraction, are_there = digits
-    if not are_there:  # nothing but 'NaN' and 'Inf', which may be names
+    if not are_there:  # only 'NaN' and 'Inf', which may be names
         looks.discard("DOUBLE")
     for type_ in candidates:
         if type_ == DECIMAL and DECIMAL in looks:

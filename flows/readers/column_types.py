@@ -1,13 +1,12 @@
-"""What may become what: a value goes into a column without loss, or not at all.
+"""Rules for converting values between types: a value is stored without loss, or the file is rejected.
 
 DuckDB's own casts round, cut and guess silently: '1.5' becomes the BIGINT 2, '01730' 1730, '1e3' 1000, 't' the BOOLEAN
-true, 'epoch' the DATE 1970-01-01, '24-01-05' a day of the year 24, '2024-01-01 00:00+02' the TIMESTAMP
-2024-01-01 00:00, 9007199254740993 the DOUBLE ...992 (measured, DuckDB 2.0). So nothing is cast without its check, and
-one rule holds for new columns and for those that are there: a text becomes a value only if it is written in a form of
-the type, and the value prints back to all digits of the text. A new column asks for the plainest forms; an existing one
-takes a few more.
+true, 'epoch' the DATE 1970-01-01, '24-01-05' a day of the year 24, '2024-01-01 00:00+02' the TIMESTAMP 2024-01-01
+00:00, 9007199254740993 the DOUBLE ...992 (measured, DuckDB 2.0). So every cast has a check, and one rule holds for new
+and existing columns: a text becomes a value only if it is written in a form of the type, and the value prints back to
+all digits of the text. A new column accepts only the plainest forms; an existing one a few more.
 
-Expressions speak of the value as it was read, `raw`, and of that value cast to the column's type, `cast`.
+In the SQL expressions, `raw` is the value as it was read, and `cast` that value cast to the column's type.
 """
 
 import re
@@ -16,16 +15,16 @@ from dataclasses import dataclass
 TEXT = "VARCHAR"
 JSON = "JSON"
 DECIMAL = "DECIMAL"
-"""Without its digits: what texts may turn out to be before it is known how many they have."""
+"""Without digits: a candidate for texts before it is known how many digits they have."""
 
 BLANK_FORM = r"\s*"
 INTEGER_FORM = r"-?(0|[1-9]\d*)"
 _FRACTION = rf"{INTEGER_FORM}\.\d+"
 POWER_FORM = rf"{_FRACTION}e[+-]?\d+|{INTEGER_FORM}e[+-]\d+"
-"""A power of ten counts with a point or a sign only: 1.5e3 and 1e-7 are numbers, 1E5 may be a code."""
+"""Numbers with a power of ten, only with a point or a sign: 1.5e3 and 1e-7 are numbers, 1E5 may be a code."""
 _ZERO = r"(?i:-?0\.0+e[+-]?\d+|-?0e[+-]\d+)"
 NO_NUMBER_FORM = r"nan|NaN|NAN|-?(inf|Inf|INF|[iI]nfinity|INFINITY)"
-"""As programs write what is no number; 'Nan' is a name."""
+"""NaN and infinity as programs write them; 'Nan' is a name."""
 _HOUR, _SIXTY = r"([01]?\d|2[0-3])", r"[0-5]\d"
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 DAY_FORM = r"\d{4}(-\d{1,2}-|/\d{1,2}/)\d{1,2}"
@@ -33,7 +32,7 @@ OFFSET_FORM = r"(Z|[+-]\d\d(:?\d\d)?)"
 
 
 def clock_form(digits: int) -> str:
-    """Return the form of a time of day with so many digits after the second, and any number of zeros."""
+    """Return the regular expression of a time of day with up to `digits` digits of a second, then any zeros."""
     fraction = rf"\.\d{{1,{digits}}}0*" if digits else r"\.0+"
     return rf"{_HOUR}:{_SIXTY}(:{_SIXTY}({fraction})?)?"
 
@@ -50,14 +49,14 @@ _NEW_FORMS = {
     "TIMESTAMP": rf"{_DAY}([ T]{clock_form(6)})?",
     "TIMESTAMP WITH TIME ZONE": rf"{_DAY}[ T]{clock_form(6)} ?{OFFSET_FORM}",
 }
-"""The types that a new column may get from texts, narrowest first, and how a text of each looks.
+"""Types that a new column may get from texts, narrowest first, and the regular expression of each.
 
-Leading zeros, a plus sign or a bare point make a text ('00123', '+5', '.5'), not a number. Dates are ISO 8601 only:
-whether 01/02/2024 is in January or in February is not ours to guess.
+Texts with leading zeros, a plus sign or no digit before the point ('00123', '+5', '.5') are not numbers. Only ISO 8601
+dates count: 01/02/2024 could be in January or February.
 """
 
 TEXT_TYPES = tuple(_NEW_FORMS)
-"""What texts may turn out to be, first match wins; VARCHAR when none matches."""
+"""Types that texts are tested for; the first match wins, and VARCHAR is the default."""
 NUMBER_TYPES = ("BIGINT", "HUGEINT", DECIMAL, "DOUBLE")
 MOMENT_TYPES = ("DATE", "TIME", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
 
@@ -71,67 +70,68 @@ _FORMS = {
     "INTERVAL": r".*(\d:\d|[a-zA-Z]).*",  # 5 alone would be seconds
     "BIGNUM": rf"{INTEGER_FORM}(\.0+)?",
 }
-"""The forms of the texts that an existing column takes, beside those that its values print."""
+"""Forms of text that an existing column accepts, besides those in which its values print."""
 
 INTEGERS = (
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
 )  # fmt: skip
 _LONGEST_DECIMAL = 38
 _SHORT_DECIMAL = 18
-"""How many digits of a DECIMAL take eight bytes."""
+"""The most digits of a DECIMAL that takes eight bytes."""
 _FEW_DECIMALS = 6
-"""Up to so many digits after the point a column of fractions is DECIMAL: amounts have two to four, degrees six."""
+"""A column of fractions with up to this many decimals is DECIMAL: amounts have two to four, degrees six."""
 _FEWEST_DECIMALS = 2
 _FAST_DIGITS = {"FLOAT": 6, "DOUBLE": 15}
-"""A number of so many digits always prints back from these types."""
+"""A number with at most this many digits always prints back from these types."""
 _SUBSECONDS = {"TIMESTAMP": 6, "TIMESTAMP_S": 0, "TIMESTAMP_MS": 3, "TIMESTAMP_NS": 9}
 _UNTRIMMED = ("BOOLEAN", "TIME WITH TIME ZONE", "TIMESTAMP", "UUID")
-"""DuckDB 2.0 casts texts with blanks around them to all other types."""
+"""Types that DuckDB 2.0 does not cast from texts with blanks around them, unlike all others."""
 _LIMITED_TEXT = re.compile(r"(VARCHAR|CHAR)\((\d+)\)")
-"""A text of so many characters at most, which DuckDB reads as any other text; PostgreSQL has such columns.
+"""A text with a maximum length, which DuckDB reads like any other text; PostgreSQL has such columns.
 
-CHAR is filled up with blanks, so that those at the end of a text would be lost."""
+PostgreSQL pads CHAR with blanks, so blanks at the end of a text would be lost.
+"""
 _NESTED = re.compile(r"\]$|^(STRUCT|MAP|UNION|VARIANT)\b")
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a column of a file, read as one type, becomes a column of the table, of another or the same type."""
+    """Converts a column of a file, read as one type, into a column of the table, of the same or another type."""
 
     column: str
     read_type: str
     target_type: str
     is_new: bool = False
-    """Whether the column is added by this file, so that its type may still be another."""
+    """Whether this file adds the column, so that its type may still change."""
     is_blank: bool = False
-    """Whether it is new and nothing but nulls was seen, so that any value says that its type is another."""
+    """Whether the column is new and only nulls were seen, so that any value requires another type."""
 
     empty_is_null: bool = False
-    """Whether an empty text means nothing where the column holds no texts."""
+    """Whether an empty text is null where the column does not hold texts."""
     form: str | None = None
-    """A regular expression: the texts that a column takes whose type DuckDB does not know."""
+    """A regular expression of the texts that the column accepts, if DuckDB does not have its type."""
     declared: str | None = None
-    """What the warehouse calls the column's type, where DuckDB has another name for what holds its values."""
+    """The warehouse's name of the type, if DuckDB has another name for the type that holds its values."""
 
     def is_null(self, raw: str) -> str:
-        """Return the condition that a value is nothing, which fits every column."""
+        """Return the SQL condition that a value is null, which fits every column."""
         if self.empty_is_null and self.read_type == TEXT and (self.form or not is_text(self.target_type)):
             return f"{raw} IS NULL OR {raw} = ''"
         return f"{raw} IS NULL"
 
     @property
     def shown_type(self) -> str:
-        """The column's type as the warehouse calls it."""
+        """The column's type by the warehouse's name."""
         return self.declared or self.target_type
 
     @property
     def is_free(self) -> bool:
-        """Whether every value fits as it is."""
+        """Whether every value fits unchanged."""
         return self.read_type == self.target_type and not self.is_blank and self.form is None
 
     def cast(self, raw: str) -> str:
-        """Return the expression of the cast value: null when it cannot be cast at all."""
+        """Return the SQL expression of the cast value: null if it cannot be cast."""
         if self.is_free:
             return raw
         if self.form and self.empty_is_null and self.read_type == TEXT:
@@ -144,7 +144,7 @@ class Conversion:
         return cast
 
     def holds(self, raw: str, cast: str) -> str:
-        """Return the condition that a value which is not null keeps all that it says; never null itself."""
+        """Return the SQL condition that a value that is not null is stored without loss; it is never null itself."""
         if self.is_blank:
             return "false"
         text = raw if self.read_type == TEXT else f"CAST({raw} AS VARCHAR)"
@@ -166,25 +166,25 @@ class Conversion:
 
     @property
     def _is_between_relatives(self) -> bool:
-        """Whether DuckDB casts there and back: what comes back as it was has lost nothing."""
+        """Whether a cast back by DuckDB can prove that nothing is lost: both types are numbers, or both moments."""
         family = _family(self.read_type)
         return family is not None and family == _family(self.target_type)
 
 
 def looks_like(type_: str, text: str, cast: str) -> str:
-    """Return the condition that a text is how a value of this type is written, as a new column asks for it."""
+    """Return the SQL condition that a text has the form of this type that a new column requires."""
     form = _NEW_FORMS.get(DECIMAL if type_.startswith(DECIMAL) else type_)
     if type_ == DECIMAL:
         return _has_form(text, form or "")
     fits = f"coalesce({_text_fits(type_, text, cast, is_new=True)}, false)"
     if form is None:
         return fits
-    # CASE, as AND would have DuckDB cast every text: twice the time for a sample (measured).
+    # CASE, because with AND DuckDB casts every text: twice the time for a sample (measured).
     return f"CASE WHEN {_has_form(text, form)} THEN {fits} ELSE false END"
 
 
 def why_not(type_: str, value: str) -> str | None:
-    """Return what keeps a text from becoming a value of a type although it looks like one; None if it does not.
+    """Return why a text that looks like a value of a type is not stored as one; None if it does not look like one.
 
     >>> why_not("BIGINT", "01730"), why_not("BIGINT", "foo")
     ('its leading zeros would be lost', None)
@@ -212,13 +212,13 @@ def _why_no_number(type_: str, value: str) -> str | None:
 
 
 def decimal_digits(text: str) -> tuple[str, str]:
-    """Return the expressions of how many digits a number without exponent has before and after its point."""
+    """Return the SQL expressions of the number of digits before and after the point of a plain number."""
     digits = trimmed(text)
     return f"length(ltrim(split_part({digits}, '.', 1), '-'))", f"length(split_part({digits}, '.', 2))"
 
 
 def decimal_type(whole: int, fraction: int) -> str | None:
-    """Return the DECIMAL of that many digits before and after the point; None if there is none.
+    """Return the DECIMAL type with room for these digits before and after the point; None if there is none.
 
     >>> decimal_type(4, 2), decimal_type(17, 2), decimal_type(37, 2)
     ('DECIMAL(18,2)', 'DECIMAL(38,2)', None)
@@ -229,9 +229,9 @@ def decimal_type(whole: int, fraction: int) -> str | None:
 
 
 def fraction_type(whole: int, fraction: int, *, is_double: bool) -> str | None:
-    """Return the type of a new column of fractions with that many digits at most before and after the point.
+    """Return the type of a new column of fractions with at most these digits before and after the point.
 
-    `is_double` says whether each prints back from a DOUBLE. Amounts are DECIMAL, which keeps the zero of `1.10`.
+    `is_double` says whether each value prints back from a DOUBLE. Amounts are DECIMAL, which keeps the zero of `1.10`.
 
     >>> fraction_type(4, 1, is_double=True), fraction_type(4, 9, is_double=True), fraction_type(4, 9, is_double=False)
     ('DECIMAL(18,2)', 'DOUBLE', 'DECIMAL(18,9)')
@@ -253,17 +253,17 @@ def digits_of(type_: str) -> tuple[int, int] | None:
 
 
 def is_text(type_: str) -> bool:
-    """Tell whether a type holds texts as they are."""
+    """Return whether a type holds texts unchanged."""
     return type_ == TEXT or _LIMITED_TEXT.fullmatch(type_) is not None
 
 
 def is_nested(type_: str) -> bool:
-    """Tell whether a type holds lists, structs or maps, which become JSON."""
+    """Return whether a type holds lists, structs or maps, which are stored as JSON."""
     return _NESTED.search(type_) is not None
 
 
 def trimmed(text: str) -> str:
-    r"""Return the expression of a text without what `\s` means around it."""
+    r"""Return the SQL expression that trims the characters that `\s` matches."""
     return f"trim({text}, ' \t\n\f\r')"
 
 
@@ -278,9 +278,9 @@ def _has_form(text: str, form: str) -> str:
 
 
 def _is_plain(type_: str, text: str, cast: str) -> str | None:
-    """Return the condition that a text is written as most are, and so fits; None if there is no such.
+    """Return a fast SQL condition that most texts fulfil and that implies that they fit; None if there is none.
 
-    It is computed faster than the rule: DuckDB matches a regular expression in 60 ns and prints a DECIMAL in 20 ns, a
+    It is cheaper than the full rule: DuckDB matches a regular expression in 60 ns and prints a DECIMAL in 20 ns, a
     DOUBLE in 80 ns (measured, DuckDB 2.0).
     """
     if type_ in _FAST_DIGITS:
@@ -291,11 +291,11 @@ def _is_plain(type_: str, text: str, cast: str) -> str | None:
 
 
 def _is_plainly_new(type_: str, text: str, cast: str) -> str | None:
-    """Return the same for a new column, which takes neither 'infinity' nor days before Christ, though they print."""
+    """Return the same for a new column, which accepts neither 'infinity' nor days before Christ, though both print."""
     printed = f"{text} = CAST({cast} AS VARCHAR)"
     if type_ in INTEGERS or type_.startswith(DECIMAL) or type_ == "BOOLEAN":
         return printed
-    if type_ in {"DATE", "TIMESTAMP"}:  # of these lengths no text is 'infinity' or before Christ
+    if type_ in {"DATE", "TIMESTAMP"}:  # no text of this length is 'infinity' or before Christ
         return f"strlen({text}) = {10 if type_ == 'DATE' else 19} AND {printed}"
     if type_ == "DOUBLE":
         return _is_plain_float(
@@ -305,7 +305,7 @@ def _is_plainly_new(type_: str, text: str, cast: str) -> str | None:
 
 
 def _is_plain_float(type_: str, text: str, cast: str, ends: str) -> str:
-    # It can be cast, so it is a number; it begins and ends like one, and has no 1_000, 00.5 or 1e5.
+    # The text can be cast, so it is a number; the tests exclude 1_000, 00.5 and 1e5.
     begins = f"({text} >= '1' AND {text} < ':' OR starts_with({text}, '0.'))"
     others = " AND ".join(f"NOT contains({text}, '{other}')" for other in "_eE")
     is_short = f"{cast} IS NOT NULL AND length({text}) <= {_FAST_DIGITS[type_]} AND {begins} AND {others} AND {ends}"
@@ -313,7 +313,7 @@ def _is_plain_float(type_: str, text: str, cast: str, ends: str) -> str:
 
 
 def _text_fits(type_: str, text: str, cast: str, *, is_new: bool = False) -> str:
-    """Return the condition that a text means the same as the value that it is cast to; may be null for no."""
+    """Return the SQL condition that a text means the same as its cast value; null counts as false."""
     printed = f"({text} = CAST({cast} AS VARCHAR))"
     if type_ in INTEGERS:
         return _number_fits(rf"{INTEGER_FORM}(\.0+)?", text, cast)
@@ -323,7 +323,7 @@ def _text_fits(type_: str, text: str, cast: str, *, is_new: bool = False) -> str
         return _number_fits(rf"{INTEGER_FORM}({fraction})?", text, cast)
     if type_ in _FAST_DIGITS:
         return _float_fits(type_, text, cast, is_new=is_new)
-    if type_ == JSON:  # DuckDB takes them for JSON
+    if type_ == JSON:  # DuckDB accepts NaN and Infinity as JSON
         return rf"({cast} IS NOT NULL AND NOT {_has_form(text, '(?i)-?(nan|inf|infinity)')})"
     if is_nested(type_):
         return f"({printed} OR CAST(to_json({cast}) AS VARCHAR) = CAST(json(TRY_CAST({text} AS JSON)) AS VARCHAR))"
@@ -332,14 +332,14 @@ def _text_fits(type_: str, text: str, cast: str, *, is_new: bool = False) -> str
 
 
 def _form(type_: str) -> str | None:
-    """Return the form of the texts that an existing column takes, beside those that its values print."""
+    """Return the form of text that an existing column accepts, besides those in which its values print."""
     if type_ in _SUBSECONDS:
         return rf"{DAY_FORM}([ T]{clock_form(_SUBSECONDS[type_])})?"
     return _FORMS.get(type_)
 
 
 def _number_fits(form: str, text: str, cast: str) -> str:
-    # A power of ten is compared as a DOUBLE, which keeps numbers of up to 15 digits distinct.
+    # A number with a power of ten is compared as DOUBLE, which keeps numbers of up to 15 digits distinct.
     power = f"TRY_CAST({text} AS DOUBLE)"
     return (
         f"({cast} IS NOT NULL AND CASE WHEN {_has_form(text, f'{form}|{_ZERO}')} THEN true"
@@ -349,14 +349,14 @@ def _number_fits(form: str, text: str, cast: str) -> str:
 
 
 def _float_fits(type_: str, text: str, cast: str, *, is_new: bool) -> str:
-    """Return the condition that a text is a number, and that the value prints back to all of its digits."""
+    """Return the SQL condition that a text is a number, and that the value prints back to all of its digits."""
     forms = rf"(?i:{INTEGER_FORM}(\.\d*)?|-?\.\d+|{POWER_FORM})"
     digits, number = _digits(text), f"abs(CAST({cast} AS DOUBLE))"
     printed = f"replace(printf('%.*e', greatest(length({digits}), 1) - 1, {number}), '.', '')"
     shown = f"left({printed}, length({digits}))"
-    # As few digits as the number prints with; of 2^-24 = 5.9604644775390625e-08 they are not those of the rounded one.
+    # The shortest digits that print the number; for 2^-24 = 5.9604644775390625e-08 they differ from the rounded digits.
     is_short = f"rtrim({_digits(f'CAST({cast} AS VARCHAR)')}, '0') = rtrim({digits}, '0')"
-    # More digits only in a power of ten, if the column is new: else a DECIMAL keeps all of the text.
+    # A new column accepts more digits only with a power of ten; otherwise DECIMAL keeps the whole text.
     is_shown = f"(contains(lower({text}), 'e') AND {shown} = {digits})" if is_new else f"{shown} = {digits}"
     return (
         f"CASE WHEN {cast} IS NULL THEN false"
@@ -368,6 +368,6 @@ def _float_fits(type_: str, text: str, cast: str, *, is_new: bool) -> str:
 
 
 def _digits(text: str) -> str:
-    """Return the expression of a number's digits without leading zeros, point, sign and power of ten."""
+    """Return the SQL expression of a number's digits without leading zeros, point, sign and power of ten."""
     mantissa = f"regexp_replace(lower({text}), 'e.*', '')"
     return f"ltrim(regexp_replace({mantissa}, '[^0-9]', '', 'g'), '0')"

@@ -1,4 +1,7 @@
-"""CSV and TSV files: how the rows are read, each value as the text that it is."""
+"""Read CSV and TSV files with DuckDB, each value as text.
+
+`csv_layout` checks the file first; DuckDB then has to find as many rows.
+"""
 
 from __future__ import annotations
 
@@ -25,34 +28,34 @@ from flows.source_file import FileFormat, SourceFile
 from flows.sql_names import identifier, literal, path_literal
 
 _NAMES_ROWS = 20
-"""How many rows are compared with the columns' names."""
+"""Number of rows compared with the columns' names."""
 _LONGEST_LINE = 32_000_000
-"""DuckDB's buffer holds 16 lines of this size, in bytes; its own default of 2 MB is too little for texts in cells."""
+"""In bytes; DuckDB's buffer holds 16 such lines. Its own default of 2 MB is too small for long texts in cells."""
 
 
 @dataclass(frozen=True)
 class CsvReading:
-    """Every column is read as text, so that nothing is cast without a check."""
+    """How DuckDB reads a CSV or TSV file: every column as text, so that nothing is cast without a check."""
 
     file: SourceFile
     layout: CsvLayout
     names: tuple[str, ...]
     """The columns' names in the table."""
     text: Path | None = None
-    """The unpacked text of a file that is gzipped, where it is not read as it is."""
+    """The unpacked text of a gzipped file, unless DuckDB reads the gzipped file itself."""
     rewritten: Path | None = None
-    """The records in the plainest dialect and without the names, where DuckDB cannot read the text as it is."""
+    """The records in the plainest dialect without the header, if DuckDB cannot read the text itself."""
     columns: tuple[FileColumn, ...] = ()
     is_sampled: bool = False
 
     @property
     def rows(self) -> int:
-        """How many rows DuckDB has to find: each separator and line end was accounted for."""
+        """The number of rows that DuckDB has to find, as every separator and line end was accounted for."""
         return self.layout.rows
 
     @property
     def empty_is_null(self) -> bool:
-        """Whether an empty text means nothing in a column that holds no texts."""
+        """Whether an empty text is null in a column that does not hold texts."""
         return True
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
@@ -61,7 +64,7 @@ class CsvReading:
 
     @property
     def shape(self) -> Hashable:
-        """Return what files have in common that one query can read together."""
+        """Return a key that is equal for files that one query can read together."""
         return ("csv", self.layout.dialect, self.names, self.file.is_gzipped)
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
@@ -74,7 +77,7 @@ class CsvReading:
         dialect = self.layout.dialect
         quote = literal('"' if self.rewritten else dialect.quote)
         skipped = "header = false" if self.rewritten else f"header = true, skip = {self.layout.header_line - 1}"
-        # Nothing between two delimiters is null, and an empty text in quotes is an empty text.
+        # An empty field is null; an empty text in quotes is an empty text.
         return (
             f"SELECT {selected} FROM read_csv({source}, auto_detect = false, {skipped},"
             f" delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote}, strict_mode = true,"
@@ -84,7 +87,7 @@ class CsvReading:
         )
 
     def check_second_line(self, columns: Collection[str]) -> None:
-        """Raise RejectionError if the second line seems to have names as well, which made texts of these columns."""
+        """Raise RejectionError if the first row looks like a second header, which made these columns texts."""
         with self._content() as content:
             rows = list(first_rows(content, self.layout, _NAMES_ROWS))
             if reason := second_names(self.names, rows, columns):
@@ -101,9 +104,9 @@ class CsvReading:
 
 
 def csv_header_scan(file: SourceFile, content: bytes, limits: FileLimits) -> CsvReading | None:
-    """Return how a file of this content is read when the types do not matter; without columns if it has no rows.
+    """Return how to read a file with this content if types do not matter; it has no columns if it has no rows.
 
-    None if DuckDB cannot read it together with others. Raises RejectionError.
+    None if DuckDB cannot read it together with other files. Raises RejectionError.
     """
     reading = _laid_out(file, content, limits)
     if not reading.layout.is_plain or reading.layout.header_line > 1:
@@ -112,10 +115,10 @@ def csv_header_scan(file: SourceFile, content: bytes, limits: FileLimits) -> Csv
 
 
 def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> CsvReading:
-    """Find out how to read a CSV or TSV file, the types from a sample of its rows.
+    """Return how to read a CSV or TSV file, with types from a sample of its rows.
 
-    Without rows it has no columns: nothing shows their types. What has to be unpacked or rewritten goes into the spool,
-    a folder. Raises RejectionError, OSError, EOFError and duckdb.Error for a file that cannot be read.
+    A file without rows has no columns: nothing shows their types. Unpacked or rewritten text is written to the folder
+    `spool`. Raises RejectionError, OSError, EOFError and duckdb.Error for a file that cannot be read.
     """
     text = spooled(unpacked(file.path, guard), spool, ".csv") if file.is_gzipped else None
     with _opened(text or file.path) as content:
@@ -126,7 +129,7 @@ def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: 
 
 
 def typed(connection: duckdb.DuckDBPyConnection, reading: CsvReading, *, whole: bool = False) -> CsvReading:
-    """Return the reading with the columns' types, from a sample of its rows or from all of them."""
+    """Return the reading with the columns' types, from a sample of the rows or from all of them."""
     limit = None if whole else sample_rows(len(reading.names))
     candidates = [TEXT_TYPES] * len(reading.names)
     rows, types = types_of_texts(connection, reading.scan(()), candidates, limit, empty_is_null=True)
@@ -137,7 +140,7 @@ def typed(connection: duckdb.DuckDBPyConnection, reading: CsvReading, *, whole: 
 
 
 def _laid_out(file: SourceFile, content: Content, limits: FileLimits) -> CsvReading:
-    """Return how a file of this content is read, as far as its text shows. Raises RejectionError."""
+    """Return how to read a file with this content, without its columns' types. Raises RejectionError."""
     check_signature(content[:HEAD_BYTES], file.format)
     layout = layout_of(content, is_tsv=file.format is FileFormat.TSV)
     limits.check_columns(len(layout.names))

@@ -1,13 +1,13 @@
-"""How the text of a CSV or TSV file is laid out: found from its bytes, without converting a value.
+"""Detect the layout of a CSV or TSV file from its bytes, without converting a value.
 
-DuckDB's reader is fast and forgiving: it drops surplus empty fields, takes a quote in the middle of a value, and with a
-line break in the header unlike the rows' it finds no rows at all (measured, 2.0.0). So every separator, quote and line
-end of a file is accounted for here, and DuckDB then has to find as many rows. Files without quotes are counted at
-1,100 MB/s, those with many at 100 MB/s (measured).
+DuckDB's reader is fast and forgiving: it drops surplus empty fields, accepts a quote in the middle of a value, and
+finds no rows at all if the header's line break differs from that of the rows (measured, 2.0.0). So this module accounts
+for every separator, quote and line end of a file, and DuckDB then has to find as many rows. Files without quotes are
+counted at 1,100 MB/s, those with many quotes at 100 MB/s (measured).
 
-A file is read by RFC 4180 with these variations, each of which must hold for the whole file: the delimiter (comma,
-semicolon, tab, bar), a blank after each delimiter, single quotes instead of double ones, any line ends, and a line
-`sep=;` in front, as Excel writes it. Anything else is a rejection that names the line.
+Files are read as RFC 4180 with these variations, each of which must hold for the whole file: the delimiter (comma,
+semicolon, tab, bar), a blank after each delimiter, single instead of double quotes, any line ends, and a first line
+`sep=;`, as Excel writes it. Anything else is rejected with a reason that names the line.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from flows.readers.csv_records import (
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAMPLE_RECORDS = 200
-"""How many records have to agree on a delimiter where several are possible."""
+"""Number of records that must agree on a delimiter if several are possible."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,20 @@ class _Header:
     end: int
     text: bytes
     forced: str | None
-    """The delimiter that a line `sep=` names."""
+    """The delimiter given by a line `sep=`."""
 
     @property
     def next_line(self) -> int:
-        """The line on which the next record begins."""
+        """The number of the line on which the next record begins."""
         return self.line + len(LINE_END.findall(self.text))
 
     @property
     def lines(self) -> list[bytes]:
-        """The lines of the header, more than one if a name has a line end, as far as quotes have a meaning."""
+        """The lines of the header: more than one if a quoted name contains a line end."""
         return lines_of(self.text)
 
     def first_line(self, content: Content) -> _Header:
-        """Return the header of a file in which quotes have no meaning."""
+        """Return the header of a file in which quotes have no meaning: its first line."""
         start = self.end - len(self.text)
         end = line_end(content, start, LONGEST_LINE)
         return replace(self, end=end, text=content[start:end])
@@ -69,7 +69,7 @@ class _Header:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A way to divide a file into fields, and the names that come of it."""
+    """A possible way to divide a file into fields, and the resulting column names."""
 
     dialect: Dialect
     names: tuple[str, ...]
@@ -77,7 +77,7 @@ class _Candidate:
 
 @dataclass
 class _Count:
-    """What is outside quotes in the records after the header."""
+    """Counts of characters: outside quotes in the records after the header, and within single quotes."""
 
     separators: int = 0
     newlines: int = 0
@@ -92,10 +92,10 @@ class _Count:
     hides: bool = False
     """Whether a separator or a line end is within double quotes."""
     blanks: int = 0
-    """Separators that a blank follows; counted only where the header has blanks."""
+    """Separators followed by a blank; counted only if the header has blanks."""
     doubled: int = 0
     apostrophes: int = 0
-    """Apostrophes within single quotes: doubled ones, and those that stand alone."""
+    """Single apostrophes within single quotes; `doubled` counts the doubled ones."""
     quotes: set[bytes] = field(default_factory=set[bytes])
     """Which of `"` and `""` are within single quotes."""
 
@@ -105,9 +105,10 @@ class _Count:
 
     @property
     def is_plain_within(self) -> bool | None:
-        """Whether what is within single quotes means what it says, with apostrophes doubled; None if that is unclear.
+        """Whether text within single quotes is literal, with apostrophes doubled; None if that is unclear.
 
-        Where apostrophes are not doubled, double quotes are: so it is when quotes were exchanged by a program.
+        If apostrophes are not doubled, double quotes are: some program has replaced the double quotes around values by
+        single ones.
         """
         if self.doubled and self.apostrophes:
             return None
@@ -121,7 +122,7 @@ class _Count:
 
 
 def layout_of(content: Content, *, is_tsv: bool) -> CsvLayout:
-    """Return the layout of a file of this content. Raises RejectionError with the line."""
+    """Return the layout of a file with this content. Raises RejectionError with the line."""
     if (at := content.find(b"\0")) >= 0:
         raise RejectionError(f"line {line_at(content, at)}: a NUL character; the file is damaged, or is no text")
     header = _header(content)
@@ -135,7 +136,7 @@ def layout_of(content: Content, *, is_tsv: bool) -> CsvLayout:
     else:
         count = _counted(content, header.end, chosen.dialect)
         if chosen.dialect.has_blanks and (count is None or count.blanks < count.separators):
-            # Blanks in the header alone are no part of the dialect.
+            # Blanks only in the header do not belong to the dialect.
             without = replace(chosen.dialect, has_blanks=False)
             if other := _counted(content, header.end, without):
                 chosen, count = _Candidate(without, chosen.names), other
@@ -147,7 +148,7 @@ def layout_of(content: Content, *, is_tsv: bool) -> CsvLayout:
 
 
 _PAIR = b"\0"
-"""Stands for a carriage return and a line feed where letters are left out; no file that is read has one."""
+"""Replaces `\\r\\n` where other characters are removed; no accepted file contains a NUL."""
 _WRAPPED = re.compile(rb"""(?:\A|[\t\r\n]) ?(["'])[^\t\r\n]*\1(?:\Z|[\t\r\n])""")
 _SEP_LINE = re.compile(rb'(?i)"?sep=(.)"?\r?\n')
 _DOUBLE_QUOTE_OPENS = re.compile(rb'(?:^|[,;\t|]) ?"')
@@ -172,15 +173,15 @@ def _header(content: Content) -> _Header:
 
 
 def _quote_of(line: bytes) -> str:
-    """Return the quote of a file with this first line: single where names are within such, and none within double."""
+    """Return the quote character by the first line: single if names are in single quotes, and none in double quotes."""
     return "'" if _SINGLE_QUOTED.search(line) and not _DOUBLE_QUOTE_OPENS.search(line) else '"'
 
 
 @lru_cache(maxsize=1000)
 def _candidates(header: bytes, line: int, forced: str | None, *, is_tsv: bool) -> Sequence[_Candidate]:
-    """Return the ways to divide a header into names, that with the most names first. Raises RejectionError.
+    """Return the possible ways to divide a header, the one with the most names first. Raises RejectionError.
 
-    Of many files most have the same first line, which is divided once.
+    Cached: most files share their header with others.
     """
     try:
         text = header.decode("utf-8").rstrip("\r\n")
@@ -211,7 +212,7 @@ def _candidates(header: bytes, line: int, forced: str | None, *, is_tsv: bool) -
 def _agreeing(content: Content, header: _Header, candidates: Sequence[_Candidate]) -> Sequence[_Candidate]:
     """Return the candidate on which header and rows agree, or the first if there is none. Raises RejectionError."""
     agreed = [one for one in candidates if _sizes(content, header, one.dialect) <= {len(one.names)}]
-    if len(agreed) > 1:  # what the first records leave open, all may decide
+    if len(agreed) > 1:  # all records may decide between candidates that fit the first records
         agreed = [one for one in agreed if _fits(content, header, one)] or agreed
     if len(agreed) > 1 and header.end < len(content):
         both = " and ".join(DELIMITERS[one.dialect.delimiter] for one in agreed)
@@ -225,7 +226,7 @@ def _agreeing(content: Content, header: _Header, candidates: Sequence[_Candidate
 
 
 def _checked_header(content: Content, header: _Header, chosen: _Candidate, *, is_tsv: bool) -> _Header:
-    """Return the header, which ends with the first line where quotes have no meaning. Raises RejectionError."""
+    """Return the header, cut after its first line if quotes have no meaning. Raises RejectionError."""
     if is_tsv and len(chosen.names) == 1:
         _check_tabs(content, header)
     if not chosen.dialect.quote:
@@ -236,7 +237,7 @@ def _checked_header(content: Content, header: _Header, chosen: _Candidate, *, is
 
 
 def _check_tabs(content: Content, header: _Header) -> None:
-    """Raise RejectionError if a file without a tab in its header is divided by something else throughout."""
+    """Raise RejectionError if a TSV file has no tab in its header and another delimiter divides all lines."""
     for delimiter in ",;|":
         dialect = Dialect(delimiter)
         names = fields_of(header.text.decode("utf-8", "replace").rstrip("\r\n"), dialect)
@@ -248,7 +249,7 @@ def _check_tabs(content: Content, header: _Header) -> None:
 
 
 def _check_lines_of_names(header: _Header, chosen: _Candidate) -> None:
-    """Raise RejectionError if names that go over several lines may be rows, which stray quotes have made one name."""
+    """Raise RejectionError if names over several lines may be rows that stray quotes have joined."""
     delimiter, expected = chosen.dialect.delimiter.encode(), len(chosen.names)
     if expected > 1 and all(line.count(delimiter) + 1 == expected for line in header.lines):
         why = f"though each line by itself has {_columns(expected)}; expected the names in one line"
@@ -256,13 +257,13 @@ def _check_lines_of_names(header: _Header, chosen: _Candidate) -> None:
 
 
 def _spread(header: _Header, why: str) -> str:
-    """Return the reason that names which go over several lines are no names."""
+    """Return the reason for rejecting names that go over several lines."""
     below = len(header.lines) - 1
     return f"line {header.line}: a quote is opened in a column's name and closed {below} lines below, {why}"
 
 
 def _unlike_all(content: Content, header: _Header, chosen: _Candidate) -> str | None:
-    """Return why the header is none, if the rows below agree on another number of columns; None if they do not."""
+    """Return why the line cannot be the header, if the rows agree on another number of columns; otherwise None."""
     for delimiter, spoken in DELIMITERS.items():
         found = records(content, header.end, header.next_line, Dialect(delimiter))
         below = [size for _, size in islice(found, SAMPLE_RECORDS) if size]
@@ -275,7 +276,7 @@ def _unlike_all(content: Content, header: _Header, chosen: _Candidate) -> str | 
 
 
 def _sizes(content: Content, header: _Header, dialect: Dialect) -> set[int]:
-    """Return how many fields the first records after the header have."""
+    """Return the numbers of fields that the first records after the header have."""
     found = records(content, header.end, header.next_line, dialect)
     return {size for _, size in islice(found, SAMPLE_RECORDS) if size}
 
@@ -283,9 +284,9 @@ def _sizes(content: Content, header: _Header, dialect: Dialect) -> set[int]:
 def _with_or_without_quotes(
     content: Content, header: _Header, chosen: _Candidate
 ) -> tuple[_Header, _Candidate, _Count | None]:
-    """Decide whether quotes count in a file with tabs: TSV knows none, and spreadsheets write them all the same.
+    """Decide whether quotes have a meaning in a file with tabs: TSV has no quotes, but spreadsheets write them.
 
-    Raises RejectionError where either would do and a tab or a line end is within quotes.
+    Raises RejectionError if both readings are possible and a tab or a line end is within quotes.
     """
     if not chosen.dialect.quote:
         count = None if _WRAPPED.search(content) else _counted(content, header.end, chosen.dialect)
@@ -299,7 +300,7 @@ def _with_or_without_quotes(
     other = _counted(content, first.end, unquoted.dialect)
     fits = other is not None and _is_even(other, len(names))
     if count is None:
-        # With a field wholly in quotes, quotes seem to count after all.
+        # A field that is entirely in quotes shows that quotes have a meaning after all.
         is_wrapped = _WRAPPED.search(content)
         return (first, unquoted, other) if fits and not is_wrapped else (header, chosen, None)
     if fits:
@@ -311,7 +312,7 @@ def _with_or_without_quotes(
 
 
 def _hidden(content: Content, header: _Header) -> int:
-    """Return the line of the first record with tabs that goes over several lines."""
+    """Return the line of the first record that goes over several lines in a file with tabs."""
     at, line = header.end, header.next_line
     while at < len(content):
         end = record_end(content, at, b'"')
@@ -323,7 +324,7 @@ def _hidden(content: Content, header: _Header) -> int:
 
 
 def _fits(content: Content, header: _Header, candidate: _Candidate) -> bool:
-    """Whether all records have as many fields as the header, and blanks after delimiters if it has them."""
+    """Whether all records have as many fields as the header, and blanks after delimiters if the header has them."""
     count = _counted(content, header.end, candidate.dialect)
     if count is None or not _is_even(count, len(candidate.names)):
         return False
@@ -335,7 +336,7 @@ def _is_even(count: _Count, fields: int) -> bool:
 
 
 def _counted(content: Content, start: int, dialect: Dialect) -> _Count | None:
-    """Count what is outside quotes; None if a quote is elsewhere than where a field begins or ends."""
+    """Count separators and line ends outside quotes; None if a quote neither begins nor ends a field."""
     count = _Count()
     delimiter, quote = dialect.delimiter.encode(), dialect.quote.encode()
     for chunk in chunks(content, start, quote):
@@ -346,7 +347,7 @@ def _counted(content: Content, start: int, dialect: Dialect) -> _Count | None:
             if quote == b'"':
                 if quoted_properly(dialect).fullmatch(body) is None:
                     return None
-                # Without the letters between them, a carriage return and a line feed would look like one line end.
+                # With the characters between them removed, a CR and a later LF would look like one line end.
                 paired = chunk.replace(b"\r\n", _PAIR) if b"\r" in chunk else chunk
                 reduced = paired.translate(None, _others(delimiter)).replace(b'""', b"")
                 count.hides = count.hides or b'"' in reduced
@@ -370,7 +371,7 @@ def _counted(content: Content, start: int, dialect: Dialect) -> _Count | None:
 
 
 def _apart(body: bytes, dialect: Dialect) -> tuple[bytes, bytes]:
-    """Return what is outside single quotes, and what is within."""
+    """Return the text outside single quotes, and the text within them."""
     within: list[bytes] = []
 
     def take(found: re.Match[bytes]) -> bytes:
@@ -386,7 +387,7 @@ def _others(delimiter: bytes) -> bytes:
 
 
 def _add(count: _Count, bare: bytes, delimiter: bytes, pairs: int | None) -> None:
-    """Add what is outside quotes; it has no pairs any more where their number is given."""
+    """Add the counts of text outside quotes; if `pairs` is given, the text no longer contains `\\r\\n`."""
     newlines = bare.count(b"\n")
     returns = bare.count(b"\r")
     if pairs is None:
@@ -399,7 +400,7 @@ def _add(count: _Count, bare: bytes, delimiter: bytes, pairs: int | None) -> Non
 
 
 def _blank_lines(chunk: bytes, dialect: Dialect, *, is_quoted: bool) -> int:
-    """Count empty lines outside quotes. They are rare, so it is asked first whether there are any."""
+    """Count empty lines outside quotes. They are rare, so a fast test comes first."""
     if chunk[:1] not in (b"\n", b"\r") and not any(one in chunk for one in (b"\n\n", b"\n\r", b"\r\r")):
         return 0
     lines = b"\n" + chunk
@@ -411,7 +412,7 @@ def _blank_lines(chunk: bytes, dialect: Dialect, *, is_quoted: bool) -> int:
 
 
 def _accounted(content: Content, header: _Header, chosen: _Candidate, count: _Count) -> CsvLayout:
-    """Return the layout if every separator and line end is where it has to be. Raises RejectionError."""
+    """Return the layout if every separator and line end is accounted for. Raises RejectionError."""
     if chosen.dialect.quote == "'" and count.is_plain_within is None:
         raise RejectionError(
             "expected each apostrophe within single quotes doubled, or none of them; got both, or double quotes beside"
@@ -441,13 +442,13 @@ def _accounted(content: Content, header: _Header, chosen: _Candidate, count: _Co
 
 
 def _has_stray_quote(names: bytes, dialect: Dialect) -> bool:
-    """Whether DuckDB would take the line of names for more or less than one line."""
+    """Whether DuckDB would read the header as more or less than one line."""
     quote = dialect.quote.encode()
     return bool(quote) and quote in names and not fields_of(names.decode(), dialect)
 
 
 def _uneven(content: Content, header: _Header, chosen: _Candidate) -> str:
-    """Return the reason that names the first record with another number of fields than the header."""
+    """Return the reason for rejection, naming the first record with another number of fields than the header."""
     fields = len(chosen.names)
     if reason := _unlike_all(content, header, chosen):
         return reason
@@ -458,7 +459,7 @@ def _uneven(content: Content, header: _Header, chosen: _Candidate) -> str:
 
 
 def _misplaced_quote(content: Content, header: _Header, dialect: Dialect) -> str:
-    """Return the reason that names the first line with a quote that is not where a field begins or ends."""
+    """Return the reason for rejection, naming the first line with a quote where no field begins or ends."""
     at, line = header.end, header.next_line
     while at < len(content):
         end = record_end(content, at, dialect.quote.encode())
@@ -475,7 +476,7 @@ def _misplaced_quote(content: Content, header: _Header, dialect: Dialect) -> str
 
 
 def _is_misplaced(bare: bytes, dialect: Dialect) -> bool:
-    """Whether a quote is left where single quotes and what is within them were taken out."""
+    """Whether a quote remains after single-quoted fields were removed."""
     opening = rb"(?:^|(?<=[\n\r%b])) ?'" % re.escape(dialect.delimiter).encode()
     return b'"' in bare or re.search(opening, bare) is not None
 

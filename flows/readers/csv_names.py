@@ -1,4 +1,4 @@
-"""The names in a CSV file's header: in the form that they get in a table, and whether they are names at all."""
+"""Normalize column names for a table, and detect headers that are not names, or are followed by a second header."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _FORMS = {
         "an IP address": r"\d{1,3}(\.\d{1,3}){3}(/\d+)?",
     }.items()
 }
-"""Forms that values have, and names seldom; a later one counts before an earlier one."""
+"""Forms of text typical of values and rare in names; later entries take precedence."""
 _YEARS = range(1900, 2101)
 _YEAR = re.compile(r"(19|20)\d\d|")
 _COUNTER = re.compile(r"\d{1,4}")
 _NULL_WORDS = frozenset({"", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "nil", "-", "--", ".", "?", "unknown"})
 _FEWEST_BELOW = 2
-"""How many values below have to have a form, for a word above them to be taken for a second name."""
+"""Number of values of one form that are needed below a word to take the word for a second name."""
 
 
 def form_of(text: str) -> str | None:
@@ -49,15 +49,14 @@ def form_of(text: str) -> str | None:
 def table_names(names: Sequence[str], line: int) -> tuple[str, ...]:
     """Return the names as the table has them; an empty one becomes DuckDB's, `column0` and so on.
 
-    Blanks around a name are no part of it, nor is what cannot be seen (a byte order mark, a zero-width space), and of
-    two ways to write one letter in Unicode the composed one is taken (NFC), so that a column has no twin that looks the
-    same. Raises RejectionError for control characters.
+    Blanks around a name and invisible characters (a byte order mark, a zero-width space) are removed, and letters are
+    normalized to NFC, so that no two columns look the same. Raises RejectionError for control characters.
     """
     return tuple(table_name(name, f"line {line}: ") or f"column{at}" for at, name in enumerate(names))
 
 
 def table_name(name: str, place: str = "") -> str:
-    """Return a name as a table has it, whatever the format of its file; see `table_names`."""
+    """Return a name as a table has it, for any file format; see `table_names`."""
     if name.isascii() and name.isprintable():
         return name.strip()
     seen = "".join(letter for letter in name.replace("\r\n", "\n") if unicodedata.category(letter) != "Cf")
@@ -71,7 +70,7 @@ def table_name(name: str, place: str = "") -> str:
 
 
 def why_no_names(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str | None:
-    """Return why these cannot be the columns' names, by the first rows below them; None if they can."""
+    """Return why these cannot be the columns' names, judging by the first rows; None if they can."""
     empty = sum(not name.strip() for name in names)
     if len(names) > 1 and 2 * empty > len(names):
         return f"{empty} of {len(names)} are empty"
@@ -87,14 +86,14 @@ def why_no_names(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str | N
 
 @lru_cache(maxsize=1000)
 def needs_rows(names: tuple[str, ...]) -> bool:
-    """Whether `why_no_names` has to see rows: with words alone it need not."""
+    """Whether `why_no_names` needs rows; not if all names are words."""
     return any(not name.strip() or form_of(name) for name in names)
 
 
 def second_names(names: Sequence[str], rows: Sequence[Sequence[str]], columns: Collection[str]) -> str | None:
     """Return why the first row looks like a second line of names, such as units; None if it does not.
 
-    It has words alone, one of them, in one of these columns, above values that are all of one form.
+    It does if it has only words, one of them in one of these columns above values that all have one form.
     """
     if len(rows) <= _FEWEST_BELOW or len(rows[0]) != len(names) or any(map(form_of, rows[0])):
         return None

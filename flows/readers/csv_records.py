@@ -1,4 +1,4 @@
-"""The records of a CSV file as bytes: where each begins and ends, and how it is divided into fields."""
+"""The records of a CSV file as bytes: find where each begins and ends, divide it into fields, and rewrite it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmap import mmap
 from flows.errors import RejectionError
 
 LONGEST_LINE = 1_000_000
-"""In bytes, of the line with the columns' names."""
+"""Maximum length of the header in bytes."""
 LONGEST_QUOTED = 64_000_000
-"""The longest run of lines within which a quote is open, in bytes."""
+"""Maximum length in bytes of consecutive lines within which a quote is open."""
 CHUNK_BYTES = 16_000_000
 LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -27,48 +27,48 @@ class Dialect:
 
     delimiter: str
     quote: str = '"'
-    """Empty: quotes have no meaning."""
+    """Empty if quotes have no meaning."""
     has_blanks: bool = False
     """Whether a blank follows each delimiter."""
 
 
 @dataclass(frozen=True)
 class CsvLayout:
-    """Where everything is in one file."""
+    """The layout of one file."""
 
     dialect: Dialect
     names: tuple[str, ...]
-    """As they are written, quotes resolved."""
+    """As written in the header, with quotes resolved."""
     header_line: int
     """Counted from 1; 2 after a line `sep=;`."""
     data_start: int
-    """The byte at which the first record after the header begins."""
+    """The offset in bytes of the first record after the header."""
     rows: int
-    """How many records there are after the header; empty lines count if there is but one column."""
+    """The number of records after the header; empty lines count only if there is a single column."""
     is_plain: bool
-    """Whether DuckDB can read the file as it is; otherwise it is given what `rewritten` yields."""
+    """Whether DuckDB can read the file itself; otherwise it reads the output of `rewritten`."""
     is_plain_within: bool = True
     """Whether apostrophes within single quotes are doubled, and double quotes are not."""
 
 
 def lines_of(text: bytes) -> list[bytes]:
-    """Return the lines of a text, without their ends and without empty ones at its end."""
+    """Return the lines of a text, without their line ends and without empty lines at the end."""
     return LINE_END.split(text.rstrip(b"\r\n"))
 
 
 def line_end(content: Content, start: int, longest: int = LONGEST_QUOTED) -> int:
-    """Return where the line that begins here ends, with its line end."""
+    """Return the end of the line that begins at `start`, including its line end."""
     found = LINE_END.search(content, start, start + longest)
     return found.end() if found else min(len(content), start + longest)
 
 
 def line_at(content: Content, at: int) -> int:
-    """Return the number of the line in which a byte is."""
+    """Return the number of the line that contains a byte."""
     return 1 + sum(1 for _ in LINE_END.finditer(content, 0, at))
 
 
 def record_end(content: Content, start: int, quote: bytes, longest: int = LONGEST_QUOTED) -> int:
-    """Return where the record that begins here ends, as far as its double quotes show."""
+    """Return the end of the record that begins at `start`, judged by its double quotes."""
     end = line_end(content, start, longest)
     if quote == b'"' and content[start:end].count(quote) % 2:
         return quote_closes(content, start, end, longest)
@@ -76,7 +76,7 @@ def record_end(content: Content, start: int, quote: bytes, longest: int = LONGES
 
 
 def quote_closes(content: Content, start: int, end: int, longest: int = LONGEST_QUOTED) -> int:
-    """Return where the first line ends, from `end` on, at which no double quote is open that is so at `end`."""
+    """Return the end of the first line, from `end` on, that closes the double quote that is open at `end`."""
     while (at := content.find(b'"', end, start + longest)) >= 0:
         end = line_end(content, at, longest)
         if content[at:end].count(b'"') % 2:
@@ -85,7 +85,7 @@ def quote_closes(content: Content, start: int, end: int, longest: int = LONGEST_
 
 
 def fields_of(record: str, dialect: Dialect) -> tuple[str, ...]:
-    """Return the names in a header; none if a quote is not where a name begins or ends."""
+    """Return the fields of a record; none if a quote is not where a field begins or ends."""
     one = _field(dialect)
     names: list[str] = []
     at = 0
@@ -101,7 +101,7 @@ def fields_of(record: str, dialect: Dialect) -> tuple[str, ...]:
 @cache
 def _field(dialect: Dialect) -> re.Pattern[str]:
     delimiter, quote = re.escape(dialect.delimiter), dialect.quote
-    # An apostrophe within a value that is not quoted is a letter.
+    # An apostrophe within an unquoted value is an ordinary character.
     plain = rf"[^{quote}{delimiter}][^{delimiter}]*" if quote == "'" else rf"[^{quote}{delimiter}]+"
     blank = " ?+" if dialect.has_blanks else ""
     within = r"[^\r\n]*?" if quote == "'" else r'(?:[^"]|"")*+'
@@ -123,7 +123,7 @@ def records(content: Content, start: int, line: int, dialect: Dialect) -> Iterat
 
 
 def _opening(dialect: Dialect) -> bytes:
-    """Return what stands before a quote that opens a field."""
+    """Return the pattern of the text before a quote that opens a field."""
     delimiter = re.escape(dialect.delimiter).encode()
     at_start = rb"(?<=[\n\r%b])" % delimiter
     return rb"(?:%b|(?<=%b ))" % (at_start, delimiter) if dialect.has_blanks else at_start
@@ -131,9 +131,9 @@ def _opening(dialect: Dialect) -> bytes:
 
 @cache
 def quoted_field(dialect: Dialect) -> re.Pattern[bytes]:
-    """Return what fits a field in quotes that begins and ends where a field does.
+    """Return the pattern of a quoted field that begins and ends where a field does.
 
-    Between single quotes an apostrophe may stand as it is, and all is on one line.
+    Between single quotes an apostrophe need not be doubled, and the text is on one line.
     """
     quoted = rb"'[^\r\n]*?'" if dialect.quote == "'" else rb'"(?:[^"]|"")*+"'
     return re.compile(rb"%b%b(?=[\n\r%b]|\Z)" % (_opening(dialect), quoted, re.escape(dialect.delimiter).encode()))
@@ -141,13 +141,13 @@ def quoted_field(dialect: Dialect) -> re.Pattern[bytes]:
 
 @cache
 def quoted_properly(dialect: Dialect) -> re.Pattern[bytes]:
-    """Return what fits a text in which each quote opens or closes a field, or stands for itself within one."""
+    """Return the pattern of a text in which each double quote opens or closes a field, or is doubled within one."""
     quoted = rb'%b"[^"]*+(?:""[^"]*+)*+"(?=[\n\r%b]|\Z)' % (_opening(dialect), re.escape(dialect.delimiter).encode())
     return re.compile(rb'[^"]*+(?:%b[^"]*+)*+' % quoted)
 
 
 def chunks(content: Content, start: int, quote: bytes) -> Iterator[bytes]:
-    """Yield the content in pieces that end with a line, and outside quotes. Raises RejectionError."""
+    """Yield the content in chunks that end with a line, and outside quotes. Raises RejectionError."""
     while start < len(content):
         end = min(start + CHUNK_BYTES, len(content))
         if end < len(content):
@@ -166,9 +166,9 @@ def chunks(content: Content, start: int, quote: bytes) -> Iterator[bytes]:
 
 
 def check_names_once(content: Content, layout: CsvLayout) -> None:
-    """Raise RejectionError if a row has the columns' names as its values, as where files were joined.
+    """Raise RejectionError if a row repeats the columns' names, as in concatenated files.
 
-    In a file of one column that may be a value.
+    Files with one column are not checked: there the name may be a value.
     """
     if len(layout.names) == 1:
         return
@@ -186,9 +186,9 @@ def check_names_once(content: Content, layout: CsvLayout) -> None:
 
 
 def rewritten(content: Content, layout: CsvLayout) -> Iterator[bytes]:
-    """Yield the records after the header in the plainest way: double quotes, `\\n`, no blanks after delimiters.
+    """Yield the records after the header in the plainest dialect: double quotes, `\\n`, no blanks after delimiters.
 
-    What is within quotes stays as it is.
+    Text within quotes stays unchanged.
     """
     dialect = layout.dialect
     quote = dialect.quote.encode()
@@ -220,7 +220,7 @@ def line_of(content: Content, layout: CsvLayout, row: int) -> int:
 
 
 def first_rows(content: Content, layout: CsvLayout, most: int) -> Iterator[tuple[str, ...]]:
-    """Yield the values of the first records after the header, at most so many; empty lines are left out."""
+    """Yield the values of up to `most` records after the header; empty lines are skipped."""
     at = layout.data_start
     quote = layout.dialect.quote.encode()
     while at < len(content) and most:

@@ -1,7 +1,7 @@
-"""Reading files whose content is not trusted: each with a deadline and a limit on memory.
+"""Read untrusted files within a time limit and a memory limit.
 
-A thread watches the time and the memory of the process, and interrupts the query that goes over a limit. DuckDB's own
-memory_limit covers its buffers only: a file of 20,000 JSON keys once took 19.7 GB with a limit of 1 GB (measured).
+A thread watches the time and the memory of the process, and interrupts a query that exceeds a limit. DuckDB's own
+memory_limit covers only its buffers: a file of 20,000 JSON keys once took 19.7 GB with a limit of 1 GB (measured).
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from flows.errors import PipelineError
 from flows.file_limits import MEGABYTE, FileLimits, LimitError
 
 POLL_SECONDS = 0.05
-"""Between two looks at the memory, of some 10 us each."""
+"""Seconds between two checks of the memory, which take some 10 us each."""
 _GROWTH = 64 * MEGABYTE
-"""How much a file takes at least before it can be the one at fault: an earlier one may have left the process large."""
+"""The growth in bytes before a file can be at fault: an earlier file may have left the process large."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 _AT_ONCE = 1 << 20
-"""How many bytes of a packed file are unpacked at a time."""
+"""Bytes unpacked at a time."""
 
 
 class Reader:
-    """A DuckDB connection for reading files, opened anew when an error has invalidated it."""
+    """A DuckDB connection for reading files, reopened after an error has invalidated it."""
 
     def __init__(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> None:
         self._connect = connect
         self.connection = connect()
 
     def renew(self) -> bool:
-        """Open the connection anew if it cannot be used any more, and return whether that was so."""
+        """Reopen the connection if it is no longer usable, and return whether that was necessary."""
         if is_usable(self.connection):
             return False
         with suppress(duckdb.Error):
@@ -57,7 +57,7 @@ class Reader:
 
 
 def is_usable(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether a connection takes queries; after an INTERNAL or FATAL error of DuckDB's it does not."""
+    """Return whether a connection accepts queries; after an INTERNAL or FATAL error of DuckDB it does not."""
     try:
         connection.execute("SELECT 1").fetchall()
     except duckdb.Error:
@@ -66,7 +66,7 @@ def is_usable(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 class Guard:
-    """Interrupts what is over the limits on time and memory; without being entered it knows the limits only."""
+    """Interrupts queries that exceed the limits on time and memory; unless entered, it only holds the limits."""
 
     def __init__(
         self, limits: FileLimits | None = None, connection: Callable[[], duckdb.DuckDBPyConnection] | None = None
@@ -81,7 +81,7 @@ class Guard:
 
     @contextmanager
     def watching(self, files: int = 1) -> Generator[None, None, None]:
-        """Hold the block, which reads so many files, to the limits. Raises LimitError when it goes over one."""
+        """Apply the limits to the block, which reads this many files. Raises LimitError when one is exceeded."""
         is_outermost = self._thread is not None and not self._memory
         if is_outermost:
             self._exceeded = None
@@ -101,7 +101,7 @@ class Guard:
                     _give_back()
 
     def check(self) -> None:
-        """Raise LimitError if a limit is exceeded: for what takes long and is no query."""
+        """Raise LimitError if a limit is exceeded; for long work outside of a query."""
         if self._exceeded is not None:
             raise self._exceeded
 
@@ -121,7 +121,7 @@ class Guard:
             if self._memory and self._exceeded is None:
                 self._exceeded = self._found()
             if self._memory and self._exceeded is not None and self._connection is not None:
-                # Again and again: an interrupt between two queries of a file is without effect.
+                # Repeatedly: an interrupt between two queries of a file has no effect.
                 with suppress(duckdb.Error):
                     self._connection().interrupt()
 
@@ -135,7 +135,7 @@ class Guard:
 
 
 def unpacked(path: Path, guard: Guard) -> Iterator[bytes]:
-    """Yield what a gzipped file holds, within the limits; its checksum and length are checked meanwhile.
+    """Yield the unpacked content of a gzipped file, within the limits, and check its checksum and length.
 
     Raises LimitError, OSError, EOFError and zlib.error.
     """
@@ -149,22 +149,22 @@ def unpacked(path: Path, guard: Guard) -> Iterator[bytes]:
 
 
 def spooled(blocks: Iterable[bytes], spool: Path, suffix: str) -> Path:
-    """Write a text into the spool, a folder, and return where it is."""
+    """Write a text to a new file in the folder `spool` and return its path."""
     with NamedTemporaryFile(dir=spool, suffix=suffix, delete=False) as text:
         text.writelines(blocks)
     return Path(text.name)
 
 
 def memory() -> int:
-    """Return how many bytes of memory this process has, as the kernel counts them; 0 where it does not say."""
+    """Return the resident memory of this process in bytes; 0 if the kernel does not report it."""
     try:
-        with open("/proc/self/statm", "rb") as counted:  # noqa: PTH123 - twice as fast, and asked for often
+        with open("/proc/self/statm", "rb") as counted:  # noqa: PTH123 - twice as fast, and called often
             return int(counted.read().split()[1]) * _PAGE
     except OSError:
         return 0
 
 
 def _give_back() -> None:
-    """Have the C library give memory that is free back to the kernel, where it can."""
+    """Make the C library return free memory to the kernel, where it can."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,7 @@
-"""How JSON and NDJSON files are read: each value as the text that it is, or as JSON."""
+"""Read JSON and NDJSON files with DuckDB, each value as text or as JSON.
+
+`json_text` checks the file first; DuckDB then has to find as many records.
+"""
 
 from __future__ import annotations
 
@@ -39,23 +42,23 @@ _CANDIDATES: dict[type, tuple[str, ...] | None] = {
     dict: None,
     list: None,
 }
-"""What a JSON value may become in a table; None: it stays JSON."""
+"""The types that a JSON value may get in a table; None if it stays JSON."""
 
 
 @dataclass(frozen=True)
 class JsonReading:
-    """Values are read as texts, and as JSON where they go into a JSON column."""
+    """How DuckDB reads a JSON or NDJSON file: values as text, or as JSON for a JSON column."""
 
     file: SourceFile
     keys: tuple[str, ...]
-    """The columns' names in the file."""
+    """The keys in the file, one per column."""
     candidates: tuple[tuple[str, ...] | None, ...]
-    """The types that each column may get if it is new; None: JSON, which objects, arrays and mixtures stay."""
+    """The types that each column may get if it is new; None for objects, arrays and mixed types, which stay JSON."""
     rows: int
-    """How many records were counted, which DuckDB has to find."""
+    """The number of records counted, which DuckDB has to find."""
     layout: JsonLayout
     text: Path | None = None
-    """The text that is read instead of the file itself: unpacked, or a record a line."""
+    """The file that is read instead of the source file: unpacked, or with one record per line."""
     columns: tuple[FileColumn, ...] = ()
     is_sampled: bool = False
     empty_is_null: bool = False
@@ -66,7 +69,7 @@ class JsonReading:
 
     @property
     def shape(self) -> Hashable:
-        """Return what files have in common that one query can read together."""
+        """Return a key that is equal for files that one query can read together."""
         return ("json", self.layout, self.keys, self.file.is_gzipped)
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
@@ -84,9 +87,9 @@ class JsonReading:
 
 
 def json_header_scan(file: SourceFile, content: bytes, guard: Guard) -> JsonReading | None:
-    """Return how a file of this content is read when the types do not matter.
+    """Return how to read a file with this content if types do not matter.
 
-    None if DuckDB cannot read it as it is. Raises RejectionError.
+    None if DuckDB cannot read the file as it is. Raises RejectionError.
     """
     check_signature(content[:HEAD_BYTES], file.format)
     if content.startswith(_BOM):
@@ -100,10 +103,10 @@ def json_header_scan(file: SourceFile, content: bytes, guard: Guard) -> JsonRead
 
 
 def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> JsonReading:
-    """Find out how to read a JSON or NDJSON file, the types from a sample of its records.
+    """Return how to read a JSON or NDJSON file, with types from a sample of its records.
 
-    What DuckDB cannot read as it is goes into the spool, a folder. Raises RejectionError, OSError, EOFError, zlib.error
-    and duckdb.Error for a file that cannot be read.
+    Text that DuckDB cannot read as it is is written to the folder `spool` in another form. Raises RejectionError,
+    OSError, EOFError, zlib.error and duckdb.Error for a file that cannot be read.
     """
     text = spooled(unpacked(file.path, guard), spool, ".json") if file.is_gzipped else None
     path = text or file.path
@@ -122,7 +125,7 @@ def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool:
 
 
 def typed(connection: duckdb.DuckDBPyConnection, reading: JsonReading, *, whole: bool = False) -> JsonReading:
-    """Return the reading with the columns' types, from a sample of its records or from all of them."""
+    """Return the reading with the columns' types, from a sample of the records or from all of them."""
     names = [column.name for column in reading.columns]
     if not names:
         return reading
@@ -160,6 +163,6 @@ def _reading(file: SourceFile, layout: JsonLayout, outline: JsonOutline, limits:
 
 
 def _candidates(kinds: Iterable[type]) -> tuple[str, ...] | None:
-    """Return what a column may become; None for JSON, which objects, arrays and mixtures stay."""
+    """Return the types that a column may get; None for objects, arrays and mixed types, which stay JSON."""
     possible = {_CANDIDATES[kind] for kind in kinds if kind is not type(None)}
     return possible.pop() if len(possible) == 1 else (() if not possible else None)

@@ -1,8 +1,8 @@
-"""One JSON record: is it JSON, are its keys there once, and are its numbers kept.
+"""Validate one JSON record: strict syntax, unique keys, and numbers without loss of digits.
 
-DuckDB's reader takes NaN, Infinity and commas too many, and rounds fractions of more digits than a DOUBLE holds
-(measured, 2.0.0). So each record is parsed by orjson, which is strict, at 200 MB/s; where that finds a fault, or leaves
-open whether a key is there twice or a number is kept, the record is looked at token by token, which shows the place.
+DuckDB's reader accepts NaN, Infinity and surplus commas, and rounds fractions with more digits than a DOUBLE holds
+(measured, 2.0.0). So each record is parsed by orjson, which is strict, at 200 MB/s. If orjson finds a fault, or leaves
+open whether a key is repeated or a number is kept, the record is examined token by token, which gives the position.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import orjson
 from flows.errors import RejectionError
 
 LONGEST_RECORD = 16 * 2**20
-"""In bytes."""
+"""Maximum size in bytes."""
 
 
 class CutShortError(RejectionError):
-    """A record goes on where the text ends."""
+    """The text ends within a record."""
 
 
 @dataclass(slots=True)
 class JsonRecord:
-    """One record as it stands in the file."""
+    """One record, unchanged, and its position in the file."""
 
     text: bytes
     line: int
-    """The line on which it begins."""
+    """The line on which it begins, counted from 1."""
     column: int = 1
-    """The character of that line with which it begins."""
+    """The position of its first character in that line, counted from 1."""
 
     def rejected(self, offset: int, why: str, *, is_cut: bool = False) -> RejectionError:
-        """Return the rejection for what is at this byte of the record, where the text may end too early."""
+        """Return the rejection of the record at this byte offset; with `is_cut`, a CutShortError."""
         before = self.text[:offset].decode(errors="replace")
         breaks = before.count("\n")
         column = len(before) - before.rfind("\n") if breaks else self.column + len(before)
@@ -59,31 +59,32 @@ KINDS: Mapping[type, str] = {
 _SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
 _COLON = re.compile(rb'"[ \t\r\n]*+:')
 _LONG_FRACTION = re.compile(rb"\.(?:(?=[0-9]{8})|(?<=[0-9]{8}\.))[0-9]+(?:[eE][-+]?[0-9]+)?")
-"""From the point of a number on that has eight digits at least before or after it; begins with a letter to be fast."""
+"""The fraction, from the point on, of a number with at least eight digits before or after the point; the pattern begins
+with a literal to be fast."""
 _ODD_EXPONENTS = tuple(
     re.compile(pattern)
     for pattern in (rb"e-[0-9]{3}", rb"E-[0-9]{3}", rb"e(?<=[0-9]{16}e)[0-9+]", rb"E(?<=[0-9]{16}E)[0-9+]")
 )
-"""Of numbers that are tiny, or have many digits and no point."""
+"""Exponents of numbers that are tiny, or have many digits and no point."""
 _FEW_DIGITS = 15
-"""So many a DOUBLE always holds."""
+"""A DOUBLE always holds this many digits."""
 _MANY_DIGITS = 24
 
 
 def parsed(text: bytes) -> object | None:
-    """Return the value of a JSON text; None if it is none, or not sure to be free of faults that orjson passes over."""
+    """Return the value of a JSON text; None if it is invalid, or may have a fault that orjson does not report."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    # A key that is there twice is there once in the value. A quote that is written as \\u0022 is hard to count.
+    # The value has a repeated key only once. A quote written as \\u0022 is hard to count.
     if b"\\u0022" in text or not _has_as_many_keys(text, value):
         return None
     return value if _are_kept(text) else None
 
 
 def _are_kept(text: bytes) -> bool:
-    """Return whether all numbers of a JSON text are surely held by a DOUBLE."""
+    """Return whether a DOUBLE surely holds all numbers of a JSON text."""
     for found in _LONG_FRACTION.finditer(text):
         before = text[max(0, found.start() - _MANY_DIGITS) : found.start()]
         digits = len(before) - len(before.rstrip(b"0123456789"))
@@ -102,7 +103,7 @@ def _has_as_many_keys(text: bytes, value: object) -> bool:
 
 
 def _is_kept(number: bytes) -> bool:
-    """Return whether a number is the same as a DOUBLE, as that prints."""
+    """Return whether a DOUBLE prints as the same number."""
     text = number.decode()
     value = float(text)
     if repr(value) == text:
@@ -113,20 +114,20 @@ def _is_kept(number: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Examined:
-    """A record that was looked at token by token."""
+    """The result of examining a record token by token."""
 
     value: Any
-    """A value of the record's kind; an object has its keys, each with a value of its kind."""
+    """A value of the record's type; an object has its keys, each with a value of its type."""
     text: bytes
-    """With the numbers in quotes that a DOUBLE does not hold."""
+    """The record, with quotes around numbers that a DOUBLE does not hold."""
     end: int
-    """Where it ends in the text."""
+    """Where the value ends in the record's text."""
 
 
 def examined(record: JsonRecord, *, is_piece: bool = False) -> _Examined:
-    """Look at a record token by token, of a piece of a text at its first value.
+    """Examine a record token by token; with `is_piece`, only the first value of a longer text.
 
-    Raises RejectionError with the place.
+    Raises RejectionError with the position.
     """
     _check_utf8(record)
     found = _Examination(record)
@@ -146,7 +147,7 @@ _VALUES: dict[bytes, object] = {b"true": True, b"false": False, b"null": None}
 
 
 class _State(Enum):
-    """What has to come next."""
+    """What must come next; the value is for messages."""
 
     VALUE = "a value"
     VALUE_OR_END = 'a value or "]"'
@@ -157,7 +158,7 @@ class _State(Enum):
 
 
 class _Examination:
-    """Goes through the tokens of one record, without recursion."""
+    """Checks the tokens of one record, without recursion."""
 
     def __init__(self, record: JsonRecord) -> None:
         self._record = record
@@ -165,14 +166,14 @@ class _Examination:
         self._at = 0
         self._state = _State.VALUE
         self._open: list[set[str] | None] = []
-        """What is open: the keys of an object, None for a list."""
+        """The open brackets, outermost first: the keys of an object, None for a list."""
         self._key = ""
         self._quoted: list[tuple[int, int]] = []
         self.value: Any = None
-        """A value of the record's kind; an object has its keys, each with a value of its kind."""
+        """A value of the record's type; an object has its keys, each with a value of its type."""
 
     def run(self, *, is_piece: bool) -> int:
-        """Take all tokens and return where the value ends. Raises RejectionError."""
+        """Read all tokens and return where the value ends. Raises RejectionError."""
         while True:
             token = _TOKEN.match(self._text, self._at)
             if token is None:
@@ -187,7 +188,7 @@ class _Examination:
 
     @property
     def text(self) -> bytes:
-        """The record, with the numbers in quotes that a DOUBLE does not hold."""
+        """The record, with quotes around numbers that a DOUBLE does not hold."""
         if not self._quoted:
             return self._text
         out, at = bytearray(), 0
@@ -267,7 +268,7 @@ class _Examination:
                 )
 
     def _fault(self, expected: str | None = None) -> RejectionError:
-        """Return the rejection for what comes next."""
+        """Return the rejection for the next token."""
         blanks = _BLANKS.match(self._text, self._at)
         at = blanks.end() if blanks else self._at
         expected = expected or self._state.value
@@ -296,7 +297,7 @@ class _Examination:
         return f"expected {expected}, got {_shown(word[0] if word else first)!r}"
 
     def _why_text(self, at: int) -> str:
-        """Return what is wrong with the text in quotes that begins here."""
+        """Return the fault of the quoted text that begins here."""
         good = _TEXT_PART.match(self._text, at + 1)
         rest = self._text[good.end() if good else at + 1 :][:6]
         if not rest:

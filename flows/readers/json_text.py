@@ -1,10 +1,10 @@
-"""The text of a JSON or NDJSON file: where its records are, and which keys they have.
+"""Split the text of a JSON or NDJSON file into records, and collect their keys.
 
-DuckDB drops keys that it does not know beforehand, and of a fault it says in which record it is, but not on which line
-(measured, 2.0.0). So the text is divided into records here, and DuckDB then has to find as many.
+DuckDB drops keys that it does not know in advance, and reports faults by record, not by line (measured, 2.0.0). So this
+module divides the text into records, and DuckDB then has to find as many.
 
-A `.json` file is an array of objects, an object that wraps one (`{"data": [...], "next": null}`), one object, which is
-one record, or objects one after the other. What counts as a wrapper is the same for an http source: `wrapper_of`.
+A `.json` file is an array of objects, an object that wraps one (`{"data": [...], "next": null}`), a single object,
+which is one record, or several objects in sequence. An http source uses the same definition of a wrapper: `wrapper_of`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from flows.errors import RejectionError
 from flows.readers.json_record import KINDS, LONGEST_RECORD, CutShortError, JsonRecord, examined, parsed
 
 MOST_KEYS = 100_000
-"""With more different keys a file is not read to its end."""
+"""A file with more different keys is rejected before its end is read."""
 _AT_ONCE = 1 << 20
 _SHAPES = 1000
 _BOUNDARY = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
 _BOUNDARIES = 8
-"""How many places are tried at which an array may be cut."""
+"""How many possible places to cut an array are tried."""
 _WRAPPERS = frozenset({
     "data", "results", "result", "records", "rows", "items", "value", "values", "entries", "content", "list",
 })  # fmt: skip
-"""Names that the list in a wrapper usually has."""
+"""Usual names of the list in a wrapper."""
 _ABOUT_THE_PAGE = frozenset({
     "next", "previous", "prev", "first", "last", "self", "count", "total", "total_count", "totalcount", "page", "pages",
     "page_size", "pagesize", "per_page", "perpage", "size", "limit", "offset", "cursor", "next_cursor", "nextcursor",
@@ -40,23 +40,23 @@ _ABOUT_THE_PAGE = frozenset({
     "version", "kind", "etag", "@odata.context", "@odata.count", "@odata.nextlink", "@context", "request_id",
     "requestid", "timestamp",
 })  # fmt: skip
-"""Names of what is beside the list in a wrapper, and says nothing of a record."""
+"""Names of members beside the list in a wrapper that describe the page, not a record."""
 
 
 @dataclass
 class JsonOutline:
-    """What is known of a file's records."""
+    """The keys and the number of a file's records."""
 
     keys: dict[str, set[type]] = field(default_factory=dict[str, set[type]])
-    """The keys in the order in which they come, and of which kinds their values are."""
+    """The keys in their order, and the types of their values."""
     records: int = 0
     is_plain: bool = True
-    """Whether DuckDB reads the text of the file as it is."""
+    """Whether DuckDB can read the file's text unchanged."""
     _seen: set[tuple[object, ...]] = field(default_factory=set[tuple[object, ...]], init=False)
-    """Keys and kinds that records have had; of a file of many different records not all."""
+    """Combinations of keys and types seen so far; not all of them if a file has many."""
 
     def add(self, record: JsonRecord) -> bytes:
-        """Count a record, and return its text as DuckDB has to read it. Raises RejectionError."""
+        """Count a record, and return its text in a form that DuckDB reads correctly. Raises RejectionError."""
         text = record.text
         value = parsed(text)
         if value is None:
@@ -73,7 +73,7 @@ class JsonOutline:
         return text
 
     def add_members(self, members: Mapping[str, Any]) -> None:
-        """Count a record of which these are the members, none of them without a name."""
+        """Count a record with these members, none of which has an empty name."""
         self.records += 1
         shape = (*members, *map(type, members.values()))
         if shape in self._seen:
@@ -87,9 +87,9 @@ class JsonOutline:
 
 
 def lines_of(stream: BinaryIO, check: Callable[[], None], first: int = 1) -> Iterator[JsonRecord]:
-    """Yield the record of each line that is not blank, of which the first has this number.
+    """Yield the record of each line that is not blank; the first line has the number `first`.
 
-    Raises RejectionError for one that is too long.
+    Raises RejectionError for a record that is too long.
     """
     number = first - 1
     while line := stream.readline(LONGEST_RECORD + 2):
@@ -111,7 +111,7 @@ _SPACE = re.compile(r"[ \t\r\n]*+")
 
 
 class _Cursor:
-    """Goes through a JSON text of any length, of which it holds a part."""
+    """Iterates over a JSON text of any length, of which only a part is in memory."""
 
     def __init__(self, stream: BinaryIO, check: Callable[[], None]) -> None:
         self._stream = stream
@@ -126,7 +126,7 @@ class _Cursor:
             self._at = 1
 
     def peek(self) -> str:
-        """Pass over blanks and return the next character; empty at the end."""
+        """Skip blanks and return the next character; empty at the end."""
         while True:
             blanks = _SPACE.match(self._text, self._at)
             self._pass(blanks.end() if blanks else self._at)
@@ -135,12 +135,12 @@ class _Cursor:
             self._fill(_AT_ONCE)
 
     def skip(self) -> None:
-        """Pass over the next character that is no blank."""
+        """Skip blanks and the next character."""
         self.peek()
         self._pass(self._at + 1)
 
     def value(self) -> JsonRecord:
-        """Return the next value as it stands. Raises RejectionError if there is none."""
+        """Return the next value unchanged. Raises RejectionError if there is none."""
         self.peek()
         size = _AT_ONCE
         while True:
@@ -148,7 +148,7 @@ class _Cursor:
                 _, end = _DECODER.raw_decode(self._text, self._at)
             except (ValueError, RecursionError):
                 end = None
-            # A number may go on in what is still to be read.
+            # A number may continue in the part not read yet.
             if end is not None and (self._is_over or not _NUMBER_SO_FAR.fullmatch(self._text, end)):
                 return self._taken(end)
             if self._is_over or len(self._text) - self._at > LONGEST_RECORD:
@@ -158,7 +158,7 @@ class _Cursor:
         return self._taken(self._end_of_value())
 
     def fault(self, expected: str) -> RejectionError:
-        """Return the rejection for what comes next."""
+        """Return the rejection for the next character."""
         found = self.peek()
         rest = JsonRecord(self._text[self._at : self._at + 200].encode(), self._line, self._column)
         if not found:
@@ -176,7 +176,10 @@ class _Cursor:
         return record
 
     def _end_of_value(self) -> int:
-        """Return where a value ends that Python does not take: it is too deep, or none. Raises RejectionError."""
+        """Return the end of a value that Python's parser does not accept, or that is nested too deeply for it.
+
+        Raises RejectionError if the value is not valid.
+        """
         text = self._text[self._at :].encode()
         try:
             found = examined(JsonRecord(text, self._line, self._column), is_piece=True)
@@ -210,23 +213,24 @@ class _Cursor:
 
 @dataclass(frozen=True)
 class Member:
-    """A field of an object that may be a wrapper."""
+    """A member of an object that may be a wrapper."""
 
     is_list: bool
     objects: int
-    """How many objects the list has, if it has nothing else."""
+    """The number of objects in the list; -1 if it also has other items."""
 
     @property
     def is_list_of_objects(self) -> bool:
-        """Whether it is a list of objects, one at least."""
+        """Whether it is a list of objects, at least one."""
         return self.objects > 0
 
 
 def wrapper_of(members: Mapping[str, Member]) -> str | None:
     """Return the name of the list whose objects are the records; None if the object itself is a record.
 
-    The list is one of objects, and the only such; it stands alone, or beside what is said of the page only, such as
-    `next` and `count`. A list called `data` may stand beside anything else. Raises RejectionError if that is unclear.
+    That list must be the object's only list of objects. It is the only member, or all others describe the page, such as
+    `next` and `count`. A list named `data` may have any other members beside it. An empty list counts if it has a usual
+    name or is the only member. Raises RejectionError if the meaning is unclear.
     """
     lists = [name for name, member in members.items() if member.is_list_of_objects]
     if len(lists) > 1:
@@ -258,7 +262,7 @@ class JsonLayout(StrEnum):
     LINES = "newline_delimited"
     WRAPPED = "wrapped"
     OBJECTS = "objects"
-    """One after the other, with or without line ends."""
+    """In sequence, with or without line ends."""
 
 
 def outline_of(open_: Callable[[], BinaryIO], layout: JsonLayout, name: str, check: Callable[[], None]) -> JsonOutline:
@@ -286,7 +290,7 @@ def _outline_of_lines(stream: BinaryIO, check: Callable[[], None]) -> JsonOutlin
         if number == 1:
             block = block.removeprefix(codecs.BOM_UTF8)
         lines = [line for line in block.split(b"\n") if line and not line.isspace()]
-        # All at once, in a fifth of the time.
+        # Parsing all lines as one array takes a fifth of the time.
         items = parsed(b"[" + b",".join(lines) + b"]")
         if not _added(outline, items, len(lines)):
             for record in lines_of(BytesIO(block), check, number):
@@ -296,7 +300,7 @@ def _outline_of_lines(stream: BinaryIO, check: Callable[[], None]) -> JsonOutlin
 
 
 def _outline_of_array(stream: BinaryIO, check: Callable[[], None]) -> JsonOutline | None:
-    """Return the outline of an array of objects; None if it is another text, has a fault, or cannot be cut well."""
+    """Return the outline of an array of objects; None for other texts, a fault, or an array that is hard to cut."""
     outline = JsonOutline()
     rest = stream.read(_AT_ONCE).removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
     if not rest.startswith(b"["):
@@ -305,7 +309,7 @@ def _outline_of_array(stream: BinaryIO, check: Callable[[], None]) -> JsonOutlin
     while block := stream.read(_AT_ONCE):
         check()
         rest += block
-        # Cut where it is a list of whole objects: what is within an object would not be balanced.
+        # Cut where the part before is a list of whole objects: a cut within an object would leave brackets open.
         cuts = [found.start() + 1 for found in _BOUNDARY.finditer(rest)][-_BOUNDARIES:]
         cut = next((at for at in reversed(cuts) if _added(outline, parsed(b"[" + rest[:at] + b"]"))), None)
         if cut is None:
@@ -315,7 +319,7 @@ def _outline_of_array(stream: BinaryIO, check: Callable[[], None]) -> JsonOutlin
 
 
 def _added(outline: JsonOutline, items: object, count: int | None = None) -> bool:
-    """Add objects to the outline, and return whether all are such, with names, and as many as expected."""
+    """Add objects to the outline; return False if any is no object, has an empty name, or their number differs."""
     if not isinstance(items, list):
         return False
     objects: list[Any] = items  # pyright: ignore[reportUnknownVariableType]
@@ -329,14 +333,14 @@ def _added(outline: JsonOutline, items: object, count: int | None = None) -> boo
 
 
 def as_lines(records: Iterable[JsonRecord], outline: JsonOutline) -> Iterator[bytes]:
-    """Yield each record on a line of its own, and add it to the outline. Raises RejectionError."""
+    """Yield each record on one line, and add it to the outline. Raises RejectionError."""
     for record in records:
-        # Within a JSON text there are no line ends but between tokens.
+        # In a JSON text, line ends occur only between tokens.
         yield outline.add(record).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
 
 
 def json_layout(open_: Callable[[], BinaryIO], check: Callable[[], None]) -> tuple[JsonLayout, str]:
-    """Return how the records of a JSON text are written, and the member in which a wrapper has them.
+    """Return the layout of a JSON text, and, for a wrapper, the name of the member with its records.
 
     Raises RejectionError.
     """
@@ -381,7 +385,7 @@ def records_of(
 
 
 def _members(cursor: _Cursor) -> dict[str, Member]:
-    """Return the members of an object; with an empty list of objects, nothing is read in one piece."""
+    """Return the members of an object, counting the items of lists without reading a list as a whole."""
     members = dict[str, Member]()
     for name in _keys(cursor):
         is_list = cursor.peek() == "["
@@ -396,7 +400,7 @@ def _members(cursor: _Cursor) -> dict[str, Member]:
 
 
 def _keys(cursor: _Cursor) -> Iterator[str]:
-    """Yield the names of an object's members; after each the cursor is at its value, to be taken."""
+    """Yield the names of an object's members; after each, the caller must consume the value at the cursor."""
     cursor.skip()
     seen = set[str]()
     while cursor.peek() != "}" or seen:

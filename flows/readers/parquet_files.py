@@ -1,4 +1,7 @@
-"""How Parquet files are read: as their own schema says, which DuckDB does not follow in every case."""
+"""Read Parquet files with DuckDB, but by the file's own schema, which DuckDB does not follow in every case.
+
+The footer, the pages and some values are checked first; other checks are part of the query and stop it with an error.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +32,15 @@ from flows.source_file import SourceFile
 from flows.sql_names import identifier, literal
 
 _ROW_NUMBER = "file_row_number"
-"""What DuckDB calls the number of a row, counted from 0; a column of a file may bear the name too."""
+"""DuckDB's column with the number of a row, counted from 0; a file may have a column of this name, too."""
 _DUCKDB = "DuckDB"
-"""Files that it has written have the largest number for what is infinite."""
+"""Part of `created_by` in files written by DuckDB, in which the largest number stands for infinity."""
 _WITHOUT_CONVERTED = (
     Logical.DECIMAL,
     Logical.DATE,
     Logical.INTEGER,
 )
-"""Logical types that DuckDB knows by their converted types only."""
+"""Logical types that DuckDB recognizes only by their converted types."""
 _FRACTIONS = (Type.FLOAT, Type.DOUBLE)
 _TEXTS = (Logical.STRING, Logical.ENUM, Logical.JSON)
 _LONGEST_DECIMAL = 38
@@ -51,30 +54,30 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class ParquetReading:
-    """Columns have the types that the file says, nested ones become JSON."""
+    """How DuckDB reads a Parquet file: columns with the file's own types, nested ones as JSON."""
 
     file: SourceFile
     columns: tuple[FileColumn, ...]
     schema: tuple[tuple[str, str], ...]
-    """Names and types as DuckDB has them, which is more than the columns tell: all that is nested becomes JSON."""
+    """Names and types in DuckDB, which distinguish more than `columns`, where all nested types are JSON."""
     values: tuple[str, ...]
-    """The expression of each column's value."""
+    """The SQL expression of each column's value."""
     texts: tuple[str, ...]
-    """The same where the value goes into a column of texts."""
+    """The same, for a value that goes into a column of texts."""
     rows: int
-    """As the footer says."""
+    """The number of rows in the footer."""
     binary_is_text: bool = False
-    """Whether what is binary has to be UTF-8 text, since some of it is nested and becomes JSON."""
+    """Whether binary values must be UTF-8 text, because some of them are nested and become JSON."""
     is_sampled: bool = False
     empty_is_null: bool = False
 
     def read_type(self, column: FileColumn, target_type: str) -> str:
-        """Return the type that the file itself says, and text for binary values that do not go into a binary column."""
+        """Return the file's own type, or text for binary values that do not go into a binary column."""
         return TEXT if column.new_type == "BLOB" != target_type else column.new_type
 
     @property
     def shape(self) -> Hashable:
-        """Return what files have in common that one query can read together."""
+        """Return a key that is equal for files that one query can read together."""
         return ("parquet", self.schema, self.values, self.binary_is_text)
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
@@ -89,7 +92,7 @@ class ParquetReading:
 def parquet_reading(
     connection: duckdb.DuckDBPyConnection, file: SourceFile, guard: Guard, spool: Path
 ) -> ParquetReading:
-    """Find out how to read a Parquet file; columns of some types are copied into the spool, a folder, to be checked.
+    """Return how to read a Parquet file; columns of some types are copied to the folder `spool` to be checked.
 
     Raises RejectionError, and duckdb.Error for a file that cannot be read.
     """
@@ -101,9 +104,9 @@ def parquet_reading(
 def parquet_header_scan(
     connection: duckdb.DuckDBPyConnection, file: SourceFile, guard: Guard, spool: Path | None = None
 ) -> ParquetReading | None:
-    """Return how a file is read; None if values have to be checked first and there is no spool.
+    """Return how to read a file; None if values must be checked first and there is no spool.
 
-    Raises what `parquet_reading` does.
+    Raises the same errors as `parquet_reading`.
     """
     limits = guard.limits
     with file.path.open("rb") as opened:
@@ -149,14 +152,14 @@ def _described(
 
 
 def _new_type(element: Element, type_: str) -> str:
-    """Return the type that a column is read as, which DuckDB finds to have this one."""
+    """Return the type to read a column as, given the type that DuckDB reports."""
     if type_ == "BLOB" and element.logical in _TEXTS:
         return JSON if element.logical == Logical.JSON else TEXT
     return type_read(type_)
 
 
 def _check_types(column: Element) -> None:
-    """Raise RejectionError for a type that DuckDB takes for another one, or knows not at all."""
+    """Raise RejectionError for a type that DuckDB confuses with another, or does not know."""
     for path in column.paths():
         leaf, name = path[-1], ".".join(one.name for one in path)
         is_decimal = leaf.converted == Converted.DECIMAL or leaf.logical == Logical.DECIMAL
@@ -182,7 +185,7 @@ def _check_types(column: Element) -> None:
 
 
 def _is_plain_integer(leaf: Element) -> bool:
-    """Return whether a logical INTEGER says no more than the physical type does."""
+    """Return whether a logical INTEGER adds nothing to the physical type."""
     details = leaf.details or {}
     bits = {Type.INT32: 32, Type.INT64: 64}.get(Type(leaf.type or 0))
     return leaf.logical == Logical.INTEGER and bool(details.get(2)) and details.get(1) == bits
@@ -214,7 +217,7 @@ def _is_binary(leaf: Element) -> bool:
 
 
 def _checked_value(element: Element, name: str, type_: str, where: str, *, is_infinite: bool) -> str:
-    """Return the expression of a column's value, which stops the query at a value that is none of its type."""
+    """Return the SQL expression of a column's value, which stops the query at an invalid value."""
     text = f"CAST({name} AS VARCHAR)"
     if is_nested(type_):
         json = f"to_json({name})"
@@ -225,7 +228,7 @@ def _checked_value(element: Element, name: str, type_: str, where: str, *, is_in
         largest = "9" * (element.precision - element.scale) + "." + "9" * element.scale
         fits = f"BETWEEN CAST('-{largest}' AS {type_}) AND CAST('{largest}' AS {type_})"
         return _unless(f"{name} NOT {fits}", name, where, f"{text} || ' has more than {element.precision} digits'")
-    if type_ == JSON:  # DuckDB finds it to be JSON, or almost
+    if type_ == JSON:  # DuckDB has checked the JSON, but accepts NaN and Infinity
         return _finite(name, text, where)
     if type_ in _BOUNDS or type_.startswith("TIMESTAMP"):
         early = f"{name} < {_BOUNDS[type_]} AND {name} <> CAST('-infinity' AS {type_})" if type_ in _BOUNDS else ""
@@ -258,14 +261,14 @@ def _unless(bad: str, value: str, where: str, why: str) -> str:
 
 
 def type_read(type_: str) -> str:
-    """Return the type that a column is read as which has this one in a Parquet file, or in a table of DuckDB's."""
+    """Return the type to read a column as that has this type in a Parquet file, or in a DuckDB table."""
     if is_nested(type_):
         return JSON
     return TEXT if type_.startswith("ENUM") or type_ == '"NULL"' else type_
 
 
 def value_read(column: FileColumn) -> str:
-    """Return the expression of a column's value as it is read."""
+    """Return the SQL expression of a column's value as it is read."""
     name = identifier(column.name)
     convert = "to_json" if column.new_type == JSON else ""
     return f"CAST({name} AS VARCHAR)" if column.new_type == TEXT else f"{convert}({name})"

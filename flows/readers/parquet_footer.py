@@ -1,7 +1,8 @@
-"""The footer of a Parquet file: its own schema, and where the values of each column are.
+"""Read the footer of a Parquet file: its schema, and where the values of each column are.
 
-DuckDB's view of it is not enough: it renames columns whose names differ by case, knows most logical types only by the
-older converted types that go with them, and does not compare the numbers of rows (measured, DuckDB 2.0).
+DuckDB's view of it is not enough: DuckDB renames columns whose names differ only in case, recognizes most logical types
+only by the older converted types, and does not compare the numbers of rows (measured, DuckDB 2.0). The field numbers
+are those of parquet.thrift in apache/parquet-format.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from flows.readers.thrift_compact import DamagedError, Struct, ThriftReader
 MAGIC = b"PAR1"
 _ENCRYPTED_MAGIC = b"PARE"
 _TAIL = 8
-"""The length of the footer in four bytes, and the magic."""
+"""Size of the file's tail: the length of the footer in four bytes, and the magic."""
 _DEEPEST = 100
-"""How many groups within each other a schema may have."""
+"""How deeply a schema may be nested."""
 _CODECS = {3: "LZO"}
-"""What is known and not supported; the numbers beyond `_LAST_CODEC` are not known."""
+"""Known codecs that are not supported; codecs above `_LAST_CODEC` are unknown."""
 _LAST_CODEC = 7
 
 
@@ -40,7 +41,7 @@ class Type(IntEnum):
 
 
 class Converted(IntEnum):
-    """Converted types, the older way to say what a physical type means."""
+    """Converted types, the older way to give a physical type a meaning."""
 
     UTF8 = 0
     MAP = 1
@@ -65,7 +66,7 @@ class Converted(IntEnum):
     BSON = 20
     INTERVAL = 21
     NULL = 24
-    """Of files from before there were logical types."""
+    """In files from before logical types."""
 
 
 class Logical(IntEnum):
@@ -92,12 +93,12 @@ class Logical(IntEnum):
 
 REQUIRED, OPTIONAL, REPEATED = range(3)
 NANOS = 3
-"""The field of a unit of time that says nanoseconds."""
+"""The field of a time unit that means nanoseconds."""
 
 
 @dataclass(frozen=True)
 class Element:
-    """A column, or a group of columns, as the file says it."""
+    """A column, or a group of columns, in the file's schema."""
 
     name: str
     type: int | None
@@ -109,13 +110,13 @@ class Element:
     precision: int = 0
     logical: int | None = None
     details: Mapping[int, Any] | None = None
-    """What the logical type says beyond its name."""
+    """The parameters of the logical type."""
     children: tuple[Element, ...] = ()
     leaf: int = -1
-    """Which of the file's leaves it is, where it is one."""
+    """The index among the file's leaves; -1 for a group."""
 
     def paths(self, above: tuple[Element, ...] = ()) -> Iterator[tuple[Element, ...]]:
-        """Yield the way to each leaf, from this element on."""
+        """Yield the path from this element to each leaf."""
         path = (*above, self)
         if self.type is not None:
             yield path
@@ -136,26 +137,26 @@ class Element:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The values that one leaf has in one row group."""
+    """The values of one leaf in one row group."""
 
     type: int
     codec: int
     values: int
-    """How many, nulls included."""
+    """Their number, including nulls."""
     offset: int
     size: int
     """In bytes, as the footer says."""
     data_offset: int
     dictionary_offset: int | None
     nulls: int | None
-    """How many are null, by the statistics."""
+    """The number of nulls, from the statistics."""
     least: bytes | None
     most: bytes | None
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Some rows of a file, column by column."""
+    """A row group of a file, column by column."""
 
     rows: int
     chunks: tuple[Chunk, ...]
@@ -163,7 +164,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file says of itself."""
+    """A file's metadata."""
 
     columns: tuple[Element, ...]
     rows: int
@@ -172,7 +173,7 @@ class Footer:
 
     @property
     def leaves(self) -> list[tuple[Element, ...]]:
-        """The way to each leaf, in the order of the chunks."""
+        """The path to each leaf, in the order of the chunks."""
         return [path for column in self.columns for path in column.paths()]
 
 
@@ -285,7 +286,7 @@ def _chunk(said: Struct, end: int) -> Chunk:
 
 
 def check_nested_names(column: Element) -> None:
-    """Raise RejectionError if names within a group differ by case only, or not at all: DuckDB renames one of them."""
+    """Raise RejectionError if names within a group are the same without regard to case: DuckDB renames them."""
     _check_twins(column.name, column.children)
 
 

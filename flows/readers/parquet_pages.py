@@ -1,7 +1,7 @@
-"""The pages of a Parquet file: each has to be there, and to be what its header and the footer say of it.
+"""Check that the pages of a Parquet file exist and match their headers and the footer.
 
-DuckDB checks no checksum, and takes what a damaged page holds for values (measured, 2.0). Only headers are read here,
-and the bytes of pages that have a checksum: at 1 GB/s.
+DuckDB verifies no checksums, and reads the content of a damaged page as values (measured, 2.0). Only page headers are
+read here, and the bytes of pages that have a checksum: at 1 GB/s.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from flows.readers.parquet_footer import REPEATED, Chunk, Element, Footer
 from flows.readers.thrift_compact import DamagedError, ThriftReader
 
 _HEADER_SIZES = (256, 4096, 1 << 20)
-"""How many bytes are read for a header: it has statistics at times."""
+"""Bytes read for a header, in turn: some headers contain statistics."""
 _AT_ONCE = 1 << 20
 _CRC = 4
 _DATA, _DICTIONARY, _DATA_V2 = 5, 7, 8
-"""Fields of a page's header: its checksum, and what kind of page it is."""
+"""Fields of a page's header that show its type; `_CRC` is its checksum."""
 
 
 def check_pages(descriptor: int, footer: Footer, check: Callable[[], None]) -> int:
-    """Walk through all pages and return to how many bytes they unpack.
+    """Check all pages and return their total size when unpacked, in bytes.
 
     `check` is called for each column and may raise. Raises RejectionError with the column, OSError.
     """

@@ -1,9 +1,9 @@
-"""Values of a Parquet file that DuckDB changes without a word, looked at as the numbers that they are in the file.
+"""Reject values of a Parquet file that DuckDB would silently change, by reading them as plain numbers.
 
-DuckDB 2.0 cuts and wraps INT96, wraps small integers that are out of their range, cuts nanoseconds of a TIME in UTC and
-wraps it into a day, makes null of whatever is in a column of nulls, and negative of a long INTERVAL (measured). Their
-columns are copied into a sparse file of another footer, which calls them plain numbers. Most small integers need it
-not: the file's statistics have their least and greatest value.
+DuckDB 2.0 truncates and wraps INT96, wraps small integers that are out of range, truncates the nanoseconds of a TIME in
+UTC and wraps it into a day, reads any value in a column of nulls as null, and makes a long INTERVAL negative
+(measured). Such columns are copied to a sparse file whose footer declares them as plain numbers. Most small integers
+need no copy: the file's statistics have their minimum and maximum.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DAY_NANOS = 86_400 * 10**9
 _EPOCH = 2_440_588
 """The Julian day of 1 January 1970."""
 _LAST_DAY = 106_751_991
-"""The last day, counted from 1970, that a TIMESTAMP of DuckDB's holds as a whole or in part."""
+"""The last day, counted from 1970, that a DuckDB TIMESTAMP holds at least in part."""
 _COPIED_AT_ONCE = 8 << 20
 
 
@@ -52,16 +52,16 @@ class _Doubt:
 
     path: tuple[Element, ...]
     raw: dict[int, int | None]
-    """The fields of a schema element by which the values are plain numbers."""
+    """The fields of a schema element that declares the values as plain numbers."""
     fits: str
-    """The condition on a number, `raw`, that its value comes out as it is."""
+    """The SQL condition on a number, `raw`, that DuckDB keeps its value."""
     why: str
 
 
 def check_raw_values(connection: duckdb.DuckDBPyConnection, file: BinaryIO, footer: Footer, spool: Path) -> None:
-    """Raise RejectionError with row, column and value if a value would come out as another one.
+    """Raise RejectionError with row, column and value if DuckDB would change a value.
 
-    The spool is a folder for the copies of columns. Raises duckdb.Error, OSError.
+    Copies of columns are written to the folder `spool`. Raises duckdb.Error, OSError.
     """
     for doubt in _doubts(footer):
         copied = _copy(file, footer, doubt, spool)
@@ -72,7 +72,7 @@ def check_raw_values(connection: duckdb.DuckDBPyConnection, file: BinaryIO, foot
 
 
 def needs_raw_check(footer: Footer) -> bool:
-    """Return whether a file has columns of such types."""
+    """Return whether a file has columns that need the check."""
     return any(True for _ in _doubts(footer))
 
 
@@ -107,9 +107,9 @@ def _doubt(path: tuple[Element, ...], leaf: Element) -> _Doubt | None:
 
 
 _NOTHING = "false"
-"""Fits no number: there may be nothing but nulls."""
+"""A condition that no number fulfils: the column may have only nulls."""
 _DECIMAL_12: dict[int, int | None] = {1: Type.FIXED, 2: 12, 6: Converted.DECIMAL, 7: 0, 8: 38}
-"""Twelve bytes as one number, whose first byte is the most significant."""
+"""Twelve bytes as one number, with the most significant byte first."""
 
 
 def _byte(at: int) -> str:
@@ -125,7 +125,7 @@ def _name(leaf: Element) -> str:
 
 
 def _is_proved(doubt: _Doubt, leaf: Element, chunks: Sequence[Chunk]) -> bool:
-    """Return whether the statistics say that all values are as they should be."""
+    """Return whether the statistics prove that DuckDB keeps all values."""
     if doubt.fits == _NOTHING or leaf.converted not in _SMALL:
         return all(chunk.nulls == chunk.values for chunk in chunks)
     least, most = _SMALL[Converted(leaf.converted)]
@@ -140,7 +140,7 @@ def _is_proved(doubt: _Doubt, leaf: Element, chunks: Sequence[Chunk]) -> bool:
 
 
 def _copy(file: BinaryIO, footer: Footer, doubt: _Doubt, spool: Path) -> Path:
-    """Write a file of this leaf alone, under a name of one letter at each level."""
+    """Write a file with only this leaf, in which each level has a name of one letter."""
     leaf = doubt.path[-1]
     with NamedTemporaryFile(dir=spool, suffix=".parquet", delete=False) as copied:
         copied.write(MAGIC)
@@ -148,7 +148,7 @@ def _copy(file: BinaryIO, footer: Footer, doubt: _Doubt, spool: Path) -> Path:
         groups: list[object] = []
         for group in footer.groups:
             chunk = group.chunks[leaf.leaf]
-            # Some writers leave the header of the dictionary out of the size: what follows does no harm.
+            # Some writers do not count the dictionary's header in the size; surplus bytes do no harm.
             for at in range(chunk.offset, min(size, chunk.offset + chunk.size + 4096), _COPIED_AT_ONCE):
                 left = min(size, chunk.offset + chunk.size + 4096) - at
                 os.pwrite(copied.fileno(), os.pread(file.fileno(), min(_COPIED_AT_ONCE, left), at), at)
@@ -177,7 +177,7 @@ def _check(connection: duckdb.DuckDBPyConnection, copied: Path, doubt: _Doubt) -
         numbers = "CASE WHEN f IS NULL THEN NULL ELSE 0 END"
     elif len(doubt.path) == 1:
         numbers = "CAST(f AS HUGEINT)"
-    else:  # whatever the nesting is, no name in it has a digit
+    else:  # no name in the nesting has a digit
         numbers = "CAST(unnest(regexp_extract_all(CAST(f AS VARCHAR), '-?\\d+')) AS HUGEINT)"
     rows = f"SELECT file_row_number AS row, {numbers} AS raw FROM read_parquet({path_literal(copied)})"
     found = connection.execute(
@@ -204,7 +204,7 @@ def _shown(leaf: Element, raw: int) -> str:
 
 
 def _date(days: int) -> str:
-    """Return a day, counted from 1970, in the Gregorian calendar, of whatever year it is."""
+    """Return a day, counted from 1970, as a date of the Gregorian calendar, for any year."""
     # Howard Hinnant, chrono-Compatible Low-Level Date Algorithms: civil_from_days.
     era, day = divmod(days + 719_468, 146_097)
     year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365

@@ -1,4 +1,4 @@
-"""From a file to how it is read, or to the reason why it cannot be."""
+"""Choose the reader for a file's format, and turn its errors into a rejected file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from flows.source_file import FileFormat, Rejected, SourceFile
 def read_plan(
     connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard | None = None
 ) -> Reading | Rejected:
-    """Return how a file is read, from a sample of its rows, or why it is rejected.
+    """Return how to read a file, with types from a sample of its rows, or why it is rejected.
 
-    What has to be unpacked or rewritten before DuckDB can read it goes into the spool, a folder.
+    Text that must be unpacked or rewritten for DuckDB is written to the folder `spool`.
     """
     guard = guard or Guard()
     return _or_rejected(file, guard, lambda: _reading(connection, file, spool, guard))
@@ -31,7 +31,7 @@ def read_plan(
 def with_types(
     connection: duckdb.DuckDBPyConnection, reading: Reading, guard: Guard | None = None, *, whole: bool
 ) -> Reading | Rejected:
-    """Return how a file is read whose names are known, with types from a sample of its rows or from all of them."""
+    """Return the reading with its columns' types, from a sample of the rows or from all, or why it is rejected."""
     guard = guard or Guard()
     file = reading.file
 
@@ -46,7 +46,7 @@ def with_types(
 
 
 def _or_rejected(file: SourceFile, guard: Guard, read: Callable[[], Reading]) -> Reading | Rejected:
-    """Return what reading a file within the limits gives; what is raised rejects it, unless the machine is at fault."""
+    """Read a file within the limits; an exception rejects the file, unless the machine is at fault."""
     try:
         with guard.watching():
             return read()

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, where that is not what its name says."""
+"""Detect files whose first bytes contradict the format in their name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flows.errors import RejectionError
 from flows.source_file import FileFormat
 
 HEAD_BYTES = 4096
-"""How many of the first bytes are looked at."""
+"""How many of the first bytes are checked."""
 
 _TAR_AT = 257
 _BYTES = {
@@ -37,7 +37,7 @@ _TEXTS = {
 _JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*(?:"|\})|\[\s*(?:[\[{"\]]))')
 _PATTERNS = [(kind, re.compile(pattern, re.DOTALL)) for kind, pattern in {**_BYTES, **_TEXTS}.items()]
 _ANY = re.compile(b"|".join({**_BYTES, **_TEXTS}.values()), re.DOTALL)
-"""Most files are of the kind that their name says, and are asked no more than this."""
+"""Matches any of the patterns: most files match none and need no further test."""
 _EXPECTED = {
     FileFormat.CSV: "CSV text",
     FileFormat.TSV: "text with tabs",
@@ -54,7 +54,7 @@ _SPREADSHEET = re.compile(rb"\[Content_Types\]\.xml|_rels/|xl/|mimetypeapplicati
 
 
 def check_signature(head: bytes, file_format: FileFormat) -> None:
-    """Raise RejectionError if a file that begins so is of another kind than its name says."""
+    """Raise RejectionError if a file's first bytes show another format than its name."""
     kind = _kind_of(head, file_format)
     if kind is not None:
         mending = _MENDING.get(kind)

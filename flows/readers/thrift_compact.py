@@ -1,6 +1,6 @@
-"""Thrift's compact protocol, in which a Parquet file describes itself; a struct is a dict from field number to value.
+"""Read and write Thrift's compact protocol, which Parquet uses for metadata; a struct is a dict by field number.
 
-The content is not trusted: whatever is wrong with it is a DamagedError, and no size that it names is believed.
+The content is not trusted: every fault raises DamagedError, and every size is checked against the bytes that are left.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any
 Struct = Mapping[int, Any]
 
 _DEEPEST = 64
-"""How many structs within each other a struct may have; Parquet's own have seven."""
+"""How deeply structs may be nested; Parquet's own have seven levels."""
 _TRUE, _FALSE, _I8, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 
 
 class Long(int):
-    """A whole number that is written as an i64; all others are written as an i32."""
+    """An integer that is written as an i64; all others are written as an i32."""
 
 
 class DamagedError(ValueError):
-    """The bytes are no such struct."""
+    """The bytes are not a valid struct."""
 
 
 class ThriftReader:
-    """Reads structs from bytes, one after the other."""
+    """Reads structs from bytes in sequence."""
 
     def __init__(self, content: bytes, at: int = 0) -> None:
         self._content = content
@@ -60,7 +60,7 @@ class ThriftReader:
                 return self._struct(depth + 1)
             case 9 | 10:
                 return self._list(depth)
-            case 1 | 2:  # within a list a bool is a byte of its own
+            case 1 | 2:  # within a list, a bool takes one byte
                 return self._take(1) == b"\x01"
             case 3:
                 return int.from_bytes(self._take(1), signed=True)
@@ -118,7 +118,7 @@ class ThriftReader:
 
 
 def written(struct: Struct) -> bytes:
-    """Return a struct in the compact protocol; fields that are None are left out."""
+    """Return a struct in the compact protocol; fields with the value None are left out."""
     out = bytearray()
     before = 0
     for number, value in sorted(struct.items()):

@@ -1,4 +1,4 @@
-"""What a run reports to Prefect about its files: the artifact, the log and the progress.
+"""Reports of a run about its files, written to Prefect: the table artifact, the log lines and the progress.
 
-Nothing here changes what is loaded.
+Nothing here changes the loaded data.
 """

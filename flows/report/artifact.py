@@ -1,4 +1,7 @@
-"""The table artifact of a run with the outcome of each file, from which the sensor reads outcomes, and its chart."""
+"""Publish a run's table artifact, with the outcome of each file, and the chart in its description.
+
+The sensor reads the outcomes of an arrival's files from this artifact.
+"""
 
 import logging
 import re
@@ -11,16 +14,16 @@ from tenacity import Retrying, stop_after_attempt, wait_fixed
 from flows.loading.file_result import FileResult, Outcome, counts, widened
 
 SHOWN = 12
-"""How many files get a bar; the table below names all of them."""
+"""How many files get a bar; the table below lists all files."""
 WIDTH = 20
-"""How many characters the longest bar has."""
+"""Length of the longest bar in characters."""
 _NAME_LIMIT = 60
 _ESCAPED = r"\\\g<0>"
 _MARKUP = re.compile(r"[\\`*_{}\[\]()<>#+\-.!|~&:@$]")
 
 
 def chart(results: Sequence[FileResult]) -> str:
-    """Return the rows of each file as bars, the largest first and rejected files before them; "" for a single file.
+    """Return a bar chart of the rows per file, rejected files first, then the largest; "" for a single file.
 
     >>> loaded = FileResult("a.csv", Outcome.LOADED, 40, 9, 0.1)
     >>> rejected = FileResult("b.csv", Outcome.REJECTED, 0, 9, 0.0)
@@ -41,7 +44,7 @@ def chart(results: Sequence[FileResult]) -> str:
 
 
 def plain(text: str) -> str:
-    r"""Return a text from a file as Markdown that shows it as it is, in one line and not too long.
+    r"""Escape a text for Markdown, on one line and cut to at most 60 characters.
 
     >>> plain("[x](http://bad) <b>|")
     '\\[x\\]\\(http\\://bad\\) \\<b\\>\\|'
@@ -52,7 +55,7 @@ def plain(text: str) -> str:
 
 
 def bar(value: int, longest: int) -> str:
-    """Return a bar of block characters, a thin one at least for what is not nothing.
+    """Return a bar of block characters; any value above 0 gets at least a thin one.
 
     >>> bar(1, 1000), bar(500, 1000)
     ('▏', '▇▇▇▇▇▇▇▇▇▇')
@@ -70,16 +73,16 @@ def _line(result: FileResult, longest: int) -> str:
 
 
 ARTIFACT_KEY = "arrival-{}"
-"""The artifact's key: of the arrival, or of the run when it loads for itself."""
+"""Formatted with the arrival's id, or with the run's id if the run has no arrival."""
 
 
 FEW = 100
-"""So many files are found by their place among the others."""
+"""Up to this many files, the table keeps the order of the run's files."""
 _URGENCY = (Outcome.REJECTED, Outcome.SKIPPED, Outcome.LOADED)
 
 
 def report_rows(results: Sequence[FileResult]) -> list[dict[str, Any]]:
-    """Return the table's rows; their keys are a contract with the sensor."""
+    """Return the table's rows; the sensor depends on their keys."""
     return [
         {
             "file": result.file,
@@ -95,16 +98,16 @@ def report_rows(results: Sequence[FileResult]) -> list[dict[str, Any]]:
 
 
 def report_order(results: Sequence[FileResult]) -> Sequence[FileResult]:
-    """Return the results as the report shows them: of many files first those that may need attention."""
+    """Return the results in the order of the table: of more than FEW files, those that may need attention first."""
     if len(results) <= FEW:
         return results
     return sorted(results, key=lambda result: _URGENCY.index(result.outcome))
 
 
 def description_of(results: Sequence[FileResult], page: str | None = None) -> str:
-    """Return what stands above the table, as Markdown: the counts, a link to the arrival's page, and a chart.
+    """Return the Markdown above the table: counts, a link to the arrival's page, widened columns, and the chart.
 
-    It is part of the table's artifact and not one of its own, which would cost each run another request.
+    It is the description of the table artifact, because an artifact of its own would cost each run another request.
     """
     link = f"[The arrival's page ↗]({page})" if page else ""
     lines = "\n".join(f"- {_MARKUP.sub(_ESCAPED, line)}" for line in widened(results))
@@ -117,9 +120,9 @@ def publish(
     logger: "logging.Logger | logging.LoggerAdapter[Any]",
     page: str | None = None,
 ) -> None:
-    """Write the artifact; when that fails it is logged and no more: the rows are in the warehouse all the same.
+    """Write the artifact in up to three attempts. Failure is only logged, as the rows are in the warehouse already.
 
-    `page` is the address of a page about what was loaded.
+    `page` is the URL of the arrival's page.
     """
     retrying = Retrying(stop=stop_after_attempt(3), wait=wait_fixed(1), reraise=True)
     try:
@@ -129,5 +132,5 @@ def publish(
             key=ARTIFACT_KEY.format(load_id),
             description=description_of(results, page),
         )
-    except Exception as error:  # noqa: BLE001 - nothing that can go wrong here may undo a load
+    except Exception as error:  # noqa: BLE001 - a failed report must not fail the load
         logger.warning("the report of the files could not be written to Prefect: %s", error)

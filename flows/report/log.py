@@ -1,6 +1,6 @@
-"""What a run says in its log about its files: of few a line each, of many how far it has come.
+"""Log lines of a run about its files: a line per file for a few, a count at intervals for many.
 
-Every line costs a row in Prefect's database, and nobody reads 10,000; the report has all of them.
+Every line is a row in Prefect's database, and the table artifact has all files anyway.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 from flows.loading.file_result import FileResult, Outcome, counts
 
 NAMED = 20
-"""How many files an arrival may have for each to get its own line; among more, that many rejected ones are named."""
+"""Up to this many files, each gets its own line; of more files, only this many rejected ones do."""
 PAUSE = 2.0
-"""Seconds between two lines about how far it has come."""
+"""Minimum seconds between two lines with counts."""
 
 
 @dataclass
 class LoadLog:
-    """The lines about the files of one run."""
+    """Produces the log lines about the files of one run."""
 
     total: int
-    """How many files the run has."""
+    """Number of files of the run."""
     began: float
-    """When it began, in seconds of any clock that does not jump."""
+    """When the run began, in seconds of a monotonic clock."""
     results: list[FileResult] = field(default_factory=list[FileResult], init=False)
-    """All that have come."""
     _rejected: int = field(default=0, init=False)
     _said_at: float = field(init=False)
 
@@ -34,7 +33,7 @@ class LoadLog:
         self._said_at = self.began
 
     def lines(self, results: Sequence[FileResult], now: float) -> Iterator[tuple[int, str]]:
-        """Yield the level and text of what there is to say when these results have come, at this moment."""
+        """Add results, and yield level and text of each line to log; `now` is on the same clock as `began`."""
         self.results.extend(results)
         for result in results:
             is_rejected = result.outcome is Outcome.REJECTED

@@ -1,6 +1,6 @@
-"""The progress of a long load, on the run's page in Prefect while it goes on.
+"""A progress artifact on the run's page in Prefect, updated during a long load.
 
-DuckDB is asked from a thread of its own, while the load waits for the query.
+A separate thread polls DuckDB for the progress of the query that the load is waiting for.
 """
 
 import contextvars
@@ -22,17 +22,17 @@ from flows.loading.file_result import FileResult, counts
 
 POLL_SECONDS = 1.0
 LARGE = 20 * 2**20
-"""Bytes from which on it is worth it: less is loaded in a second."""
+"""Minimum size of a load, in bytes, for polling DuckDB: less than this is loaded in a second."""
 
 
 @contextmanager
 def watched(
     connected: Callable[[], duckdb.DuckDBPyConnection], size: int, estimate: Callable[[float, float], None]
 ) -> Generator[None, None, None]:
-    """Call `estimate`, while the block lasts, with how much of the query at hand is done and the monotonic time.
+    """During the block, call `estimate` regularly with the current query's progress and the monotonic time.
 
-    `size` is what is to be loaded, in bytes; where it is small nothing is done. The share is from 0 to 1, and DuckDB's
-    estimate: by the bytes that it has read.
+    The progress, from 0 to 1, is DuckDB's estimate from the bytes that it has read. `size` is the load's size in bytes;
+    a load smaller than LARGE is not watched.
     """
     if size < LARGE:
         yield
@@ -45,12 +45,12 @@ def watched(
         while not over.wait(POLL_SECONDS):
             try:
                 share = connected().query_progress() / 100
-            except duckdb.Error:  # the connection is being opened anew
+            except duckdb.Error:  # the connection is being reopened
                 continue
             if 0 <= share <= 1:
                 estimate(share, time.monotonic())
 
-    # Prefect finds the run, to which an artifact belongs, in the context.
+    # Prefect reads the run that an artifact belongs to from the context.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(watch,), name="progress", daemon=True)
     thread.start()
     try:
@@ -61,26 +61,26 @@ def watched(
 
 
 ARTIFACT_KEY = "progress-{}"
-"""The artifact's key: of the arrival, or of the run when it loads for itself."""
+"""Formatted with the arrival's id, or with the run's id if the run has no arrival."""
 AFTER = 3.0
-"""Seconds that a load has to take before it gets one; most take less, and pay nothing."""
+"""Seconds before a load gets a progress artifact; most loads are shorter and cost no request."""
 PAUSE = 2.0
-"""Seconds between two updates; each is a request to Prefect's API, some 10 ms."""
+"""Minimum seconds between two updates; each is a request to Prefect's API of some 10 ms."""
 
 
 @dataclass
 class LoadProgress:
-    """How far a run has come, by the bytes of its files: a file counts when it is loaded, skipped or rejected.
+    """Progress of a run, by the bytes of the files that were loaded, skipped or rejected so far.
 
-    Of the last one DuckDB may say how far it is. Methods may be called from any thread.
+    For the last file, DuckDB's estimate is added. Methods may be called from any thread.
     """
 
     load_id: str
     files: int
     total: int
-    """The bytes of all files."""
+    """Bytes of all files together."""
     began: float
-    """When the load began, in seconds of any clock that does not jump."""
+    """When the load began, in seconds of a monotonic clock."""
     logger: "logging.Logger | logging.LoggerAdapter[Any]"
     _done: int = field(default=0, init=False)
     _said: str = field(default="The first files are being loaded.", init=False)
@@ -92,9 +92,9 @@ class LoadProgress:
         self._told_at = self.began + AFTER - PAUSE
 
     def tell(self, results: Sequence[FileResult], known: Sequence[FileResult], now: float) -> None:
-        """Take these results, the last of all that are known, and show how far that is if it is time to.
+        """Add new results, which are the end of `known`, and update the artifact if that is due.
 
-        What goes wrong with Prefect meanwhile is logged and no more: the load goes on all the same.
+        An error from Prefect is only logged; the load continues.
         """
         with self._lock:
             self._done += sum(result.bytes for result in results)
@@ -105,7 +105,7 @@ class LoadProgress:
                 self._tell(100.0 if is_over else 100 * self._done / self.total, now)
 
     def estimate(self, share: float, now: float) -> None:
-        """Take how much of the query at hand is done, from 0 to 1, and show it if it loads the last file."""
+        """Update the artifact with the current query's progress, from 0 to 1, if only the last file is left."""
         with self._lock:
             if self.files == 1 and share > 0 and now - self._told_at >= PAUSE:
                 self._tell(100 * (self._done + share * (self.total - self._done)) / self.total, now)
@@ -114,7 +114,7 @@ class LoadProgress:
         self._told_at = now
         try:
             self._show(percent, self._said)
-        except Exception as error:  # noqa: BLE001 - a picture of the load is no reason to end it
+        except Exception as error:  # noqa: BLE001 - a failed progress update must not fail the load
             self.logger.warning("the progress of the load could not be written to Prefect: %s", error)
 
     def _show(self, percent: float, what: str) -> None:
@@ -122,6 +122,6 @@ class LoadProgress:
             key = ARTIFACT_KEY.format(self.load_id)
             self._artifact = cast(UUID, create_progress_artifact(percent, key=key, description=what))
         else:
-            # Not Prefect's update_progress_artifact, which opens a client each time and closes none.
+            # Not Prefect's update_progress_artifact, which opens a client for every call and never closes it.
             with get_client(sync_client=True) as client:
                 client.update_artifact(self._artifact, ArtifactUpdate(data=round(percent, 2), description=what))

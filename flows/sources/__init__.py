@@ -1,4 +1,4 @@
-"""Finding and fetching the files of a run's source: `file://` and `http(s)://`, and the spool for downloads.
+"""Find or download the files of a run's source, `file://` or `http(s)://`, and check them against their manifest.
 
-Nothing here opens a warehouse or knows how the rows of a file are read.
+Nothing here opens a warehouse. The only reader used is that of JSON text, to join the pages of an HTTP API.
 """

@@ -1,6 +1,7 @@
-"""An `http(s)://` source: downloaded to the spool as a stream, never a whole body in memory.
+"""Download an `http(s)://` source to the spool, following the pages of a JSON API; no body is held in memory.
 
-A page of JSON is an array of records, or `{"data": [...], "next": url}`.
+A JSON page is an array of records, or `{"data": [...], "next": url}`. The records of all pages go into one NDJSON file.
+Credentials are sent to the source's own origin only, and are in no message.
 """
 
 import logging
@@ -27,14 +28,14 @@ _WHITESPACE = b" \t\r\n"
 
 
 def append_records(page: Path, records: BinaryIO, address: str) -> int:
-    """Append a page's records, as they stand there, to an NDJSON file and return how many they are.
+    """Append a page's records, with their values as written, to an NDJSON file and return how many there are.
 
-    `address` is for messages. Raises PermanentError for anything but a page of objects, so that `{"error": ...}` is not
-    taken for no data.
+    `address` is for messages. Raises PermanentError for anything but a page of records, so that `{"error": ...}` does
+    not count as an empty page.
     """
 
     def check() -> None:
-        """Downloads have their own limits."""
+        """Check nothing: downloads have their own limits."""
 
     outline = JsonOutline()
     open_ = partial(page.open, "rb")
@@ -50,7 +51,7 @@ def append_records(page: Path, records: BinaryIO, address: str) -> int:
 
 
 def next_link(page: Path, address: str) -> str | None:
-    """Return what a page says is the next one, as it stands there; None on the last page. Raises PermanentError."""
+    """Return the link to the next page as the page has it; None on the last page. Raises PermanentError."""
     if _root(page) == _ARRAY:
         return None
     link = next(_items(page, "next", address), None)
@@ -60,7 +61,7 @@ def next_link(page: Path, address: str) -> str | None:
 
 
 def _root(page: Path) -> bytes:
-    """Return the page's first character."""
+    """Return the page's first byte that is not whitespace."""
     with page.open("rb") as body:
         while (character := body.read(1)) in _WHITESPACE and character:
             pass
@@ -81,7 +82,7 @@ def _json_explained(address: str) -> Generator[None, None, None]:
 
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-"""In seconds; a read that brings nothing for that long fails."""
+"""In seconds; a read that receives no data for this long fails."""
 
 _ACCEPT = "application/json, application/x-ndjson, text/csv, */*;q=0.1"
 _RETRIED = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -105,29 +106,27 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 
 @dataclass(frozen=True)
 class _Body:
-    """A downloaded body."""
-
     path: Path
     url: httpx.URL
-    """Where it came from in the end, after redirects."""
+    """The URL after redirects."""
     format: FileFormat
 
 
 @dataclass
 class _Client:
-    """Downloads from one source; its credentials go to the source's own origin and nowhere else."""
+    """Downloads from one source; sends the credentials to the source's own origin and nowhere else."""
 
     http: httpx.Client
     source: httpx.URL
     auth: httpx.BasicAuth | None
     limits: HttpLimits
     deadline: float
-    """In seconds of the monotonic clock."""
+    """Monotonic seconds."""
     bytes: int = 0
-    """How many have come so far."""
+    """Bytes received so far, of all pages, after content decoding."""
 
     def save(self, url: httpx.URL, path: Path) -> _Body:
-        """Download a body, by way of redirects; raises TemporaryError or PermanentError."""
+        """Download a body, following redirects. Raises TemporaryError or PermanentError."""
         for _ in range(self.limits.max_redirects + 1):
             found = self._saved(url, path)
             if isinstance(found, _Body):
@@ -136,7 +135,7 @@ class _Client:
         raise _over(url, "redirects of one page", self.limits.max_redirects, "HTTP_MAX_REDIRECTS")
 
     def check_host(self, url: httpx.URL, at: httpx.URL) -> None:
-        """Raise PermanentError if a source may not lead to this URL, as it does at another."""
+        """Raise PermanentError if the source may not lead from the URL `at` to `url`."""
         if _origin(url) == _origin(self.source) or self._is_upgrade(url):
             return
         port = _origin(url)[2]
@@ -152,11 +151,11 @@ class _Client:
         raise PermanentError(f"GET {redact_url(str(at))}: {problem}")
 
     def _is_upgrade(self, url: httpx.URL) -> bool:
-        """Return whether a URL is the source's own host by https instead of http, both at their usual port."""
+        """Return whether a URL is the source's own host with https instead of http, both on their default ports."""
         return _origin(self.source) == ("http", url.host, 80) and _origin(url) == ("https", url.host, 443)
 
     def _saved(self, url: httpx.URL, path: Path) -> _Body | httpx.URL:
-        """Download a body, or return where it is instead."""
+        """Download a body, or return the URL that the response redirects to."""
         auth = self.auth if _origin(url) == _origin(self.source) or self._is_upgrade(url) else None
         with _explained(url), self.http.stream("GET", url, auth=auth) as response:
             if response.has_redirect_location:
@@ -183,9 +182,10 @@ class _Client:
 
 
 def download(source_url: str, folder: Path, limits: HttpLimits | None = None) -> SourceFile:
-    """Download a source into a folder, all its pages if it has several, and return the file that holds its rows.
+    """Download a source into a folder, with all its pages, and return the file that contains its rows.
 
-    Raises TemporaryError for what may be over soon (no connection, time-out, 5xx, 429), else PermanentError.
+    Raises TemporaryError for an error that may be over soon (no connection, timeout, 408, 425, 429, 5xx), else
+    PermanentError.
     """
     limits = limits or HttpLimits()
     with _explained(source_url):
@@ -202,7 +202,7 @@ def download(source_url: str, folder: Path, limits: HttpLimits | None = None) ->
 
 
 def _all_pages(client: _Client, url: httpx.URL, page: _Body) -> Path:
-    """Write the records of a page and of all that follow it into one NDJSON file and return its path."""
+    """Write the records of a page and of all following pages into one NDJSON file and return its path."""
     path = page.path.with_name("records.ndjson")
     seen = {url, page.url}
     pages = 1
@@ -223,7 +223,7 @@ def _all_pages(client: _Client, url: httpx.URL, page: _Body) -> Path:
 
 
 def _joined(base: httpx.URL, link: str, what: str) -> httpx.URL:
-    """Return the URL that a link leads to, without credentials. Raises PermanentError."""
+    """Return the absolute URL of a link, without credentials and fragment. Raises PermanentError."""
     with _explained(base):
         url = base.join(link)
         if url.scheme not in {"http", "https"} or not url.host:
@@ -242,7 +242,7 @@ def _source_file(source_url: str, path: Path, file_format: FileFormat) -> Source
 
 
 def _is_gzipped(path: Path) -> bool:
-    """Ask the bytes: whether a server has already unpacked a `.csv.gz` shows neither in its name nor its type."""
+    """Check the first bytes: neither name nor content type shows whether a server has already unpacked a `.csv.gz`."""
     with path.open("rb") as body:
         return body.read(len(_GZIP)) == _GZIP
 
@@ -251,7 +251,7 @@ def _format(response: httpx.Response, url: httpx.URL) -> FileFormat:
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type.endswith("+json"):
         return FileFormat.JSON
-    # A page in HTML is a login or an error, whatever its address ends in.
+    # An HTML page is a login or an error, whatever the suffix of its URL.
     by_suffix = None if media_type == "text/html" else format_of(url.path)
     found = _FORMATS.get(media_type) or (by_suffix and by_suffix[0])
     if found is None:
@@ -270,7 +270,7 @@ def _check_status(response: httpx.Response, url: httpx.URL) -> None:
 
 
 def _check_encoding(response: httpx.Response, url: httpx.URL) -> None:
-    """Raise PermanentError for an encoding that was not asked for, whose bytes may become any number at once."""
+    """Raise PermanentError for an encoding that was not requested: it may decompress to any size in one chunk."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {*_ENCODINGS, "identity", ""}:
         raise PermanentError(
@@ -284,7 +284,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
 
 @contextmanager
 def _explained(url: httpx.URL | str) -> Generator[None, None, None]:
-    """Turn httpx's errors into ours, in words that hold no credentials."""
+    """Raise httpx's errors as TemporaryError or PermanentError, without credentials in the message."""
     address = redact_url(str(url))
     try:
         yield

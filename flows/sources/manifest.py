@@ -1,7 +1,7 @@
-"""The manifest of an arrival: what each of its files held when it was staged, and whether it still does.
+"""Compare an arrival's files with its manifest, which lists size and SHA-256 of each file as it was staged.
 
-The sensor writes it beside the files (docs/architecture.md has its form) and says its SHA-256 in the arrival's event.
-What is not as it lists it is rejected: a file that a power cut has cut short, that was changed, or that is gone.
+The sensor writes the manifest beside the files (docs/architecture.md describes its format) and sends its SHA-256 in the
+arrival's event. A file that differs from it is rejected: truncated by a power cut, changed, or missing.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from flows.source_file import Rejected, SourceFile, version_and_digest
 
 NAME = ".arrival-manifest"
 REJECTED = ".arrival-rejected"
-"""The names of the files that were whole and were rejected for what they hold: those may be mended where they are."""
+"""A file with the names of intact files that were rejected for their content; a user may correct these in place."""
 _SHOWN = 12
-"""How many digits of a SHA-256 a reason shows."""
+"""How many digits of a SHA-256 are shown in a reason."""
 _NEXT = "put the file back as it was and `just retry` the arrival, or have its sender drop it again"
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What a file held when it was staged: its size in bytes, and its SHA-256 unless it could not be read then."""
+    """A file as it was staged: its size in bytes, its SHA-256 (None if it could not be read), its modification time."""
 
     size: int
     sha256: str | None
@@ -41,17 +41,17 @@ class Listed:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of an arrival, by their names."""
+    """The staged files of an arrival, by name."""
 
     files: Mapping[str, Listed]
     may_differ: Callable[[str], bool]
-    """Whether a person may have changed a file on purpose since it was staged, by its name."""
+    """Returns whether a user may have changed the file of that name on purpose since it was staged."""
 
     def compared(self, files: Iterable[SourceFile | Rejected], folder: Path) -> Iterator[SourceFile | Rejected]:
-        """Yield the files of a whole arrival: rejected where one is not what the manifest lists, or is not listed.
+        """Yield all files of an arrival; a file that is missing, not listed, or differs from the manifest is rejected.
 
-        Each is read once (1.7 GB a second; 10,000 small ones in 0.4 s, measured). Raises TemporaryError for what is no
-        file's fault.
+        Each file is read once (1.7 GB a second; 10,000 small ones in 0.4 s, measured). Raises TemporaryError for an
+        error of the machine.
         """
         seen: set[str] = set()
         for file in files:
@@ -62,7 +62,7 @@ class Manifest:
                 yield Rejected(name, listed.size, self._missing(folder / name, listed))
 
     def checked(self, file: SourceFile | Rejected) -> SourceFile | Rejected:
-        """Return one file, or why it is not the one that was staged."""
+        """Return one file, rejected if it is not the one that was staged. Raises TemporaryError."""
         listed = self.files.get(file.name)
         if listed is None:
             reason = "it was put into the arrival's folder later: the manifest does not list it; drop it into an inbox"
@@ -79,7 +79,7 @@ class Manifest:
         if version.size == listed.size and listed.sha256 in {None, sha256}:
             return file.seen_as(version, sha256)
         got = str(Listed(version.size, sha256, 0))
-        # What a power cut leaves has its old time; what a person mends has a new one.
+        # A file truncated by a power cut keeps its old modification time; a file that a user corrected has a new one.
         if version.mtime_ns > listed.mtime_ns and self.may_differ(file.name):
             remark = f"it was changed after it was staged, and is loaded as it is now: expected {listed}, got {got}"
             return file.seen_as(version, sha256, remark)
@@ -103,11 +103,11 @@ def _differs(listed: Listed, got: str) -> str:
 def read_manifest(
     folder: Path, expected: str | None, may_differ: Callable[[str], bool] = lambda _: False
 ) -> Manifest | None:
-    """Return the manifest of an arrival's folder; None if there is none, and none is expected.
+    """Read the manifest of an arrival's folder; return None if there is none and none is expected.
 
-    `expected` is its SHA-256, as the arrival's event says it; None for an arrival from before there were manifests, and
-    for a run by hand. `may_differ` says of which files the rows are to be replaced by what they hold now, whatever
-    that is; so may those be that were rejected. Raises TemporaryError when it is missing or damaged.
+    `expected` is its SHA-256 from the arrival's event; None for an arrival from before there were manifests, and for a
+    manual run. `may_differ` returns whether a file's rows are to be replaced by its present content, whatever that is;
+    files listed as rejected may differ as well. Raises TemporaryError if the manifest is missing or damaged.
     """
     try:
         content = _read(folder / NAME)

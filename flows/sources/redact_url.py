@@ -1,4 +1,4 @@
-"""The part of an address that may be shown and stored: credentials are in a URL's user part and query."""
+"""Remove credentials from URLs for display and storage: they may be in a URL's user part, query and fragment."""
 
 import re
 
@@ -9,7 +9,7 @@ _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?P<port>:\d+)?")
 def redact_url(url: str) -> str:
     """Return a URL without user, password, query and fragment.
 
-    Takes anything that somebody may have typed for a URL and never raises.
+    Accepts any text and never raises.
 
     >>> redact_url("https://me:secret@example.com:8080/v1/metrics?key=secret#top")
     'https://example.com:8080/v1/metrics'
@@ -19,7 +19,7 @@ def redact_url(url: str) -> str:
 
 
 def source_name(url: str) -> str:
-    """Return the name that an http source has in load keys and reports: host and path.
+    """Return the name of an http source in load keys and reports: host and path.
 
     >>> source_name("https://me:secret@example.com:8080/v1/metrics?key=secret")
     'example.com/v1/metrics'
@@ -31,8 +31,8 @@ def source_name(url: str) -> str:
 def _parts(url: str) -> tuple[str, str, str, str]:
     parts = _URL.match(url)
     assert parts is not None  # noqa: S101 - every part of the pattern may be empty
-    # What follows a host and is not a port is a piece of a password with an unquoted / or ? in it: not shown.
+    # Text after the host that is not a port is part of a password with an unquoted / or ? in it: it is not shown.
     host = _HOST.match(parts["authority"].rpartition("@")[2])
-    assert host is not None  # noqa: S101 - so it is here
+    assert host is not None  # noqa: S101 - every part of the pattern may be empty
     whole = host.end() == len(host.string)
     return parts["scheme"] or "", host["host"], host["port"] or "", parts["path"] if whole else ""

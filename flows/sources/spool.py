@@ -1,4 +1,4 @@
-"""Where downloads are kept while they are loaded."""
+"""Temporary folders for the downloads of a run."""
 
 import shutil
 import time
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _FORGOTTEN_SECONDS = 7 * 24 * 3600
-"""A folder that old was left by a run that was killed."""
+"""A folder older than this was left by a run that was killed."""
 
 
 @contextmanager
 def spool_folder(root: Path, run_id: str) -> Generator[Path, None, None]:
-    """Give a run a folder below `root` and remove it afterwards, also when the run fails."""
+    """Create a folder for a run below `root` and remove it after the block, also when the run fails."""
     folder = root / run_id
     folder.mkdir(parents=True, exist_ok=True)
     _remove_forgotten(root)

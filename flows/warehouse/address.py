@@ -1,4 +1,4 @@
-"""WAREHOUSE_URL: which database is the warehouse, and which catalog of a target table means it."""
+"""Parse WAREHOUSE_URL, and map a target table's catalog to the warehouse."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from flows.sources.redact_url import redact_url
 from flows.sql_names import TargetTable
 
 CATALOG = "warehouse"
-"""The catalog that means the warehouse, whatever it is; in PostgreSQL's load keys it is the only one."""
+"""The catalog name that always means the warehouse; load keys in PostgreSQL use no other."""
 DUCKDB_CATALOGS = frozenset({"main", "memory", "system", "temp"})
-"""Catalogs that DuckDB keeps for itself."""
+"""Catalog names that DuckDB reserves."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _POSTGRES = frozenset({"postgresql", "postgres"})
@@ -23,18 +23,18 @@ _EXAMPLES = "the path of a DuckDB file, or postgresql://user:password@host:5432/
 
 @dataclass(frozen=True)
 class DuckDbFile:
-    """A DuckDB file."""
+    """The address of a DuckDB file."""
 
     path: Path
 
     @property
     def catalog(self) -> str:
-        """What DuckDB calls the file: its name up to the first dot, here in lower case."""
+        """DuckDB's name of the file's catalog: the file name up to the first dot, here in lower case."""
         return self.path.name.partition(".")[0].lower()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The catalogs of target tables that mean it."""
+        """The catalogs of target tables that mean this warehouse."""
         return tuple(dict.fromkeys([self.catalog, CATALOG]))
 
     def __str__(self) -> str:
@@ -43,20 +43,20 @@ class DuckDbFile:
 
 @dataclass(frozen=True)
 class PostgresDatabase:
-    """A database of a PostgreSQL server."""
+    """The address of a database on a PostgreSQL server."""
 
     url: str = field(repr=False)
-    """With the credentials: for libpq, and for nobody's eyes."""
+    """Contains the credentials: passed to libpq, never shown."""
     database: str
 
     @property
     def catalog(self) -> str:
-        """The catalog in load keys: that of the default DuckDB file, so that its keys can be carried over."""
+        """The catalog in load keys: that of the default DuckDB file, so that its keys can be migrated."""
         return CATALOG
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The catalogs of target tables that mean it."""
+        """The catalogs of target tables that mean this warehouse."""
         return tuple(dict.fromkeys([CATALOG, self.database.lower()]))
 
     def __str__(self) -> str:
@@ -64,13 +64,13 @@ class PostgresDatabase:
 
 
 WarehouseAddress = DuckDbFile | PostgresDatabase
-"""Where the warehouse is; as a text without credentials."""
+"""The address of the warehouse; `str()` of it has no credentials."""
 
 
 def warehouse_address(given: str, root: Path) -> WarehouseAddress:
-    """Return the address that a text says: a path, from `root` if it is relative, or a URL.
+    """Parse the address of a warehouse: a path, relative to `root`, or a URL.
 
-    Raises ValueError with what was expected; it quotes nothing that may hold a password.
+    Raises ValueError with the expected form; the message quotes nothing that may contain a password.
 
     >>> str(warehouse_address("duckdb:///srv/sales.duckdb", Path("/")))
     '/srv/sales.duckdb'
@@ -93,7 +93,7 @@ def warehouse_address(given: str, root: Path) -> WarehouseAddress:
 def table_in(address: WarehouseAddress, wanted: TargetTable) -> TargetTable:
     """Return a target table under the warehouse's own catalog. Raises PermanentError for another catalog.
 
-    Load keys hold the table's name, so that one table has but one.
+    Load keys contain the table's name, so each table must have only one.
     """
     if wanted.catalog not in address.names:
         expected = " or ".join(f"{name}.{wanted.schema}.{wanted.table}" for name in address.names)
@@ -117,7 +117,7 @@ def _file(given: str, root: Path) -> DuckDbFile:
 
 
 def _database(given: str) -> PostgresDatabase:
-    # Only here: a run whose warehouse is a DuckDB file does without it, and is 0.3 s faster.
+    # Imported here: a run with a DuckDB file needs no psycopg, which takes 0.3 s to import.
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 

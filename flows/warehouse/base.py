@@ -1,8 +1,8 @@
-"""The warehouse: what loading needs of the database that the rows go into, be it a DuckDB file or PostgreSQL.
+"""The protocol of a warehouse, with the load keys, columns and waiting time that its implementations share.
 
-In all of flows/ it is `import duckdb` and never `from duckdb import ...`, with annotations that are not evaluated:
-Prefect keeps a flow's functions alive when the interpreter ends, and a type of DuckDB's that one of them names then
-prints fifty lines of "nanobind: leaked" at the end of every run (measured, DuckDB 2.0).
+In all of flows/, DuckDB is imported as `import duckdb`, never `from duckdb import ...`, and annotations are not
+evaluated. Prefect keeps a flow's functions alive until the interpreter exits, and a DuckDB type in the annotation of
+one of them makes every run end with fifty lines of "nanobind: leaked" (measured, DuckDB 2.0).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from flows.sql_names import RESERVED_COLUMNS, TargetTable
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column of the table, under its real name and with DuckDB's name of its type."""
+    """A column of the table: its real name and DuckDB's name of its type."""
 
     name: str
     type: str
     declared: str | None = None
-    """What the warehouse calls its type, if DuckDB has another name for what holds its values."""
+    """The warehouse's own name of the type, if `type` is only the DuckDB type that holds its values."""
     form: str | None = None
-    """A regular expression: the texts that it takes, if DuckDB has no such type."""
+    """A regular expression of the texts that it accepts, if DuckDB has no such type."""
 
 
 def not_widened(name: str, before: str, after: str, why: str) -> RejectionError:
-    """Return the reason of a file that needs a column wider which cannot be."""
+    """Return the rejection of a file that needs a wider column, where the column cannot be widened."""
     return RejectionError(
         f'column "{name}" would have to be widened from {before} to {after} for it, and cannot be: {why}; change that,'
         " or widen the column by ALTER TABLE"
@@ -42,7 +42,7 @@ def not_widened(name: str, before: str, after: str, why: str) -> RejectionError:
 
 
 def missing_columns(existing: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Return which of the wanted columns (name to type), and of the pipeline's own, are not among the existing ones.
+    """Return those of the wanted columns (name to type) and the pipeline's own that do not exist yet.
 
     >>> list(missing_columns({"a", "_arrival_id", "_file_name"}, {"A": "BIGINT", "b": "DATE"}))
     ['b', '_loaded_at']
@@ -53,7 +53,7 @@ def missing_columns(existing: Iterable[str], wanted: Mapping[str, str]) -> dict[
 
 @dataclass(frozen=True)
 class LoadKey:
-    """One file of one arrival; it goes into one table once."""
+    """Identifies one file of one arrival, which is loaded into a table once."""
 
     arrival_id: str
     file_name: str
@@ -62,7 +62,7 @@ class LoadKey:
 
 @dataclass
 class WaitBudget:
-    """How long a load may still wait for its warehouse, over all attempts together."""
+    """The time that a load may still wait for its warehouse, over all attempts together."""
 
     total: float
     """In seconds, for messages."""
@@ -73,7 +73,7 @@ class WaitBudget:
 
     @contextmanager
     def spending(self) -> Generator[None, None, None]:
-        """Take the time of the block, which waits for `left` seconds at most, from what is left."""
+        """Subtract the duration of the block from `left`; the block must wait no longer than that."""
         began = time.monotonic()
         try:
             yield
@@ -82,66 +82,66 @@ class WaitBudget:
 
 
 class Warehouse(Protocol):
-    """A warehouse that is open; names of columns are compared without regard to case.
+    """An open warehouse. Column names are compared without regard to case.
 
-    A row, a key or a column that the database refuses is a RejectionError, or an error of DuckDB's of such a kind;
-    what trying again may mend is a TemporaryError or any other error of DuckDB's; what a person has to mend is a
-    PermanentError.
+    A row, key or column that the database does not accept raises RejectionError or a DuckDB error of that kind.
+    TemporaryError and all other DuckDB errors mean that a retry may help, PermanentError that it cannot.
     """
 
     @property
     def reader(self) -> duckdb.DuckDBPyConnection:
-        """The connection that reads files, and in which the queries of `insert` run."""
+        """The DuckDB connection that reads files and runs the queries of `insert`."""
         ...
 
     def renew_reader(self) -> bool:
-        """Open the reader anew if an error has invalidated it, and return whether that was so."""
+        """Reopen the reader if an error has invalidated it, and return whether that was necessary."""
         ...
 
     def stored_type(self, new_type: str) -> str:
-        """Return the type, in DuckDB's words, that a new column has when this one is wanted for it."""
+        """Return the type, by DuckDB's name, that a new column gets when this type is wanted."""
         ...
 
     def create_loads(self, table: TargetTable) -> None:
-        """Create the target's schema and the table of its load keys, if they are not there."""
+        """Create the target's schema and its table of load keys, if they are missing."""
         ...
 
     def columns(self, table: TargetTable) -> dict[str, TableColumn]:
-        """Return the table's columns by their lower-case names; empty when there is no such table."""
+        """Return the table's columns by their lower-case names; empty if there is no such table."""
         ...
 
     def has_unique_rows(self, table: TargetTable) -> bool:
-        """Tell whether what the table has already decides about what else it takes: a key that somebody gave it."""
+        """Return whether existing rows decide which other rows the table accepts: a unique or foreign key."""
         ...
 
     def loads_of_arrival(self, table: TargetTable, arrival_id: str) -> dict[str, int]:
-        """Return which files of an arrival have been loaded, by name, and how many rows each has."""
+        """Return the loaded files of an arrival: file name to number of rows."""
         ...
 
     def loaded_rows(self, table: TargetTable, key: LoadKey) -> int | None:
-        """Return how many rows were loaded under a key; None if it has not been loaded."""
+        """Return the number of rows loaded under a key; None if it has not been loaded."""
         ...
 
     def transaction(self, table: TargetTable, arrival_id: str) -> AbstractContextManager[None]:
-        """Commit what is done inside, all of it or nothing; one at a time for an arrival and table."""
+        """Run the block in one transaction; transactions of the same arrival and table run one after the other."""
         ...
 
     def loaded_meanwhile(self, table: TargetTable, arrival_id: str, names: Sequence[str]) -> dict[str, int]:
-        """Return, in a transaction, which of these files another run has loaded since we looked, and their rows."""
+        """Return which of these files another run has loaded since the last check; call it in a transaction."""
         ...
 
     def lock_columns(self, table: TargetTable) -> bool:
-        """Let nobody else add columns until the transaction ends; tell whether somebody may have since we looked."""
+        """Lock the columns until the transaction ends; return whether another run may have changed them before."""
         ...
 
     def add_columns(self, table: TargetTable, existing: Mapping[str, TableColumn], wanted: Mapping[str, str]) -> None:
-        """Add the wanted columns (name to type) to the existing ones; create the table when there are none."""
+        """Add those wanted columns (name to type) that are missing; create the table if it does not exist."""
         ...
 
     def widen_columns(self, table: TargetTable, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         """Change the types of columns, given by name, to wider ones that hold all of their values.
 
-        Raises RejectionError, with a reason that is no value's, if the database or a value that is there forbids it.
+        Raises RejectionError if the database or an existing value forbids it; the reason is about the column, not a
+        value of the file.
         """
         ...
 
@@ -153,22 +153,23 @@ class Warehouse(Protocol):
         parameters: Sequence[Any],
         types: Mapping[str, str] | None = None,
     ) -> int:
-        """Insert what a query of the reader gives, whose values have the columns' types, and return how many rows.
+        """Insert the result of a query that the reader runs, of the columns' types, and return the number of rows.
 
-        `types` are those that some columns had when the query was made. Raises ColumnsChangedError if one has another.
+        `types` are the types that some columns had when the query was made. Raises ColumnsChangedError if one has
+        changed.
         """
         ...
 
     def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
-        """Delete a key and its file's rows and return how many rows; None, and nothing deleted, if it is not there."""
+        """Delete a load key and its file's rows and return their number; if there is no such key, return None."""
         ...
 
     def record_loads(
         self, table: TargetTable, arrival_id: str, files: Sequence[SourceFile], rows: Sequence[int], at: datetime
     ) -> None:
-        """Write the keys of files, `rows` of each."""
+        """Write the load keys of files; `rows` has the number of rows of each."""
         ...
 
     def first_rows(self, table: TargetTable, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Return the table's columns and some of its rows, to be looked at."""
+        """Return the table's column names and a few of its rows, for display."""
         ...

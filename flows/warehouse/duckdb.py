@@ -1,4 +1,7 @@
-"""The warehouse that is a DuckDB file, which one process at a time may write to."""
+"""The warehouse in a DuckDB file, which one process at a time may write to.
+
+Also sets up DuckDB connections that only read source files: UTC, a memory limit, a folder to spill to.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +28,25 @@ from flows.sql_names import TargetTable, identifier, literal
 from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns, not_widened
 
 DEFAULT_LIMIT = "1GB"
-"""Of DuckDB's buffers, whose own default is 80 % of the machine's memory. The widest file tried, a million rows of 60
-texts, is loaded with it, also by 16 threads (measured, DuckDB 2.0: the whole process takes 1 GB, without it 2.2 GB)."""
+"""Memory limit of DuckDB's buffers; its own default is 80 % of the machine's memory. The widest file tried, a million
+rows of 60 texts, loads within it, also with 16 threads (measured, DuckDB 2.0: the whole process takes 1 GB, without a
+limit 2.2 GB)."""
 
 
 def memory_reader(limit: str, spill_dir: Path) -> Reader:
-    """Return a reader without a warehouse of its own."""
+    """Return a reader on an in-memory database."""
     return Reader(lambda: settled(duckdb.connect(), limit, spill_dir))
 
 
 def settled(connection: duckdb.DuckDBPyConnection, limit: str, spill_dir: Path) -> duckdb.DuckDBPyConnection:
-    """Return the connection with the session's time zone, UTC, and its limit on memory."""
+    """Return the connection with its time zone set to UTC and its memory limited."""
     connection.execute("SET TimeZone = 'UTC'")
     bound(connection, limit, spill_dir)
     return connection
 
 
 def bound(connection: duckdb.DuckDBPyConnection, limit: str, spill_dir: Path) -> None:
-    """Have a connection keep to a limit such as `1GB`, and put what is more into a folder that it makes and removes."""
+    """Limit a connection's memory, such as to `1GB`; DuckDB spills the rest to a folder that it creates and removes."""
     connection.execute(f"SET memory_limit = {literal(limit)}")
     connection.execute(f"SET temp_directory = {literal(str(spill_dir))}")
 
@@ -52,32 +56,32 @@ _NOTICE = "the warehouse {} is in use by {}; waiting for up to {:g} s"
 _HOLDER = re.compile(r"Could not set lock on file .*?(\(PID \d+\))", re.DOTALL)
 
 _opened_here: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
-"""A lock per warehouse for the threads of this process: DuckDB would let them in together, and then fail one of them
-when both change the same table."""
+"""A lock per warehouse for the threads of this process: DuckDB would let two of them open the file, and one of them
+fail when both change the same table."""
 
 
 @dataclass(frozen=True)
 class DuckDbWarehouse:
-    """A DuckDB file that is open to us alone: what the `Warehouse` protocol says."""
+    """A `Warehouse` on a DuckDB file that only this process has open."""
 
     opened: Reader
     """The connection to the file itself."""
 
     @property
     def reader(self) -> duckdb.DuckDBPyConnection:
-        """The same connection, which reads files."""
+        """The same connection, which also reads source files."""
         return self.opened.connection
 
     def renew_reader(self) -> bool:
-        """Open the file anew if an error has invalidated the connection, and return whether that was so."""
+        """Reopen the file if an error has invalidated the connection, and return whether that was necessary."""
         return self.opened.renew()
 
     def stored_type(self, new_type: str) -> str:
-        """Return the same type: DuckDB reads it, and DuckDB keeps it."""
+        """Return the same type: DuckDB both reads and stores it."""
         return new_type
 
     def create_loads(self, table: TargetTable) -> None:
-        """Create the target's schema and the table of its load keys, if they are not there."""
+        """Create the target's schema and its table of load keys, if they are missing."""
         self.reader.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(table.catalog)}.{identifier(table.schema)}")
         self.reader.execute(
             f"CREATE TABLE IF NOT EXISTS {table.loads_sql} (arrival_id VARCHAR, file_name VARCHAR,"
@@ -86,7 +90,7 @@ class DuckDbWarehouse:
         )
 
     def columns(self, table: TargetTable) -> dict[str, TableColumn]:
-        """Return the table's columns by their lower-case names; empty when there is no such table."""
+        """Return the table's columns by their lower-case names; empty if there is no such table."""
         found = self.reader.execute(
             "SELECT column_name, data_type FROM duckdb_columns()"
             " WHERE lower(database_name) = ? AND lower(schema_name) = ? AND lower(table_name) = ?",
@@ -95,7 +99,7 @@ class DuckDbWarehouse:
         return {name.lower(): TableColumn(name, type_) for name, type_ in found}
 
     def has_unique_rows(self, table: TargetTable) -> bool:
-        """Tell whether somebody gave the table a key."""
+        """Return whether the table has a primary, unique or foreign key, or a unique index."""
         (found,) = self.reader.execute(
             "SELECT count(*) FROM (SELECT database_name, schema_name, table_name FROM duckdb_constraints()"
             " WHERE constraint_type NOT IN ('CHECK', 'NOT NULL')"
@@ -106,7 +110,7 @@ class DuckDbWarehouse:
         return found > 0
 
     def loads_of_arrival(self, table: TargetTable, arrival_id: str) -> dict[str, int]:
-        """Return which files of an arrival have been loaded, by name, and how many rows each has."""
+        """Return the loaded files of an arrival: file name to number of rows."""
         found = self.reader.execute(
             f"SELECT file_name, rows FROM {table.loads_sql} WHERE arrival_id = ? AND target_table = ?",
             [arrival_id, str(table)],
@@ -114,7 +118,7 @@ class DuckDbWarehouse:
         return dict(found)
 
     def loaded_rows(self, table: TargetTable, key: LoadKey) -> int | None:
-        """Return how many rows were loaded under a key; None if it has not been loaded."""
+        """Return the number of rows loaded under a key; None if it has not been loaded."""
         found = self.reader.execute(
             f"SELECT rows FROM {table.loads_sql} WHERE arrival_id = ? AND file_name = ? AND target_table = ?",
             [key.arrival_id, key.file_name, key.target_table],
@@ -123,26 +127,26 @@ class DuckDbWarehouse:
 
     @contextmanager
     def transaction(self, table: TargetTable, arrival_id: str) -> Generator[None, None, None]:
-        """Commit what is done inside, all of it or nothing. Raises duckdb.Error."""
+        """Run the block in one transaction. Raises duckdb.Error."""
         self.reader.begin()
         try:
             yield
             self.reader.commit()
         except BaseException:
-            with suppress(duckdb.Error):  # an error that has invalidated the connection has ended the transaction too
+            with suppress(duckdb.Error):  # an error that invalidates the connection also ends the transaction
                 self.reader.rollback()
             raise
 
     def loaded_meanwhile(self, table: TargetTable, arrival_id: str, names: Sequence[str]) -> dict[str, int]:
-        """Return nothing: nobody else has the file open."""
+        """Return nothing: no other process has the file open."""
         return {}
 
     def lock_columns(self, table: TargetTable) -> bool:
-        """Tell that nobody has added any: nobody else has the file open."""
+        """Return False: no other process has the file open, so the columns are unchanged."""
         return False
 
     def add_columns(self, table: TargetTable, existing: Mapping[str, TableColumn], wanted: Mapping[str, str]) -> None:
-        """Add the wanted columns (name to type) to the existing ones; create the table when there are none."""
+        """Add those wanted columns (name to type) that are missing; create the table if it does not exist."""
         missing = missing_columns(existing, wanted)
         if not existing:
             columns = ", ".join(f"{identifier(name)} {type_}" for name, type_ in missing.items())
@@ -152,7 +156,7 @@ class DuckDbWarehouse:
             self.reader.execute(f"ALTER TABLE {table.sql} ADD COLUMN {identifier(name)} {type_}")
 
     def widen_columns(self, table: TargetTable, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-        """Change the types of columns to wider ones. Raises RejectionError if something forbids it."""
+        """Change the types of columns to wider ones. Raises RejectionError if the database or a value forbids it."""
         for name, type_ in after.items():
             column = identifier(name)
             if type_ == "DOUBLE":
@@ -178,15 +182,18 @@ class DuckDbWarehouse:
         parameters: Sequence[Any],
         types: Mapping[str, str] | None = None,
     ) -> int:
-        """Insert what a query gives and return how many rows: no one else changes the columns. Raises duckdb.Error."""
+        """Insert the result of a query and return the number of rows. Raises duckdb.Error.
+
+        `types` is not checked: no other process can change the columns.
+        """
         named = ", ".join(identifier(name) for name in columns)
         return self.reader.execute(f"INSERT INTO {table.sql} ({named}) {query}", parameters).fetchall()[0][0]
 
     def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
-        """Delete a key and its file's rows and return how many rows; None, and nothing deleted, if it is not there.
+        """Delete a load key and its file's rows and return their number; if there is no such key, return None.
 
-        The key may be written again in the same transaction: DuckDB 2.0 holds a primary key against what the
-        transaction itself has left of the table, also after the file was opened anew and when the rows have one as
+        The same transaction may write the key again: DuckDB 2.0 checks a primary key against the table as the
+        transaction itself has left it, also after the file was reopened and when the target table has a primary key as
         well (measured).
         """
         (keys,) = self.reader.execute(
@@ -202,14 +209,14 @@ class DuckDbWarehouse:
     def record_loads(
         self, table: TargetTable, arrival_id: str, files: Sequence[SourceFile], rows: Sequence[int], at: datetime
     ) -> None:
-        """Write the keys of files, `rows` of each."""
+        """Write the load keys of files; `rows` has the number of rows of each."""
         self.reader.execute(
             f"INSERT INTO {table.loads_sql} SELECT ?, unnest(?), ?, unnest(?), unnest(?), ?",
             [arrival_id, [file.name for file in files], str(table), rows, [file.size for file in files], at],
         )
 
     def first_rows(self, table: TargetTable, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Return the table's columns and some of its rows."""
+        """Return the table's column names and a few of its rows."""
         found = self.reader.execute(f"FROM {table.sql} LIMIT {count}")
         return [column[0] for column in found.description or ()], found.fetchall()
 
@@ -222,12 +229,12 @@ def open_duckdb(
     memory_limit: str = DEFAULT_LIMIT,
     readers: int | None = None,
 ) -> Generator[DuckDbWarehouse, None, None]:
-    """Open a warehouse and close it again, alone: wait while another thread or process has it open.
+    """Open the warehouse for the block, waiting while another thread or process has it open.
 
-    `on_wait` is told once that and for whom it waits. The session's time zone is UTC. What does not fit into the memory
-    limit goes into a folder next to the file while it is open. `readers` is the id of a group that may read the file.
-    Raises StillInUseError when it is in use for as long as `wait` says, in seconds, TemporaryError when it cannot be
-    opened.
+    `on_wait` gets a message that names the holder when a wait begins. The session's time zone is UTC. Data beyond the
+    memory limit spills to a folder next to the file, which exists while the file is open. `readers` is the id of a
+    group that may read the file. Raises StillInUseError when the file stays in use for `wait` (seconds, or what is left
+    of a budget), TemporaryError when it cannot be opened.
     """
 
     budget = wait if isinstance(wait, WaitBudget) else WaitBudget(wait)
@@ -256,9 +263,9 @@ def open_duckdb(
 def read_duckdb(
     path: Path, budget: WaitBudget, on_wait: Callable[[str], None], memory_limit: str = DEFAULT_LIMIT
 ) -> Generator[DuckDbWarehouse, None, None]:
-    """Open a warehouse that is there to read from it, and close it again; runs wait meanwhile.
+    """Open an existing warehouse read-only for the block; runs wait meanwhile.
 
-    Raises StillInUseError when it is in use for as long as the budget says, TemporaryError when it cannot be opened.
+    Raises StillInUseError when the file stays in use for the whole budget, TemporaryError when it cannot be opened.
     """
 
     def connect() -> duckdb.DuckDBPyConnection:
@@ -276,7 +283,7 @@ def _connect(
         if state.attempt_number == 1 and state.outcome:
             on_wait(_NOTICE.format(path.name, holder(state.outcome.exception()), budget.left))
 
-    # The pause is random, so that of many that wait none is always the last.
+    # The pause is random, so that no waiting run is always the last.
     waiting = Retrying(
         retry=retry_if_exception(lambda error: holder(error) is not None),
         stop=stop_after_delay(budget.left),
@@ -297,10 +304,10 @@ def _connect(
 
 
 def _let_read(path: Path, group: int | None) -> None:
-    """Let a group read the file, if it is ours."""
+    """Let a group read the file, if this user owns it."""
     if group is None:
         return
-    # Not opened: closing it would take away the locks that DuckDB has on it in this process.
+    # The file is not opened here: closing it would release DuckDB's locks on it in this process.
     status = path.stat()
     if status.st_uid == os.geteuid() and (status.st_gid != group or not status.st_mode & 0o040):
         os.chown(path, -1, group)
@@ -308,15 +315,15 @@ def _let_read(path: Path, group: int | None) -> None:
 
 
 def _create(path: Path) -> None:
-    """Make an empty warehouse, whole or not at all, whose name survives a power cut.
+    """Create an empty warehouse atomically, and sync its folder so that its name survives a power cut.
 
-    DuckDB syncs what it writes into the file, and not the folder that has its name. On a full disk it leaves a file of
-    0 or 4,096 bytes behind, which it never opens again (measured, DuckDB 2.0).
+    DuckDB syncs the file's content, but not the folder with its name. On a full disk it leaves a file of 0 or 4,096
+    bytes behind, which it can never open again (measured, DuckDB 2.0).
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         duckdb.connect(new).close()
-        with suppress(OSError):  # another run was faster, or there are no links here and DuckDB makes the file in place
+        with suppress(OSError):  # another run was faster, or there are no hard links
             os.link(new, path)
     finally:
         new.unlink(missing_ok=True)
@@ -324,7 +331,7 @@ def _create(path: Path) -> None:
 
 
 def holder(error: BaseException | None) -> str | None:
-    """Return which process holds the warehouse, told by the error of opening it; None for any other error.
+    """Return the process that holds the warehouse, from the error of opening it; None for any other error.
 
     >>> holder(duckdb.IOException('IO Error: Could not set lock on file "w": Conflicting lock is held in ... (PID 7)'))
     'another process (PID 7)'

@@ -1,4 +1,4 @@
-"""Opening the warehouse, whichever it is."""
+"""Open the warehouse at an address: a DuckDB file or a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from flows.warehouse.duckdb import open_duckdb
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """How a warehouse is opened, whichever it is."""
+    """Options for opening a warehouse of either kind."""
 
     wait_seconds: float
-    """How long to wait while another run has it open."""
+    """How long to wait while another run has the warehouse open, or the server does not answer."""
     memory_limit: str
-    """For DuckDB's buffers, such as `2GB`."""
+    """Limit of DuckDB's buffers, such as `2GB`."""
     readers: int | None
-    """The group that may read the file, or None."""
+    """The id of the group that may read the DuckDB file, or None."""
     spool_dir: Path
-    """Where large texts wait on their way to PostgreSQL."""
+    """The folder for rows on their way to PostgreSQL."""
 
 
 @contextmanager
@@ -33,16 +33,16 @@ def open_warehouse(
     on_wait: Callable[[str], None],
     budget: WaitBudget | None = None,
 ) -> Generator[Warehouse, None, None]:
-    """Open a warehouse and close it again, waiting for it as long as the options say, or what is left of that.
+    """Open a warehouse for the block, waiting for it as long as the options, or the rest of a budget, allow.
 
-    `on_wait` is called once, with what it waits for. Raises TemporaryError, PermanentError.
+    `on_wait` is called once, with the reason, when the wait begins. Raises TemporaryError, PermanentError.
     """
     wait, limit = budget or WaitBudget(options.wait_seconds), options.memory_limit
     if isinstance(address, DuckDbFile):
         with open_duckdb(address.path, wait, on_wait, limit, options.readers) as warehouse:
             yield warehouse
         return
-    # Only here: a run whose warehouse is a DuckDB file does without psycopg, and is 0.3 s faster.
+    # Imported here: a run with a DuckDB file needs no psycopg, which takes 0.3 s to import.
     from flows.warehouse.postgres import open_postgres
 
     with open_postgres(address, wait, on_wait, limit, options.spool_dir) as warehouse:

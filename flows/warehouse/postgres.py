@@ -1,8 +1,8 @@
-"""The warehouse that is a PostgreSQL database, which several runs may load into at once.
+"""The warehouse in a PostgreSQL database, which several runs may load into at the same time.
 
-DuckDB reads and converts the rows as for its own warehouse and writes them into a file of texts in the spool; COPY
-takes them from there, in the transaction of their load keys. A whole file first: what cannot be read or converted
-has then ended the load before PostgreSQL sees a row of it, and the two never wait for each other.
+DuckDB reads and converts the rows as for its own warehouse and writes them as text to a file in the spool; COPY sends
+that file in the transaction that also writes the load keys. With the whole file written first, a row that cannot be
+read or converted ends the load before PostgreSQL sees any row, and neither database waits for the other.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from flows.warehouse.postgres_errors import explained, meaning, said_by
 from flows.warehouse.postgres_types import column_type, duckdb_type, text_form, written
 
 _AT_ONCE = 1_000_000
-"""How many bytes are sent at a time."""
+"""Bytes sent at a time."""
 _ROWS_AT_ONCE = 10_000
-"""How many rows are taken from DuckDB at a time, unless they are long."""
+"""Rows fetched from DuckDB at a time, unless they are long."""
 _NAME = "outgoing"
 
 
@@ -49,7 +49,7 @@ def copied(
     query: tuple[str, Sequence[Any]],
     spool: Path,
 ) -> int:
-    """Copy what a query (and its parameters) gives into a table's columns and return how many rows.
+    """Copy the result of a query (SQL and parameters) into a table's columns and return the number of rows.
 
     Raises duckdb.Error, psycopg.Error, and TemporaryError when the spool cannot be written or read.
     """
@@ -72,14 +72,14 @@ def copied(
 def write_rows(
     reader: duckdb.DuckDBPyConnection, columns: Sequence[TableColumn], query: tuple[str, Sequence[Any]], path: Path
 ) -> None:
-    """Write the rows as CSV: nulls are nothing, an empty text is a pair of quotes.
+    """Write the rows as CSV: a null is an empty field, an empty text is a pair of quotes.
 
-    Not by DuckDB's COPY TO: when it is interrupted or a row cannot be converted, its writer often waits for its own
-    tasks indefinitely (2.0.0, `AsyncWriteQueue::AbortWrites`; seen in six of six processes on a busy machine).
+    DuckDB's COPY TO is not used: when it is interrupted or a row cannot be converted, its writer often waits for its
+    own tasks indefinitely (2.0.0, `AsyncWriteQueue::AbortWrites`; seen in six of six processes on a busy machine).
     """
     names = [f"column{at}" for at in range(len(columns))]
     texts = (f"CAST({written(column.type, name)} AS VARCHAR)" for column, name in zip(columns, names, strict=True))
-    # Of a null the concatenation has nothing.
+    # concat() skips nulls.
     line = ", ',', ".join(f"""'"' || replace({text}, '"', '""') || '"'""" for text in texts)
     rows = reader.execute(f"SELECT concat({line}, chr(10)) FROM ({query[0]}) AS rows ({', '.join(names)})", query[1])
     at_once = 1
@@ -90,27 +90,27 @@ def write_rows(
 
 
 _LONGEST_NAME = 63
-"""In bytes; PostgreSQL cuts off what is longer, and says so to nobody."""
+"""In bytes; PostgreSQL truncates longer names with only a notice."""
 _FORBIDDEN = re.compile(r"0A000|2BP01|22...|23...|42501|42804|42883|42P..")
-"""Why a column's type is not changed: a view, a rule, a generated column or a policy depends on it, or the table is
-another user's."""
+"""SQLSTATEs of a column type that cannot be changed: a view, a rule, a generated column or a policy depends on it, or
+another user owns the table."""
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
 
 @dataclass(frozen=True)
 class PostgresWarehouse:
-    """An open connection to a database: what the `Warehouse` protocol says."""
+    """A `Warehouse` on an open connection to a PostgreSQL database."""
 
     connection: psycopg.Connection[tuple[Any, ...]]
-    """In autocommit mode; whatever belongs together is in a `transaction`."""
+    """In autocommit mode; statements that belong together run in a `transaction`."""
     opened: Reader
-    """For reading files."""
+    """The DuckDB connection that reads files."""
     spool: Path
-    """A folder of our own, for rows on their way."""
+    """A folder of this run's own, for rows on their way to PostgreSQL."""
     shown: str
     """The database's address without credentials."""
     budget: WaitBudget
-    """How long to wait for what another session has locked."""
+    """How long to wait for locks of other sessions."""
 
     @property
     def reader(self) -> duckdb.DuckDBPyConnection:
@@ -118,20 +118,20 @@ class PostgresWarehouse:
         return self.opened.connection
 
     def renew_reader(self) -> bool:
-        """Open the reader anew if an error has invalidated it, and return whether that was so."""
+        """Reopen the reader if an error has invalidated it, and return whether that was necessary."""
         return self.opened.renew()
 
     def stored_type(self, new_type: str) -> str:
-        """Return the type, in DuckDB's words, that a new column has when this one is wanted for it."""
+        """Return the type, by DuckDB's name, that a new column gets when this type is wanted."""
         return duckdb_type(column_type(new_type))
 
     def create_loads(self, table: TargetTable) -> None:
-        """Create the target's schema and the table of its load keys, if they are not there."""
+        """Create the target's schema and its table of load keys, if they are missing."""
         too_long = [name for name in (table.schema, table.table) if len(name.encode()) > _LONGEST_NAME]
         if too_long:
             raise PermanentError(f"target_table: {too_long[0]:.100} is longer than PostgreSQL's {_LONGEST_NAME} bytes")
         with self._explained():
-            # Asked first, as to create what is there needs the right to create it, too.
+            # Checked first: IF NOT EXISTS needs the privilege to create even if the object exists.
             if self._value("SELECT to_regclass(%s) IS NULL", _name(table.schema, LOADS_TABLE)):
                 with self.connection.transaction():
                     self._settle()
@@ -147,10 +147,10 @@ class PostgresWarehouse:
                     )
 
     def columns(self, table: TargetTable) -> dict[str, TableColumn]:
-        """Return the table's columns by their lower-case names; empty when there is no such table."""
+        """Return the table's columns by their lower-case names; empty if there is no such table."""
         with self._explained():
             found = self._run(
-                # Of a domain the type that it stands on; of names that differ in case only the lower one comes last.
+                # A domain counts as its base type; of names that differ only in case, the last, lower-case one wins.
                 "SELECT a.attname, CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod)"
                 " ELSE format_type(a.atttypid, a.atttypmod) END"
                 " FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
@@ -161,7 +161,7 @@ class PostgresWarehouse:
         return {name.lower(): _column(name, type_) for name, type_ in found}
 
     def has_unique_rows(self, table: TargetTable) -> bool:
-        """Tell whether somebody gave the table a key, or one of another table's to keep to."""
+        """Return whether the table has a unique index, an exclusion constraint or a foreign key."""
         name = _name(table.schema, table.table)
         with self._explained():
             return self._value(
@@ -173,21 +173,21 @@ class PostgresWarehouse:
             )
 
     def loads_of_arrival(self, table: TargetTable, arrival_id: str) -> dict[str, int]:
-        """Return which files of an arrival have been loaded, by name, and how many rows each has."""
+        """Return the loaded files of an arrival: file name to number of rows."""
         query = SQL("SELECT file_name, rows FROM {} WHERE arrival_id = %s AND target_table = %s").format(_loads(table))
         with self._explained():
             return dict(self._run(query, [arrival_id, str(table)]).fetchall())
 
     def loaded_rows(self, table: TargetTable, key: LoadKey) -> int | None:
-        """Return how many rows were loaded under a key; None if it has not been loaded."""
+        """Return the number of rows loaded under a key; None if it has not been loaded."""
         return self.loaded_meanwhile(table, key.arrival_id, [key.file_name]).get(key.file_name)
 
     @contextmanager
     def transaction(self, table: TargetTable, arrival_id: str) -> Generator[None, None, None]:
-        """Commit what is done inside, all of it or nothing; one at a time for an arrival and table.
+        """Run the block in one transaction; transactions of the same arrival and table run one after the other.
 
-        Who has lost the connection, and does not know whether the commit was done, waits here in the next run until
-        the server has ended the session, and then finds the load keys or does not.
+        A run that loses the connection during the commit cannot know whether the commit succeeded. The next attempt
+        waits here until the server has ended the lost session, and then finds the load keys or does not.
         """
         with self._explained(), self.connection.transaction():
             self._settle()
@@ -195,7 +195,7 @@ class PostgresWarehouse:
             yield
 
     def loaded_meanwhile(self, table: TargetTable, arrival_id: str, names: Sequence[str]) -> dict[str, int]:
-        """Return which of these files have been loaded, and how many rows each has."""
+        """Return which of these files have been loaded: file name to number of rows."""
         query = SQL(
             "SELECT file_name, rows FROM {} WHERE arrival_id = %s AND target_table = %s AND file_name = ANY(%s)"
         ).format(_loads(table))
@@ -203,15 +203,15 @@ class PostgresWarehouse:
             return dict(self._run(query, [arrival_id, str(table), list(names)]).fetchall())
 
     def lock_columns(self, table: TargetTable) -> bool:
-        """Let no other run add columns until the transaction ends; tell that one may have."""
+        """Lock the columns against other runs until the transaction ends; return True: they may have changed before."""
         with self._explained():
             self._lock(f"columns of {table}")
         return True
 
     def add_columns(self, table: TargetTable, existing: Mapping[str, TableColumn], wanted: Mapping[str, str]) -> None:
-        """Add the wanted columns (name to DuckDB's type) in lower case; create the table when there are none.
+        """Add those wanted columns (name to DuckDB type) that are missing, in lower case; create a missing table.
 
-        Raises RejectionError for names that PostgreSQL cannot have.
+        Raises RejectionError for column names that PostgreSQL does not allow.
         """
         missing = missing_columns(existing, wanted)
         for name in missing:
@@ -231,12 +231,12 @@ class PostgresWarehouse:
             self._run(query)
 
     def widen_columns(self, table: TargetTable, before: Mapping[str, str], after: Mapping[str, str]) -> None:
-        """Change the types of columns to wider ones. Raises RejectionError if something forbids it."""
+        """Change the types of columns to wider ones. Raises RejectionError if the database or a value forbids it."""
         for name, type_ in after.items():
             column = Identifier(name)
             try:
                 if type_ == "DOUBLE":
-                    # As numeric a double has 15 digits, and a real 6: those of which it keeps each.
+                    # Cast to numeric, a double has 15 digits and a real 6: those that the type surely keeps.
                     lost = SQL(
                         "SELECT {0} FROM {1} WHERE {0}::double precision::numeric <> {0}::text::numeric LIMIT 1"
                     ).format(column, _table(table))
@@ -262,9 +262,10 @@ class PostgresWarehouse:
         parameters: Sequence[Any],
         types: Mapping[str, str] | None = None,
     ) -> int:
-        """Insert what a query of the reader gives and return how many rows.
+        """Insert the result of a query that the reader runs, and return the number of rows.
 
-        Raises duckdb.Error when it cannot be read, TemporaryError when there is no room for it in the spool.
+        Raises duckdb.Error when the rows cannot be read, TemporaryError when the spool has no room for them, and
+        ColumnsChangedError when another session has changed the columns.
         """
         known = self._columns_of(table, columns)
         changed = [name for name, type_ in (types or {}).items() if self._type(known, name) != type_]
@@ -272,7 +273,7 @@ class PostgresWarehouse:
             raise ColumnsChangedError(table)
         with self._explained():
             rows = copied(self.connection, self.reader, _table(table), known, (query, parameters), self.spool)
-        # From the first row on no one can change them; between our look and that someone may have.
+        # The columns are locked from the first row on; before that, another session may have changed them.
         if self._columns_of(table, columns) != known:
             raise ColumnsChangedError(table)
         return rows
@@ -288,7 +289,7 @@ class PostgresWarehouse:
         return next((one.type for one in columns if one.name.lower() == name.lower()), None)
 
     def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
-        """Delete a key and its file's rows and return how many rows; None, and nothing deleted, if it is not there."""
+        """Delete a load key and its file's rows and return their number; if there is no such key, return None."""
         keys = SQL("DELETE FROM {} WHERE arrival_id = %s AND file_name = %s AND target_table = %s")
         rows = SQL("DELETE FROM {} WHERE _arrival_id = %s AND _file_name = %s").format(_table(table))
         with self._explained():
@@ -299,7 +300,7 @@ class PostgresWarehouse:
     def record_loads(
         self, table: TargetTable, arrival_id: str, files: Sequence[SourceFile], rows: Sequence[int], at: datetime
     ) -> None:
-        """Write the keys of files, `rows` of each."""
+        """Write the load keys of files; `rows` has the number of rows of each."""
         query = SQL(
             "INSERT INTO {} (arrival_id, file_name, target_table, rows, bytes, loaded_at)"
             " SELECT %s, file_name, %s, rows, bytes, %s"
@@ -310,17 +311,17 @@ class PostgresWarehouse:
             self._run(query, [arrival_id, str(table), at, names, list(rows), sizes])
 
     def first_rows(self, table: TargetTable, count: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Return the table's columns and some of its rows."""
+        """Return the table's column names and a few of its rows."""
         with self._explained():
             found = self._run(SQL("SELECT * FROM {} LIMIT {}").format(_table(table), Literal(count)))
             return [column.name for column in found.description or ()], found.fetchall()
 
     def _settle(self) -> None:
-        """Have this transaction wait no longer than it may, be killed by no clock, and last once it is committed."""
+        """Set up the transaction: UTC, ISO dates, a lock timeout, no idle timeout, and a durable commit."""
         self._run(
             "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true),"
             " set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', '0', true),"
-            # Else a server that crashes forgets rows of which the sensor has been told that they are loaded.
+            # Otherwise a server crash could lose rows that were already reported to the sensor as loaded.
             " set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
             " ELSE current_setting('synchronous_commit') END, true)",
             [str(max(1, int(self.budget.left * 1000)))],
@@ -354,12 +355,12 @@ def _loads(table: TargetTable) -> Identifier:
 
 
 def _name(*parts: str) -> str:
-    """Return a name as `to_regclass` takes it; parts of a target table are letters, digits and _ only."""
+    """Return a name as `to_regclass` expects it; parts of a target table have only letters, digits and _."""
     return ".".join(f'"{part}"' for part in parts)
 
 
 def check_name(name: str) -> None:
-    """Raise RejectionError for a name of a column that PostgreSQL cannot have."""
+    """Raise RejectionError for a column name that PostgreSQL does not allow."""
     if name.lower() in _SYSTEM_COLUMNS:
         raise RejectionError(f'column "{name}": PostgreSQL keeps that name for itself; rename it in the file')
     if len(name.lower().encode()) > _LONGEST_NAME:
@@ -371,7 +372,7 @@ def check_name(name: str) -> None:
 _DEFAULTS = {
     "application_name": "prefect-blueprint",
     "connect_timeout": 10,
-    # In seconds, and the last in milliseconds: a server that is gone without a word is noticed within a minute.
+    # In seconds, the last in milliseconds: a server that vanishes silently is noticed within a minute.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -381,7 +382,7 @@ _FOR_A_PERSON = re.compile(
     "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|permission denied|not permitted"
     "|not currently accepting connections|server does not support SSL|certificate"
 )
-"""What the server answers, before it gives codes to its errors, when waiting cannot help."""
+"""Messages of a failed login, which have no SQLSTATE, where waiting cannot help."""
 
 
 @contextmanager
@@ -392,10 +393,10 @@ def open_postgres(
     memory_limit: str,
     spool_dir: Path,
 ) -> Generator[PostgresWarehouse, None, None]:
-    """Open a warehouse and close it again: wait while the server does not answer or is full.
+    """Open the warehouse for the block, waiting while the server does not answer or has no free connection.
 
-    `on_wait` is called once when it waits. Raises StillInUseError when it does not answer for as long as `wait` says,
-    in seconds, PermanentError when it does not let us in.
+    `on_wait` is called once, with the reason, when the wait begins. Raises StillInUseError when the server does not
+    answer within `wait` (seconds, or what is left of a budget), PermanentError when it rejects the login.
     """
     budget = wait if isinstance(wait, WaitBudget) else WaitBudget(wait)
     connection = _connect(database, budget, on_wait)
@@ -441,7 +442,7 @@ def _connect(
 
 
 def _connected(url: str, options: dict[str, Any]) -> psycopg.Connection[tuple[Any, ...]]:
-    # Nothing is prepared on the server: behind a pooler the next statement may come to another one.
+    # No prepared statements: behind a pooler, the next statement may run on another server connection.
     return psycopg.connect(url, autocommit=True, prepare_threshold=None, client_encoding="UTF8", **options)
 
 

@@ -1,4 +1,7 @@
-"""What PostgreSQL's errors mean for a load: a file is refused, trying again may help, or a person has to see to it."""
+"""Classify PostgreSQL's errors: the file is rejected, a retry may help, or a person has to fix something.
+
+The patterns match SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,23 @@ from flows.errors import PermanentError, PipelineError, RefusedError, StillInUse
 from flows.sql_names import LOADS_TABLE
 
 _REFUSALS = re.compile(r"22...|23...|42P10|428C9|44000|54...|P0001")
-"""Data, constraints, columns that compute themselves, a view's check, the size of a row or the number of columns, and
-what a trigger objects to."""
+"""Data exceptions, constraint violations, generated columns, a view's check option, limits on the row size and the
+number of columns, and errors raised by a trigger."""
 _FOR_A_PERSON = re.compile(r"28...|3D000|42501|42809|42939|42602|42622|0A000|3F000")
-"""Who may log in, a database that is not there, missing privileges, what is no table, names."""
+"""Login, a missing database, missing privileges, a target that is no table, names."""
 _LOST = re.compile("08...|57P0.")
-"""The server, or somebody by way of it, has ended the session."""
+"""The connection failed, or the server or an administrator ended the session."""
 _LOCK_TIMEOUT = "55P03"
 _NUL = "22021"
 _KEY = re.compile(r"[^()]+\([^()]*\)=\(")
-"""A detail such as `Key (a)=(1) already exists.`; others quote whole rows."""
+"""Matches a detail such as `Key (a)=(1) already exists.`; other details quote whole rows."""
 _QUOTED = re.compile(r'^COPY .*?, line \d+, column (?P<column>.*?): "(?P<value>.*)"', re.DOTALL | re.MULTILINE)
-"""Where COPY says that a value stands; its line is one of what we sent, not of the file."""
+"""The value that COPY quotes; its line number counts the lines that were sent, not those of the file."""
 
 
 @contextmanager
 def explained(shown: str, wait_seconds: float) -> Generator[None, None, None]:
-    """Turn PostgreSQL's errors into ours; `shown` is the database's address, for messages.
+    """Translate PostgreSQL's errors raised in the block; `shown` is the database's address, for messages.
 
     Raises RefusedError, TemporaryError, PermanentError.
     """
@@ -39,7 +42,7 @@ def explained(shown: str, wait_seconds: float) -> Generator[None, None, None]:
 
 
 def meaning(error: psycopg.Error, shown: str, wait_seconds: float) -> PipelineError | RefusedError:
-    """Return what an error means."""
+    """Return the pipeline's error for a PostgreSQL error."""
     state, said = error.sqlstate, said_by(error)
     if state is None or _LOST.fullmatch(state):
         return TemporaryError(f"the connection to {shown} is lost: {said}; what was not committed is rolled back")
@@ -60,7 +63,7 @@ def meaning(error: psycopg.Error, shown: str, wait_seconds: float) -> PipelineEr
 
 
 def said_by(error: psycopg.Error) -> str:
-    """Return what an error says, in one line; it never holds a password."""
+    """Return an error's message in one line; it never contains a password."""
     message = error.diag.message_primary or str(error) or type(error).__name__
     return " ".join(message.split())
 

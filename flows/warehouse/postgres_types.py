@@ -1,10 +1,10 @@
-"""Types in both directions: DuckDB reads and converts the values, PostgreSQL keeps them.
+"""Map types between DuckDB, which reads and converts the values, and PostgreSQL, which stores them.
 
-A new column gets the narrowest type of PostgreSQL's that holds all values of DuckDB's. Where there is none that anybody
-would want, as for times in nanoseconds, it gets the one that holds the most, and a value that would lose something is
-rejected: a column counts as what PostgreSQL has made of it, for its first file as for all that follow.
+A new column gets PostgreSQL's narrowest type that holds all values of the DuckDB type. Where there is no practical one,
+as for times in nanoseconds, it gets the type that holds the most, and a value that would lose digits is rejected. For
+later files and for the first one alike, a column has the type that PostgreSQL gave it.
 
-A type of PostgreSQL's that is not known here takes texts, and PostgreSQL says whether they fit.
+A PostgreSQL type that is not listed here is read as text, and PostgreSQL decides whether a text fits.
 """
 
 import re
@@ -64,7 +64,7 @@ _KEPT = {
     "time with time zone": "TIME WITH TIME ZONE",
     "timestamp without time zone": "TIMESTAMP",
     "timestamp with time zone": "TIMESTAMP WITH TIME ZONE",
-    # With fewer digits PostgreSQL would round; of DuckDB's types these are the next that hold no more.
+    # PostgreSQL would round to fewer digits; these are DuckDB's largest types that hold no more digits.
     **dict.fromkeys([f"timestamp({digits}) without time zone" for digits in (0, 1, 2)], "TIMESTAMP_S"),
     **dict.fromkeys([f"timestamp({digits}) without time zone" for digits in (3, 4, 5)], "TIMESTAMP_MS"),
     "timestamp(6) without time zone": "TIMESTAMP",
@@ -84,7 +84,7 @@ _BEFORE_CHRIST = re.compile(r"DATE|TIMESTAMP.*")
 
 
 def column_type(duckdb_type: str) -> str:
-    """Return the type that PostgreSQL gives a new column.
+    """Return PostgreSQL's type for a new column of this DuckDB type.
 
     >>> [column_type(one) for one in ("UBIGINT", "DECIMAL(9,2)", "TIMESTAMP_NS", "INTEGER[]")]
     ['numeric(20,0)', 'numeric(9,2)', 'timestamp without time zone', 'jsonb']
@@ -96,7 +96,7 @@ def column_type(duckdb_type: str) -> str:
 
 
 def duckdb_type(postgres_type: str) -> str:
-    """Return the type that values are converted to which go into a column of this type of PostgreSQL's.
+    """Return the DuckDB type that values are converted to for a column of this PostgreSQL type.
 
     >>> [duckdb_type(one) for one in ("numeric(9,2)", "character varying(5)", "timestamp(3) without time zone", "inet")]
     ['DECIMAL(9,2)', 'VARCHAR(5)', 'TIMESTAMP_MS', 'VARCHAR']
@@ -114,10 +114,11 @@ def duckdb_type(postgres_type: str) -> str:
 
 
 def text_form(postgres_type: str) -> str | None:
-    """Return the texts, as a regular expression, that keep what they say in a type that DuckDB does not have.
+    """Return a regular expression of the texts that a PostgreSQL type unknown to DuckDB stores without loss.
 
-    PostgreSQL itself rounds to the type's digits, takes 1_000 and 00123 for numbers, and a time without an offset for
-    one of the session's zone. None for types that DuckDB has, and for those of which PostgreSQL alone knows the texts.
+    PostgreSQL itself rounds to the type's digits, accepts 1_000 and 00123 as numbers, and reads a time without an
+    offset in the session's time zone. None for types that DuckDB has, and for those whose texts only PostgreSQL can
+    judge.
 
     >>> text_form("numeric(50,2)"), text_form("inet")
     ('-?(0|[1-9]\\\\d*)(\\\\.\\\\d{1,2}0*)?', None)
@@ -143,7 +144,7 @@ def _numeric_form(scale: int | None) -> str:
 
 
 def written(type_: str, value: str) -> str:
-    r"""Return the expression of a value of this type of DuckDB's as PostgreSQL reads it from a text.
+    r"""Return the SQL expression that prints a value of this DuckDB type as PostgreSQL reads it.
 
     >>> written("BLOB", "v")
     "'\\x' || hex(v)"

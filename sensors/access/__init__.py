@@ -1,4 +1,4 @@
-"""Access: accounts and roles, log-ins, origins, and the audit log, decided from a request's head alone.
+"""Accounts and roles, log-ins, origin checks and the audit log, decided from a request's headers alone.
 
-Nothing here knows the page or Prefect's API, which both use it.
+The drop page and the front of Prefect's API use this package; nothing here imports either.
 """

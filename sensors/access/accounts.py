@@ -1,4 +1,4 @@
-"""Accounts: roles, the accounts that have them, and which credentials are too weak to protect anything."""
+"""Users and roles of the drop page, credential checks in constant time, and rejection of weak passwords."""
 
 import base64
 import binascii
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 SHORTEST = 8
-"""Characters of a password or token; NIST SP 800-63B, 5.1.1.1. Generated ones have 24."""
+"""Minimum characters of a password or token (NIST SP 800-63B, 5.1.1.1); generated ones have 24."""
 _WELL_KNOWN = frozenset({"change-me", "changeme", "change_me", "password", "passw0rd", "12345678", "prefect", "secret"})
 
 
 class Role(StrEnum):
-    """What an account may do on the drop page; each role includes those before it."""
+    """The permissions of an account on the drop page; each role includes those before it."""
 
     LOOK = "look"
     """See everything: inboxes, arrivals, reasons, and download files."""
     DROP = "drop"
-    """Upload files as well."""
+    """Also upload files."""
     OPERATE = "operate"
-    """Retry and dismiss as well."""
+    """Also retry and dismiss."""
 
     @property
     def included(self) -> frozenset["Role"]:
-        """This role and those that it includes."""
+        """This role and the roles that it includes."""
         order = list(Role)
         return frozenset(order[: order.index(self) + 1])
 
@@ -42,14 +42,14 @@ class Visitor:
 
 
 ANYONE = Visitor("anyone", Role.OPERATE.included)
-"""Every visitor with AUTH=off."""
+"""Any visitor while AUTH=off."""
 UPLOADER = Visitor("upload token", frozenset({Role.DROP}))
-"""The holder of UPLOAD_TOKEN, who uploads and sees nothing."""
+"""A client that sends UPLOAD_TOKEN: it may upload files and see nothing."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """A user of the page and what they may do."""
+    """A user of the drop page with password and role."""
 
     user: str
     password: str
@@ -57,7 +57,7 @@ class Account:
 
     @property
     def visitor(self) -> Visitor:
-        """The visitor that a request with this account's credentials comes from."""
+        """The visitor of a request with this account's credentials."""
         return Visitor(self.user, self.role.included)
 
 
@@ -85,18 +85,18 @@ def bearer_token(authorization: str) -> str | None:
 
 
 def same(given: bytes, expected: str) -> bool:
-    """Compare in a time that does not depend on where the two differ."""
+    """Compare in constant time."""
     return hmac.compare_digest(given, expected.encode())
 
 
 def find_account(credentials: bytes, accounts: Sequence[Account]) -> Account | None:
-    """Return the account of `user:password`; every account is compared, so that the time shows nothing."""
+    """Return the account of `user:password`; always compares all accounts, so that the time reveals nothing."""
     found = [one for one in accounts if same(credentials, f"{one.user}:{one.password}")]
     return found[0] if found else None
 
 
 def weakness(secret: str, user: str = "") -> str | None:
-    """Return why a password or token is too weak, in words; None if it is not.
+    """Return why a password or token is too weak, in words; None if it is strong enough.
 
     >>> weakness("journeys", "admin"), weakness("adminadmin", "adminadmin")
     (None, 'it is the same as the user name')
@@ -115,9 +115,9 @@ def weakness(secret: str, user: str = "") -> str | None:
 
 
 def parse_accounts(text: str) -> tuple[Account, ...]:
-    """Return the accounts of PAGE_USERS, `role=user:password` separated by spaces.
+    """Parse PAGE_USERS: `role=user:password`, separated by spaces.
 
-    Raises ValueError with everything that is wrong; no password is in its message.
+    Raises ValueError that lists every mistake; its message contains no password.
 
     >>> [one.user for one in parse_accounts("look=anna:correct-horse drop=plant:battery-staple")]
     ['anna', 'plant']

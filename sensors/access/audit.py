@@ -1,8 +1,8 @@
-"""The audit log: who did what to the system, one JSON object a line, in `logs/audit.log` (0600).
+"""Record which user did what to the system, one JSON object a line, in `logs/audit.log` (0600).
 
-Every process of the stack and every command appends to the same file, each line by one write under a lock. A line that
-cannot be written stops nothing: what was asked for is done, and the line goes to the process's own log instead, as an
-error (docs/security.md).
+Every process of the stack and every command appends to the same file, each line by one write under a lock. If a line
+cannot be written, the action is carried out all the same, and the line goes to the process's own log as an error
+(docs/security.md).
 """
 
 import fcntl
@@ -18,16 +18,16 @@ from enum import StrEnum
 from pathlib import Path
 
 MOST_BYTES = 10_000_000
-"""A file that has grown beyond this is set aside; the same size and number as the services' logs."""
+"""A file that would exceed this is rotated; size and number are the same as for the services' logs."""
 KEPT = 3
 LONGEST = 500
-"""Characters of one value; more of a hostile one is cut off."""
+"""Characters of one value; the rest is cut off, as a client may send any length."""
 
 logger = logging.getLogger(__name__)
 
 
 class Action(StrEnum):
-    """What is recorded."""
+    """The actions that are recorded."""
 
     LOG_IN = "log in"
     LOG_IN_FAILED = "log in failed"
@@ -46,12 +46,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Audit:
-    """Appends to one audit log. No field may hold a credential."""
+    """Appends to one audit log. No field may contain a credential."""
 
     path: Path
 
     def record(self, action: Action, user: str, address: str = "", **details: str | int) -> None:
-        """Append one line, at the time of the call; never raises OSError."""
+        """Append one line with the current time; never raises OSError."""
         line = _line(datetime.now(UTC), action, user, address, details)
         try:
             _append(self.path, line)
@@ -59,7 +59,7 @@ class Audit:
             logger.error("%s cannot be written (%s); not recorded there: %s", self.path, error.strerror, line.decode())  # noqa: TRY400
 
     def record_command(self, action: Action, **details: str | int) -> None:
-        """Record a command on the terminal, by the user of the operating system."""
+        """Record a command on the terminal, under the user of the operating system."""
         self.record(action, system_user(), "terminal", **details)
 
 
@@ -69,7 +69,7 @@ def audit_of(logs_dir: Path) -> Audit:
 
 
 def system_user() -> str:
-    """Return the operating system's name for our user, and with `sudo` the one behind it as well."""
+    """Return the name of the operating system's user, and of the user that called `sudo`, if any."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in a container
@@ -94,7 +94,7 @@ def _append(path: Path, line: bytes) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if not _is_still(path, descriptor):
-                continue  # another process has set it aside meanwhile
+                continue  # another process has rotated it meanwhile
             if os.fstat(descriptor).st_size + len(line) > MOST_BYTES:
                 _set_aside(path)
                 continue
@@ -107,10 +107,10 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def _make_ours(path: Path, descriptor: int) -> None:
-    """Have the file be private to the owner of its folder: root's commands must not lock the service out."""
+    """Make the file private to the owner of its folder: commands run as root must not lock the service out."""
     folder, file = path.parent.stat(), os.fstat(descriptor)
     if not stat.S_ISREG(file.st_mode):
-        return  # a device such as /dev/null is everyone's
+        return  # a device such as /dev/null belongs to everyone
     if os.getuid() == 0 and file.st_uid != folder.st_uid:
         os.fchown(descriptor, folder.st_uid, folder.st_gid)
     if stat.S_IMODE(file.st_mode) != 0o600 and os.getuid() in {0, file.st_uid}:

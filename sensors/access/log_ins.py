@@ -1,4 +1,9 @@
-"""The other end of a loopback connection: whether it belongs to a process of our own user."""
+"""Check the credentials of a request, limit failed log-ins by client address, and record log-ins.
+
+The drop page and the front of Prefect's API use the same checks. A client address has a burst of failed log-ins, then
+one every two seconds. Over the limit it gets 429 and its credentials are not checked. One client's guesses lock out no
+client with another address. On the loopback, processes of our own user are exempt.
+"""
 
 import ipaddress
 import logging
@@ -21,11 +26,11 @@ _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def is_our_own(client: tuple[str, int], server: tuple[str, int]) -> bool:
-    """Return whether our user owns the client's end of a connection on this machine; False where it is not known."""
+    """Return whether a process of our user is the client of a connection on this machine; False if unknown."""
     wanted = (_kernel_form(client), _kernel_form(server))
     try:
         return any(_owner(Path(table), wanted) == os.getuid() for table in _TABLES)
-    except (OSError, ValueError, IndexError):  # no Linux, or hidden from us
+    except (OSError, ValueError, IndexError):  # not Linux, or the tables may not be read
         return False
 
 
@@ -38,7 +43,7 @@ def _owner(table: Path, wanted: tuple[set[str], set[str]]) -> int | None:
 
 
 def _kernel_form(end: tuple[str, int]) -> set[str]:
-    """Return how /proc/net writes an address and port: 32-bit words in the machine's order, IPv4 also as IPv6."""
+    """Return an address and port as /proc/net writes them: 32-bit words in native byte order, IPv4 also as IPv6."""
     address = ipaddress.ip_address(end[0].partition("%")[0])
     forms = [address.packed]
     if isinstance(address, ipaddress.IPv4Address):
@@ -51,34 +56,29 @@ def _words(packed: bytes) -> str:
     return "".join(f"{int.from_bytes(part, sys.byteorder):08X}" for part in parts)
 
 
-# A limit on failed log-ins for each client address: a burst, then one every two seconds.
-#
-# An address over its limit gets 429 and its credentials are not looked at, so that a guess costs as much time as it
-# must. The limit is by address, hence guesses from one address lock out no client of another.
-
 BURST = 10
-"""Failed log-ins of an address that are answered without a limit."""
+"""Failed log-ins of an address before the limit applies."""
 SECONDS_EACH = 2.0
 """The pause after which an address over its limit has another attempt."""
 MOST_ADDRESSES = 10_000
-"""How many are remembered; beyond that the one whose last failure is oldest is forgotten. About 2 MB."""
+"""How many addresses are kept, about 2 MB; beyond that the address whose last failure is oldest is dropped."""
 
 
 class Throttle:
     """Counts failed log-ins in a leaky bucket for each address; used from one thread."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` gives monotonic seconds."""
+        """`clock` returns monotonic seconds."""
         self._clock = clock
         self._empty_at: OrderedDict[str, float] = OrderedDict()
 
     def seconds_to_wait(self, address: str) -> float:
-        """Return after how many seconds an address may try again; 0 if it may now."""
+        """Return the seconds after which an address may try again; 0 if it may now."""
         empty_at = self._empty_at.get(network_of(address), -math.inf)
         return max(0.0, empty_at - self._clock() - (BURST - 1) * SECONDS_EACH)
 
     def note_failure(self, address: str) -> bool:
-        """Count a failed log-in; return whether the address has just come to its limit."""
+        """Count a failed log-in; return whether the address has just reached its limit."""
         network, now = network_of(address), self._clock()
         was_free = self.seconds_to_wait(address) == 0
         self._empty_at[network] = max(self._empty_at.pop(network, now), now) + SECONDS_EACH
@@ -87,12 +87,12 @@ class Throttle:
         return was_free and self.seconds_to_wait(address) > 0
 
     def __len__(self) -> int:
-        """How many addresses are remembered."""
+        """Return how many addresses are kept."""
         return len(self._empty_at)
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or the /64 that one IPv6 customer has.
+    """Return the address or network that counts as one client: an IPv4 address, or an IPv6 customer's /64.
 
     >>> network_of("10.0.0.5"), network_of("2001:db8::1:2:3:4"), network_of("::ffff:10.0.0.5")
     ('10.0.0.5', '2001:db8::/64', '10.0.0.5')
@@ -108,10 +108,8 @@ def network_of(address: str) -> str:
     return address if found.is_loopback else str(ipaddress.ip_network((found, 64), strict=False))
 
 
-# Log-ins: credentials checked at a limited rate, and recorded, the same way on the page and in front of the API.
-
 RECORDED_AGAIN_SECONDS = 3600.0
-"""Every request carries its credentials; a log-in is recorded once in this time for a user and address."""
+"""Every request carries credentials; a log-in is recorded once in this time for each user and address."""
 MOST_RECORDED = 2_000
 
 logger = logging.getLogger(__name__)
@@ -123,14 +121,14 @@ Client = tuple[str, int]
 
 @dataclass
 class LogIns:
-    """Looks at the credentials of requests to one service; used from one thread."""
+    """Checks the credentials of requests to one service; used from one thread."""
 
     accounts: Sequence[Account]
     audit: Audit
     clock: Callable[[], float]
     """Monotonic seconds."""
     service: str
-    """What the audit log calls the service: `page` or `api`."""
+    """The name of the service in the audit log: `page` or `api`."""
     _recorded: OrderedDict[tuple[str, str], float] = field(default_factory=OrderedDict[tuple[str, str], float])
 
     def __post_init__(self) -> None:
@@ -139,18 +137,18 @@ class LogIns:
     def check(self, given: bytes, client: Client, server: Client) -> Account | Rejection | None:
         """Return the account of `user:password`, None if there is none, or the rejection of an address over its limit.
 
-        Over it the credentials are not looked at, except those of our own user's processes on this machine: the worker
-        and the sensor share their address with every local user, and could read the credentials anyway.
+        Over the limit, credentials are checked only for processes of our own user on this machine: the worker and the
+        sensor share their address with every local user, and can read the credentials anyway.
         """
         user = given.partition(b":")[0].decode("utf-8", "backslashreplace")
-        # What was typed as a user name may be a password.
+        # An unknown user name is not recorded: it may be a password typed into the wrong field.
         known = user if any(user == one.user for one in self.accounts) else "unknown"
         return self._check(lambda: find_account(given, self.accounts), known, client, server)
 
     def check_token(
         self, given: str, expected: str, visitor: Visitor, client: Client, server: Client
     ) -> Visitor | Rejection | None:
-        """Return the visitor that has a token, as `check` does for an account."""
+        """Return the visitor of a token, None or a rejection, as `check` does for an account."""
         return self._check(lambda: visitor if same(given.encode(), expected) else None, visitor.name, client, server)
 
     def _check(self, find: Callable[[], T | None], user: str, client: Client, server: Client) -> T | Rejection | None:
@@ -166,7 +164,7 @@ class LogIns:
         return None
 
     def _succeeded(self, user: str, client: Client) -> None:
-        """Record a log-in, if it is the first in a while."""
+        """Record a log-in, if it is the first of this user and address in `RECORDED_AGAIN_SECONDS`."""
         key, now = (user, client[0]), self.clock()
         at = self._recorded.pop(key, None)
         is_new = at is None or now - at >= RECORDED_AGAIN_SECONDS
@@ -189,23 +187,21 @@ def _limited(client: Client, seconds: float) -> Rejection:
     return Rejection(429, f"too many failed log-ins from {client[0]}; try again in {whole} s", whole)
 
 
-# The head of a request as ASGI has it, and of an answer that rejects one.
-
 UNKNOWN: Client = ("unknown", 0)
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
-    """Return the headers by their names; of one that is there twice, which no browser or proxy sends, the last."""
+    """Return an ASGI request's headers by name; of a repeated header, which no browser or proxy sends, the last."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def client_of(scope: Scope) -> Client:
-    """Return the client's address and port."""
+    """Return the client's address and port of an ASGI request."""
     return _end(scope.get("client"))
 
 
 def server_of(scope: Scope) -> Client:
-    """Return the address and port that the client has connected to."""
+    """Return the address and port that the client of an ASGI request connected to."""
     return _end(scope.get("server"))
 
 
@@ -214,5 +210,5 @@ def _end(end: tuple[str, int | None] | None) -> Client:
 
 
 def retry_after(rejection: Rejection) -> dict[str, str]:
-    """Return the header that says when a client over its limit may try again."""
+    """Return the Retry-After header of a rejection; empty if the rejection names no time."""
     return {"Retry-After": str(rejection.seconds)} if rejection.seconds else {}

@@ -1,4 +1,4 @@
-"""Names and origins: under which names a service is asked for, and which pages may ask it for changes."""
+"""Checks of the Host and Origin headers: against DNS rebinding, and against changes by foreign pages (CSRF)."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing."""
+"""HTTP methods that change nothing."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a request is not served: the status of the answer, and the reason for a person or a script."""
+    """Why a request is rejected: the HTTP status of the response and the reason."""
 
     status: int
     reason: str
     seconds: int = 0
-    """After how many seconds the request may be made again; 0: not said."""
+    """Seconds after which the client may try again; 0 if unspecified."""
 
 
 def is_loopback(name: str) -> bool:
@@ -35,18 +35,18 @@ def is_loopback(name: str) -> bool:
 
 @dataclass(frozen=True)
 class OwnNames:
-    """The names and origins of one service; those of the loopback always count as names."""
+    """The host names and origins of one service; loopback names are always accepted as host names."""
 
     host_names: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
-    """Origins in small letters, `https://files.example.com`, besides the one that the Host header names; `*`: any."""
+    """Origins in lower case, `https://files.example.com`, besides the one that the Host header names; `*`: any."""
     how_to_add: str = "set DROP_PAGE_URL to the address that it has"
 
     def wrong_host(self, host: str) -> Rejection | None:
-        """Reject a name that is none of ours.
+        """Reject a Host header that names another service.
 
-        The owner of a foreign page could otherwise point its name at the loopback and read the service's answers as
-        its own (DNS rebinding).
+        Otherwise the owner of a foreign page could point its domain at the loopback and read this service's responses
+        as the same origin (DNS rebinding).
         """
         name = name_of(host)
         if name in self.host_names or is_loopback(name):
@@ -54,11 +54,11 @@ class OwnNames:
         return Rejection(421, f"this page is not known by that name; {self.how_to_add}")
 
     def wrong_origin(self, headers: Mapping[str, str]) -> Rejection | None:
-        """Reject a change that another site's page asks for with the browser's credentials or from its machine.
+        """Reject a change requested by a page of another origin, with the browser's credentials or from its machine.
 
-        Every browser says where such a request comes from, by Sec-Fetch-Site or by Origin, and a script says neither:
+        Every browser sends the source of such a request in Sec-Fetch-Site or Origin; a script sends neither:
         https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
-        Another port of this machine is the same site, and another page all the same.
+        Another port of this machine is the same site but another origin, and is rejected.
         """
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if origin is not None and (origin.lower() in self.origins or "*" in self.origins):
@@ -71,7 +71,7 @@ class OwnNames:
 
 
 def name_of(host: str) -> str:
-    """Return the name or address in a Host header, without its port; nothing if it is malformed.
+    """Return the name or address in a Host header, without its port; an empty string if it is malformed.
 
     >>> [name_of(host) for host in ("[::1]:4200", "Files.example.com", "a@127.0.0.1", "[")]
     ['::1', 'files.example.com', '', '']
@@ -80,5 +80,5 @@ def name_of(host: str) -> str:
         return ""
     try:
         return urlsplit(f"//{host}").hostname or ""
-    except ValueError:  # such as a bracket that is left open
+    except ValueError:  # such as an unclosed bracket
         return ""

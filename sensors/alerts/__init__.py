@@ -1,4 +1,4 @@
-"""Alerts of the sensor: its own issues, runs that Prefect missed, and the silence of the server.
+"""Alerts about the sensor's own issues, about failed, overdue and missing runs, and about a silent server.
 
 Delivering them is the work of `automations`.
 """

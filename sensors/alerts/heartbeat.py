@@ -1,4 +1,7 @@
-"""A rhythm: something is done every so often, by a clock that may be set."""
+"""Send Prefect an event every few seconds, so that an automation notices when the sensor falls silent.
+
+`Rhythm` is the timer for this and for the other periodic checks.
+"""
 
 import platform
 import uuid
@@ -11,31 +14,29 @@ from sensors.runs.api import Event, PrefectApi
 
 @dataclass
 class Rhythm:
-    """Tells when something is to be done again.
+    """Says when a periodic task is due.
 
-    By the wall clock, because a test or a person may turn it. One that is set back stops nothing: what was done in the
-    future is done again.
+    It goes by the wall clock, because a test or a user may set that. A clock that is set back stops nothing: a task
+    that was done in the future is due again.
     """
 
     every: timedelta
     _done_at: datetime | None = None
 
     def is_due(self, now: datetime) -> bool:
-        """Return whether it was not done within the last while."""
+        """Return whether the task was not done within the last period."""
         return self._done_at is None or not timedelta(0) <= now - self._done_at < self.every
 
     def record_done(self, now: datetime) -> None:
-        """Take note that it was done."""
+        """Note that the task was done."""
         self._done_at = now
 
-
-# The sensor's heartbeat: an event every few seconds, so that Prefect notices when the sensor is silent.
 
 HEARTBEAT = "sensor.heartbeat"
 BACK = "sensor.back"
 EVERY = timedelta(seconds=10)
 SILENT_FOR = timedelta(seconds=45)
-"""After a longer pause the sensor tells that it is back; who was not told of its silence is not told of that either."""
+"""After a longer pause the sensor sends BACK; the outbox drops its alert if the silence was never reported."""
 _PROGRESS = "heartbeat"
 
 
@@ -46,16 +47,16 @@ class Heartbeat:
     api: PrefectApi
     ringer: Ringer
     sensor: str
-    """What tells this sensor from others: the machine and the sensor's port."""
+    """Identifies this sensor: the machine and the sensor's port."""
     _rhythm: Rhythm = field(default_factory=lambda: Rhythm(EVERY))
 
     def step(self, now: datetime) -> bool:
-        """Send a heartbeat if one is due; say whether. Raises ApiError, and sends it with the next step then."""
+        """Send a heartbeat if one is due; return whether one was. Raises ApiError; the next step sends it then."""
         if not self._rhythm.is_due(now):
             return False
         events = [self._event(HEARTBEAT, str(uuid.uuid4()), now)]
         if since := self._silent_since(now):
-            # The same event for the same silence, so that Prefect and the outbox know a repeated one.
+            # The same event id for the same silence, so that Prefect and the outbox recognise a repeated event.
             identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._resource_id}/{BACK}/{since.isoformat()}"))
             shown = f"{since.astimezone():%Y-%m-%d %H:%M:%S %Z}"
             events.append(self._event(BACK, identity, now, since=shown))
@@ -65,7 +66,7 @@ class Heartbeat:
         return True
 
     def _silent_since(self, now: datetime) -> datetime | None:
-        """Return since when this sensor was silent, until those who were told of it know that it is over."""
+        """Return the start of this sensor's silence, until its end has been reported, or None."""
         last = self.ringer.progress(_PROGRESS)
         if last is not None and now - last > SILENT_FOR:
             return last
@@ -81,5 +82,5 @@ class Heartbeat:
 
 
 def sensor_name(port: int) -> str:
-    """Return a name for the sensor on this machine that has this port, the same after every restart."""
+    """Return a name for the sensor on this machine with this port, the same after every restart."""
     return f"{platform.node() or 'localhost'}-{port}"

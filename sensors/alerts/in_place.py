@@ -1,6 +1,7 @@
-"""Files and folders that are deleted, replaced or truncated while the sensor uses them: noticed, and healed where safe.
+"""Notice files and folders that are deleted, replaced or truncated while in use, and restore them where that is safe.
 
-An open file lives on after its name is deleted, and so would everything that the sensor writes into it, until it ends.
+A file that is deleted while it is open lives on without a name, and is lost when the sensor ends, with everything that
+the sensor has written into it since.
 """
 
 import logging
@@ -19,20 +20,20 @@ logger = logging.getLogger(__name__)
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
-"""https://sqlite.org/fileformat.html: the page size at byte 16, the number of pages at byte 28."""
+"""https://sqlite.org/fileformat.html: page size at byte 16, number of pages at byte 28."""
 _RESTART = "stop `just up` and run it again"
 
 
 @dataclass
 class LedgerGuard:
-    """Watches the ledger's file, and restores it from the one that is open if only its name was deleted."""
+    """Watches the ledger file, and restores it from the open file if only its name was deleted."""
 
     path: Path
     _ledger: Ledger = field(init=False)
     _file: int = field(init=False)
-    """Open for as long as this process lives: closing a file takes away the locks that SQLite has on it there."""
+    """Stays open as long as this process lives: closing a file drops the locks that SQLite has on it."""
     _doubt: str = field(default="", init=False)
-    """What looked damaged at the last look; it may be a checkpoint that was under way."""
+    """The damage that the last check saw; it may have been a checkpoint in progress."""
     _folder: tuple[int, int] | None = field(default=None, init=False)
     _kept: Path | None = field(default=None, init=False)
 
@@ -42,18 +43,18 @@ class LedgerGuard:
         self._open_it()
 
     def _open_it(self) -> None:
-        self._ledger.rows("SELECT count(*) FROM sqlite_schema")  # holds the file and its log from now on
+        self._ledger.rows("SELECT count(*) FROM sqlite_schema")  # keeps the file and its WAL open from now on
         self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def look(self) -> Iterator[Issue]:
-        """Yield what is wrong with the file now, also where that was healed just now."""
+        """Yield the current problems of the file, and one that was healed just now."""
         if damage := self._damage():
             yield self._issue(damage, REBUILD)
         elif not self._ledger.is_in_place:
             yield self._heal()
 
     def _damage(self) -> str:
-        """Return how the file that is open was damaged in place, if two looks in a row found that; else nothing."""
+        """Return how the open file was damaged in place, if two checks in a row saw damage; else an empty string."""
         before, self._doubt = self._doubt, self._look_into_it()
         return self._doubt if before else ""
 
@@ -68,7 +69,7 @@ class LedgerGuard:
         return ""
 
     def _heal(self) -> Issue:
-        if identity_of(self.path.parent) != self._folder:  # whatever is there now, the arrivals are not
+        if identity_of(self.path.parent) != self._folder:  # the folder that is there now does not have the arrivals
             return self._issue(
                 "its folder was deleted or replaced while it was in use", f"put the folder back; {REBUILD}"
             )
@@ -84,7 +85,7 @@ class LedgerGuard:
         return self._issue(text, "nothing is left to do; find out what deletes files there")
 
     def _replaced(self) -> Issue:
-        """Keep the sensor's own ledger beside the other one: a person has to say which of the two counts."""
+        """Keep a copy of the sensor's own ledger beside the other file: a user has to say which of the two counts."""
         if self._kept is None:
             kept = self.path.with_name(f"{self.path.name}.in-use-{datetime.now(UTC):%Y%m%d-%H%M%S}")
             try:
@@ -111,18 +112,18 @@ class LedgerGuard:
 
 @dataclass
 class FolderGuard:
-    """Watches folders that have to stay what they were: each by its name and path."""
+    """Watches folders that must stay the same; each has a name and a path."""
 
     kept: Mapping[str, Path]
-    """Those whose contents cannot be made again."""
+    """Folders whose contents cannot be made again."""
     inboxes: Mapping[str, Path]
-    """The local inboxes. One that is put in another's place is used: the watch follows it."""
+    """The local inboxes. A folder that replaces one of them is used: the watch follows it."""
     made_again: Path
-    """Inboxes below this folder are the sensor's own, and made again when they are deleted."""
+    """Inboxes below this folder are the sensor's own, and are made again when they are deleted."""
     _known: dict[Path, tuple[int, int]] = field(default_factory=dict[Path, tuple[int, int]], init=False)
 
     def look(self) -> Iterator[Issue]:
-        """Yield what is wrong with the folders now."""
+        """Yield the current problems of the folders."""
         for name, path in self.kept.items():
             if wrong := self._changed(path):
                 mend = f"put it back as it was, or {_RESTART}; {REBUILD}"
@@ -144,7 +145,7 @@ class FolderGuard:
         try:
             found = identity_of(path)
         except OSError:
-            return ""  # what cannot be looked at just now is reported by what needs it
+            return ""  # a folder that cannot be read now is reported by the code that needs it
         known = self._known.get(path)
         if known is None and found is not None:
             self._known[path] = found

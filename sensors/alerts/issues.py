@@ -1,7 +1,6 @@
-"""Issues of the sensor itself: what is wrong with its loops, its disk or its files, and when an alert is due for it.
+"""Find out what is wrong with the sensor's loops, disks or files, and decide when an alert about it is due.
 
-Pure: loops and findings go in, the changes that are worth an alert come out. What sends them is in
-sensors/alerts/monitor.py.
+No I/O: loops and findings go in, the changes that deserve an alert come out. sensors/alerts/monitor.py sends them.
 """
 
 import errno
@@ -16,37 +15,37 @@ from sensors.runs.api import ApiError
 from sensors.runtime.loop import STUCK_SECONDS, Loop
 
 CALM_SECONDS = 30.0
-"""How long an issue has to be gone before it is over: a loop may succeed once between two failures."""
+"""How long an issue has to be absent before it is over: a loop may succeed once between two failures."""
 ADOPTED_CALM_SECONDS = 120.0
-"""The same after a restart: a loop needs a while until it fails, such as half a minute for a lock."""
+"""The same after a restart: a loop may need a while to fail again, such as half a minute for a lock."""
 
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 OUTBOX_LOOPS = frozenset({"bell", "watchman"})
-"""The loops whose SQLite errors are those of the outbox."""
+"""The loops whose SQLite errors come from the outbox."""
 _SEE_LOG = "`just logs sensor` has the details"
 
 
 @dataclass(frozen=True)
 class Issue:
-    """Something that keeps the sensor from its work, or soon will."""
+    """A problem that keeps the sensor from its work, or soon will."""
 
     key: str
-    """What is wrong, the same at every look."""
+    """Identifies the issue, the same at every check."""
     title: str
     parts: Mapping[str, str]
-    """What it affects, each with the reason."""
+    """The affected parts, each with the reason."""
     mend: str
     is_warning: bool = False
     """Whether the sensor still does all of its work."""
     patience_seconds: float | None = None
-    """How long it has to last before an alert is due; None: as long as is configured for all."""
+    """How long the issue has to last before an alert is due; None: the time configured for all issues."""
     grows: bool = False
-    """Whether another part that is affected later is worth an alert of its own."""
+    """Whether a part that is affected later deserves an alert of its own."""
 
     @property
     def detail(self) -> str:
-        """What is wrong, in one line; of parts that have the same reason it is given once."""
+        """The parts and their reasons in one line; a reason that several parts share is given once."""
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.parts.items():
             by_reason.setdefault(reason, []).append(name)
@@ -66,10 +65,10 @@ _TEMPLATES = {
 
 
 def issues_of(loops: Iterable[Loop], *, is_server_silent: bool) -> dict[str, Issue]:
-    """Return what is wrong with the loops, one issue for each cause, by their keys.
+    """Return the issues of the loops by key, one for each cause.
 
-    What the loops report of a server that is silent is left out: that has its own alert. So is it while the watchman,
-    which knows that, is itself in trouble.
+    Loop errors because of a silent server are left out: the silence has its own alert. They are also left out while the
+    watchman loop, which detects the silence, fails itself.
     """
     loops = list(loops)
     is_server_silent |= any(loop.name == "watchman" and loop.error is not None for loop in loops)
@@ -97,7 +96,7 @@ def _wrong(loop: Loop, *, is_server_silent: bool) -> tuple[str, str] | None:
 
 
 def kind_of(error: BaseException, loop: str) -> str:
-    """Return what kind of cause an error has: a key of the issues that several loops share, or the loop's own."""
+    """Return the issue key for an error: one that several loops share, or the loop's own."""
     number = getattr(error, "errno", None)
     text = str(error)
     if number in NO_DESCRIPTORS or "Too many open files" in text:
@@ -115,7 +114,7 @@ def kind_of(error: BaseException, loop: str) -> str:
 
 
 def issue_of(key: str, parts: Mapping[str, str]) -> Issue:
-    """Return an issue of a kind."""
+    """Return the issue with this key."""
     names = ", ".join(parts)
     if key == "ended":
         mend = f"stop `just up` and run it again; no file is lost; {_SEE_LOG}"
@@ -130,7 +129,7 @@ def issue_of(key: str, parts: Mapping[str, str]) -> Issue:
 
 
 class Turn(StrEnum):
-    """What an alert is about."""
+    """How an issue has changed."""
 
     BEGUN = "begun"
     GROWN = "grown"
@@ -139,19 +138,19 @@ class Turn(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """An issue that has begun, affects more, or is over."""
+    """An issue that has begun, affects more parts, or is over."""
 
     turn: Turn
     issue: Issue
     lasted: float
-    """Seconds since it was first seen."""
+    """Seconds from the first to the last time that the issue was seen."""
 
 
 @dataclass
 class _Known:
     issue: Issue
     first: dict[str, float]
-    """When each part was first seen."""
+    """When each part was first seen, on the monotonic clock."""
     last: float
     calm_seconds: float = CALM_SECONDS
     is_reported: bool = False
@@ -159,23 +158,23 @@ class _Known:
 
 
 class IssueTracker:
-    """Decides which issues are worth an alert: each once when it has lasted, and once when it is over."""
+    """Decides which issues deserve an alert: each once when it has lasted long enough, and once when it is over."""
 
     def __init__(self, patience_seconds: float) -> None:
-        """`patience_seconds` is how long an issue has to last that says nothing of it itself."""
+        """`patience_seconds` is how long an issue has to last if it sets no time of its own."""
         self._patience_seconds = patience_seconds
         self._known: dict[str, _Known] = {}
 
     def adopt(self, titles: Mapping[str, str], now: float) -> None:
-        """Take over the issues, by their keys, that were reported before a restart and are not known to be over."""
+        """Take over the issues, by key, that were reported before a restart and are not known to be over."""
         for key, title in titles.items():
             issue = Issue(key, title, {}, "")
             self._known[key] = _Known(issue, {"": now}, now, ADOPTED_CALM_SECONDS, is_reported=True)
 
     def look(self, issues: Iterable[Issue], now: float, resumed: float | None = None) -> list[Change]:
-        """Take note of what is wrong now, by a monotonic clock; return what has changed and deserves an alert.
+        """Record the current issues, with the monotonic time; return the changes that deserve an alert.
 
-        `resumed` is when this process last went on after a suspension; what lasted until then lasts from there.
+        `resumed` is when this process last resumed after a suspension; an issue has to last anew from then on.
         """
         changes: list[Change] = []
         for issue in issues:
@@ -201,5 +200,5 @@ class IssueTracker:
             return None
         turn = Turn.GROWN if known.is_reported else Turn.BEGUN
         known.is_reported = True
-        known.reported |= new  # with the first, also those whose time is not over: they have the same cause
+        known.reported |= new  # with the first part, also parts that are not due yet: they have the same cause
         return turn

@@ -1,6 +1,6 @@
-"""Missing runs: the schedule wanted a run at a time that has passed, and the server has none for it.
+"""Report scheduled runs whose time has passed and that do not exist on the server.
 
-Prefect's scheduler plans runs ahead. If it was not at work in time, or someone deleted a run, nothing of Prefect's
+Prefect's scheduler plans runs ahead. If it was not running in time, or someone deleted a run, nothing in Prefect
 notices.
 """
 
@@ -18,9 +18,9 @@ from sensors.runs.issues import MISSING
 from sensors.runs.schedules import in_words, times
 
 AFTER = timedelta(seconds=15)
-"""How long after its time a run is looked for."""
+"""How long after its time the server is searched for a run."""
 PLANNED_WITHIN = timedelta(seconds=30)
-"""How long Prefect has to plan the runs of a schedule that was made, changed or resumed."""
+"""How long Prefect has to plan the runs of a schedule that was created, changed or resumed."""
 LOOK_BACK = timedelta(days=7)
 _PROGRESS = "schedules"
 
@@ -40,12 +40,12 @@ class MissingRuns:
     api: PrefectApi
     missed: MissedAlerts
     _reported: dict[str, tuple[Happening, datetime]] = field(default_factory=dict[str, tuple[Happening, datetime]])
-    """The events that were sent, by their ids, and when."""
+    """The events sent, by id, and when."""
     _reported_until: dict[str, datetime] = field(default_factory=dict[str, datetime])
-    """The last time that was reported of each deployment."""
+    """The last missing time reported for each deployment."""
 
     def step(self, facts: RunFacts, now: datetime) -> None:
-        """Report what is missing since the last look. Raises ApiError, and begins where it was then."""
+        """Report the runs missing since the last check. Raises ApiError; the next step begins at the same point."""
         ringer, until = self.missed.ringer, now - AFTER
         begin = max(min(ringer.progress(_PROGRESS) or until, until), now - LOOK_BACK)
         for deployment in facts.deployments.values():
@@ -56,7 +56,7 @@ class MissingRuns:
             if now - at > GRACE:
                 self.missed.ring(RunState({}, happening), now)
                 del self._reported[identity]
-        # What was reported last is found once more after a restart, and rung for if its event was lost.
+        # After a restart the latest missing runs are found again, and their alert is posted if the event was lost.
         ringer.record_progress(_PROGRESS, max(begin, until - 2 * GRACE))
 
     def _without_run(self, deployment: Found, wanted: list[Wanted]) -> list[Wanted]:
@@ -78,7 +78,7 @@ class MissingRuns:
 
 
 def wanted_runs(deployment: Found, after: datetime, until: datetime) -> list[Wanted]:
-    """Return when a deployment's schedules, as they are now, wanted runs after one moment and until another."""
+    """Return the times in a period at which a deployment's schedules, as they are now, wanted runs."""
     if deployment.get("paused"):
         return []
     return sorted(_wanted_runs(deployment, after, until), key=lambda one: one.at)
@@ -86,7 +86,7 @@ def wanted_runs(deployment: Found, after: datetime, until: datetime) -> list[Wan
 
 def _wanted_runs(deployment: Found, after: datetime, until: datetime) -> Iterator[Wanted]:
     for one in parts(deployment, "schedules"):
-        # Of what was wanted before a change nothing is known, and before a pause ended nothing was planned.
+        # The schedule before a change is unknown, and nothing was planned before a pause ended.
         changed_at = max(datetime.fromisoformat(which["updated"]) for which in (deployment, one))
         if one.get("active"):
             for at in times(one["schedule"], max(after, changed_at + PLANNED_WITHIN), until):

@@ -1,8 +1,7 @@
-"""The monitor: has each issue of the sensor itself reported once, and its end once, by a way that does not need what is
-broken.
+"""Report each issue of the sensor itself once, and its end once, without using the part that is broken.
 
-An alert goes into the outbox, from which the bell delivers it. If the bell or the outbox is what is broken it is sent
-directly. Neither needs the ledger, Prefect's server or its automations.
+An alert goes into the outbox, from which the bell loop delivers it. If the bell loop or the outbox is broken, the alert
+is sent directly. Neither way needs the ledger, Prefect's server or its automations.
 """
 
 import logging
@@ -47,17 +46,17 @@ RETRY_SECONDS = 1.0
 
 
 def no_silence() -> bool:
-    """Say that the server is not known to be silent."""
+    """Return False: the server is not known to be silent."""
     return False
 
 
 class Inspection:
-    """The step of a loop that looks at disks, files, folders and the page; each may block, so that it has a loop."""
+    """The step of a loop that checks disks, files, folders and the page; each check may block, hence the loop."""
 
     def __init__(
         self, space: DiskSpace, guards: Callable[[], Sequence[LedgerGuard | FolderGuard]], page_url: str, clock: Clock
     ) -> None:
-        """`guards` opens what has to be watched, when the loop begins; `page_url` is where this sensor answers."""
+        """`guards` opens the files and folders to watch when the loop begins; `page_url` is this sensor's address."""
         self._space = space
         self._open_guards = guards
         self._guards: Sequence[LedgerGuard | FolderGuard] | None = None
@@ -66,10 +65,10 @@ class Inspection:
         self._clock = clock
         self._page_issue: Issue | None = None
         self.issues: tuple[Issue, ...] = ()
-        """What was found last."""
+        """The findings of the last check."""
 
     def step(self) -> float:
-        """Look at everything once; return the seconds until the next look."""
+        """Check everything once; return the seconds until the next check."""
         if self._guards is None:
             self._guards = self._open_guards()
         self._space.look()
@@ -99,14 +98,14 @@ class Inspection:
         return None
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the guards."""
         for guard in self._guards or ():
             if isinstance(guard, LedgerGuard):
                 guard.close()
 
 
 class Monitor:
-    """The step of a loop that notices issues, and a thread that sends the alerts about them."""
+    """The step of a loop that detects issues, and a thread that sends the alerts about them."""
 
     def __init__(
         self,
@@ -118,7 +117,7 @@ class Monitor:
         policy: Callable[[], Policy],
         is_server_silent: Callable[[], bool] = no_silence,
     ) -> None:
-        """`sensor` is its name; `policy` returns the channels in force."""
+        """`sensor` is the sensor's name; `policy` returns the alert policy in force."""
         self._loops = loops
         self._inspection = inspection
         self._clock = clock
@@ -128,15 +127,15 @@ class Monitor:
         self._has_adopted = False
 
     def issues(self) -> dict[str, Issue]:
-        """Return what is wrong now, by its key, whether or not it has lasted long enough for an alert."""
+        """Return the current issues by key, whether or not they have lasted long enough for an alert."""
         return {**self.findings(), **issues_of(self._loops, is_server_silent=self._is_server_silent())}
 
     def findings(self) -> dict[str, Issue]:
-        """Return what is wrong apart from the loops, by its key."""
+        """Return the current issues by key, except those of the loops."""
         return {issue.key: issue for issue in self._inspection.issues}
 
     def step(self) -> float:
-        """Notice what is wrong and have the alerts sent that are due; return the seconds until the next look."""
+        """Detect issues and send the alerts that are due; return the seconds until the next check."""
         found, resumed = self.issues(), self._clock.resumed()
         self._sender.is_outbox_broken = any(
             key in {"outbox", "descriptors"} or "bell" in issue.parts for key, issue in found.items()
@@ -149,32 +148,32 @@ class Monitor:
         return LOOK_SECONDS
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start the sending thread."""
         self._sender.start()
 
     def close(self) -> None:
-        """Send nothing more, and close what was opened."""
+        """Stop sending, and close the inspection."""
         self._sender.stop()
         self._inspection.close()
 
 
 class IssueSender(threading.Thread):
-    """Sends the alerts about issues one after the other, in a thread of its own: a channel may take its time."""
+    """Sends the alerts about issues one after the other, in a thread of its own: a channel may be slow."""
 
     def __init__(self, sensor: str, alarm: AlarmSettings, policy: Callable[[], Policy]) -> None:
         super().__init__(name="issue alerts", daemon=True)
         self.is_outbox_broken = False
-        """Whether the outbox, or the bell that delivers from it, is not to be relied on."""
+        """Whether the outbox, or the bell loop that delivers from it, is unreliable."""
         self._sensor = sensor
         self._alarm = alarm
         self._policy = policy
         self._waiting: queue.SimpleQueue[Posting | None] = queue.SimpleQueue()
         self._has_retries = False
         self._begun_with: dict[str, tuple[int, int] | None] = {}
-        """The outbox that was there when an issue began, by its key."""
+        """The identity of the outbox file when an issue began, by the issue's key."""
 
     def reported(self) -> dict[str, str]:
-        """Return the titles of the issues that were reported and are not over, by their keys; none if unknown."""
+        """Return the titles of the issues that were reported and are not over, by key; none if unknown."""
         prefix = _trouble(self._sensor, "")
         try:
             troubles = read_open_troubles(self._alarm.outbox, prefix)
@@ -183,7 +182,7 @@ class IssueSender(threading.Thread):
         return {key.removeprefix(prefix): title for key, title in troubles.items()}
 
     def send(self, change: Change, now: datetime) -> None:
-        """Have the alert about a change sent."""
+        """Log a change, and queue the alert about it."""
         issue = change.issue
         level = logging.INFO if change.turn is Turn.OVER else logging.ERROR
         logger.log(level, "%s: %s: %s", change.turn.value, issue.title, issue.detail)
@@ -192,7 +191,7 @@ class IssueSender(threading.Thread):
             self._begun_with[issue.key] = outbox
         posting = posting_of(self._sensor, change, now)
         if change.turn is Turn.OVER and self._begun_with.pop(issue.key, outbox) != outbox:
-            # Another outbox than the one that knows of the beginning: it would find the end needless.
+            # This outbox does not know of the beginning, and would drop the alert about the end as needless.
             posting = replace(posting, cause=posting.cause.model_copy(update={"ends": None}))
         self._waiting.put(posting)
 
@@ -218,7 +217,7 @@ class IssueSender(threading.Thread):
                 sender.post(posting, self._policy(), now)
 
     def _retry(self) -> None:
-        """Try again what no channel took; the bell does that as well while it works."""
+        """Retry the alerts that no channel accepted; the bell loop does that as well while it works."""
         if self._has_retries:
             with reserve_opened():
                 direct_sender(self._alarm.outbox, self._alarm.alert_log).retry(self._policy(), datetime.now(UTC))
@@ -226,12 +225,12 @@ class IssueSender(threading.Thread):
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except Exception:  # this thread has to outlive whatever is broken
+        except Exception:  # this thread has to survive any failure
             logger.exception("an alert about the sensor itself could not be sent")
             time.sleep(RETRY_SECONDS)
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """Stop sending."""
         self._waiting.put(None)
 
 

@@ -1,7 +1,15 @@
-"""Stuck runs: a running flow that gives no sign of life any more is told to Prefect, as an event.
+"""Report runs that are stuck, late or waiting, by their states on the server.
 
-An automation of Prefect's own could wait for the next heartbeat of each run. But it writes to its database several
-times for each run then, and on SQLite that has locked out everything else for a minute (measured).
+Prefect's automations alone cannot do this:
+
+- An automation could wait for the next heartbeat of each run. But then it writes to its database several times for each
+  run, and on SQLite that has locked out everything else for a minute (measured).
+- An automation such as alert-on-late-run fires when a Late run does not start in time. Prefect holds the events that it
+  needs back for up to 15 minutes if the run was planned less than five minutes ahead: the scheduler emits no Scheduled
+  event, and the next event waits for it. The automation still defines which runs are meant and how long they have; the
+  sensor reads the rest from the server.
+
+A cause that has held runs for five minutes is reported once, and its end once.
 """
 
 import logging
@@ -27,44 +35,44 @@ EVERY = timedelta(seconds=10)
 
 @dataclass
 class StuckRuns:
-    """Looks at the running flows of all deployments."""
+    """Checks the running flows of all deployments for heartbeats."""
 
     api: PrefectApi
     missed: MissedAlerts
     patience: timedelta
-    """How long a run may give no sign of life; heartbeats come every 30 s."""
+    """How long a run may send no heartbeat; heartbeats come every 30 s."""
     clock: Clock = field(default_factory=Clock)
-    """It knows whether this process was suspended: every run has its whole time again after that."""
+    """Knows of suspensions of this process, after which every run gets its full time again."""
     _rhythm: Rhythm = field(default_factory=lambda: Rhythm(EVERY))
     _told: dict[str, datetime] = field(default_factory=dict[str, datetime])
-    """The events that were sent, and when."""
+    """The events sent, by id, and when."""
 
     def step(self, now: datetime) -> None:
-        """Tell of every run that is stuck, if it is time to look. Raises ApiError."""
+        """Report every stuck run, if it is time to check. Raises ApiError."""
         if not self._rhythm.is_due(now):
             return
         self._rhythm.record_done(now)
         for state in read_runs(self.api, {"state": {"type": {"any_": ["RUNNING"]}}}):
             is_stuck = state.run.get("deployment_id") and self._is_stuck(state, now)
-            # Evidence that was gathered before a suspension says nothing about the time after it.
+            # Evidence from before a suspension says nothing about the time after it.
             if is_stuck and self.clock.not_before_resumed(now) == now:
                 self._tell(state, now)
 
     def _is_stuck(self, state: RunState, now: datetime) -> bool:
-        # While the server was not reached, no heartbeat could reach it either.
+        # While the server was unreachable, no heartbeat could reach it either.
         since = state.happening.occurred
         if now - self.clock.not_before_resumed(max(since, self.api.unreached_at or since)) < self.patience:
             return False
         run = state.happening.resource.id
         if self.api.has_event(HEARTBEAT, run, since=now - self.patience):
             return False
-        # A run of somebody else's worker may be one that sends none at all.
+        # A run of another project's worker may send no heartbeats at all.
         return self.api.has_event(HEARTBEAT, run, since=since)
 
     def _tell(self, state: RunState, now: datetime) -> None:
         identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{STUCK}/{state.happening.id}"))
         told_at = self._told.setdefault(identity, now)
-        # The same event each time that it is looked at, so that nobody is told twice.
+        # The event keeps its id and time at each check, so that there is one alert.
         event = replace(state.happening, id=identity, event=STUCK, occurred=told_at)
         if told_at == now:
             resource, related = dict(event.resource), [dict(one) for one in event.related]
@@ -73,35 +81,28 @@ class StuckRuns:
             self.missed.ring(replace(state, happening=event), now)
 
 
-# Run deadlines: what an automation waits for in vain is found by the states of the runs as well.
-#
-# An automation such as alert-on-late-run fires when a Late run does not start in time. Prefect holds the events that
-# it needs back for up to 15 minutes if the run was planned less than five minutes ahead: the scheduler emits no
-# Scheduled event, and the next one waits for it. The automation still says which runs are meant and how long they
-# have; a look at the server says the rest.
-
 LATE_AFTER = timedelta(seconds=15)
-"""How long after its time Prefect calls a run Late (PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS)."""
+"""How long after its time Prefect sets a run to Late (PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS)."""
 AFTER_OUTAGE = timedelta(seconds=30)
-"""How long runs have to start once the server, or this sensor, is back."""
+"""How long runs have to start after the server, or this sensor, is back."""
 _UNSTARTED = ("SCHEDULED", "PENDING")
 
 
 @dataclass
 class RunDeadlines:
-    """Rings for runs that have not reached a state in time, once for each run and automation."""
+    """Posts alerts for runs that have missed a deadline, once for each attempt of a run and automation."""
 
     api: PrefectApi
     missed: MissedAlerts
     clock: Clock = field(default_factory=Clock)
     _begun_at: datetime | None = None
     _histories: dict[str, tuple[str, list[Happening]]] = field(default_factory=dict[str, tuple[str, list[Happening]]])
-    """The events of each run that is at work, and the state up to which they go."""
+    """The events of each run that has started, and the id of the state up to which they go."""
     _rung: set[tuple[str, int, str]] = field(default_factory=set[tuple[str, int, str]])
-    """For which attempts of runs, and by which automations, the bell was rung."""
+    """The attempts of runs for which an alert was posted, each with the automation."""
 
     def step(self, facts: RunFacts, now: datetime) -> None:
-        """Ring for every run that is past a deadline. Raises ApiError."""
+        """Post an alert for every run that is past a deadline. Raises ApiError."""
         self._begun_at = self._begun_at or now
         automations = [one for one in self.missed.automations if one.waits]
         self._histories = {run["id"]: self._histories[run["id"]] for run in facts.runs if run["id"] in self._histories}
@@ -117,13 +118,13 @@ class RunDeadlines:
             return
         back_at = watching_since(self._begun_at, self.api, self.clock)
         if now - max(awaited.until, back_at + AFTER_OUTAGE) > GRACE:
-            # Prefect may call it Late only after the bell was rung, and that is another event.
+            # Prefect may set the run to Late only after this alert, and that is another event.
             attempt = (run["id"], run.get("run_count") or 0, automation.name)
             if attempt not in self._rung and self.missed.ring_for(automation, RunState(run, awaited.begun), now):
                 self._rung.add(attempt)
 
     def _history(self, run: Found, facts: RunFacts) -> list[Happening]:
-        """Return the events that Prefect emits of a run, the oldest first."""
+        """Return the events that Prefect emits for a run, the oldest first."""
         flow, deployment = facts.flow_of(run), facts.deployment_of(run)
         if run["state_type"] in _UNSTARTED and not run.get("run_count"):
             return [happening_of({**run, "state": _late(run)}, flow, deployment)]
@@ -140,12 +141,15 @@ class RunDeadlines:
 
 
 def watching_since(begun_at: datetime | None, api: PrefectApi, clock: Clock) -> datetime:
-    """Return since when this sensor and the server have been there together without a pause."""
+    """Return since when this sensor and the server have both been up without a pause."""
     return clock.not_before_resumed(max(filter(None, (begun_at, api.unreached_at)), default=clock.utc()))
 
 
 def _late(run: Found) -> dict[str, Any]:
-    """Return the state of a run that has not started, as Prefect writes it 15 s after its time, late itself or not."""
+    """Return the Late state of a run that has not started, as Prefect writes it 15 s after the run's time.
+
+    The run need not be Late yet.
+    """
     state: Mapping[str, Any] = run["state"]
     due = waits_since(run) if run["state_type"] == "SCHEDULED" else datetime.fromisoformat(run["expected_start_time"])
     identity = state["id"] if state["name"] == "Late" else str(uuid.uuid5(uuid.NAMESPACE_OID, f"late/{state['id']}"))
@@ -153,15 +157,13 @@ def _late(run: Found) -> dict[str, Any]:
     return {**state, "id": identity, "name": "Late", "type": "SCHEDULED", "timestamp": at}
 
 
-# Waiting runs: what has held runs for five minutes is reported, once for each such thing, and when it is over.
-
 logger = logging.getLogger(__name__)
 
 WAITING = "run.waiting"
 RELEASED = "run.released"
 AFTER = timedelta(minutes=5)
 TROUBLE = "run.hold."
-"""What the names begin with under which the outbox knows what holds runs."""
+"""Prefix of the keys under which the outbox records what holds runs."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Held:
 
 @dataclass
 class WaitingRuns:
-    """Looks at the runs that should be at work and are not."""
+    """Reports runs that should be working and are not."""
 
     api: PrefectApi
     missed: MissedAlerts
@@ -182,12 +184,12 @@ class WaitingRuns:
     after: timedelta = AFTER
     _begun_at: datetime | None = None
     _reported: dict[str, datetime] = field(default_factory=dict[str, datetime])
-    """What was reported to hold runs, by its key, and when."""
+    """The keys of the holds that were reported, and when."""
     _unproved: dict[str, tuple[Happening, datetime]] = field(default_factory=dict[str, tuple[Happening, datetime]])
-    """The events that were sent lately, by their ids, and when."""
+    """The events sent lately, by id, and when; they are checked for an alert once GRACE has passed."""
 
     def step(self, facts: RunFacts, ours: frozenset[str], now: datetime) -> None:
-        """Report what holds runs of the deployments with these ids. Raises ApiError."""
+        """Report what holds the runs of the deployments with these ids. Raises ApiError."""
         self._begun_at = self._begun_at or now
         back_at = watching_since(self._begun_at, self.api, self.clock)
         held = self._held(facts, ours)
@@ -203,7 +205,7 @@ class WaitingRuns:
                 del self._unproved[identity]
 
     def give_up(self, facts: RunFacts, ours: frozenset[str]) -> None:
-        """Have the runs of arrivals be Crashed that can never start, so that these are announced again."""
+        """Set runs of arrivals that can never start to Crashed, so that the arrivals are announced again."""
         for run in facts.runs:
             if run.get("deployment_id") in ours and is_of_an_arrival(run):
                 hold = hold_of(run, facts)
@@ -221,7 +223,7 @@ class WaitingRuns:
         return found
 
     def _has_its_own_alert(self, run: Found, facts: RunFacts) -> bool:
-        """Return whether an automation reports that this very run has not started."""
+        """Return whether an automation reports this run as not started."""
         if run.get("run_count") or run["state_type"] not in {"SCHEDULED", "PENDING"}:
             return False
         happening = happening_of(run, facts.flow_of(run), facts.deployment_of(run))

@@ -1,4 +1,9 @@
-"""Failed runs as the server remembers them, each as the event that Prefect emits of it, whether or not it was lost."""
+"""Compare failed runs and sent notices with the outbox, and post the alerts that Prefect has missed.
+
+Prefect's server keeps its events in memory on their way to the automations. When it is killed it forgets them, but the
+run has failed all the same, and the sensor still has the notices that it sent. Each failed run is made into the event
+that Prefect emits for it, so that its alert is the same either way.
+"""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,26 +23,26 @@ from sensors.runs.outcomes import ARRIVAL_FAILED, failed_payload
 
 FAILED_STATES = ("FAILED", "CRASHED", "CANCELLED")
 MESSAGE_LIMIT = 100_000
-"""Where Prefect cuts a state's message in its event."""
+"""Length at which Prefect cuts a state's message in its event."""
 _CREATORS = {"DEPLOYMENT": "deployment", "AUTOMATION": "automation"}
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A run as the API gives it, and the event of the state that it is in."""
+    """A run as the API returns it, and the event of the run's current state."""
 
     run: Mapping[str, Any]
     happening: Happening
 
 
 def read_failed_runs(api: PrefectApi, since: datetime) -> list[RunState]:
-    """Return the runs that have failed since a time and have not been started again. Raises ApiError."""
+    """Return the runs that have failed since a time and were not started again. Raises ApiError."""
     wanted = {"state": {"type": {"any_": FAILED_STATES}}, "end_time": {"after_": since.isoformat()}}
     return read_runs(api, wanted)
 
 
 def read_runs(api: PrefectApi, wanted: Mapping[str, Any]) -> list[RunState]:
-    """Return the runs that a filter of Prefect's finds, each with the event of its state. Raises ApiError."""
+    """Return the runs that match a Prefect filter, each with the event of its state. Raises ApiError."""
     runs: list[dict[str, Any]] = []
     while True:
         body = {"flow_runs": wanted, "sort": "ID_DESC", "limit": RUNS_PAGE, "offset": len(runs)}
@@ -69,7 +74,7 @@ def happening_of(
 ) -> Happening:
     """Return the event of a run's state, as `prefect.server.models.events.flow_run_state_change_event` makes it.
 
-    It has the state's id, so that an alert for it is the same, whoever posts it.
+    The event has the state's id, so that its alert is the same whether Prefect or the sensor posts it.
     """
     state: Mapping[str, Any] = run["state"]
     related = [
@@ -127,42 +132,37 @@ def _related(kind: str, identity: str, name: str) -> Resource:
     )
 
 
-# Missed alerts: what should have led to one is compared with the outbox, and the bell is rung for what is not there.
-#
-# Prefect's server keeps its events in memory on their way to the automations. When it is killed it forgets them, but
-# the run has failed all the same, and the sensor has what it wanted to tell.
-
 logger = logging.getLogger(__name__)
 
 EVERY = timedelta(seconds=5)
 GRACE = timedelta(seconds=15)
-"""How long Prefect has for the alert of a failure: usually half a second."""
+"""How long Prefect has to post the alert of a failure; usually it takes half a second."""
 OVERLAP = timedelta(minutes=10)
-"""How far is looked back beyond the last look: a state may bear the time of a machine whose clock is behind."""
+"""How far to look back beyond the last check: a state's time may be from a machine whose clock is behind."""
 UNSENT_FOR = timedelta(minutes=1)
-"""How long a notice waits for the server before the bell is rung for it directly."""
+"""How long a notice waits for the server before its alert is posted directly."""
 UNSENT_AT_ONCE = 50
 _PROGRESS = "failed runs"
 
 
 @dataclass
 class MissedAlerts:
-    """Rings for what Prefect has missed."""
+    """Posts the alerts that Prefect has missed."""
 
     api: PrefectApi
     ringer: Ringer
     ledger: Ledger
     page: str
-    """The address of Prefect's page, for links."""
+    """Address of Prefect's UI, for links."""
     automations: list[SendingAutomation] = field(default_factory=list[SendingAutomation])
     _rhythm: Rhythm = field(default_factory=lambda: Rhythm(EVERY))
 
     def step(self, now: datetime) -> bool:
-        """Look through what has failed lately, if it is time; say whether the bell was rung. Raises ApiError."""
+        """Check the latest failures, if it is time; return whether an alert was posted. Raises ApiError."""
         if not self._rhythm.is_due(now):
             return False
         self._rhythm.record_done(now)
-        begin = min(self.ringer.progress(_PROGRESS) or now, now)  # what was before the first start concerns nobody
+        begin = min(self.ringer.progress(_PROGRESS) or now, now)  # failures before the first start are ignored
         failed = read_failed_runs(self.api, begin - OVERLAP) if self.automations else []
         rung = [self._ring_for_run(one, now) for one in failed if self._had_its_time(one.happening, begin, now)]
         told = notices.sent_since(self.ledger, begin - OVERLAP)
@@ -171,7 +171,7 @@ class MissedAlerts:
         return any(rung)
 
     def ring_unsent(self, now: datetime) -> None:
-        """Ring for the notices that the server does not take."""
+        """Post the alerts of notices that the server does not accept."""
         unsent = notices.unsent(self.ledger, UNSENT_AT_ONCE)
         self._ring_for([one for one in unsent if one.created_at < now - UNSENT_FOR], now)
 
@@ -179,7 +179,7 @@ class MissedAlerts:
         return begin - OVERLAP < happening.occurred < now - GRACE
 
     def _ring_for_run(self, failed: RunState, now: datetime) -> bool:
-        """Ring for a failed run; if no automation is about it, for the arrival that has failed with it."""
+        """Post the alert of a failed run; if no automation is about it, that of the arrival that failed with it."""
         if any(one.concerns(failed.happening) for one in self.automations) or not is_of_an_arrival(failed.run):
             return self.ring(failed, now)
         state: Mapping[str, Any] = failed.run["state"]
@@ -200,7 +200,7 @@ class MissedAlerts:
         return any(rung)
 
     def ring(self, failed: RunState, now: datetime) -> bool:
-        """Ring for an event, unless its alert is there; say whether the bell was rung."""
+        """Post the alerts for an event that are missing; return whether any was."""
         rung = [
             self.ring_for(automation, failed, now)
             for automation in self.automations
@@ -209,12 +209,12 @@ class MissedAlerts:
         return any(rung)
 
     def ring_for(self, automation: SendingAutomation, state: RunState, now: datetime) -> bool:
-        """Ring with one automation's alert for an event, unless it is there; say whether the bell was rung."""
+        """Post one automation's alert for an event if it is missing; return whether it was."""
         happening = state.happening
         if self.ringer.knows(automation.cause(happening)):
             return False
         posting = automation.posting(happening, state.run or None, self.page)
-        # Of an automation that says nothing to the bell it is not known whether its alert has come.
+        # If an automation gives the outbox no cause, it is unknown whether its alert was sent.
         if posting.cause.is_its_own or posting.cause.void or self.ringer.knows(posting.cause.id):
             return False
         if self.ringer.post(posting, now) is Posted.KNOWN:

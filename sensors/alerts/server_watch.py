@@ -1,4 +1,8 @@
-"""The server's silence: nobody but the sensor can tell of it, so it rings the bell itself."""
+"""Deliver alerts and watch Prefect's server from the sensor's process, with one loop for each.
+
+The watching loop sends the heartbeat, posts the alerts that the server has missed, and reports a server that does not
+answer, which only the sensor can do. It reads the alert policy and the automations from the server.
+"""
 
 import logging
 import sqlite3
@@ -41,60 +45,58 @@ from sensors.runtime.clock import Clock
 
 @dataclass
 class ServerSilence:
-    """Tells when the server has not answered for a while, and when it does again."""
+    """Reports that the server has not answered for a while, and that it answers again."""
 
     ringer: Ringer
     url: str
     patience: timedelta
     clock: Clock = field(default_factory=Clock)
-    """It knows whether this process was suspended: no one listened to the server meanwhile."""
+    """Knows of suspensions of this process, during which no one listened to the server."""
     _silent_since: datetime | None = None
     _is_told: bool = False
     _is_checked: bool = False
 
     @property
     def is_silent(self) -> bool:
-        """Whether the server did not answer when it was asked last."""
+        """Whether the server did not answer the last request."""
         return self._silent_since is not None
 
     def heard(self, now: datetime) -> None:
-        """Take note that the server has answered."""
+        """Note that the server has answered."""
         if self._is_told or not self._is_checked:
-            # After a restart of the sensor as well: whether somebody was told is in the outbox.
+            # Also after a restart of the sensor: the outbox knows whether the silence was reported.
             self.ringer.post(server_back(self.url, now), now)
         self._silent_since, self._is_told, self._is_checked = None, False, True
 
     def not_heard(self, why: str, now: datetime) -> None:
-        """Take note that the server has not answered."""
+        """Note that the server has not answered."""
         self._silent_since = self.clock.not_before_resumed(min(self._silent_since or now, now))
         if not self._is_told and now - self._silent_since >= self.patience:
             posting = server_silent(self.url, self._silent_since, why, now)
-            # A sensor that is started anew does not tell it again.
+            # After a restart the sensor does not report the same silence again.
             if self.ringer.trouble_since(posting.cause.opens or "") is None:
                 self.ringer.post(posting, now)
             self._is_told = True
 
-
-# What the server says about alerts: our notification blocks, and the automations that send through them.
 
 _PAGE = 200
 
 
 @dataclass(frozen=True)
 class ServerAlarm:
-    """Who is told, and of what."""
+    """The alert settings that are in force on the server."""
 
     policy: Policy | None
-    """None if the server has no block of ours, or one that cannot be read."""
+    """None if the server has no alerts block of this project, or one that cannot be read."""
     automations: list[SendingAutomation]
     outbox: str | None
-    """Where the server's block posts its alerts."""
+    """The outbox into which the server's block posts its alerts."""
 
 
 def read_server_alarm(api: PrefectApi) -> ServerAlarm:
-    """Ask the server for its blocks and automations. Raises ApiError.
+    """Read the notification blocks, and the automations that send through them, from the server. Raises ApiError.
 
-    The server and not our own settings: it has what was applied last, or edited on its page.
+    Not from the sensor's own settings: the server has what was applied last, or edited in its UI.
     """
     blocks: dict[str, dict[str, Any]] = {
         one["name"]: one
@@ -115,8 +117,6 @@ def read_server_alarm(api: PrefectApi) -> ServerAlarm:
     return ServerAlarm(policy, sending, data.get(ALERTS, {}).get("outbox"))
 
 
-# The watchman: tells Prefect that the sensor is alive, and looks for missing alerts and for the server itself.
-
 logger = logging.getLogger(__name__)
 
 UNDELIVERED = "alert.undelivered"
@@ -127,7 +127,7 @@ PAUSE_SECONDS = 1.0
 
 
 class Watchman:
-    """Looks after the bell and the server; in its loop it is the only one that waits for the server."""
+    """The step of a loop that checks alerts, runs and the server; other alert loops do not wait for the server."""
 
     def __init__(self, settings: Settings, bell: Bell, clock: Clock, alarm: AlarmSettings) -> None:
         self.bell = bell
@@ -147,10 +147,10 @@ class Watchman:
         self._runs = Rhythm(RUNS_EVERY)
         self._forgetting = Rhythm(FORGET_EVERY)
         self.run_issues: tuple[RunIssue, ...] = ()
-        """The runs that needed attention at the last look, those that were dismissed since included."""
+        """The runs that needed attention at the last check, including those dismissed since."""
 
     def step(self) -> float:
-        """Look at everything once; return the seconds until the next look."""
+        """Check everything once; return the seconds until the next check."""
         now = self._clock.utc()
         try:
             self._ask(now)
@@ -167,11 +167,11 @@ class Watchman:
 
     @property
     def is_server_silent(self) -> bool:
-        """Whether the server did not answer when it was asked last; there is an alert for that."""
+        """Whether the server did not answer the last request; there is an alert for that."""
         return self._silence.is_silent
 
     def close(self) -> None:
-        """Close what this one has opened for itself."""
+        """Close the connections that this object has opened."""
         self._ringer.close()
         self._ledger.close()
         self._api.close()
@@ -206,8 +206,8 @@ class Watchman:
     def _read_settings(self) -> None:
         found = read_server_alarm(self._api)
         if found.outbox != str(self.bell.outbox.path):
-            # Another sensor has the bell of this server: it knows what was told, and we do not. Ours tells of the
-            # server's silence only, by our own settings.
+            # The server's block posts into the outbox of another sensor, so only that sensor knows what was reported.
+            # This one reports only the silence of the server, by its own settings.
             self._missed.automations = []
             self.bell.policy = self.bell.policy
             return
@@ -216,7 +216,7 @@ class Watchman:
             self.bell.policy = found.policy
 
     def _has_come(self, unless: Unless) -> bool:
-        # What made the alert is an event of the same kind, often: only a later one counts.
+        # The event that caused the alert is often of the same kind: only a later event counts.
         return self._api.has_event(unless.event, unless.resource, unless.after + timedelta(milliseconds=1))
 
 
@@ -235,11 +235,11 @@ def _undelivered(channel: FailingChannel, now: datetime) -> Event:
     )
 
 
-# The alarm: the bell and its watchman, opened when they can be, so that a broken outbox keeps no file waiting.
-
-
 class Alarm:
-    """Two loops' steps: one delivers alerts, the other looks for what should have led to one."""
+    """The steps of two loops: one delivers alerts, the other watches the server.
+
+    Both open the outbox when they can, so that a broken outbox does not hold up any file.
+    """
 
     def __init__(self, settings: Settings, alarm_settings: AlarmSettings, clock: Clock) -> None:
         self._settings = settings
@@ -249,13 +249,13 @@ class Alarm:
         self._watchman: Watchman | None = None
 
     def deliver(self) -> float:
-        """Begin to deliver what is due; return the seconds until the next look. Raises OutboxError, sqlite3.Error."""
+        """Start the deliveries that are due; return the seconds until the next. Raises OutboxError, sqlite3.Error."""
         now = self._clock.utc()
         try:
             bell = self._bell = self._bell or open_bell(self._alarm_settings)
             return bell.step(now)
         except (OutboxError, sqlite3.Error) as error:
-            # Once a broken outbox has been moved away, alerts work again.
+            # Alerts work again once the broken outbox has been moved away.
             bell, self._bell = self._bell, None if isinstance(error, OutboxError) else self._bell
             sender = direct_sender(self._alarm_settings.outbox, self._alarm_settings.alert_log)
             sender.retry(bell.policy if bell else self._alarm_settings.policy, now)
@@ -264,10 +264,10 @@ class Alarm:
             raise
 
     def watch(self) -> float:
-        """Look at everything once; return the seconds until the next look. Raises OutboxError, sqlite3.Error."""
+        """Check everything once; return the seconds until the next check. Raises OutboxError, sqlite3.Error."""
         bell = self._bell
         if bell is None:
-            return 1.0  # the other loop tells why
+            return 1.0  # the other loop reports why
         if self._watchman is None or self._watchman.bell is not bell:
             if self._watchman is not None:
                 self._watchman.close()
@@ -275,20 +275,20 @@ class Alarm:
         return self._watchman.step()
 
     def run_issues(self) -> tuple[RunIssue, ...]:
-        """Return the runs that needed attention at the last look at the server."""
+        """Return the runs that needed attention at the last check of the server."""
         return () if self._watchman is None else self._watchman.run_issues
 
     @property
     def policy(self) -> Policy:
-        """Where alerts go: as the server has it, or until it was asked as the settings say."""
+        """The alert policy from the server, or from the settings until the server has been read."""
         return self._bell.policy if self._bell else self._alarm_settings.policy
 
     @property
     def is_server_silent(self) -> bool:
-        """Whether the server did not answer when it was asked last."""
+        """Whether the server did not answer the last request."""
         return self._watchman is not None and self._watchman.is_server_silent
 
     def close(self) -> None:
-        """Begin no delivery any more."""
+        """Start no more deliveries."""
         if self._bell is not None:
             self._bell.close()

@@ -1,4 +1,4 @@
-"""Arrivals on the disk: settled files are moved once to their permanent address, with a manifest, duplicates and links.
+"""Arrivals on the disk: moving settled files to their permanent folder, manifests, duplicates, links to failed files.
 
-Nothing here watches a folder or talks to Prefect.
+Nothing here watches a folder or calls Prefect.
 """

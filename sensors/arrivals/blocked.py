@@ -1,4 +1,4 @@
-"""Files that may not be moved out of their inbox: why not, when they are tried again, and what is reported."""
+"""Retries, explanations and notices for files that the sensor may not move out of their inbox."""
 
 import errno
 import grp
@@ -18,19 +18,19 @@ from sensors.ledger.notices import Notice, first_lines
 
 EVENT = "inbox.files.waiting"
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
-"""Seconds between two attempts: twice as long each time, up to this."""
+"""Seconds between two attempts: doubled after each failure, up to the longest."""
 REPORT_AFTER = timedelta(seconds=10)
-"""Some programs give a file its owner and mode only after it was renamed in."""
+"""Some programs set a file's owner and mode only after renaming it into the inbox."""
 LOOK_SECONDS = 5.0
 LOOKED_AT = 100
-"""So often the permissions of so many blocked files are looked at, so that mended ones do not wait for the next
-attempt; it costs three system calls a file."""
+"""How often, and for how many blocked files, permissions are checked, so that a file whose permissions were corrected
+does not wait for its next attempt. A check costs three system calls per file."""
 
 Permissions = tuple[object, ...] | None
 
 
 def pause_after(attempts: int) -> float:
-    """Return the seconds until the next attempt after so many failed ones.
+    """Return the seconds until the next attempt after this number of failed ones.
 
     >>> [pause_after(attempts) for attempts in (1, 2, 3, 7, 100)]
     [5.0, 10.0, 20.0, 300.0, 300.0]
@@ -47,16 +47,16 @@ class _Blocked:
 
 @dataclass
 class BlockedFiles:
-    """When to try the blocked files of one inbox again, by their names; times are monotonic seconds."""
+    """Schedule of the next attempts for the blocked files of one inbox, by name; times are monotonic seconds."""
 
     permissions_of: Callable[[str], Permissions]
-    """Returns what decides whether a file may be moved, as far as it is cheap to know."""
+    """Returns the permissions that decide whether a file may be moved, as far as they are cheap to read."""
     _files: dict[str, _Blocked] = field(default_factory=dict[str, _Blocked], init=False)
     _due: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]], init=False)
     _look_due: float = field(default=0.0, init=False)
 
     def note(self, names: Iterable[str], now: float) -> None:
-        """Take note of an attempt that failed."""
+        """Record a failed attempt to move these files."""
         for name in names:
             before = self._files.get(name)
             attempts = before.attempts + 1 if before else 1
@@ -72,7 +72,7 @@ class BlockedFiles:
                 self._files.pop(name, None)
 
     def take_due(self, now: float) -> list[str]:
-        """Return the files that are to be tried again now, because their time has come or a permission was mended."""
+        """Return the files to try again now: their pause is over, or their permissions changed."""
         due: dict[str, None] = {}
         while self._due and self._due[0][0] <= now:
             at, name = heapq.heappop(self._due)
@@ -89,15 +89,15 @@ class BlockedFiles:
 
     @property
     def next_due(self) -> float:
-        """When there may be a file to try again."""
+        """The earliest time at which a file may be due; infinity if no file is blocked."""
         if not self._files:
             return float("inf")
         return min(self._look_due, self._due[0][0] if self._due else float("inf"))
 
 
 def permissions_at(path: str) -> Permissions:
-    """Return what decides whether the file at `path` may be moved: its change time, and its folder's rights."""
-    folder = os.path.dirname(path)  # noqa: PTH120 - of many files every few seconds
+    """Return a value that changes when a move may succeed: the file's change time and its folder's permissions."""
+    folder = os.path.dirname(path)  # noqa: PTH120 - called for many files every few seconds
     try:
         file, above = os.lstat(path), os.stat(folder)  # noqa: PTH116
     except OSError as error:
@@ -106,7 +106,7 @@ def permissions_at(path: str) -> Permissions:
 
 
 def reason_of(error: OSError, path: Path) -> str:
-    """Return why a file may not be moved, in words, and after `; ` what to do."""
+    """Return why a file may not be moved, followed by `; ` and what to do."""
     return f"{error.strerror or error}: {_explained(error, path)}"
 
 
@@ -146,7 +146,7 @@ def _may_be_changed(folder: Path | str) -> bool:
 
 
 def notice_of(inbox: Inbox, files: Sequence[BlockedFile]) -> Notice:
-    """Return the notice that files of an inbox cannot be moved."""
+    """Return the notice about an inbox's blocked files."""
     count = len(files)
     first = files[0]
     return Notice(

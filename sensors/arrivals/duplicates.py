@@ -1,4 +1,4 @@
-"""Duplicates: files whose content has come before, told by its SHA-256."""
+"""Detect files whose content, by SHA-256, arrived in the same inbox before, and mark the arrivals that keep them."""
 
 import hashlib
 import os
@@ -13,16 +13,16 @@ from sensors.ledger import files as ledger_files
 from sensors.ledger.files import WaitingFile
 
 _MARK = ".duplicates"
-"""Lies in the folder of an arrival of duplicates, hidden from the flow, for when the ledger is rebuilt from there."""
+"""Marker file in the folder of an arrival of duplicates: hidden from the flow, read when the ledger is rebuilt."""
 
 
 def duplicates_among(
     ledger: Ledger, inbox: Inbox, batch: Sequence[WaitingFile], digest_file: Callable[[WaitingFile], str | None]
 ) -> dict[int, str]:
-    """Return which of the files, by their ids, repeat one that is loaded or on its way, and which that is.
+    """Return the ids of files that repeat a loaded or in-flight file, each with a text that names that file.
 
     Reads every file whole, unless the inbox loads duplicates anyway. A file that changes meanwhile or cannot be read
-    is none: whoever takes it finds out.
+    is not reported as a duplicate: the move detects the problem.
     """
     if inbox.duplicates is Duplicates.LOAD:
         return {}
@@ -44,9 +44,9 @@ def duplicates_among(
 
 
 def digest_of(root: Path | str, name: str, identity: Identity) -> str | None:
-    """Return the SHA-256 of a file, by its path below a root, or None if it cannot be read or has been replaced.
+    """Return the SHA-256 of a file, by its path below a root, or None if it cannot be read or was changed or replaced.
 
-    What was opened is what is compared and hashed; a FIFO that has the name by now is not read.
+    Identity and content are read from the same open descriptor. A FIFO that has replaced the file is not read.
     """
     try:
         with place_of(root, name) as place, place.reading() as content:
@@ -59,16 +59,16 @@ def digest_of(root: Path | str, name: str, identity: Identity) -> str | None:
 
 
 def mark_duplicates(folder: Path) -> None:
-    """Mark an arrival's folder as one of duplicates, before the first of them is in it. Raises OSError."""
+    """Mark an arrival's folder as one of duplicates; call it before the first file is moved in. Raises OSError."""
     with place_of(folder, _MARK) as mark, appending(mark):
         pass
 
 
 def unmark_duplicates(folder: Path) -> None:
-    """Remove the mark: the arrival is wanted after all, or is empty. Raises OSError."""
+    """Remove the mark, because the arrival is replayed or empty. Raises OSError."""
     (folder / _MARK).unlink(missing_ok=True)
 
 
 def is_marked_as_duplicates(folder: Path) -> bool:
-    """Tell whether an arrival's files were kept as duplicates, never to be announced."""
+    """Return whether an arrival's folder is marked as one of duplicates."""
     return (folder / _MARK).exists()

@@ -1,4 +1,14 @@
-r"""The real names of files that the ledger has under an escaped one: `a\nb.csv` may have a line feed in its name."""
+"""The folder `failed/`: links to the files that need attention, with the reasons. The data itself stays in place.
+
+    failed/arrivals/<arrival id>/REASONS.txt
+    failed/arrivals/<arrival id>/links/
+    failed/inboxes/<inbox>/REASONS.txt
+    failed/inboxes/<inbox>/links/
+    failed/inboxes/<inbox>/shortcuts/    for a remote inbox
+
+Users choose the names of files, and may replace a file by a symbolic link at any time. So `links/` contains only links
+and none of the sensor's own files: a write to a name that a user can choose might follow a link.
+"""
 
 import errno
 import hashlib
@@ -29,13 +39,16 @@ from sensors.ledger.files import Refused
 
 @dataclass
 class EscapedNames:
-    """Finds the files below one root by their names as `readable` gives them; each folder is listed once."""
+    r"""Finds files below one root by the escaped names in the ledger, and lists each folder once.
+
+    A file that the ledger shows as `a\nb.csv` may have a line feed in its name. See `readable` for the escaping.
+    """
 
     root: str
     _listed: dict[str, dict[str, list[str]]] = field(default_factory=dict[str, dict[str, list[str]]])
 
     def find(self, shown: str, inode: int) -> str | None:
-        """Return the path below the root of the file with this inode, or None if it is not there any more."""
+        """Return the path, below the root, of the file with this escaped name and this inode, or None if it is gone."""
         return next(self._found("", shown.split("/"), inode), None)
 
     def _found(self, folder: str, steps: list[str], inode: int) -> Iterator[str]:
@@ -47,7 +60,7 @@ class EscapedNames:
                 yield path
 
     def _names(self, folder: str) -> dict[str, list[str]]:
-        """Return what is in a folder by names as they are shown, as far as these are escaped or look so."""
+        """Return a folder's entries by escaped name, limited to escaped names that contain a backslash."""
         if folder not in self._listed:
             found: dict[str, list[str]] = {}
             for name in self._list(folder):
@@ -78,19 +91,11 @@ class EscapedNames:
             return None
 
 
-# The folder `failed/`: links to the files that need attention, with the reasons; the data stays where it is.
-#
-# failed/arrivals/<arrival id>/REASONS.txt failed/inboxes/<inbox>/REASONS.txt failed/arrivals/<arrival id>/links/
-# failed/inboxes/<inbox>/links/ failed/inboxes/<inbox>/shortcuts/ of a remote inbox
-#
-# Users choose the names of files, and may replace a file by a symbolic link at any time. So `links/` has nothing but
-# links in it, and no file of ours is beside one: to write into that would be to write where the link leads.
-
 REASONS = "REASONS.txt"
 ARRIVALS, INBOXES = "arrivals", "inboxes"
 LINKS, SHORTCUTS = "links", "shortcuts"
 LONGEST = 200
-"""Bytes of a link's name; most file systems take 255."""
+"""Maximum length of a link's name in bytes; most file systems allow 255."""
 
 
 @dataclass(frozen=True)
@@ -99,18 +104,18 @@ class _BadFile:
     path: str
     reason: str | None
     inode: int | None = None
-    """Of a file that was rejected in its inbox, whose name and path may be escaped."""
+    """Set for a file that was rejected in its inbox; its name and path may be escaped."""
 
 
 @dataclass(frozen=True)
 class FailedFolder:
-    """Shows what was not loaded: a folder for each failed arrival, and one for each inbox that rejected files."""
+    """Shows files that were not loaded: a folder for each failed arrival and for each inbox that rejected files."""
 
     ledger: Ledger
     folder: Path
 
     def show(self, arrival_id: str) -> None:
-        """Link the bad files of an arrival; safe to repeat. Raises OSError."""
+        """Link the files of an arrival that failed or were rejected; safe to repeat. Raises OSError."""
         rows = self.ledger.rows(
             "SELECT f.name, f.reason, a.folder || '/' || f.name AS path FROM files f"
             " JOIN arrivals a ON a.id = f.arrival_id"
@@ -120,12 +125,12 @@ class FailedFolder:
         self._show(ARRIVALS, arrival_id, [_BadFile(row["name"], row["path"], row["reason"]) for row in rows])
 
     def refresh(self, arrival_id: str) -> None:
-        """Show an arrival's bad files as they are now, or nothing when none needs attention. Raises OSError."""
+        """Remove an arrival's folder, and show the arrival again if it is still failed. Raises OSError."""
         self._remove(ARRIVALS, [arrival_id])
         self.show(arrival_id)
 
     def show_refused(self, inbox: str) -> None:
-        """Link the files that an inbox rejected in place; safe to repeat. Raises OSError."""
+        """Link all files that were rejected in an inbox; safe to repeat. Raises OSError."""
         rows = self.ledger.rows(
             "SELECT name, reason, path, inode FROM files"
             " WHERE inbox = ? AND state = 'rejected' AND arrival_id IS NULL ORDER BY id",
@@ -135,7 +140,7 @@ class FailedFolder:
         self._show(INBOXES, inbox, bad)
 
     def show_more_refused(self, inbox: str, refused: Sequence[Refused]) -> None:
-        """Link what an inbox has rejected since all were shown, however many those are. Raises OSError."""
+        """Link newly rejected files of an inbox, at a cost that does not depend on earlier ones. Raises OSError."""
         bad = [_BadFile(file.name, file.path, file.reason, file.identity.inode) for file in refused]
         try:
             with self._folder(INBOXES, inbox) as shown, appending(Place(shown, REASONS)) as reasons:
@@ -144,14 +149,15 @@ class FailedFolder:
         except OSError as error:
             if error.errno not in NOT_THERE:
                 raise
-            self.show_refused(inbox)  # something else has the name of the reasons
+            self.show_refused(inbox)  # something else has the name of the reasons file
 
     def show_all(self) -> None:
-        """Bring in line what a crash left, and replace what version 1.0.0 laid out otherwise. Raises OSError."""
+        """Repair the folder after a crash, and replace the layout of version 1.0.0. Raises OSError."""
         with self._folder() as failed:
             for name in set(names_in(failed)) - {ARRIVALS, INBOXES}:
                 remove_tree(failed, name)
-        # What is listed before the ledger is asked has been written down before its folder was made.
+        # List the folders before querying the ledger: a row is written before its folder is made, so no folder of a
+        # known failure is removed.
         listed = self._listed(ARRIVALS)
         failed_arrivals = {row["id"] for row in self.ledger.rows("SELECT id FROM arrivals WHERE state = 'failed'")}
         self._remove(ARRIVALS, listed - failed_arrivals)
@@ -172,7 +178,7 @@ class FailedFolder:
                 remove_tree(folder, name)
 
     def _is_shown(self, arrival_id: str) -> bool:
-        """Return whether an arrival's folder is complete, and nothing of another layout is in it."""
+        """Return whether an arrival's folder is complete and has no entries of another layout."""
         with self._folder(ARRIVALS) as arrivals:
             try:
                 shown = open_folder(arrivals, arrival_id)
@@ -198,7 +204,10 @@ class FailedFolder:
 
     @contextmanager
     def _folder(self, *steps: str) -> Generator[int]:
-        """Give the descriptor of a folder of ours, which is made, also in place of anything else of its name."""
+        """Open a folder below `failed/` and yield its descriptor.
+
+        The folder is created if necessary, and replaces anything else of that name.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor = open_root(self.folder)
         try:
@@ -230,7 +239,7 @@ def _is_link(place: Place) -> bool:
 
 
 def _keep_only(shown: int, part: str, wanted: set[tuple[str, str]]) -> None:
-    """Remove the links of files that need no attention any more."""
+    """Remove the links of files that no longer need attention."""
     try:
         folder = open_folder(shown, part)
     except FileNotFoundError:
@@ -255,7 +264,7 @@ def _replace(place: Place, content: bytes, by: Place | None = None) -> None:
 
 
 def _link_all(shown: int, at: Path, bad: Iterable[_BadFile]) -> set[tuple[str, str]]:
-    """Make a link or shortcut for each file; return their folders and names. `at` is the path of `shown`."""
+    """Make a link or shortcut for each file; return the folder and name of each. `at` is the path of `shown`."""
     made: set[tuple[str, str]] = set()
     names: dict[str, EscapedNames] = {}
     folders: dict[str, int] = {}
@@ -276,7 +285,7 @@ def _link_all(shown: int, at: Path, bad: Iterable[_BadFile]) -> set[tuple[str, s
 
 
 def _real_path(file: _BadFile, names: dict[str, EscapedNames]) -> str:
-    """Return the path of a bad file; one that is not there any more has the path that was written down."""
+    """Return the unescaped path of a file, or the path in the ledger if the file is gone."""
     if file.inode is None or "\\" not in file.name:
         return file.path
     root = root_of(file.path, file.name)
@@ -295,7 +304,7 @@ def _make_link(folder: int, target: str, file: _BadFile) -> str:
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            return ""  # no link can lead there; the reasons name the file
+            return ""  # the target's path is too long for a link; REASONS.txt names the file
         else:
             return name
     return ""
@@ -318,7 +327,7 @@ def _make_shortcut(folder: int, above: int, file: _BadFile) -> str:
 
 
 def _names_for(file: _BadFile) -> Iterator[str]:
-    """Yield the names under which a file may be shown; the first one that no other file has is its own."""
+    """Yield candidate names for a file's link; the first one that no other file has is used."""
     plain = readable(file.name).replace("/", "_")
     short = plain.encode()[:LONGEST].decode("utf-8", "ignore")
     if plain == short:
@@ -329,6 +338,6 @@ def _names_for(file: _BadFile) -> Iterator[str]:
 
 
 def _lines(bad: Iterable[_BadFile]) -> bytes:
-    """Return the reasons, a line each, whatever the names and the reasons have in them."""
+    """Return one line per file with its reason; names and reasons are escaped so that each stays on its line."""
     lines = (f"{readable(file.name)}: {readable(file.reason or 'no reason was given')}\n" for file in bad)
     return "".join(lines).encode()

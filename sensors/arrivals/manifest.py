@@ -1,15 +1,15 @@
-"""The manifest of an arrival: name, size and SHA-256 of each of its files, as they were when it was staged.
+"""List name, size, SHA-256 and modification time of each file of an arrival, as it was staged.
 
-It is written beside the files, under a hidden name that no dropped file can have. The flow compares what it loads with
-it, so that a file that a power cut has cut short, or that someone has changed, is not loaded as if it were whole. The
-ledger has the manifest's own digest, which the arrival's event carries, and can write the manifest anew.
+The manifest is written beside the files, under a hidden name that no dropped file can have. The flow compares the files
+with it before loading, so that a file that was truncated by a power cut, or changed since, is not loaded as if it were
+intact. The ledger has the manifest's own digest, which is part of the arrival's event, and can recreate the manifest.
 
     {"version": 1, "arrival": "metrics-20261124-140509-3f9a1c", "files": {
     "north/orders.csv": [1234, "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", 1795612800000000000]
     }}
 
-The last number is the time of the file's last change. A file that is rejected for what it holds may be mended where it
-is; `REJECTED` lists those that were still whole then.
+The last number is the modification time in nanoseconds. A file that was rejected for its content may be corrected in
+place; the file `REJECTED` lists the files that still matched the manifest when they were rejected.
 """
 
 import hashlib
@@ -39,19 +39,19 @@ _READ_BYTES = 1 << 20
 
 
 class ManifestError(Exception):
-    """A manifest is damaged; the message says how."""
+    """A manifest is damaged; the message says in what way."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read: its own SHA-256, and the files that it lists, in its order."""
+    """A manifest's own SHA-256, and the files that it lists, in its order."""
 
     digest: str
     files: tuple[FileContent, ...]
 
 
 def content_of(arrival_id: str, files: Iterable[FileContent]) -> bytes:
-    """Return the manifest of an arrival; the same files in the same order always give the same bytes."""
+    """Return the content of a manifest; the same files in the same order always give the same bytes."""
     lines = ",\n".join(
         f"{json.dumps(file.name)}: {json.dumps([file.size, file.sha256, file.mtime_ns])}" for file in files
     )
@@ -59,29 +59,29 @@ def content_of(arrival_id: str, files: Iterable[FileContent]) -> bytes:
 
 
 def digest_of_content(content: bytes) -> str:
-    """Return the SHA-256 of a manifest."""
+    """Return the SHA-256 of a manifest's content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def write(folder: Path, content: bytes) -> None:
-    """Write a manifest, whole and on the disk; its name lasts once the folder is synced. Raises OSError."""
+    """Write a manifest atomically and sync its content; the caller syncs the folder. Raises OSError."""
     _write(folder, NAME, content)
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:
     with place_of(folder, name) as place:
         part = _part(place)
-        part.remove()  # of a sensor that was killed
+        part.remove()  # left by a sensor that was killed
         with part.create(0o600) as opened:
             write_all(opened, content)
-            # Who may read the arrival may read this: a group, if it is given one.
+            # If a group may read the arrival's folder, it may read this file as well.
             os.fchmod(opened.fileno(), 0o600 | os.fstat(place.folder).st_mode & 0o040)
             os.fsync(opened.fileno())
         part.rename_over(place)
 
 
 def note_rejected(folder: Path, files: Iterable[FileContent]) -> None:
-    """Note which files were still as they were staged when they were rejected: those may be mended. Raises OSError."""
+    """Record which rejected files are still as they were staged: those may be corrected in place. Raises OSError."""
     with OpenFolders() as folders:
         whole = {file.name for file in files if _is_as_listed(folders, folder, file)}
     known = rejected_in(folder)
@@ -91,7 +91,7 @@ def note_rejected(folder: Path, files: Iterable[FileContent]) -> None:
 
 
 def rejected_in(folder: Path) -> set[str]:
-    """Return the names of the files that may be mended."""
+    """Return the names of the files that may be corrected in place."""
     try:
         names: object = json.loads(_read(folder, REJECTED))
     except (OSError, ValueError):
@@ -109,14 +109,14 @@ def _is_as_listed(folders: OpenFolders, folder: Path, file: FileContent) -> bool
 
 
 def remove(folder: Path) -> None:
-    """Remove the manifest of an arrival that no file is in. Raises OSError."""
+    """Remove the manifest of an arrival without files. Raises OSError."""
     with place_of(folder, NAME) as place:
         _part(place).remove()
         place.remove()
 
 
 def set_aside(folder: Path) -> None:
-    """Give a damaged manifest another name, under which it is looked at by people alone. Raises OSError."""
+    """Rename a damaged manifest, so that it is kept for inspection and not read again. Raises OSError."""
     with place_of(folder, NAME) as place:
         place.rename_over(place.beside(f"{NAME}.damaged"))
     sync_folder(folder)
@@ -127,7 +127,7 @@ def _part(place: Place) -> Place:
 
 
 def read(folder: Path) -> Manifest | None:
-    """Return an arrival's manifest; None if it has none, as before version 1.1. Raises ManifestError, OSError."""
+    """Return an arrival's manifest, or None for arrivals from before version 1.1. Raises ManifestError, OSError."""
     try:
         content = _read(folder, NAME)
     except OSError as error:
@@ -159,9 +159,9 @@ def _files_in(content: bytes) -> Iterable[FileContent]:
 
 
 def content_digest(folders: OpenFolders, folder: Path, name: str) -> str | None:
-    """Return the SHA-256 of a staged file, which is read whole (1.7 GB a second, measured); None if it cannot be read.
+    """Return the SHA-256 of a staged file (measured: 1.7 GB a second), or None if the file cannot be read.
 
-    Then the manifest has its size alone, and the load finds out.
+    In that case the manifest lists only size and time, and the load reports the problem.
     """
     digest = hashlib.sha256()
     try:
@@ -176,7 +176,7 @@ def content_digest(folders: OpenFolders, folder: Path, name: str) -> str | None:
 
 
 def restore(ledger: Ledger, arrival: Arrival) -> None:
-    """Write an arrival's manifest anew from the ledger if it is missing or damaged."""
+    """Recreate an arrival's manifest from the ledger if it is missing or damaged."""
     if arrival.manifest is None:
         return
     try:

@@ -1,9 +1,9 @@
-"""Taking one file: from where it was dropped to its permanent address, unless somebody is at it again.
+"""Move one settled file from its inbox to its permanent path, unless it has changed since it settled.
 
-One rename does it, while a read lease holds up whoever opens the file for writing. A file that others reach by a hard
-link, or that lies on another device, is first claimed by a rename within its own folder, so that of two sensors one
-wins, and is then copied. Everything can be repeated after a crash: a file is at its address, claimed, or still where it
-was dropped, and never in two of these places.
+The move is one rename, made while a read lease holds up any process that opens the file for writing. A file that has
+other hard links, or is on another device, is first claimed by a rename within its own folder, so that only one of two
+sensors gets it, and is then copied. Every step can be repeated after a crash: a file is at its permanent path, claimed,
+or still where it was dropped, and never in two of these places.
 """
 
 import errno
@@ -30,22 +30,22 @@ from sensors.runtime.crash_points import kill_point
 logger = logging.getLogger(__name__)
 
 _WHEN_BYTES = len("20261124-140509-3f9a1c")
-"""The end of an arrival's id, which is all of it that a claim's name has room for."""
+"""How many bytes of an arrival's id a claim's name has room for: date, time and random suffix."""
 COARSE_TIME_NS = 2_000_000_000
-"""FAT keeps times by two seconds."""
+"""FAT stores modification times with a resolution of two seconds."""
 _ANOTHER_KIND = frozenset({errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP})
-"""What the kernel answers when a link, a socket or a device is opened in place of a file."""
+"""Errors of open(2) when a symbolic link, socket or device has replaced the file."""
 _CANNOT_BE_READ = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE})
 _CLAIM = re.compile(r"\.taking-(?P<when>\d{8}-\d{6}-[0-9a-f]{6})-\d+-(?P<name>.+)", re.DOTALL)
 
 
 class Move(StrEnum):
-    """What came of taking one file."""
+    """The result of moving one file."""
 
     STAGED = "staged"
-    CHANGED = "changed"  # somebody wrote to it, or put another in its place: it has to settle again
+    CHANGED = "changed"  # written to or replaced: it has to settle again
     BLOCKED = "blocked"  # it may not be moved
-    GONE = "gone"  # its owner took it away, or another sensor did
+    GONE = "gone"  # removed from the inbox, or taken by another sensor
 
 
 def take(
@@ -57,12 +57,12 @@ def take(
     is_synced: bool = False,
     folders: OpenFolders | None = None,
 ) -> Move:
-    """Move one file into the arrival's folder, unless it is not the file any more that had settled.
+    """Move one file into the arrival's folder, unless it is no longer the file that settled. Safe to repeat.
 
-    `done_file` is the suffix of the file that said it is complete; that one is deleted. Safe to repeat; `first` says
-    that it is not repeated, so that it need not be looked for where a crash may have left it; `is_synced` says that its
-    content is on the disk already, which it has to be before it moves. `folders` are kept open from one file to the
-    next. Raises OSError when the file system refuses; the file is then where it was, or claimed.
+    `done_file` is the suffix of the marker file that signaled completeness; the marker is deleted. `first` marks the
+    first attempt, which skips the search in places where a crash may have left the file. `is_synced` means that the
+    content is on the disk already, as it must be before the move. `folders` is a cache of open folders to share between
+    calls. Raises OSError if a file operation fails; the file is then where it was, or claimed.
     """
     if folders is None:
         with OpenFolders() as opened:
@@ -73,7 +73,7 @@ def take(
     except OSError as error:
         if error.errno not in NOT_THERE:
             raise
-        # Its folder was taken away, or replaced by a link, which leads to files that are not the inbox's.
+        # Its folder was removed, or replaced by a link, which may lead out of the inbox.
         return Move.GONE if first else _finish_alone(file, target)
     taking = _Taking(file, claim_token(file, folder.name), dropped, target, is_synced)
     move = taking.begin() if first else taking.go_on()
@@ -85,12 +85,12 @@ def take(
 def _remove_done_file(done: Place) -> None:
     try:
         done.remove()
-    except OSError as error:  # a folder, or another user's file: the file that it was about is taken all the same
+    except OSError as error:  # a folder, or another user's file: the data file has been moved anyway
         logger.warning("%s is done with, and cannot be deleted: %s", done.name, error)
 
 
 def _finish_alone(file: ArrivalFile, target: Place) -> Move:
-    """Finish with a file whose folder in the inbox is not there any more."""
+    """Finish the move of a file whose folder in the inbox is gone."""
     if not target.exists():
         return Move.GONE
     if is_untouched(file.identity, target):
@@ -100,9 +100,9 @@ def _finish_alone(file: ArrivalFile, target: Place) -> Move:
 
 
 def claim_name(file: ArrivalFile, arrival_id: str) -> str:
-    """Return the hidden name under which a file is claimed, from which `claimed_name` tells what it was.
+    """Return the hidden name under which a file is claimed; `claimed_name` parses it.
 
-    It has at most 251 bytes, with the longest name that is admitted and the largest id that SQLite gives.
+    It has at most 251 bytes, with the longest file name that is admitted and SQLite's largest row id.
     """
     return _hidden(claim_token(file, arrival_id), file.path.name)
 
@@ -112,12 +112,12 @@ def _hidden(token: str, name: str) -> str:
 
 
 def claim_token(file: ArrivalFile, arrival_id: str) -> str:
-    """Return what no other claim has: the end of the arrival's id and the file's number in the ledger."""
+    """Return a claim's unique token: the end of the arrival's id and the file's id in the ledger."""
     return f"{arrival_id[-_WHEN_BYTES:]}-{file.id}"
 
 
 def claimed_name(claim: str) -> tuple[str, str] | None:
-    """Return the end of the arrival's id and the file's own name that a claim's name tells; None if it is no claim.
+    """Return the end of the arrival's id and the file's own name from a claim's name, or None if it is no claim.
 
     >>> claimed_name(".taking-20261124-140509-3f9a1c-7-orders.csv")
     ('20261124-140509-3f9a1c', 'orders.csv')
@@ -128,7 +128,7 @@ def claimed_name(claim: str) -> tuple[str, str] | None:
 
 @dataclass(slots=True)
 class _Taking:
-    """One file on its way; all its places are names in folders that were opened once."""
+    """The move of one file; all its places are names relative to folders that were opened once."""
 
     file: ArrivalFile
     token: str
@@ -138,11 +138,11 @@ class _Taking:
 
     @property
     def claim(self) -> Place:
-        """Its hidden name next to where it was dropped, while it is copied."""
+        """The file's hidden name, next to where it was dropped, while it is copied."""
         return self.dropped.beside(_hidden(self.token, self.dropped.name))
 
     def go_on(self) -> Move:
-        """Take a file that may have been taken half before a crash."""
+        """Continue a move that a crash may have interrupted."""
         if self.target.exists():
             is_whole = is_untouched(self.file.identity, self.target)
             if is_whole:
@@ -156,16 +156,16 @@ class _Taking:
         return self.begin()
 
     def _remove_dropped(self, moved: Place) -> None:
-        """Remove the file from where it was dropped if a crash has left it there as well, and not another one.
+        """Remove the dropped file if a crash has left it there as well; a different file of the same name stays.
 
-        A rename is a link and its removal where the file system has no other, and after a power cut two folders may
-        each be as they were at another moment: what is at its address would be taken once more.
+        Some file systems only offer link and unlink in place of rename, and after a power cut two folders may show
+        different moments. Without the removal, a file that is at its permanent path would be taken again.
         """
         if self.dropped.identity() in {self.file.identity, moved.identity()} - {None}:
             self.dropped.remove()
 
     def begin(self) -> Move:
-        """Take a file from where it was dropped."""
+        """Move a file that is still where it was dropped."""
         try:
             # A process that opens the file for writing waits until the lease is released, after the rename.
             with read_lease(self.dropped.name, dir_fd=self.dropped.folder) as lease:
@@ -175,21 +175,21 @@ class _Taking:
                     sync_file_system(self.dropped.folder)
                 taken = self._claim() if lease.status.st_nlink > 1 else self._rename()
                 kill_point("taken")
-                # A writer may have begun to open it just before, or have put another one in its place. While it is
-                # open here no other file can have its inode.
+                # A writer may have started to open the file just before the rename, or have replaced it. While the file
+                # is open here, no other file can get its inode.
                 is_untouched = taken.identity() == self.file.identity and lease.ask_again() is not Writer.PRESENT
         except FileNotFoundError:
             return Move.GONE
         except FileExistsError:
-            return Move.CHANGED  # something of another kind bears our own hidden name
+            return Move.CHANGED  # the target's or the claim's name is already in use
         except OSError as error:
-            if error.errno in _ANOTHER_KIND:  # a symlink or a socket is there now
+            if error.errno in _ANOTHER_KIND:  # a symbolic link or a socket has replaced it
                 return Move.CHANGED
             raise
         return self._confirm(is_untouched=is_untouched) if taken == self.target else self._copy()
 
     def _rename(self) -> Place:
-        """Rename the file to its address, or to the claim if that is on another device; return where it is."""
+        """Rename the file to its permanent path, or to the claim if that is on another device; return its place."""
         try:
             _move(self.dropped, self.target)
         except OSError as error:
@@ -203,14 +203,14 @@ class _Taking:
         return self.claim
 
     def _confirm(self, *, is_untouched: bool) -> Move:
-        """Leave a file that was moved where it is, or put it back."""
+        """Keep a moved file if it is untouched, or else put it back."""
         if is_untouched:
             return Move.STAGED
         put_back(self.target, self.file, self.dropped)
         return Move.CHANGED
 
     def _copy(self) -> Move:
-        """Copy the claimed file to its address, and remove the claim when the copy is whole and on the disk."""
+        """Copy the claimed file to its permanent path; remove the claim once the copy is complete and on the disk."""
         part = self.target.beside(f".{self.target.name}.part")
         part.remove()
         try:
@@ -220,11 +220,11 @@ class _Taking:
                 put_back(self.claim, self.file, self.dropped)
                 return Move.CHANGED
             kill_point("copied")
-            self.claim.sync_folder()  # before the copy is there: else the file may be back under its own name as well
+            self.claim.sync_folder()  # before the copy: a power cut could otherwise restore the dropped name, too
             part.rename_over(self.target)
         except OSError as error:
             part.remove()
-            if error.errno in _CANNOT_BE_READ:  # under its hidden name no one would find it
+            if error.errno in _CANNOT_BE_READ:  # hidden, the file would go unnoticed
                 put_back(self.claim, self.file, self.dropped)
             raise
         self.target.sync_folder()
@@ -233,7 +233,7 @@ class _Taking:
         return Move.STAGED
 
     def _copy_opened(self, part: Place) -> bool:
-        """Copy what the claim is, and return whether that was the file that had settled."""
+        """Copy the claimed file; return False, without a copy, if it is not the file that settled."""
         with self.claim.reading() as source:
             if not _is_same(self.file.identity, os.fstat(source.fileno())):
                 return False
@@ -249,7 +249,7 @@ def _move(old: Place, new: Place) -> None:
 
 
 def is_untouched(identity: Identity, moved: Place) -> bool:
-    """Return whether a moved file is still what it was and is not written; a copy has another inode."""
+    """Return whether a moved file, or its copy, is unchanged and not open for writing."""
     try:
         with read_lease(moved.name, dir_fd=moved.folder) as lease:
             return lease.writer is not Writer.PRESENT and _is_same(identity, lease.status)
@@ -260,10 +260,7 @@ def is_untouched(identity: Identity, moved: Place) -> bool:
 
 
 def _is_same(identity: Identity, status: os.stat_result) -> bool:
-    """Tell whether a stat is that of the file, or of a copy of it: of the same size, and the same time if there is one.
-
-    A file system may keep times by two seconds only.
-    """
+    """Return whether a stat is that of the file, or of a copy: other inode, equal size, time within COARSE_TIME_NS."""
     found = Identity.of(status)
     if not stat.S_ISREG(status.st_mode) or found == identity:
         return found == identity
@@ -272,9 +269,10 @@ def _is_same(identity: Identity, status: os.stat_result) -> bool:
 
 
 def put_back(moved: Place, file: ArrivalFile, dropped: Place | None = None) -> str:
-    """Return a file to where it was dropped, and say under which path below the inbox it is now.
+    """Move a file back to where it was dropped; return its path below the inbox.
 
-    It is beside that if another one has been put there, and in the inbox itself if its folder has become a link.
+    If another file has its name, it gets a new name in the same folder. If its folder was replaced by a link, it is put
+    into the inbox itself.
     """
     with OpenFolders() as folders:
         above = file.name.rpartition("/")[0]
@@ -291,12 +289,12 @@ def put_back(moved: Place, file: ArrivalFile, dropped: Place | None = None) -> s
 
 
 def _is_in_a_folder(place: Place) -> bool:
-    """Tell whether an open folder has not been deleted meanwhile."""
+    """Return whether the open folder still exists."""
     return os.fstat(place.folder).st_nlink > 0
 
 
 def _dropped_anew(file: ArrivalFile, folders: OpenFolders) -> tuple[str, Place]:
-    """Return the place of a dropped file, whose folder is made again, and the path of that folder below the inbox."""
+    """Recreate a dropped file's folder; return the folder's path below the inbox, and the file's place in it."""
     root, (above, _, plain) = root_of(file.path, file.name), file.name.rpartition("/")
     try:
         return above, folders.place(root, file.name, make=True)
@@ -307,10 +305,10 @@ def _dropped_anew(file: ArrivalFile, folders: OpenFolders) -> tuple[str, Place]:
 
 
 def copy_attributes(source: int, copy: int) -> None:
-    """Give a copy the mode, the times and the extended attributes of what it was made from, by their descriptors."""
+    """Copy mode, times and extended attributes from one open file to another, both given as descriptors."""
     status = os.fstat(source)
     for name in _attributes(source):
-        with suppress(OSError):  # of a kind that the other file system has not, or that only root may set
+        with suppress(OSError):  # not supported by the other file system, or reserved to root
             os.setxattr(copy, name, os.getxattr(source, name))
     os.fchmod(copy, stat.S_IMODE(status.st_mode) & 0o777)
     os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))

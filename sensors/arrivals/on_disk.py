@@ -1,4 +1,4 @@
-"""What is stored: the arrivals as their folders on the disk tell them, without a ledger."""
+"""Read arrivals from their folders on the disk, without the ledger, in order to rebuild it."""
 
 import os
 import re
@@ -32,14 +32,14 @@ class Stored:
     folder: Path
     taken_at: datetime
     files: tuple[StoredFile, ...]
-    """As its manifest lists them, also those that are gone, and then those that it does not list."""
+    """All files in its manifest, including missing ones, followed by files that the manifest does not list."""
     manifest: Manifest | None = None
     damage: str = ""
-    """Why its manifest cannot be used, if it has one that cannot."""
+    """Why its manifest cannot be used, if that is damaged."""
 
 
 def stored_arrivals(arrivals_dir: Path) -> list[Stored]:
-    """Return every arrival that has a file, in the order in which they were taken. Raises OSError."""
+    """Return every arrival that has at least one file, oldest first. Raises OSError."""
     found: dict[str, Stored] = {}
     for date in _folders(arrivals_dir):
         for folder in _folders(date):
@@ -60,7 +60,7 @@ def _manifest(folder: Path) -> tuple[Manifest | None, str]:
 
 
 def _listed(found: Iterator[StoredFile], listed: Manifest | None) -> Iterator[StoredFile]:
-    """Yield files as they were when they were staged: a load notices by it that one has changed or is gone."""
+    """Yield files with size and time as they were staged, so that the load notices a changed or missing file."""
     there = {file.name: file for file in found}
     for file in listed.files if listed else ():
         stored = there.pop(file.name, None)
@@ -70,7 +70,7 @@ def _listed(found: Iterator[StoredFile], listed: Manifest | None) -> Iterator[St
 
 
 def told_by_id(arrival_id: str) -> tuple[str, datetime] | None:
-    """Return the inbox and the time that an arrival's id tells, or None if it is no such id.
+    """Return the inbox and the UTC time in an arrival's id, or None if the text is no such id.
 
     >>> told_by_id("north-sea-20261124-140509-3f9a1c")
     ('north-sea', datetime.datetime(2026, 11, 24, 14, 5, 9, tzinfo=datetime.timezone.utc))
@@ -92,7 +92,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path, prefix: str) -> Iterator[StoredFile]:
-    """Yield the regular files below a folder by name; hidden ones and `.part` leftovers are none of an arrival's."""
+    """Yield the regular files below a folder by name; hidden ones, such as `.part` leftovers, do not belong to it."""
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:

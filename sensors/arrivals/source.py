@@ -1,4 +1,7 @@
-"""Where an inbox's files are taken from: a local folder here, a remote store in sensors/remote/source.py."""
+"""Where the files of an inbox are moved from: the interface, and local folders.
+
+`sensors/remote/source.py` implements the interface for remote stores.
+"""
 
 import errno
 import os
@@ -21,34 +24,37 @@ _NOT_THE_FILES_FAULT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errn
 
 
 class Origin(Protocol):
-    """Takes the files of an inbox, each safe to repeat, and reads them before that."""
+    """Moves the files of an inbox into arrivals, which is safe to repeat, and computes their digests before."""
 
     blocked: dict[str, str]
-    """Why files may not be moved, by their names."""
+    """Reasons why files may not be moved, by file name."""
 
     def take_all(
         self, files: Sequence[ArrivalFile], folder: Path, done_file: str | None, *, first: bool
     ) -> Iterator[tuple[ArrivalFile, Move]]: ...
     def sync_sources(self, files: Sequence[ArrivalFile]) -> None:
-        """Make it last that files are where they came from no more, once it lasts that they are in the arrival."""
+        """Sync the removal of moved files from their inbox; call it after the arrival's folder is synced."""
         ...
 
     def digest(self, file: WaitingFile) -> str | None: ...
     def permissions_of(self, path: str) -> Permissions:
-        """Return what decides whether a file may be moved, as far as it is cheap to know."""
+        """Return the permissions that decide whether a file may be moved, as far as they are cheap to read."""
         ...
 
 
 @dataclass
 class LocalOrigin:
-    """Folders of this machine."""
+    """An inbox in a local folder."""
 
     blocked: dict[str, str] = field(default_factory=dict[str, str])
 
     def take_all(
         self, files: Sequence[ArrivalFile], folder: Path, done_file: str | None, *, first: bool
     ) -> Iterator[tuple[ArrivalFile, Move]]:
-        """Take one file after the other into an arrival's folder; raises OSError when the file system refuses."""
+        """Move the files one by one into an arrival's folder.
+
+        Raises OSError, except for an error that concerns only one file which can stay in its inbox.
+        """
         self.blocked.clear()
         synced = _sync_contents(files) if first else frozenset[str]()
         with OpenFolders() as folders:
@@ -64,7 +70,7 @@ class LocalOrigin:
                 try:
                     folders.place(root, f"{folder}/*" if folder else "*").sync_folder()
                 except OSError as error:
-                    if error.errno not in NOT_THERE:  # its owner has taken the folder away
+                    if error.errno not in NOT_THERE:  # otherwise the folder was removed
                         raise
 
     def _take(
@@ -87,21 +93,20 @@ class LocalOrigin:
         except OSError as error:
             if error.errno in _NOT_THE_FILES_FAULT or not _is_where_it_was(file) or not can_be_written(folder):
                 raise
-            # One bad file must not hold up the good ones: it stays where it is and waits.
+            # A file that cannot be moved must not hold up the others: it stays in the inbox and is retried.
             self.blocked[file.name] = reason_of(error, file.path)
             return Move.BLOCKED
 
     def permissions_of(self, path: str) -> Permissions:
-        """Return the rights of a file and its folder."""
         return permissions_at(path)
 
     def digest(self, file: WaitingFile) -> str | None:
-        """Return the SHA-256 of a file that has settled; None if it is not that file any more."""
+        """Return the SHA-256 of a settled file, or None if it has changed or cannot be read."""
         return digest_of(root_of(file.path, file.name), file.name, file.identity)
 
 
 def _is_where_it_was(file: ArrivalFile) -> bool:
-    """Tell whether a file that could not be moved has not been moved half."""
+    """Return whether a file whose move failed is still in the inbox, unchanged."""
     try:
         with place_of(root_of(file.path, file.name), file.name) as place:
             return place.identity() == file.identity
@@ -110,7 +115,7 @@ def _is_where_it_was(file: ArrivalFile) -> bool:
 
 
 def can_be_written(folder: Path) -> bool:
-    """Tell whether files may be put into an arrival's folder, by doing it."""
+    """Return whether files can be created in an arrival's folder, by creating one."""
     probe = folder / f".probe-{secrets.token_hex(4)}"
     try:
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -121,7 +126,7 @@ def can_be_written(folder: Path) -> bool:
 
 
 def _sync_contents(files: Sequence[ArrivalFile]) -> frozenset[str]:
-    """Have what files hold written to the disk before they move; return the names of those of which that is certain."""
+    """Sync the content of files before they are moved; return the names of the files that certainly are on the disk."""
     roots = {root_of(file.path, file.name) for file in files if file.path.is_absolute()}
     names = [file.name for file in files]
     return frozenset(names) if len(roots) == 1 and sync_contents(roots.pop(), names) else frozenset()

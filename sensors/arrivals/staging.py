@@ -1,7 +1,7 @@
-"""Staging: settled files become an arrival, each moved once to its permanent address.
+"""Turn settled files into an arrival, each moved once to its permanent path.
 
-The ledger records the intent, then each file is taken, then the ledger records it done. A crash in between is mended
-by doing it again.
+The ledger records the intent, then the files are moved, then the ledger records the result. After a crash in between,
+the same steps are repeated.
 """
 
 import logging
@@ -38,20 +38,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Taken:
-    """What became of an inbox's settled files, by their names."""
+    """The results for an inbox's settled files, by file name."""
 
     moved: list[str] = field(default_factory=list[str])
+    """Files that no longer wait in the inbox: they were staged, or are gone."""
     returned: list[str] = field(default_factory=list[str])
-    """These changed meanwhile or could not be taken: they have to settle again."""
+    """Files that changed after they had settled, and have to settle again."""
     blocked: list[str] = field(default_factory=list[str])
-    """These may not be moved, and stay where they are until that is tried again."""
+    """Files that may not be moved, and stay in the inbox until the next attempt."""
     refused: list[tuple[str, Identity, str]] = field(default_factory=list[tuple[str, Identity, str]])
-    """These stay where they are, for a reason."""
+    """Files to reject in the inbox, each with its reason."""
 
 
 @dataclass
 class Stager:
-    """Takes an inbox's settled files as arrivals."""
+    """Moves settled files into arrivals."""
 
     ledger: Ledger
     arrivals_dir: Path
@@ -61,12 +62,13 @@ class Stager:
     """The id of a group that may read the arrivals."""
     _synced: set[Path] = field(default_factory=set[Path])
     _spare: dict[str, Arrival] = field(default_factory=dict[str, Arrival])
-    """An arrival of each inbox that no file has reached: the next attempt to move blocked files takes its id again."""
+    """By inbox, an arrival that got no file; the next attempt to move blocked files reuses its id."""
 
     def step(self, inbox: Inbox) -> Taken | None:
-        """Take what has settled as the next arrival, unless too many are unfinished; None if there was nothing.
+        """Move the next settled files into an arrival; None if there are none, or too many arrivals are unfinished.
 
-        Raises OSError when the file system refuses; what was begun is finished by `recover`.
+        Duplicates get an arrival of their own, or are rejected, as the inbox is configured. Raises OSError if a file
+        operation fails; `recover` finishes an arrival that was begun.
         """
         if arrivals.count_unfinished(self.ledger, inbox.name) >= inbox.max_in_flight:
             return None
@@ -84,7 +86,7 @@ class Stager:
         return taken
 
     def recover(self, inbox: Inbox) -> list[str]:
-        """Finish the staging that a crash or an error interrupted; return the files that have to settle again."""
+        """Finish arrivals that a crash or an error interrupted; return the files that remain in the inbox."""
         taken = Taken()
         for arrival in arrivals.in_state(self.ledger, ArrivalState.STAGING):
             if arrival.inbox == inbox.name:
@@ -95,7 +97,7 @@ class Stager:
         return [*taken.returned, *taken.blocked]
 
     def _take(self, inbox: Inbox, files: Sequence[WaitingFile], taken: Taken, repeats: Mapping[int, str] = {}) -> None:
-        """Take files as one arrival, of duplicates if it says what they repeat."""
+        """Move files into one arrival; with `repeats` it is an arrival of duplicates."""
         if not files:
             return
         now = self.clock.utc()
@@ -105,7 +107,7 @@ class Stager:
             self._stage(inbox, arrival, taken, first=True)
 
     def _report_blocked(self, inbox: Inbox, files: Sequence[ArrivalFile], arrival: Arrival) -> None:
-        """Log each file once that may not be moved, and write a notice of those that wait for a while."""
+        """Log each blocked file once, and write a notice about files that have been blocked for REPORT_AFTER."""
         for file in files:
             if file.blocked_as is None:
                 logger.warning(
@@ -137,7 +139,7 @@ class Stager:
         listed = _write_manifest(arrival, moves[Move.STAGED], digests)
         if self.readers is not None:
             share_with_group(arrival.folder, [manifest.NAME, *(file.name for file in files)], self.readers)
-        # First where they are, then where they are no more: between the two a file may be in both, and never in none.
+        # Sync the destination before the source: after a power cut a file may be in both, but never in neither.
         _sync(arrival.folder, files)
         self.origin.sync_sources(files)
         kill_point("all-taken")
@@ -175,30 +177,30 @@ class Stager:
         )
 
     def _make_folders(self, folder: Path, files: Sequence[ArrivalFile]) -> None:
-        """Make all folders that files are to go into, so that they are on the disk before the first of them is."""
+        """Make and sync all folders that the files are moved into, before the first file is moved."""
         folder.mkdir(parents=True, exist_ok=True)
         above = {str(part) for file in files if "/" in file.name for part in Path(file.name).parents if part.name}
         for part in sorted(above):
-            with suppress(FileExistsError, NotADirectoryError):  # a file of the arrival, in an object store
+            with suppress(FileExistsError, NotADirectoryError):  # an object store may have a file of that name
                 (folder / part).mkdir(exist_ok=True)
         if above:
             _sync(folder, files)
         sync_folder(folder.parent)
-        if folder.parent not in self._synced:  # the day's folder may be new, and the one of the arrivals
+        if folder.parent not in self._synced:  # the folders of the day and of all arrivals may be new
             sync_folder(self.arrivals_dir)
             sync_folder(self.arrivals_dir.parent)
             self._synced.add(folder.parent)
 
 
 def _digests(folder: Path, staged: Sequence[ArrivalFile]) -> Iterator[tuple[int, str | None]]:
-    """Yield the SHA-256 of what was staged, by the ids; what was looked at for duplicates is not read again."""
+    """Yield the id and SHA-256 of each staged file; a digest from the duplicate check is reused."""
     with OpenFolders() as folders:
         for file in staged:
             yield file.id, file.sha256 or manifest.content_digest(folders, folder, file.name)
 
 
 def _write_manifest(arrival: Arrival, staged: Sequence[ArrivalFile], digests: Mapping[int, str | None]) -> str | None:
-    """Write the manifest of what was staged, and return its digest; None, and no manifest, if nothing was."""
+    """Write the manifest of the staged files and return its digest; without files, remove it and return None."""
     if not staged:
         manifest.remove(arrival.folder)
         return None
@@ -209,9 +211,9 @@ def _write_manifest(arrival: Arrival, staged: Sequence[ArrivalFile], digests: Ma
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Remove an arrival's folder that no file has reached."""
+    """Remove the folder of an arrival without files."""
     for above, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):  # something is in it
+        with suppress(OSError):  # not empty
             if Path(above) != folder:
                 os.rmdir(above)  # noqa: PTH106
     if any(not entry.name.startswith(".") for entry in folder.iterdir()):
@@ -222,16 +224,16 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _sync(folder: Path, files: Sequence[ArrivalFile]) -> None:
-    """Make the moves survive a power cut, in every folder that got a file."""
+    """Sync every folder that files were moved into, so that the moves survive a power cut."""
     parents = {str(folder / above) for file in files if "/" in file.name for above in Path(file.name).parents}
     for touched in {str(folder), *parents}:
-        # No file of it was taken; or another file of the arrival, of an object store, stands in its place.
+        # The folder does not exist if none of its files was moved, or if an object store has a file of that name.
         with suppress(FileNotFoundError, NotADirectoryError):
             sync_folder(touched)
 
 
 def next_batch(settled: list[WaitingFile], max_bytes: int) -> list[WaitingFile]:
-    """Return the first files that together have at most `max_bytes`; one that alone has more goes alone."""
+    """Return the first files with at most `max_bytes` in total; a larger first file is returned alone."""
     batch: list[WaitingFile] = []
     size = 0
     for file in settled:
@@ -243,7 +245,7 @@ def next_batch(settled: list[WaitingFile], max_bytes: int) -> list[WaitingFile]:
 
 
 def new_arrival(inbox: str, arrivals_dir: Path, now: datetime, *, is_duplicate: bool = False) -> Arrival:
-    """Return a new arrival with an id that sorts by time and reads well: `metrics-20261124-140509-3f9a1c`."""
+    """Return a new arrival with a readable id that sorts by time within an inbox: `metrics-20261124-140509-3f9a1c`."""
     arrival_id = f"{inbox}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     folder = arrivals_dir / f"{now:%Y-%m-%d}" / arrival_id
     return Arrival(arrival_id, inbox, folder, ArrivalState.STAGING, 0, None, None, None, is_duplicate)

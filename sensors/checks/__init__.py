@@ -1,4 +1,4 @@
-"""Checking files without loading them: which table and which rules they are held to.
+"""Check files without loading them, against a table and the rules of an inbox.
 
-What becomes of them is found by `python -m flows.check.run`, in a process of its own.
+The files are read by `python -m flows.check.run`, in a process of its own.
 """

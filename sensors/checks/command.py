@@ -1,4 +1,4 @@
-"""`just check`: the files that it is given, the rules of an inbox, and all that is wrong with both at once."""
+"""Check files for `just check` against an inbox's rules and a table, and report all mistakes of the call together."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sensors.stack.errors import StackError
 
 SUFFIX = ".parquet"
 _LONGEST_NAME = 255
-"""In bytes, of nearly all file systems."""
+"""Limit of nearly all file systems, in bytes."""
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What the command was given."""
+    """Arguments of the command."""
 
     files: tuple[str, ...]
     inbox: str | None = None
@@ -34,7 +34,7 @@ class CheckOptions:
 
 
 def check(options: CheckOptions) -> Iterator[dict[str, Any]]:
-    """Yield what would become of each file, in their order. Raises StackError with all mistakes of the call."""
+    """Yield the result for each file, in order. Raises StackError with all mistakes of the call."""
     mistakes: list[str] = []
     inbox, table = None, options.table
     try:
@@ -73,7 +73,7 @@ def _inbox(settings: Settings, name: str) -> Inbox:
 
 
 def _why_no_file(file: str) -> str | None:
-    """Return what is wrong with an argument that should be a file that can be read; a FIFO is not opened."""
+    """Return what is wrong with an argument that should be a readable file; a FIFO is not opened."""
     try:
         mode = Path(file).stat().st_mode
     except (OSError, ValueError) as error:
@@ -127,7 +127,7 @@ def _identity(file: str) -> tuple[int, int] | None:
 
 
 def _make_room(folder: Path, outs: Sequence[str | None]) -> None:
-    """Make the folder, and remove what an earlier check has written there for these files."""
+    """Make the folder, and remove the files that an earlier check has written there for these files."""
     try:
         make_shared_folder(folder.absolute())
         for out in filter(None, outs):
@@ -137,7 +137,7 @@ def _make_room(folder: Path, outs: Sequence[str | None]) -> None:
 
 
 def _why_not_taken(file: str, inbox: Inbox | None) -> str | None:
-    """Return why an inbox would not take a file; None if it would, or there is none."""
+    """Return why an inbox would not take a file; None if it would, or if there is no inbox."""
     if inbox is None:
         return None
     path = Path(file)
@@ -166,5 +166,5 @@ def _rejected(file: str, reason: str) -> dict[str, Any]:
 
 
 def _shown(file: str) -> str:
-    """Return a path as JSON can hold it: bytes that are not UTF-8 are escaped."""
+    """Return a path that fits into JSON: bytes that are not UTF-8 are escaped."""
     return file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""The process that checks files: `python -m flows.check.run`, which reads and converts them as a run does."""
+"""Run `python -m flows.check.run`, which reads and converts files as a run does, and find the table of an inbox."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from sensors.files.permissions import umask_of_caller
 from sensors.stack.errors import StackError
 
 COMMAND = (sys.executable, "-P", "-m", "flows.check.run")
-"""`-P`: the folder that it is called in may hold a `json.py` that came with the files."""
+"""`-P`: the current folder may have a `json.py` that came with the files."""
 
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file to be checked."""
+    """A file to check."""
 
     path: str
     name: str
-    """Its own name, whose suffix says the format: the path may be that of a descriptor."""
+    """The file's own name, whose suffix gives the format; the path may be that of a descriptor."""
     shown: str
-    """What it is called in the answer."""
+    """The name to show in the answer."""
     out: str | None = None
     """The Parquet file to write its rows to."""
 
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """What the process may take, for files of others."""
+    """Limits of the process, for files from other users."""
 
     seconds: float
     descriptors: tuple[int, ...] = ()
-    """Open files that it is given."""
+    """Open files that the process inherits."""
 
 
 def check_files(
     files: Sequence[CheckedFile], table: str | None, limits: ProcessLimits | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield what would become of each file, as it is found; `table` None: a new table.
+    """Yield the result for each file, as it is found; `table` None: a new table.
 
-    Without files it is looked whether files could be checked. Raises StackError with what keeps them from it.
+    Without files, check whether files could be checked at all. Raises StackError with the reasons if they cannot be.
     """
     cpu = None if limits is None else math.ceil(limits.seconds)
     request = json.dumps({"table": table, "files": [asdict(file) for file in files], "cpu_seconds": cpu})
@@ -125,15 +125,17 @@ def described(found: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-# The table that the files of an inbox go into: by its event to the automation, and from there to the deployment.
-
 PIPELINE = "flows/data_pipeline.py:data_pipeline"
 """The flow that loads rows, as prefect.yaml names it."""
 _TABLE = "target_table"
 
 
 def table_of(inbox: Inbox, root: Path = PROJECT_ROOT) -> str:
-    """Return the table, as `catalog.schema.table`. Raises StackError if the files of this project name none."""
+    """Return the table that an inbox's files are loaded into, as `catalog.schema.table`.
+
+    An automation runs a deployment on the inbox's event, and the automation or the deployment names the table. Raises
+    StackError if the project's files name none.
+    """
     found = next(_deployments_of(inbox.event, root), None)
     where = f"inbox {inbox.name!r}"
     if found is None:
@@ -153,7 +155,7 @@ def table_of(inbox: Inbox, root: Path = PROJECT_ROOT) -> str:
 
 
 def _deployments_of(event: str, root: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the deployments that automations run on an event, and with which parameters."""
+    """Yield the deployments that automations run on an event, with their parameters."""
     for file in sorted((root / "automations").glob("*.yaml")):
         written = _mapping(_read(file))
         if event in _items(_mapping(written.get("trigger")).get("expect")):

@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: status, history, show, logs, check, preview.
+"""The read-only commands: status, history, show, logs, check, preview.
 
-What they show is read by `reports`.
+They print on the terminal or as JSON for scripts; most of what they show is read from the ledger by `reports`.
 """

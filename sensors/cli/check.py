@@ -1,4 +1,4 @@
-"""`just check` on the screen: each file as it is found, or all as JSON for scripts."""
+"""Print the results of `just check`: each file as soon as it is checked, or all as JSON for scripts."""
 
 import json
 import sys
@@ -16,14 +16,14 @@ from sensors.cli.console import open_console, plain
 from sensors.stack.errors import StackError
 
 FEW = 10
-"""Of so many files all is shown that was found, of more only what becomes of each."""
+"""Up to this many files are shown with all details, more files only with their results."""
 ALL_LOAD, SOME_REJECTED, USAGE = 0, 1, 2
 _DOCUMENT = ("file", "outcome", "reason", "format", "columns", "rows")
 _LONGEST_VALUE = 40
 
 
 def show_check(options: CheckOptions, *, as_json: bool) -> int:
-    """Print what would become of files; return the exit status, 2 for mistakes of the call."""
+    """Print whether files would load; return the exit status, 2 for wrong arguments."""
     found: list[Mapping[str, Any]] = []
     console = open_console()
     try:
@@ -45,7 +45,7 @@ def show_check(options: CheckOptions, *, as_json: bool) -> int:
 
 
 def _parts(one: Mapping[str, Any], *, is_short: bool) -> Iterator[RenderableType]:
-    """Yield what is printed of a file."""
+    """Yield the printed parts of one file's result."""
     yield _verdict(one)
     if is_short:
         return
@@ -70,7 +70,7 @@ def _verdict(one: Mapping[str, Any]) -> Text:
 
 
 def _excerpt(lines: Iterable[Mapping[str, Any]]) -> Iterator[Text]:
-    """Yield the lines with their numbers, and carets below what is marked."""
+    """Yield the lines with their numbers, and carets below the marked text."""
     shown = list(lines)
     width = max(len(f"{line['number']:,}") for line in shown)
     for line in shown:

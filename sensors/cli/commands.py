@@ -1,6 +1,6 @@
-"""The commands that look and change nothing: status, history, show, logs, check.
+"""The command-line definitions of status, history, show, logs and check, which change nothing.
 
-Imports are made in the commands, so that `--help` waits for nothing.
+Each command imports its modules itself, so that `--help` is fast.
 """
 
 from typing import Annotated

@@ -1,4 +1,7 @@
-"""The screen: where the commands print, be it a terminal or a pipe."""
+"""Console output: the console's width, escaping of untrusted text, and formats of times and durations.
+
+File names, reasons and log lines come from other users and programs, and may contain control characters.
+"""
 
 from datetime import datetime
 
@@ -8,22 +11,20 @@ from rich.text import Text
 from sensors.config.admission import readable
 
 WIDE = 220
-"""Columns of what goes into a pipe or a file, where nothing is too wide and nobody sees what was cut off."""
+"""Columns of output to a pipe or a file: wide enough that nothing is cut off."""
 
 
 def open_console() -> Console:
-    """Return a console as wide as the terminal; into a pipe it is wide enough for everything."""
+    """Return a console as wide as the terminal, or `WIDE` columns wide for a pipe or a file."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
-
-# Foreign text made harmless: file names, reasons and log lines hold what somebody else has written.
 
 TAB = 8
 
 
 def harmless(text: str) -> str:
-    r"""Return text in which nothing steers a terminal: what is not printable is escaped, tabs become spaces.
+    r"""Escape characters that are not printable and could control the terminal; tabs become spaces.
 
     >>> harmless("a\x1b[2Jb"), harmless("a\tb")
     ('a\\x1b[2Jb', 'a       b')
@@ -32,22 +33,20 @@ def harmless(text: str) -> str:
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Return foreign text for rich: it is harmless, and no `[red]` in it is taken for markup."""
+    """Return untrusted text for rich, escaped, and without interpreting `[red]` in it as markup."""
     return Text(harmless(text), style)
 
-
-# How moments and spans of time are written for a person: local time, and the unit that says enough.
 
 _UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 
 
 def local(moment: datetime | None) -> str:
-    """Return a moment in local time to the second, or an empty string for one that was not reached."""
+    """Format a moment in local time to the second; an empty string for None."""
     return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def seconds(span: float | None) -> str:
-    """Return a span in seconds as it is compared by eye, or an empty string.
+    """Format a duration in seconds, so that durations can be compared; an empty string for None.
 
     >>> seconds(0.7512), seconds(75.2), seconds(None)
     ('0.75 s', '75 s', '')
@@ -58,7 +57,7 @@ def seconds(span: float | None) -> str:
 
 
 def span(length: float) -> str:
-    """Return a span, given in seconds, in its largest whole unit.
+    """Format a duration, given in seconds, in its largest whole unit.
 
     >>> span(3.4), span(200), span(7300), span(200_000)
     ('3 s', '3 min', '2 h', '2 d')
@@ -70,5 +69,5 @@ def span(length: float) -> str:
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
-    """Return how long ago a moment was, in words, or an empty string."""
+    """Format how long ago a moment was; an empty string for None."""
     return "" if moment is None else f"{span((now - moment).total_seconds())} ago"

@@ -1,4 +1,4 @@
-"""The history: the arrivals that were taken last, as a table or as JSON."""
+"""Print the latest arrivals as a table or as JSON (`just history`)."""
 
 import dataclasses
 import json
@@ -22,12 +22,12 @@ from sensors.reports.arrivals import ArrivalSummary, latest, latest_failed
 from sensors.stack.errors import StackError
 
 NARROW = 130
-"""Columns that everything needs; where there are fewer, what is left are the columns to look an arrival up by."""
+"""On a terminal with fewer columns than this, the table has only the columns needed to identify an arrival."""
 STYLES = {ArrivalState.LOADED: "green", ArrivalState.FAILED: "red", ArrivalState.SKIPPED: "dim"}
 
 
 def show_history(settings: Settings, inbox: str | None, *, limit: int, failed: bool, as_json: bool) -> None:
-    """Print the arrivals taken last, the newest first. Raises StackError, InboxesError, LedgerError."""
+    """Print the latest arrivals, the newest first. Raises StackError, InboxesError, LedgerError."""
     found = read_history(settings, inbox, limit=limit, failed=failed)
     console = open_console()
     if as_json:
@@ -42,9 +42,9 @@ def show_history(settings: Settings, inbox: str | None, *, limit: int, failed: b
 
 
 def read_history(settings: Settings, inbox: str | None, *, limit: int, failed: bool) -> list[ArrivalSummary]:
-    """Return the arrivals taken last, the newest first; works while the sensor is down.
+    """Return the latest arrivals, the newest first; works while the sensor is down.
 
-    Raises StackError for an inbox that there is not, InboxesError, LedgerError.
+    Raises StackError for an unknown inbox, InboxesError, LedgerError.
     """
     if not settings.ledger_path.exists():
         _check_inbox(settings, inbox, ())
@@ -64,10 +64,10 @@ def _check_inbox(settings: Settings, inbox: str | None, in_ledger: Iterable[str]
 
 
 def history_table(found: Iterable[ArrivalSummary], width: int) -> Table:
-    """Return arrivals as a table; on a screen of few columns without what can be left out."""
+    """Return arrivals as a table, with fewer columns if `width` is less than `NARROW`."""
     is_narrow = width < NARROW
     table = Table(box=None, pad_edge=False, collapse_padding=is_narrow)
-    # An id that is broken in two cannot be copied.
+    # An id that is split over two lines cannot be copied.
     table.add_column("taken", no_wrap=not is_narrow)
     table.add_column("arrival", no_wrap=True, overflow="fold")
     for name in ("what", *(() if is_narrow else ("inbox",)), "state"):
@@ -102,14 +102,14 @@ def _rows(one: ArrivalSummary) -> str:
 
 
 def summary_json(one: ArrivalSummary) -> dict[str, Any]:
-    """Return an arrival as the commands' JSON has it: moments in UTC, spans in seconds, sizes in bytes."""
+    """Return an arrival as a JSON object: moments in UTC, durations in seconds, sizes in bytes."""
     fields = {name: json_value(value) for name, value in dataclasses.asdict(one).items()}
     spans = {"seconds_to_run": one.seconds_to_run, "seconds_to_end": one.seconds_to_end}
     return {**fields, "title": one.title, **spans}
 
 
 def json_value(value: Any) -> Any:
-    """Return a moment as text in UTC, a path as text, and anything else as it is."""
+    """Return a moment as ISO 8601 text, a path as text, and any other value unchanged."""
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""The end of a log file, and what is appended to it, also across its rotation."""
+"""Print the last lines of the services' logs, and follow them across rotation (`just logs`)."""
 
 import os
 import time
@@ -21,15 +21,15 @@ _BLOCK = 1 << 16
 
 @dataclass
 class LogTail:
-    """Reads one log from its end; a file that is not there yet may come."""
+    """Reads one log from its end; the file may be created later."""
 
     path: Path
     _file: BinaryIO | None = field(default=None, init=False)
     _rest: bytes = field(default=b"", init=False)
-    """A line of which the end has not been written yet."""
+    """The beginning of a line whose end has not been written yet."""
 
     def last(self, lines: int) -> list[str]:
-        """Return the last lines, and go on from there; nothing if there is no file."""
+        """Return the last lines; `more` continues after them. Returns no lines if there is no file."""
         if not self._open():
             return []
         assert self._file is not None  # noqa: S101 # it was opened above
@@ -38,7 +38,7 @@ class LogTail:
         return _lines(whole + newline)[-lines:] if lines else []
 
     def more(self) -> list[str]:
-        """Return the lines that were written since the last call."""
+        """Return the lines that were written since the last call of `last` or `more`."""
         if self._file is None and not self._open():
             return []
         found = self._read()
@@ -65,13 +65,13 @@ class LogTail:
     def _read(self) -> list[str]:
         assert self._file is not None  # noqa: S101 # the callers opened it
         if os.fstat(self._file.fileno()).st_size < self._file.tell():
-            self._file.seek(0)  # it was emptied in place
+            self._file.seek(0)  # the file was truncated
             self._rest = b""
         whole, newline, self._rest = (self._rest + self._file.read()).rpartition(b"\n")
         return _lines(whole + newline)
 
     def _was_replaced(self) -> bool:
-        """Tell whether the path has another file by now: supervisord puts a full one aside."""
+        """Return whether the path has another file by now: supervisord rotates a full log."""
         assert self._file is not None  # noqa: S101 # the callers opened it
         try:
             now = self.path.stat()
@@ -82,7 +82,7 @@ class LogTail:
 
 
 def _end_of(file: BinaryIO, lines: int) -> bytes:
-    """Return the end of a file with at least so many lines, if it has them; the file stands at its end then."""
+    """Return the end of a file with at least `lines` lines, if it has so many; leave the position at its end."""
     at = file.seek(0, os.SEEK_END)
     text = b""
     while at > 0 and text.count(b"\n") <= lines:
@@ -97,18 +97,16 @@ def _lines(text: bytes) -> list[str]:
     return text.decode("utf-8", "replace").splitlines()
 
 
-# The logs of the services on the terminal: the last lines of each, and what comes then.
-
 OTHERS = ("alerts", "supervisor")
-"""Logs that are no service's: every alert, and what supervisord says of the services."""
+"""Logs that belong to no service: every alert, and supervisord's own log."""
 EVERY_SECONDS = 0.25
 _STYLES = ("cyan", "green", "magenta", "blue", "yellow", "red")
 
 
 def show_logs(settings: Settings, service: str | None, *, lines: int, follow: bool) -> None:
-    """Print the last lines of all logs, or of one service's, and with `follow` what comes until Ctrl-C.
+    """Print the last lines of all logs or of one service's; with `follow` also new lines, until Ctrl-C.
 
-    Raises StackError for a name that is none.
+    Raises StackError for an unknown name, and without `follow` also if there is no log yet.
     """
     names = log_names(settings, service)
     if not follow and not any(log_file(settings, name).exists() for name in names):
@@ -117,9 +115,9 @@ def show_logs(settings: Settings, service: str | None, *, lines: int, follow: bo
 
 
 def log_names(settings: Settings, service: str | None) -> list[str]:
-    """Return the logs that are meant: all, a service's, which may have several processes, or one process's.
+    """Return the names of the logs: of all processes and the alerts, of a service's processes, or of one process.
 
-    Raises StackError that lists what there is.
+    Raises StackError for an unknown name; its message lists the known ones.
     """
     all_programs = programs(settings)
     if service is None:
@@ -141,7 +139,7 @@ def view_logs(
     follow: bool,
     pause: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Print the logs of these names; of several each line says whose it is."""
+    """Print these logs; with several, each line begins with the log's name."""
     width = max(map(len, names)) if len(names) > 1 else 0
     tails = {name: LogTail(log_file(settings, name)) for name in names}
     styles = {name: _STYLES[place % len(_STYLES)] for place, name in enumerate(names)}

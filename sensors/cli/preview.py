@@ -1,4 +1,4 @@
-"""The preview: what would be made of the files that lie in the inboxes now; nothing is changed by looking."""
+"""Show which arrivals the files in the inboxes would become now, without changing anything."""
 
 import json
 import os
@@ -26,27 +26,27 @@ from sensors.ledger.states import FileState
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger says of an inbox."""
+    """The ledger's state of an inbox."""
 
     unfinished: int = 0
     """How many arrivals have no outcome yet."""
     refused: dict[str, Identity] = field(default_factory=dict[str, Identity])
-    """The files that were refused where they lie, by their paths."""
+    """The files that were rejected and are still in the inbox, by their paths."""
 
 
 @dataclass(frozen=True)
 class ComingArrival:
-    """An arrival that would be made: its files in their order, and the parameters of its run."""
+    """A future arrival: its files in their order, and the parameters of its run."""
 
     files: tuple[WaitingFile, ...]
     parameters: dict[str, Any]
     waits: bool
-    """Whether others have to end before it is made; more files may gather for it until then."""
+    """Whether other arrivals have to end before this one is created; more files may join it until then."""
 
 
 @dataclass
 class InboxPreview:
-    """What would be made of one inbox."""
+    """The files of one inbox by their treatment, and the arrivals that they would become."""
 
     inbox: Inbox
     ready: list[WaitingFile] = field(default_factory=list[WaitingFile])
@@ -56,11 +56,11 @@ class InboxPreview:
     left_alone: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     arrivals: list[ComingArrival] = field(default_factory=list[ComingArrival])
     trouble: str = ""
-    """Why the folder cannot be looked at, or not at all of it."""
+    """Why the folder, or a part of it, cannot be read."""
 
 
 def preview(settings: Settings) -> list[InboxPreview]:
-    """Look at every inbox, whether the sensor runs or not. Raises InboxesError, LedgerError."""
+    """Return the preview of every inbox, whether the sensor runs or not. Raises InboxesError, LedgerError."""
     return [
         look(inbox, _known(settings, inbox), settings.arrivals_dir)
         for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)
@@ -76,7 +76,7 @@ def _known(settings: Settings, inbox: Inbox) -> Known:
 
 
 def look(inbox: Inbox, known: Known, arrivals_dir: Path) -> InboxPreview:
-    """Return what would be made of the files in an inbox."""
+    """Return the preview of one inbox."""
     found = InboxPreview(inbox)
     done: dict[str, int] = {}
     admitted: dict[str, Identity] = {}
@@ -100,7 +100,7 @@ def look(inbox: Inbox, known: Known, arrivals_dir: Path) -> InboxPreview:
 
 
 def _entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
-    """Yield what lies in an inbox. Raises OSError."""
+    """Yield the entries of an inbox. Raises OSError."""
     if inbox.url:
         yield from _remote_entries(inbox)
         return
@@ -121,11 +121,11 @@ def _remote_entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
 
 
 def _pass_by(folder: str, status: os.stat_result) -> None:
-    """Listen to no folder: this is one look."""
+    """Watch no folder: the preview scans once."""
 
 
 def _judge(found: InboxPreview, name: str, identity: Identity, known: Known, done: int | None) -> None:
-    """Put an admitted file where it belongs: ready, waiting or refused."""
+    """Sort an admitted file into ready, waiting or rejected."""
     inbox, path = found.inbox, Path(found.inbox.at(name))
     if known.refused.get(readable(inbox.at(name))) == identity:
         found.refused.append((name, "it was refused as it is, and has not changed since"))
@@ -138,12 +138,12 @@ def _judge(found: InboxPreview, name: str, identity: Identity, known: Known, don
 
 
 def _why_it_waits(inbox: Inbox, name: str, identity: Identity, done: int | None) -> str:
-    """Say what a file waits for; empty if nothing but the time of quiet that every file takes."""
+    """Return what a file waits for, in words; empty if only for the quiet period."""
     if identity.size == 0 and inbox.empty is EmptyFiles.WAIT:
         return "it is empty, and its content is waited for"
     is_done = done is not None and done >= identity.mtime_ns
     try:
-        # Of a remote file only the time of quiet tells.
+        # For a remote file only the quiet period decides.
         writer = Writer.UNKNOWN if inbox.url else _writer_of(inbox, name)
     except OSError as error:
         return f"it cannot be opened: {error.strerror or error}"
@@ -163,7 +163,7 @@ def _writer_of(inbox: Inbox, name: str) -> Writer:
 def _arrivals(
     inbox: Inbox, ready: Sequence[WaitingFile], unfinished: int, arrivals_dir: Path
 ) -> Iterator[ComingArrival]:
-    """Yield the arrivals that the files would be taken as, as `Stager` takes them."""
+    """Yield the arrivals that `Stager` would make of the files."""
     rest = list(ready)
     while rest:
         batch = next_batch(rest[: inbox.max_files], inbox.max_bytes)
@@ -180,7 +180,7 @@ def _arrivals(
 
 
 def lines(previews: Sequence[InboxPreview]) -> Iterator[str]:
-    """Yield the previews for a person."""
+    """Yield the previews as lines of text."""
     for one in previews:
         inbox = one.inbox
         yield f"inbox {inbox.name} ({inbox.where}): {_counted(one)}"

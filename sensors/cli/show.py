@@ -1,4 +1,7 @@
-"""Which arrival is meant: by its id, by a unique beginning of that, or by the name of a file that it has."""
+"""Find and print one arrival: its steps, files, announcements, run and the end of the run's log (`just show`).
+
+An arrival is named by its id, by a unique beginning of the id, or by the name of one of its files.
+"""
 
 import dataclasses
 import json
@@ -20,13 +23,13 @@ from sensors.stack.api import LogLine, RunLogError, read_run_log
 from sensors.stack.errors import StackError
 
 TOLD = 5
-"""How many arrivals are named when a beginning is that of several."""
+"""How many arrivals are listed if several ids have the given beginning."""
 
 
 def find_arrival(ledger: Ledger, wanted: str) -> str:
-    """Return the id of the arrival that is meant; of a file's name the latest one that has it.
+    """Return the id of the arrival that `wanted` names; for a file's name, the latest arrival with such a file.
 
-    Raises StackError when there is none, or when the beginning of an id is that of several.
+    Raises StackError if there is none, or if several ids begin with `wanted`.
     """
     if ledger.rows("SELECT 1 FROM arrivals WHERE id = ?", (wanted,)):
         return wanted
@@ -38,7 +41,7 @@ def find_arrival(ledger: Ledger, wanted: str) -> str:
     begun = [
         row["id"]
         for row in ledger.rows(
-            # A range, so that the index of ids is used: LIKE would read all of them.
+            # A range uses the index of ids; LIKE would read all rows.
             "SELECT id FROM arrivals WHERE id >= ? AND id < ? || char(1114111) ORDER BY id DESC LIMIT ?",
             (wanted, wanted, TOLD + 1),
         )
@@ -54,7 +57,7 @@ def _several(wanted: str, begun: list[str]) -> str:
 
 
 def _without_arrival(ledger: Ledger, wanted: str) -> str:
-    """Say what is known of a file that no arrival has, or that there is nothing of that name."""
+    """Return a message with the state of a file that is in no arrival, or that there is no such file."""
     files = ledger.rows("SELECT state, inbox, reason FROM files WHERE name = ? ORDER BY id DESC LIMIT 1", (wanted,))
     if not files:
         return f"there is no arrival {readable(wanted)}, and no file of that name; `just history` lists the latest"
@@ -63,25 +66,23 @@ def _without_arrival(ledger: Ledger, wanted: str) -> str:
     return f"{readable(wanted)} is in no arrival: it is {file['state']} in inbox {file['inbox']}{why}"
 
 
-# One arrival for a person: its steps, files, announcements, its run and the end of the run's log.
-
 FILES = 50
 LOG_LINES = 20
 WHOLE_LINES = 3
-"""A record of the run's log that has more lines is shortened."""
+"""A log record of more lines than this is shortened."""
 
 
 @dataclass(frozen=True)
 class ArrivalPage:
-    """What is shown of one arrival."""
+    """Everything that is shown of one arrival."""
 
     journey: ArrivalJourney
     run_url: str | None = None
-    """The run's page on Prefect."""
+    """The run's page in Prefect's UI."""
     log: tuple[LogLine, ...] = ()
     """The end of the run's log."""
     no_log: str = ""
-    """Why there is none."""
+    """Why there is no log."""
 
 
 def show_arrival(settings: Settings, wanted: str, *, as_json: bool) -> None:
@@ -96,7 +97,7 @@ def show_arrival(settings: Settings, wanted: str, *, as_json: bool) -> None:
 
 
 def read_arrival(settings: Settings, wanted: str) -> ArrivalPage:
-    """Return what there is to show of an arrival, also while the stack is down. Raises StackError, LedgerError."""
+    """Read an arrival and its run's log, also while the stack is down. Raises StackError, LedgerError."""
     if not settings.ledger_path.exists():
         raise StackError(f"nothing has been dropped yet: there is no ledger at {settings.ledger_path}")
     with Ledger.at_one_moment(settings.ledger_path) as ledger:
@@ -116,7 +117,7 @@ def read_arrival(settings: Settings, wanted: str) -> ArrivalPage:
 
 
 def page_parts(page: ArrivalPage) -> list[RenderableType]:
-    """Return what is printed, part by part."""
+    """Return the parts to print, in their order."""
     arrival = page.journey.arrival
     title = plain(f"{arrival.title}  ", "bold")
     title.append_text(plain(f"{arrival.id}  "))
@@ -178,7 +179,7 @@ def _log(page: ArrivalPage) -> list[Text]:
 
 
 def shortened(lines: list[str]) -> list[str]:
-    """Return the lines of one record, of a long one, such as a traceback, its beginning and its end.
+    """Return the lines of one log record; of a long one, such as a traceback, only the first and the last line.
 
     >>> shortened(["Engine execution exited", "Traceback (most recent call last):", "...", "...", "FailedRun: 1 of 2"])
     ['Engine execution exited', '    (3 lines more, on the page of the run)', 'FailedRun: 1 of 2']
@@ -189,7 +190,7 @@ def shortened(lines: list[str]) -> list[str]:
 
 
 def page_json(page: ArrivalPage) -> dict[str, Any]:
-    """Return what `show --json` prints; moments are UTC."""
+    """Return the JSON document of `show --json`; moments are in UTC."""
     journey = page.journey
     return {
         "arrival": summary_json(journey.arrival),

@@ -1,4 +1,7 @@
-"""The status as tables: first what needs a person, then the services, the inboxes and the next runs."""
+"""Print the stack's status: issues that need attention, services, inboxes and the next runs (`just status`).
+
+It is printed once, as JSON for scripts, or refreshed in place.
+"""
 
 import json
 import time
@@ -19,7 +22,7 @@ _COUNTS = tuple(Books.model_fields)
 
 
 def needs_a_person(status: Status) -> list[Text]:
-    """Return what somebody should look at, in lines, the most urgent first."""
+    """Return the issues that need attention as lines, the most urgent first."""
     return [plain(f"! {line}", "bold yellow") for line in status.needs_a_person()]
 
 
@@ -56,7 +59,7 @@ def _count(entry: str, count: int) -> Text:
 
 
 def _glances(status: Status) -> Table:
-    """Return what the books do not say: a table of its own, as both in one are too wide for most terminals."""
+    """Return the table of each inbox's details; one table together with the counts is too wide for most terminals."""
     table = Table("inbox", box=None, pad_edge=False)
     table.add_column("loaded today", justify="right")
     table.add_column("oldest waiting", justify="right")
@@ -75,7 +78,7 @@ def _glances(status: Status) -> Table:
 
 
 def _last_file(glance: InboxGlance, status: Status) -> Text:
-    """Return the file that came last; when it came stands first, so that a long name does not hide it."""
+    """Return the age and name of the latest file; the age comes first, so that a long name does not hide it."""
     return Text() if glance.last_name is None else plain(f"{ago(glance.last_seen, status.at)}: {glance.last_name}")
 
 
@@ -95,16 +98,14 @@ def _until(one: NextRun, status: Status) -> Text:
     return Text(when) if is_usual else plain(f"{when}, {one.state}", "yellow")
 
 
-# The status on the screen: printed once, as JSON for scripts, or refreshed in place.
-
 REFRESH_SECONDS = 2.0
 
 
 def show_status(*, as_json: bool, watch: bool, services_only: bool = False) -> int:
-    """Print the status, or keep it on the screen with `watch`; return the exit status.
+    """Print the status, or with `watch` refresh it until Ctrl-C; return the exit status.
 
-    With `services_only` it is 1 unless every service is well: a container in which a run failed is healthy.
-    Raises StackError.
+    With `services_only` the exit status is 0 if every service is healthy, else 1: a container in which a run failed is
+    healthy. Raises StackError.
     """
     settings = checked_settings()
     console = open_console()
@@ -120,16 +121,16 @@ def show_status(*, as_json: bool, watch: bool, services_only: bool = False) -> i
 
 
 def print_status(status: Status, console: Console) -> None:
-    """Print the status once; a line with a command in it is left to the terminal to break."""
+    """Print the status once; the terminal itself wraps the issues, so that a command in a line can be copied."""
     for line in needs_a_person(status):
         console.print(line, soft_wrap=True)
     console.print(tables(status))
 
 
 def watch_status(look: Callable[[], Status], console: Console, pause: Callable[[float], object] = time.sleep) -> int:
-    """Look again and again and show each status in the place of the one before, until Ctrl-C.
+    """Read the status every `REFRESH_SECONDS` and show it in place of the previous one, until Ctrl-C.
 
-    Returns the exit status of the last look. Raises what `look` raises.
+    Returns the exit status of the last one. Raises the errors of `look`.
     """
     status = look()
     try:

@@ -1,4 +1,4 @@
-"""Configuration: settings, the profile, the inboxes and which names they admit.
+"""Settings, the profile, the inboxes, and which file names an inbox admits.
 
 Nothing here reads the ledger or touches a dropped file.
 """

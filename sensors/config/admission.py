@@ -1,8 +1,9 @@
-"""Names that other programs give to files which are no deliveries: unfinished ones, and litter.
+"""Decide by name, type and size alone which directory entries of an inbox are taken, left alone or rejected.
 
-A temporary name belongs to a file that its program renames or deletes when it is done with it; it is left alone, and
-reported if it stays. Litter is what systems and editors leave behind; it is ignored. The source is beside each.
-Names that begin with a dot are hidden and never taken; of these only the temporary ones are listed here.
+A program renames or deletes a file with a temporary name when it has finished it; such a file is left alone, and
+reported if it stays. Litter, files that operating systems and editors leave behind, is ignored. The comment beside each
+pattern names the programs that use it. Names that begin with a dot are hidden and never taken; only the temporary ones
+of them are listed here.
 """
 
 import os
@@ -19,7 +20,7 @@ from sensors.config.inboxes import Inbox
 
 
 class NameKind(StrEnum):
-    """What a name says of a file that is no delivery."""
+    """The kinds of names that belong to no delivery."""
 
     TEMPORARY = "temporary name"
     LITTER = "litter"
@@ -82,14 +83,14 @@ _LITTER_FOLDERS = frozenset(
         "#snapshot",  # Synology
         "@recycle",
         "@recently-snapshot",  # QNAP
-        "_temporary",  # Hadoop and Spark: what is not committed yet
+        "_temporary",  # Hadoop and Spark: files that are not committed yet
     }
 )
 
 _SED = re.compile(r"sed[a-z0-9]{6}")  # GNU sed -i: sedXXXXXX
 _MKTEMP = re.compile(r"tmp\.?[a-z0-9_]{8,10}")  # mktemp (tmp.XXXXXXXXXX), Python's tempfile (tmpXXXXXXXX)
 _EXCEL = re.compile(r"[0-9a-f]{7,8}")  # Excel while it saves: eight hexadecimal digits and no suffix
-_VIM = "4913"  # vim tries with it whether it may write to a folder; then 5036 and so on
+_VIM = "4913"  # vim checks with it whether it may write to a folder; then 5036 and so on
 _AWS = re.compile(r"(?P<name>.+)\.(?P<random>[0-9a-f]{8})")  # s3transfer (aws-cli, boto3): name.XXXXXXXX
 _RSYNC = re.compile(r"\.(?P<name>.+)\.[a-z0-9]{6}")  # rsync: .name.XXXXXX
 
@@ -102,7 +103,7 @@ _IS_TEMPORARY, _IS_LITTER = _any_of(_TEMPORARY), _any_of(_LITTER)
 
 
 def kind_of(name: str) -> NameKind | None:
-    """Return what a name, or a pattern for names, says by itself.
+    """Return the kind of a name, or of a pattern for names, if it is a known temporary name or litter.
 
     >>> kind_of("orders.csv.1f3a.partial"), kind_of("Thumbs.db"), kind_of("orders.csv"), kind_of("*.part")
     (<NameKind.TEMPORARY: 'temporary name'>, <NameKind.LITTER: 'litter'>, None, <NameKind.TEMPORARY: 'temporary name'>)
@@ -114,9 +115,9 @@ def kind_of(name: str) -> NameKind | None:
 
 
 def may_be_temporary(name: str, is_wanted: Callable[[str], bool]) -> bool:
-    """Tell whether a name that no pattern matches is likely to be temporary: it is partly random.
+    """Return whether a name that no pattern matches is probably temporary because a part of it is random.
 
-    `is_wanted` says whether the inbox takes a name. A date is not taken for random.
+    `is_wanted` returns whether the inbox takes a name. A date does not count as random.
 
     >>> [may_be_temporary(name, lambda name: name.endswith(".csv")) for name in ("a.csv.3fA91b0C", "a.csv.20261130")]
     [True, False]
@@ -133,7 +134,7 @@ def may_be_temporary(name: str, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def is_ignored_folder(name: str) -> bool:
-    """Tell whether a folder is hidden or litter, so that nothing in it is a delivery."""
+    """Return whether a folder is hidden or litter, so that nothing in it is a delivery."""
     return (name.startswith(".") and name not in {".", ".."}) or name.lower() in _LITTER_FOLDERS
 
 
@@ -144,16 +145,14 @@ def _is_date(digits: str) -> bool:
         return False
 
 
-# Admission: which directory entries are files for us, decided by name and kind alone.
-
 LONGEST_NAME = 200
-"""Bytes; leaves room for what others hang on to a name, most file systems end at 255."""
+"""Bytes; leaves room for suffixes that other programs add, as most file systems allow 255."""
 LONGEST_PATH = 1000
-"""Bytes of the path below the inbox; Linux takes 4096 in all."""
+"""Bytes of the path below the inbox; Linux allows 4096 for the whole path."""
 
 
 class Admission(StrEnum):
-    """What becomes of a directory entry."""
+    """How a directory entry of an inbox is treated."""
 
     ADMITTED = "admitted"
     LEFT_ALONE = "left alone"
@@ -162,19 +161,19 @@ class Admission(StrEnum):
 
 @dataclass(frozen=True)
 class Ruling:
-    """What becomes of a directory entry, and why, in words for a person."""
+    """How a directory entry is treated, and why."""
 
     admission: Admission
     reason: str = ""
     is_temporary: bool = False
-    """Whether it is left alone as a file that some program has not finished."""
+    """Whether it is left alone because a program has not finished it."""
 
 
 _ADMITTED = Ruling(Admission.ADMITTED)
 
 
 def admit(name: str, status: os.stat_result, inbox: Inbox) -> Ruling:
-    """Decide by an entry's path below the inbox and its stat (of the entry itself, a symlink not followed)."""
+    """Return the ruling on an entry, by its path below the inbox and its stat (a symlink is not followed)."""
     plain = name.rpartition("/")[2]
     if is_temporary(plain, inbox):
         return Ruling(Admission.LEFT_ALONE, "temporary name", is_temporary=stat.S_ISREG(status.st_mode))
@@ -213,9 +212,9 @@ def _wrong_kind(inbox: str, patterns: tuple[str, ...]) -> str:
 
 
 def is_temporary(plain: str, inbox: Inbox) -> bool:
-    """Tell whether some program has given this name to a file that it has not finished.
+    """Return whether this name belongs to a file that its program has not finished.
 
-    A pattern of the inbox that is such a name itself, as `*.part` is, wins; a hidden name is never taken.
+    An inbox pattern that names temporary files itself, such as `*.part`, takes precedence, except for hidden names.
     """
     if _matches(plain, inbox.temporary):
         return True
@@ -226,7 +225,7 @@ def is_temporary(plain: str, inbox: Inbox) -> bool:
 
 
 def _is_explicit(plain: str, patterns: tuple[str, ...]) -> bool:
-    """Tell whether a pattern matches that names temporary files or litter by itself."""
+    """Return whether the name matches an inbox pattern that explicitly names temporary files or litter."""
     return _matches(plain, _explicit(patterns))
 
 
@@ -241,13 +240,13 @@ def _matches(plain: str, patterns: tuple[str, ...]) -> bool:
 
 @cache
 def _expression(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """Return one expression for all patterns: a name is looked up once and not once for each."""
+    """Return one regular expression for all patterns, so that a name is matched once and not once for each."""
     return re.compile("|".join(translate(pattern.lower()) for pattern in patterns))
 
 
 def _bad_name(name: str, plain: str) -> str:
     if name.isascii() and name.isprintable() and len(plain) <= LONGEST_NAME and len(name) <= LONGEST_PATH:
-        return ""  # nearly all
+        return ""  # nearly all names
     try:
         length, whole = len(plain.encode()), len(name.encode())
     except UnicodeEncodeError:
@@ -262,7 +261,7 @@ def _bad_name(name: str, plain: str) -> str:
 
 
 def readable(name: str) -> str:
-    """Return a file's name as it may be written down and shown: whatever is not plain text is escaped."""
+    """Return a file's name for storage and display, with every character that is not printable escaped."""
     if name.isprintable():
         return name
     return "".join(

@@ -1,4 +1,7 @@
-"""Where in a YAML file something stands, for messages about it."""
+"""Read and validate the inboxes file: each inbox is a watched folder, local or remote, with its rules.
+
+Messages about mistakes name the file and line.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +20,13 @@ from sensors.config.remote_url import Address, mistake_in, mistakes_in, surround
 
 
 class YamlLines:
-    """The lines of a YAML text, by the path to what stands there; the text must be YAML."""
+    """Finds the line of a field in a YAML text; the text must be valid YAML."""
 
     def __init__(self, text: str) -> None:
         self._root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)  # pyright: ignore[reportUnknownMemberType]
 
     def line_of(self, path: Sequence[str | int]) -> int:
-        """Return the line of a field; of one that is not there, that of what it is missing in.
+        """Return the line of a field, or of its nearest existing parent if the field is missing.
 
         >>> YamlLines("inboxes:\\n  metrics:\\n    max_files: 0").line_of(["inboxes", "metrics", "max_files"])
         3
@@ -39,15 +42,13 @@ class YamlLines:
 
 
 def _child(node: yaml.Node | None, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Return the node that names a step, and the node that it leads to."""
+    """Return the key node and the value node of one step of a path; for a list, the item twice."""
     if isinstance(node, yaml.MappingNode):
         return next((pair for pair in node.value if str(pair[0].value) == str(step)), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
         return node.value[step], node.value[step]
     return None
 
-
-# An inbox: a watched folder and its rules, as the configuration file gives them.
 
 _TEXT = ("csv", "tsv", "json", "ndjson")
 DEFAULT_PATTERNS = (
@@ -60,7 +61,7 @@ InboxName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 
 
 ARRIVAL_READY = "inbox.arrival.ready"
-"""The event that announces an arrival, unless its inbox has one of its own."""
+"""The event that announces an arrival, unless its inbox sets another one."""
 
 
 class WatchChoice(StrEnum):
@@ -71,7 +72,7 @@ class WatchChoice(StrEnum):
 
 
 class EmptyFiles(StrEnum):
-    """What becomes of a file of no bytes that has settled."""
+    """How a settled file of zero bytes is treated."""
 
     WAIT = "wait"
     REJECT = "reject"
@@ -79,7 +80,7 @@ class EmptyFiles(StrEnum):
 
 
 class Duplicates(StrEnum):
-    """What becomes of a file whose content has come before."""
+    """How a file is treated whose content has arrived before."""
 
     LOAD = "load"
     SKIP = "skip"
@@ -109,16 +110,16 @@ def _known_url(url: str) -> str:
 
 
 class Expectation(BaseModel):
-    """Files that have to be there by certain times; a person is told when they are not."""
+    """Files that have to arrive by certain times; an alert is sent when they are overdue."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cron: Annotated[str, AfterValidator(_known_cron)]
-    """When they are due, such as `0 8 * * 1-5`."""
+    """When the files are due, such as `0 8 * * 1-5`."""
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
-    """Whose clock `cron` goes by."""
+    """The time zone of `cron`."""
     at_least: int = Field(default=1, ge=1)
-    """How many files have to have come since the due time before."""
+    """How many files have to arrive between the previous due time and this one."""
 
 
 class Inbox(BaseModel):
@@ -127,49 +128,52 @@ class Inbox(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: InboxName
-    """The key of its entry: small letters, digits and hyphens."""
+    """The key of its entry: lower-case letters, digits and hyphens."""
     path: Path
-    """The folder; none is made for an inbox that has a URL."""
+    """The folder; none is created for an inbox that has a URL."""
     url: Annotated[str, AfterValidator(_known_url)] | None = None
     """A folder of an object store or SFTP server instead: `s3://bucket/prefix`, `gs://...`, `sftp://user@host/path`."""
     options: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """What the filesystem of the URL is told; `${NAME}` stands for a variable of the environment or of `.env`."""
+    """Options of the URL's filesystem; `${NAME}` is replaced by a variable of the environment or of `.env`."""
     subfolders: bool = False
     """Whether files in subfolders are taken too; a file's name is then its path below the inbox."""
     watch: WatchChoice = WatchChoice.AUTO
-    """`auto` takes file events where the file system tells of all changes, and polls elsewhere."""
+    """`auto` uses file events if the file system reports all changes, and polls otherwise."""
     patterns: tuple[str, ...] = Field(default=DEFAULT_PATTERNS, min_length=1)
-    """What is taken, by the file's own name; case makes no difference."""
+    """Which files are taken, by name without folders; case makes no difference."""
     temporary: tuple[str, ...] = ()
-    """More names that are left alone while they are written, such as `*.writing`."""
+    """More names of unfinished files, which are left alone, such as `*.writing`."""
     max_file_bytes: int = Field(default=100 * 2**30, ge=1)
     """A larger file is rejected."""
     empty: EmptyFiles = EmptyFiles.WAIT
-    """`wait` for the content of a file of no bytes, `reject` or `take` it."""
+    """`wait` for the content of a file of zero bytes, `reject` or `take` it."""
     done_file: Annotated[str, StringConstraints(pattern=r"^\.[^/]+$")] | None = None
-    """With `.done`, `orders.csv` is complete when there is an `orders.csv.done` that is not older than it."""
+    """With `.done`, `orders.csv` is complete when there is an `orders.csv.done` that is not older than `orders.csv`."""
     duplicates: Duplicates = Duplicates.LOAD
-    """`load` a file again whose content has come before, `skip` or `reject` it."""
+    """`load` a file again whose content has arrived before, `skip` or `reject` it."""
     grace_seconds: float = Field(default=0.1, ge=0, le=3600)
-    """How long a file that was closed must stay unchanged; a writer may open it again. One renamed in is whole."""
+    """How long a file must stay unchanged after it was closed, as its writer may open it again. A file renamed into the
+    inbox is complete immediately."""
     quiet_seconds: float = Field(default=1.0, ge=0, le=86400)
-    """The same for a file of which neither of both was noticed, where the kernel proves that nobody writes it."""
+    """How long a file must stay unchanged if neither its closing nor a rename was noticed, and the kernel confirms that
+    no process is writing it."""
     unproven_quiet_seconds: float = Field(default=5.0, ge=0.5, le=86400)
-    """The same where nothing proves it: a network mount, another user's file; and before a file is rejected."""
+    """How long a file must stay unchanged if the kernel cannot confirm that no process is writing it (a network mount,
+    another user's file), and before it is rejected."""
     rescan_seconds: float = Field(default=5.0, ge=0.1, le=3600)
-    """The safety net: how often the folder is listed although no hint came."""
+    """How often the folder is listed even if no file event was noticed."""
     max_in_flight: int = Field(default=4, ge=1, le=1000)
-    """How many arrivals may be unfinished before settled files gather for the next one."""
+    """How many arrivals may be unfinished; beyond that, settled files gather for the next arrival."""
     max_files: int = Field(default=4000, ge=1, le=10_000)
     """How many files an arrival takes at most; few large arrivals load faster than many small ones."""
     max_bytes: int = Field(default=10 * 2**30, ge=1)
-    """How many bytes an arrival takes at most; a larger file is one by itself."""
+    """How many bytes an arrival takes at most; a larger file is an arrival by itself."""
     event: Annotated[str, StringConstraints(pattern=r"^inbox(\.[a-z0-9-]+)+$", max_length=100)] = ARRIVAL_READY
-    """The event that announces its arrivals: the automation that expects it says which flow runs on them."""
+    """The event that announces the inbox's arrivals; the automation that expects it defines which flow runs."""
     expect: Expectation | None = None
-    """Files that have to be there by certain times; a person is told when they are not."""
+    """Files that have to arrive by certain times; an alert is sent when they are overdue."""
     keep_days: float | None = Field(default=None, gt=0)
-    """How long arrivals are kept that were loaded or skipped; not set: for ever."""
+    """How long loaded and skipped arrivals are kept; not set: indefinitely."""
 
     @property
     def where(self) -> str:
@@ -177,12 +181,12 @@ class Inbox(BaseModel):
         return self.url or str(self.path)
 
     def at(self, name: str) -> str:
-        """Return where a file lies, by its path below the inbox."""
+        """Return the full path or URL of a file, given its path below the inbox."""
         return f"{self.where.rstrip('/')}/{name}"
 
 
 class InboxesError(Exception):
-    """The configuration of the inboxes cannot be used; the message has a line for each mistake."""
+    """The inboxes file is invalid; the message has one line for each mistake."""
 
 
 class _InboxesFile(BaseModel):
@@ -195,10 +199,10 @@ _RULES = TypeAdapter(dict[str, Any])
 
 
 def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
-    """Read the inboxes of a configuration file.
+    """Read the inboxes file.
 
-    An inbox without a `path` is the folder of its name in `inbox_dir`; a relative one is taken from there.
-    Raises InboxesError with every mistake in the file at once.
+    An inbox without a `path` is the folder of its name in `inbox_dir`; a relative path starts there. Raises
+    InboxesError that lists every mistake in the file.
     """
     written, place = _read(file)
     try:
@@ -224,7 +228,7 @@ def read_inboxes(file: Path, inbox_dir: Path) -> tuple[Inbox, ...]:
 
 @dataclass(frozen=True)
 class _Places:
-    """Says where in the file a field stands."""
+    """Formats the file, line and path of a field for messages."""
 
     file: Path
     lines: YamlLines
@@ -235,7 +239,7 @@ class _Places:
 
 
 def _read(file: Path) -> tuple[Any, _Places]:
-    """Return what a YAML file says, and where it says it. Raises InboxesError."""
+    """Return the content of a YAML file, and the places of its fields. Raises InboxesError."""
     try:
         text = file.read_text("utf-8")
         written, place = yaml.safe_load(text), _Places(file, YamlLines(text))
@@ -254,7 +258,7 @@ def _read(file: Path) -> tuple[Any, _Places]:
 
 
 def _shared_folders(place: _Places, inboxes: list[Inbox]) -> list[str]:
-    """Return a mistake for each inbox that lies in another one: both would take the same file."""
+    """Return a mistake for each inbox whose folder is inside another inbox's: both would take the same files."""
     local = {inbox.name: Path(inbox.path).resolve() for inbox in inboxes if not inbox.url}
     remote = {inbox.name: PurePosixPath(inbox.url) for inbox in inboxes if inbox.url}
     return [*_shared(place, "path", local), *_shared(place, "url", remote)]
@@ -270,7 +274,7 @@ def _shared(place: _Places, field: str, folders: Mapping[str, PurePath]) -> Iter
 
 
 def _remote_mistakes(place: _Places, inbox: Inbox, rules: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what does not go together in an inbox that has a URL, and what only such a one has."""
+    """Yield the mistakes in a remote inbox's rules, and the `options` of a local inbox, which may have none."""
     if inbox.url is None:
         if inbox.options:
             yield f"{place('inboxes', inbox.name, 'options')}: only an inbox with a `url` has options; leave them out"
@@ -285,6 +289,6 @@ def _remote_mistakes(place: _Places, inbox: Inbox, rules: Mapping[str, Any]) -> 
 def _mistakes(place: _Places, error: ValidationError, prefix: tuple[str, ...]) -> list[str]:
     return [
         f"{place(*prefix, *mistake['loc'])}: {mistake['msg']}"
-        + ("" if mistake["type"] == "url" else f" (got {mistake['input']!r:.80})")  # which may hold credentials
+        + ("" if mistake["type"] == "url" else f" (got {mistake['input']!r:.80})")  # a URL may hold credentials
         for mistake in error.errors()
     ]

@@ -1,4 +1,4 @@
-"""The profile: whether everything is on this machine, or shared by several with PostgreSQL and Redis between them."""
+"""Settings of the profile: everything on this machine, or several machines that share PostgreSQL and Redis."""
 
 import platform
 import re
@@ -26,48 +26,46 @@ class Auth(StrEnum):
 
 
 class Profile(StrEnum):
-    """What Prefect keeps its state in, and how many processes it has."""
+    """Where Prefect keeps its state, and how many processes it has."""
 
     EMBEDDED = "embedded"
-    """SQLite and a broker in the memory of the one server; nothing else has to be installed."""
+    """SQLite, and a message broker in the memory of the only server; nothing else has to be installed."""
     SCALE = "scale"
-    """PostgreSQL and Redis; as many servers, service processes and workers as are asked for, on any machines."""
+    """PostgreSQL and Redis; any number of servers, service processes and workers, on any machines."""
 
 
 def host_name(host: str) -> str:
-    """Return an address or a host's name as it is; raises PydanticCustomError for anything else."""
+    """Return an IP address or host name unchanged; raises PydanticCustomError for anything else."""
     if not re.fullmatch(r"[A-Za-z0-9.:-]+", host):
         raise PydanticCustomError("host", "expected an address or a host's name such as 10.0.0.5")
     return host
 
 
 class ProfileSettings(BaseSettings):
-    """The settings that say which profile this is, and what of it runs on this machine.
-
-    With `embedded` all but the profile itself is left aside.
-    """
+    """The profile, and which of its processes run on this machine; with `embedded` only `profile` has an effect."""
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
     profile: Profile = Profile.EMBEDDED
     """`embedded`: everything on this machine; `scale`: PostgreSQL, Redis and any number of machines (scale.md)."""
     api_servers: int = Field(default=2, ge=0, le=32)
-    """How many API servers run here, behind API_PORT; 0: the API is elsewhere, at PREFECT_API_URL."""
+    """How many API servers run on this machine, behind API_PORT; 0: the API is elsewhere, at PREFECT_API_URL."""
     api_server_port: int | None = Field(default=None, ge=1, le=65503)
     """The port of the first API server, the next ones follow; not set: 100 above API_PORT."""
     service_processes: int = Field(default=2, ge=0, le=32)
-    """How many processes with Prefect's background services run here."""
+    """How many processes with Prefect's background services run on this machine."""
     workers: int = Field(default=2, ge=0, le=64)
-    """How many workers run here."""
+    """How many workers run on this machine."""
     sensors: int = Field(default=1, ge=0, le=1)
-    """Whether a sensor runs here. More of them have state folders of their own."""
+    """Whether a sensor runs on this machine. Sensors on other machines have state folders of their own."""
     node_name: str = Field(default="", pattern=r"^[A-Za-z0-9.-]{0,60}$")
-    """What tells this machine's workers from others'; empty: the machine's name."""
+    """The name that distinguishes this machine's workers from others'; empty: the machine's host name."""
 
     database_url: SecretStr = Field(default=SecretStr(""), validate_default=True)
-    """Prefect's database: postgresql://user:password@host:5432/prefect; for servers and service processes."""
+    """Prefect's database: postgresql://user:password@host:5432/prefect; servers and service processes need it."""
     redis_url: SecretStr = Field(default=SecretStr(""), validate_default=True)
-    """Prefect's broker, cache, ordering and leases: redis://:password@host:6379/0; for the same."""
+    """Prefect's broker, cache, ordering and leases: redis://:password@host:6379/0; servers and service processes need
+    it."""
 
     @field_validator("database_url", "redis_url")
     @classmethod
@@ -82,7 +80,7 @@ class ProfileSettings(BaseSettings):
 
     @property
     def is_scale(self) -> bool:
-        """Whether this is one of the machines of the scale profile."""
+        """Whether this machine has the scale profile."""
         return self.profile is Profile.SCALE
 
     @property
@@ -92,7 +90,7 @@ class ProfileSettings(BaseSettings):
 
     @property
     def is_main(self) -> bool:
-        """Whether this machine deploys, applies the automations and has the alerts' outbox: where the services are."""
+        """Whether this machine runs Prefect's services; it also deploys, applies automations and has the outbox."""
         return not self.is_scale or self.service_processes > 0
 
     @property
@@ -102,12 +100,12 @@ class ProfileSettings(BaseSettings):
 
     @property
     def node(self) -> str:
-        """The name of this machine among those of the installation, the same after every restart."""
+        """The name of this machine within the installation; it stays the same after a restart."""
         return self.node_name or re.sub(r"[^A-Za-z0-9.-]", "-", platform.node()) or "localhost"
 
 
 def beyond_loopback_needs_auth(host: str, info: ValidationInfo, what: str) -> str:
-    """Return the address that is listened on; raises PydanticCustomError with AUTH=off for one of other machines."""
+    """Return a listening address unchanged; raises PydanticCustomError if AUTH=off and it is not the loopback."""
     if not is_loopback(host) and info.data.get("auth") is Auth.OFF:
         raise PydanticCustomError(
             "open", "expected the loopback, 127.0.0.1, with AUTH=off: anyone could {what} there", {"what": what}
@@ -116,7 +114,7 @@ def beyond_loopback_needs_auth(host: str, info: ValidationInfo, what: str) -> st
 
 
 def wrong_address(url: str, schemes: tuple[str, ...]) -> str | None:
-    """Return what is wrong with an address, its password left out; None if it can be used.
+    """Return what is wrong with a URL, without its password; None if it can be used.
 
     >>> wrong_address("mysql://me:secret@db/prefect", ("postgresql",))
     'expected postgresql://user:password@host/..., got mysql://me:***@db/prefect'
@@ -131,7 +129,7 @@ def wrong_address(url: str, schemes: tuple[str, ...]) -> str | None:
 
 
 def masked(url: str) -> str:
-    """Return an address with its password, and whatever else it has that may be a secret, masked.
+    """Return a URL with its password and the values of its query masked, without fragment.
 
     >>> masked("redis://:secret@cache:6379/0")
     'redis://:***@cache:6379/0'
@@ -149,5 +147,5 @@ def masked(url: str) -> str:
 def _parts(url: str) -> SplitResult | None:
     try:
         return urlsplit(url)
-    except ValueError:  # such as a bracket that is left open
+    except ValueError:  # such as an unclosed bracket
         return None

@@ -1,4 +1,8 @@
-"""The address of a remote inbox: what its URL says, and what it must not say."""
+"""Parse and validate the URL and the options of a remote inbox (S3, Google Cloud Storage, SFTP).
+
+The options go to the inbox's filesystem. The URL holds no credentials; an option names a variable for a secret, whose
+value is in the environment or in the `.env` file.
+"""
 
 import os
 import re
@@ -22,7 +26,7 @@ _CREDENTIALS = (
 
 @dataclass(frozen=True)
 class Address:
-    """Where a remote inbox is; `root` is a bucket and a prefix, or an absolute path on the server."""
+    """The location of a remote inbox; `root` is a bucket and a prefix, or an absolute path on the server."""
 
     scheme: str
     root: str
@@ -32,7 +36,7 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Return what a URL says in which there is no mistake."""
+        """Parse a URL that is valid according to `mistake_in`."""
         parts = urlsplit(url)
         if parts.scheme in OBJECT_STORES:
             return cls(parts.scheme, (parts.netloc + parts.path).rstrip("/"))
@@ -40,7 +44,7 @@ class Address:
 
 
 def without_slash(url: str) -> str:
-    """Return the URL as it is written everywhere: without slashes at its end, unless that is all of its path."""
+    """Return the URL without trailing slashes; an SFTP URL of the server's root keeps one."""
     bare = url.rstrip("/")
     return f"{bare}/" if bare.startswith("sftp://") and not urlsplit(bare).path else bare
 
@@ -53,7 +57,7 @@ def mistake_in(url: str) -> str | None:
     """
     try:
         parts = urlsplit(url)
-        _ = parts.port  # read, because that is when it is checked
+        _ = parts.port  # reading the port validates it
     except ValueError as error:
         return f"expected a URL, got none: {error}"
     if parts.scheme not in SCHEMES or not url.startswith(f"{parts.scheme}://"):
@@ -78,11 +82,9 @@ def _mistake_in_parts(parts: SplitResult, url: str) -> str | None:
     return None
 
 
-# The options of a remote inbox, handed on to its filesystem; a secret is named there and stands in the environment.
-
 _NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET = re.compile(r"pass(word|phrase)|secret|token|credential|(^|_)key$", re.IGNORECASE)
-"""Names of options whose value is nobody's business; `client_keys` and `key_file` are paths."""
+"""Names of options whose values are secrets; `client_keys` and `key_file` are paths and do not match."""
 _OURS = frozenset(
     {"asynchronous", "loop", "skip_instance_cache", "use_listings_cache", "session", "protocol", "host", "timeout"}
     | {"version_aware", "listings_expiry_time", "max_paths"}
@@ -91,20 +93,20 @@ _EXPORTED = ("AWS_", "GOOGLE_", "GCLOUD_", "SSH_AUTH_SOCK")
 
 
 def surroundings() -> dict[str, str]:
-    """Return this process's environment over what the `.env` file says."""
+    """Return the variables of the `.env` file, overridden by this process's environment."""
     written = {name: value for name, value in dotenv_values(env_file()).items() if value is not None}
     return {**written, **os.environ}
 
 
 def export_credentials() -> None:
-    """Put what the `.env` file says to the libraries of the stores into this process's environment."""
+    """Copy the variables for the stores' libraries from `.env` into this process's environment, unless set there."""
     for name, value in surroundings().items():
         if name.startswith(_EXPORTED):
             os.environ.setdefault(name, value)
 
 
 def mistakes_in(scheme: str, options: Mapping[str, Any], around: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
-    """Yield what is wrong, in words, and the path to the option that is."""
+    """Yield each wrong option's path, and what is wrong with it, in words."""
     for path, value in _leaves(options, []):
         named = _NAMED.findall(value) if isinstance(value, str) else []
         if path[0] in _OURS:
@@ -118,12 +120,12 @@ def mistakes_in(scheme: str, options: Mapping[str, Any], around: Mapping[str, st
 
 
 def resolved(options: Mapping[str, Any], around: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options with each `${NAME}` replaced by what the environment says."""
+    """Return the options with each `${NAME}` replaced by the variable's value in `around`."""
     return {name: _resolve(value, around) for name, value in options.items()}
 
 
 def secrets_in(options: Mapping[str, Any], around: Mapping[str, str]) -> frozenset[str]:
-    """Return the values that no message may tell: those that were named, and those of the usual variables."""
+    """Return the values that no message may contain: those of variables named in options, and AWS's secrets."""
     named = [name for _, value in _leaves(options, []) if isinstance(value, str) for name in _NAMED.findall(value)]
     usual = [name for name in around if name.startswith("AWS_") and _SECRET.search(name)]
     found = {around.get(name, "") for name in (*named, *usual)}

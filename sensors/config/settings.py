@@ -1,4 +1,4 @@
-"""What the environment and the `.env` file say about this installation."""
+"""Settings of this installation, read from the environment and the `.env` file, and the paths and URLs they imply."""
 
 import ipaddress
 import os
@@ -29,7 +29,7 @@ _SITE = r"^(https?://[^/\s@?#]+/?)?$"
 
 
 def _group(name: str) -> str:
-    """Return a group's name as it is; raises PydanticCustomError for one to which we cannot give files."""
+    """Return a group's name unchanged; raises PydanticCustomError if this user cannot give files to the group."""
     try:
         if name:
             group_id(name)
@@ -39,55 +39,56 @@ def _group(name: str) -> str:
 
 
 class Settings(ProfileSettings):
-    """One stack's settings: where its state is and which ports it has.
+    """The settings of one stack.
 
-    Every field is an environment variable of the same name in capitals; the environment wins over the
-    `.env` file. A relative STATE_DIR or INBOXES_FILE is taken from the project's root, so that every command
-    means the same folder wherever it is typed.
+    Every field is an environment variable of the same name in capitals; the environment wins over the `.env` file. A
+    relative STATE_DIR or INBOXES_FILE starts at the project's root, so that a command's working directory has no
+    effect.
     """
 
     state_dir: Path = Path("data")
-    """Where everything is kept: files, ledger, warehouse, Prefect's database, logs."""
+    """The folder of all state: files, ledger, warehouse, Prefect's database, logs."""
     api_port: int = Field(default=4200, ge=1, le=65535)
-    """The port of Prefect's page and API."""
+    """The port of Prefect's UI and API."""
     sensor_port: int = Field(default=4201, ge=1, le=65535)
-    """The port of the page to drop files on, and of what the sensor says of its health."""
+    """The port of the drop page, and of the sensor's health checks."""
     auth: Auth = Auth.ON
     """`off`: the API and the drop page ask for no credentials; every program on this machine can run deployments."""
     api_host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
-    """The address that the API listens on. Only this machine reaches the loopback; any other needs AUTH=on."""
+    """The address that the API listens on. Only this machine reaches the loopback; any other address needs AUTH=on."""
     sensor_host: Annotated[str, AfterValidator(host_name)] = "127.0.0.1"
-    """The address that the drop page listens on. Only this machine reaches the loopback; any other needs AUTH=on."""
+    """The address that the drop page listens on. Only this machine reaches the loopback; any other address needs
+    AUTH=on."""
     trusted_proxies: str = ""
-    """Addresses of reverse proxies, separated by spaces, whose X-Forwarded-For names the client of a log-in."""
+    """Addresses of reverse proxies, separated by spaces, whose X-Forwarded-For header is trusted for log-ins."""
     page_users: SecretStr = SecretStr("")
     """More users of the drop page, `role=user:password` separated by spaces; roles: look, drop, operate (page.md)."""
     inboxes_file: Path = Path("sensors/inboxes.yaml")
-    """The file that says which folders are watched, and how; its rules are listed below."""
+    """The file that defines which folders are watched, and how; its rules are listed below."""
     notify_urls: str = Field(default="", repr=False)
-    """Where alerts go: Apprise URLs, separated by spaces; without any only `logs/alerts.log` has them."""
+    """Apprise URLs of the alert channels, separated by spaces; without any, alerts are only in `logs/alerts.log`."""
     prefect_api_url: str = Field(default="", validate_default=True)
     """The API of another machine, with API_SERVERS=0; empty: this stack's own."""
     prefect_api_auth_string: SecretStr = SecretStr("")
-    """The credentials of the page and the API, `user:password`; the first `just up` generates them into `.env`."""
+    """The credentials of the drop page and the API, `user:password`; the first `just up` generates them into `.env`."""
     warehouse_url: SecretStr = SecretStr("")
-    """Where the rows are; the flows check it, here it is only shown."""
+    """The URL of the warehouse; the flows validate it, here it is only displayed."""
     warehouse_readers: Annotated[str, AfterValidator(_group)] = ""
-    """The group whose members may read the DuckDB file; the flows see to it as well."""
+    """The group whose members may read the DuckDB file; the flows set the file's permissions as well."""
     arrivals_readers: Annotated[str, AfterValidator(_group)] = ""
-    """The group whose members may read the arrivals, such as workers that are another user; empty: no one."""
+    """The group whose members may read the arrivals, such as workers that run as another user; empty: no one."""
     log_format: LogFormat = LogFormat.TEXT
-    """What a line of the sensor's log is: `text` for a person, `json` for what gathers logs."""
+    """The format of the sensor's log: `text`, or `json` for log collectors."""
     page_url: str = Field(default="", pattern=_SITE)
-    """Where people reach Prefect's page and API, if that is not API_PORT: the address of a proxy that encrypts."""
+    """The public URL of Prefect's UI and API, such as that of a TLS proxy; empty: made from API_HOST and API_PORT."""
     drop_page_url: str = Field(default="", pattern=_SITE)
-    """Where people reach the drop page, if that is not the loopback: the address of a proxy that encrypts."""
+    """The public URL of the drop page, such as that of a TLS proxy; empty: made from SENSOR_HOST and SENSOR_PORT."""
     upload_token: SecretStr = SecretStr("")
-    """What lets a script upload files, and nothing else: `Authorization: Bearer <it>`; empty: no such token."""
+    """A token that allows scripts to upload files, and nothing else: `Authorization: Bearer TOKEN`; empty: no token."""
     max_upload_bytes: int = Field(default=2 * 2**30, ge=1)
-    """A larger file is not taken by upload; copied into the inbox it is."""
+    """A larger file cannot be uploaded; it can be copied into the inbox."""
     disk_free_min: str = ""
-    """The room that a disk should have, such as `5%` or `2GB`: with less an alert is sent, and with less than a quarter
+    """The space that has to be free on each disk, such as `5%` or `2GB`: below it an alert is sent, and below a quarter
     of it files wait in their inboxes; empty: 5 % of the disk, at most 2 GiB."""
 
     @field_validator("state_dir", "inboxes_file")
@@ -96,10 +97,10 @@ class Settings(ProfileSettings):
         return (PROJECT_ROOT / path.expanduser()).resolve()
 
     heartbeat_url: SecretStr = SecretStr("")
-    """An address outside this machine that is called each minute while everything is well, such as one of
+    """A URL outside this machine that is called each minute while everything is healthy, such as one of
     healthchecks.io, Uptime Kuma, Cronitor or Better Stack: when the calls stop, that service sends an alert."""
     heartbeat_fail_url: SecretStr = SecretStr("")
-    """An address that is called each minute while something is not well, for a service that has one; empty: none is."""
+    """A URL that is called each minute while something is unhealthy, if the service has one; empty: no such calls."""
 
     @field_validator("heartbeat_url", "heartbeat_fail_url")
     @classmethod
@@ -157,25 +158,25 @@ class Settings(ProfileSettings):
 
     @property
     def page_accounts(self) -> tuple[Account, ...]:
-        """The accounts of the drop page; that of Prefect's page may do everything."""
+        """The accounts of the drop page; the account of Prefect's API has every role."""
         own = (account_of(self.auth_string, Role.OPERATE),) if self.auth_string else ()
         return (*own, *parse_accounts(self.page_users.get_secret_value()))
 
     @property
     def api_url(self) -> str:
-        """The address of this stack's Prefect API; with API_SERVERS=0 that of the installation it belongs to."""
+        """The URL of this stack's Prefect API; with API_SERVERS=0 PREFECT_API_URL."""
         return f"{_address(reached_at(self.api_host), self.api_port)}/api" if self.has_server else self.prefect_api_url
 
     @property
     def api_origins(self) -> tuple[str, ...]:
-        """The origins under which Prefect's page may be open, in small letters."""
+        """The origins under which a browser may open Prefect's UI, in lower case."""
         local = [_address(host, self.api_port) for host in ("127.0.0.1", "localhost", "::1")]
         found = [self.prefect_page, self.api_url.removesuffix("/api"), *local]
         return tuple(dict.fromkeys(one.rstrip("/").lower() for one in found))
 
     @property
     def prefect_page(self) -> str:
-        """The address of Prefect's page, as other machines know it where they can reach it; no slash at its end."""
+        """The URL of Prefect's UI without trailing slash, as other machines know it if they can reach it."""
         if self.page_url:
             return self.page_url.rstrip("/")
         if not self.has_server or is_loopback(self.api_host):
@@ -184,23 +185,23 @@ class Settings(ProfileSettings):
 
     @property
     def drop_page(self) -> str:
-        """The address of the drop page, without a slash at its end."""
+        """The URL of the drop page, without trailing slash."""
         return self.drop_page_url.rstrip("/") or self.sensor_url
 
     @property
     def sensor_url(self) -> str:
-        """The address at which this machine reaches its sensor."""
+        """The URL at which this machine reaches its sensor."""
         return _address(reached_at(self.sensor_host), self.sensor_port)
 
     @property
     def warehouse(self) -> str:
-        """Where the rows are, for a person to read."""
+        """The masked URL or the path of the warehouse, for display."""
         url = self.warehouse_url.get_secret_value()
         return (masked(url) if "://" in url else url) or str(self.state_dir / "warehouse.duckdb")
 
     @property
     def api_server_ports(self) -> tuple[int, ...]:
-        """The ports that the API servers of this machine listen on: API_PORT, unless they share that."""
+        """The ports of this machine's API servers: API_PORT, or one port each behind a balancer on API_PORT."""
         if not self.has_balancer:
             return (self.api_port,) if self.has_server else ()
         first = self.api_server_port or self.api_port + 100
@@ -208,24 +209,24 @@ class Settings(ProfileSettings):
 
     @property
     def auth_string(self) -> str | None:
-        """The API's credentials as `user:password`, or None: none are asked, or none were generated yet."""
+        """The API's credentials as `user:password`; None with AUTH=off, or if none were generated yet."""
         return (self.prefect_api_auth_string.get_secret_value() or None) if self.auth is Auth.ON else None
 
     @property
     def readers(self) -> dict[str, int]:
-        """The ids of the groups that may read a part of the state folder."""
+        """The ids of the groups that may read parts of the state folder, by part."""
         names = {WAREHOUSE: self.warehouse_readers, ARRIVALS: self.arrivals_readers}
         return {part: group_id(name) for part, name in names.items() if name}
 
     @property
     def heartbeat_urls(self) -> dict[str, str]:
-        """The addresses of the dead man's switch by their settings' names, as they may be shown."""
+        """The masked URLs of the dead man's switch, by the names of their settings."""
         urls = {"HEARTBEAT_URL": self.heartbeat_url, "HEARTBEAT_FAIL_URL": self.heartbeat_fail_url}
         return {name: masked_address(url.get_secret_value()) for name, url in urls.items() if url.get_secret_value()}
 
     @property
     def disk_folders(self) -> dict[str, Path]:
-        """The folders in which something of this installation grows, by what that is."""
+        """The folders of this installation whose size grows, by their content."""
         url = self.warehouse_url.get_secret_value()
         warehouse = Path(url) if url and "://" not in url else self.state_dir / "warehouse.duckdb"
         folders = {
@@ -242,17 +243,17 @@ class Settings(ProfileSettings):
 
     @property
     def inbox_dir(self) -> Path:
-        """The folder that holds one folder per inbox."""
+        """The folder that holds one folder for each inbox."""
         return self.state_dir / "inbox"
 
     @property
     def arrivals_dir(self) -> Path:
-        """The folder of permanent addresses: `<date>/<arrival id>/<name>`."""
+        """The folder in which arrivals keep their permanent paths: `<date>/<arrival id>/<name>`."""
         return self.state_dir / "arrivals"
 
     @property
     def failed_dir(self) -> Path:
-        """The folder of links to what needs a person."""
+        """The folder of links to files that need attention."""
         return self.state_dir / "failed"
 
     @property
@@ -267,17 +268,17 @@ class Settings(ProfileSettings):
 
     @property
     def temporary_dir(self) -> Path:
-        """What the stack's processes and flow runs write for a moment; emptied at each start."""
+        """The folder for temporary files of the stack's processes and flow runs; emptied at each start."""
         return self.state_dir / "tmp"
 
     @property
     def logs_dir(self) -> Path:
-        """One log file per service, and the alerts."""
+        """The folder of the services' logs, `alerts.log` and `audit.log`."""
         return self.state_dir / "logs"
 
 
 def reached_at(host: str) -> str:
-    """Return the address at which this machine reaches what listens on a host.
+    """Return the address at which this machine reaches a server that listens on `host`.
 
     >>> [reached_at(host) for host in ("0.0.0.0", "::", "127.0.0.2", "etl-1")]
     ['127.0.0.1', '::1', '127.0.0.2', 'etl-1']
@@ -295,5 +296,5 @@ def env_file() -> Path:
 
 
 def read_settings() -> Settings:
-    """Read the settings; raises pydantic.ValidationError with every bad value at once."""
+    """Read the settings. Raises pydantic.ValidationError that lists every invalid value."""
     return Settings(_env_file=env_file())  # pyright: ignore[reportCallIssue]

@@ -1,4 +1,4 @@
 """The sensor's process: its loops, put together, and its housekeeping.
 
-Nothing else may import it but `__main__`.
+Only `__main__` may import it.
 """

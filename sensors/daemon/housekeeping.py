@@ -1,4 +1,7 @@
-"""Retention: arrivals that were loaded or skipped long ago are deleted, with what the ledger knows of them."""
+"""Delete old arrivals after their retention, report overdue files, and return free memory to the system.
+
+All of this works with or without a server.
+"""
 
 import logging
 import shutil
@@ -20,19 +23,19 @@ from sensors.runtime.malloc import give_back_memory
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 20
-"""How many arrivals are deleted in one step."""
+"""Arrivals deleted per step."""
 
 
 @dataclass(frozen=True)
 class Pruner:
-    """Deletes what the inboxes do not want kept any longer."""
+    """Deletes loaded and skipped arrivals that are older than their inbox keeps them, with their ledger rows."""
 
     ledger: Ledger
     inboxes: Sequence[Inbox]
     clock: Clock
 
     def step(self) -> bool:
-        """Delete some of what is too old; say whether there may be more. Raises OSError."""
+        """Delete some of the old arrivals; return whether there may be more. Raises OSError."""
         more = [self._prune(inbox, inbox.keep_days) for inbox in self.inboxes if inbox.keep_days]
         return any(more)
 
@@ -40,14 +43,14 @@ class Pruner:
         before = self.clock.utc() - timedelta(days=keep_days)
         old = pruning.prunable(self.ledger, inbox.name, before, AT_ONCE)
         for arrival_id, folder in old:
-            # In one transaction, so that nobody has the arrival announced again while its files go.
+            # One transaction, so that no one can have the arrival announced again while its files are deleted.
             with self.ledger.transaction():
                 if pruning.forget(self.ledger, arrival_id):
                     if folder.exists():
                         shutil.rmtree(folder)
                     kill_point("files-pruned")
             with suppress(OSError):
-                folder.parent.rmdir()  # the day's folder, when it is empty
+                folder.parent.rmdir()  # the day's folder, if it is empty
         if old:
             logger.info(
                 "inbox %s: %d arrivals older than %g days are deleted",
@@ -61,17 +64,15 @@ class Pruner:
         return len(old) == AT_ONCE
 
 
-# Housekeeping: what has to be looked at now and then, with or without a server.
-
 AFTER_START_SECONDS = 5.0
-"""What came while the sensor was down, or suspended, has to be seen before anything is called overdue."""
+"""Before a file is called overdue, the sensor has to see the files that came while it was down or suspended."""
 PAUSE_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 TRIM_SECONDS = 60.0
 
 
 class Housekeeping:
-    """The loop's step that tells of overdue files and deletes what is too old."""
+    """The step of a loop that reports overdue files, deletes old arrivals and trims memory."""
 
     def __init__(self, settings: Settings, inboxes: Sequence[Inbox], clock: Clock) -> None:
         ledger = Ledger(settings.ledger_path)
@@ -82,7 +83,7 @@ class Housekeeping:
         self._prune_due = self._trim_due = self._not_before
 
     def step(self) -> float:
-        """Take one step of each kind that is due; return the seconds until the next."""
+        """Do the tasks that are due; return the seconds until the next step."""
         now = self._clock.monotonic()
         if resumed := self._clock.resumed():
             self._not_before = max(self._not_before, resumed.monotonic + AFTER_START_SECONDS)

@@ -1,4 +1,4 @@
-"""The sensor's work: a loop for each inbox, two that deal with Prefect, and those that keep house and ring the bell."""
+"""Start and stop the sensor's loops: one for each inbox, those that use Prefect, housekeeping and alerts."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class Work:
-    """What runs in the background; nothing of it before `start`."""
+    """All background loops; none of them runs before `start`."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Work:
         stores: "dict[str, Store]",
         alarm_settings: AlarmSettings,
     ) -> None:
-        """`stores` holds those of the remote inboxes by their names."""
+        """`stores` has the stores of the remote inboxes, by inbox name."""
         self._suspensions = Suspensions()
         self.clock = Clock(resumed=self._suspensions.resumed)
         self.loops: list[Loop] = []
@@ -62,7 +62,7 @@ class Work:
         self.monitor: Monitor | None = None
 
     def start(self) -> None:
-        """Open the ledger and start every loop; raises LedgerError."""
+        """Open the ledger and start every loop. Raises LedgerError."""
         settings, clock = self._settings, self.clock
         self._suspensions.start()
         self.space.look()
@@ -71,7 +71,7 @@ class Work:
         for inbox in self._inboxes:
             self.watches[inbox.name] = _remote_watch(inbox, self._stores[inbox.name]) if inbox.url else _watch(inbox)
         self._alarm = alarm = Alarm(settings, self._alarm_settings, clock)
-        # A loop for each inbox: a folder that cannot be read holds up no other.
+        # A loop for each inbox, so that a folder that cannot be read holds up no other inbox.
         intakes = [
             _intake_loop(settings, inbox, self.watches[inbox.name], prefect.announcing, clock, self.space)
             for inbox in self._inboxes
@@ -106,7 +106,7 @@ class Work:
         logger.info("watching %s", ", ".join(inbox.where for inbox in self._inboxes))
 
     def what_is_wrong(self) -> str:
-        """Return what keeps this sensor from its work, the server included, in words; empty if nothing does."""
+        """Return what keeps this sensor from its work, the server included, as text; empty if nothing does."""
         wrong = [f"{name}: {trouble}" for name, trouble in troubles(self.loops).items()]
         wrong += [issue.title for issue in self.issues().values() if not issue.is_warning]
         if self._alarm is not None and self._alarm.is_server_silent:
@@ -114,7 +114,7 @@ class Work:
         return "; ".join(wrong)
 
     def issues(self) -> dict[str, Issue]:
-        """Return what is wrong apart from the loops, by its key."""
+        """Return the current issues by key, except those of the loops."""
         return self.monitor.findings() if self.monitor else {}
 
     def _guards(self) -> Callable[[], Sequence[LedgerGuard | FolderGuard]]:
@@ -125,22 +125,22 @@ class Work:
         return lambda: (folders, LedgerGuard(settings.ledger_path))
 
     def announce_now(self) -> None:
-        """Have what is to be announced announced without a pause."""
+        """Wake the announcing loop, so that it announces without a pause."""
         if self._announcing is not None:
             self._announcing.wake.set()
 
     def run_issues(self) -> tuple[RunIssue, ...]:
-        """Return the runs that need attention, as they were found last."""
+        """Return the runs that needed attention at the last check."""
         return () if self._alarm is None else self._alarm.run_issues()
 
     def stop(self) -> None:
-        """Let the steps that are under way end, for some seconds, and close what is open."""
+        """Stop the loops, wait up to 3 s for each to end its step, and close what is open."""
         self._suspensions.stop()
         for loop in self.loops:
             loop.stop()
         for watch in self.watches.values():
             if not isinstance(watch, Watch):
-                watch.close()  # a copy that is under way would take longer than anybody waits
+                watch.close()  # a copy in progress would take longer than the wait below
         for loop in self.loops:
             loop.join(timeout=3)
         for watch in self.watches.values():

@@ -1,4 +1,4 @@
-"""The sensor as a daemon: its loops work while its page is served."""
+"""Run the sensor as a daemon: its loops work while its web page is served."""
 
 import logging
 import os
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class SensorRunningError(Exception):
-    """Another sensor works on this state folder."""
+    """Another sensor, or `just rebuild`, uses this state folder."""
 
 
 def run(settings: Settings) -> None:
@@ -65,8 +65,8 @@ def run(settings: Settings) -> None:
 
 
 def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI:
-    """Return the page, which has the loops at work while it is served."""
-    # Under `just up` that one calls, as it sees the other services as well; a sensor by itself has no one who would.
+    """Return the web app; the loops run while it is served."""
+    # Under `just up`, `up` calls the dead man's switch, as it sees the other services too; a lone sensor calls its own.
     switch = None if MARK in os.environ else _switch(settings, work)
 
     @asynccontextmanager
@@ -103,9 +103,9 @@ def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI
 
 
 def _close_to_others(settings: Settings) -> None:
-    """Close the state folder to other users; what keeps `up` from starting is only logged here.
+    """Close the state folder to other users; what would keep `up` from starting is only logged here.
 
-    In a pod the volume may be root's, and no other user is there.
+    In a pod, root may own the volume, and there are no other users.
     """
     found = close_to_others(settings.state_dir, settings.readers)
     for line in (*found.dangers, *found.notices):
@@ -122,7 +122,7 @@ def _open_stores(settings: Settings, inboxes: tuple[Inbox, ...]) -> "dict[str, S
     """Open the stores of the remote inboxes. Raises InboxesError."""
     remote = [inbox for inbox in inboxes if inbox.url]
     if not remote:
-        return {}  # and nothing of it is imported
+        return {}  # and no store is imported
     from sensors.remote.open import open_store
     from sensors.remote.store import StoreError
 
@@ -136,9 +136,9 @@ def _open_stores(settings: Settings, inboxes: tuple[Inbox, ...]) -> "dict[str, S
 
 
 def _check_ledger(settings: Settings) -> None:
-    """Say now, not in a loop, if the ledger cannot be used. Raises LedgerError."""
+    """Check the ledger before any loop starts; a large one is checked by a loop. Raises LedgerError."""
     if not settings.ledger_path.exists() and any(settings.arrivals_dir.glob("*/*")):
-        # A new one would know nothing of them, and they would never be announced.
+        # A new ledger would know nothing of these arrivals, and they would never be announced.
         raise LedgerError(
             f"there are arrivals in {settings.arrivals_dir}, but there is no ledger; `just rebuild` makes one from them"
         )
@@ -153,4 +153,4 @@ def _log_to_standard_error(log_format: LogFormat) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("watchdog").setLevel(logging.ERROR)  # of a queue that overflows we tell ourselves, and once
+    logging.getLogger("watchdog").setLevel(logging.ERROR)  # the sensor logs a queue overflow itself, once

@@ -1,6 +1,7 @@
-"""What the sensor does with Prefect: one loop announces, another looks up receipts and follows runs, one names them.
+"""The loops that use Prefect: one announces arrivals, one looks up receipts and follows runs, one names runs.
 
-Several, so that a new arrival does not wait while a busy server is asked about the others, and none for a name.
+They are separate so that a new arrival does not wait while a busy server is asked about the others, and so that nothing
+waits for a run's name.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from sensors.runtime.loop import Loop
 
 
 class PrefectSide:
-    """The loops, each with a connection to the ledger and one to the server of its own."""
+    """The three loops; each has its own connections to the ledger and to the server."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class PrefectSide:
         self.naming = Loop("run names", self._namer.step, clock)
 
     def wake_when_runs_end(self, intakes: Sequence[Loop]) -> None:
-        """Have the intakes look at once when a run has ended: the next arrival may have waited for that."""
+        """Have the intakes check immediately when a run has ended: the next arrival may have waited for that."""
         self._waiting_for_runs = intakes
 
     def _has_started(self, arrival_id: str, run_id: str) -> None:
@@ -57,7 +58,7 @@ class PrefectSide:
         self.naming.wake.set()
 
     def _announce(self) -> float:
-        """Announce what is due; return the seconds until the next look."""
+        """Announce what is due; return the seconds until the next check."""
         self._require_space()
         if not self._announcer.step():
             return pace.IDLE
@@ -65,7 +66,7 @@ class PrefectSide:
         return 0.0
 
     def _follow(self) -> float:
-        """Take one step of each kind; return the seconds until Prefect should be asked again."""
+        """Take one step of each kind; return the seconds until Prefect should be polled again."""
         if not self._is_shown:
             self._failed.show_all()
             self._is_shown = True

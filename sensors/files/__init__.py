@@ -1,4 +1,4 @@
 """Files on the disk: identity, stability, leases, permissions, and safe access where other users may write too.
 
-Nothing here knows an inbox, the ledger or the settings.
+Nothing here knows about inboxes, the ledger or the settings.
 """

@@ -1,9 +1,9 @@
-"""Files below a folder that other users may write to, reached through directory descriptors and never by a link.
+"""Open, write, rename and remove files below a folder that other users may write to, without following links.
 
-A path is resolved again by each system call that takes it. A user who may write to an inbox can replace a file, or a
-folder above it, by a symbolic link between two such calls; the second one then reads, renames or overwrites a file that
-the user could not reach. So only the root, which the configuration names, is opened by its path. Everything below it is
-opened relative to its descriptor, with O_NOFOLLOW at each step, and all further work is done with that descriptor.
+Each system call resolves its path anew. A user who may write to an inbox can replace a file, or a folder above it, by a
+symbolic link between two such calls; the second call then reads, renames or overwrites a file that the user could not
+reach. So only the root, which the configuration names, is opened by its path. Everything below it is opened relative to
+the root's descriptor, with O_NOFOLLOW at each step, and all further work is done with the opened descriptor.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ from typing import NamedTuple, Self
 from sensors.files.identity import Identity
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Does not wait for the writer of a FIFO; on regular files O_NONBLOCK has no effect."""
+"""O_NONBLOCK avoids waiting for the writer of a FIFO; on regular files it has no effect."""
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
@@ -33,26 +33,23 @@ MOST_OPEN = 64
 """How many folders `OpenFolders` keeps open; a process may have 1,024 descriptors on most systems."""
 
 NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""What the kernel answers where a name, or a folder above it, is missing or has been replaced by a link."""
+"""Errors if a name, or a folder above it, is missing or has been replaced by a link."""
 
 
 class NotRegularError(OSError):
     """A FIFO, device, socket or folder has the name of a file."""
 
 
-# -- opening
-
-
 def open_root(folder: Path | str) -> int:
-    """Return a descriptor of a folder that the configuration names; links on the way there are the administrator's."""
+    """Return a descriptor of a folder that the configuration names; links in its path are followed."""
     return os.open(folder, _ROOT)
 
 
 def open_beneath(root: int, name: str, flags: int = READ) -> int:
-    """Open `name`, a path below an open folder, following no link on the way. Raises OSError, ELOOP or ENOTDIR there.
+    """Open `name`, a path below an open folder, following no link. Raises OSError, with ELOOP or ENOTDIR for a link.
 
-    openat2(2) resolves the path in one system call; where the kernel has none, or forbids it, each step is opened by
-    itself, which is as safe.
+    openat2(2) resolves the path in one system call; if the kernel lacks or forbids it, each step is opened separately,
+    which is as safe.
     """
     folder, _, plain = name.rpartition("/")
     if not folder:
@@ -76,7 +73,7 @@ def _open_by_steps(root: int, name: str, flags: int) -> int:
 
 
 def open_folder(root: int, folder: str, *, make: bool = False) -> int:
-    """Return a descriptor of a folder below an open one, `""` for that one itself; `make` makes what is missing."""
+    """Return a descriptor of a folder below an open one, or of that one for `""`; `make` creates missing folders."""
     if make or not folder:
         return _steps_down(root, folder.split("/") if folder else [], make=make)
     return open_beneath(root, folder, _FOLDER)
@@ -98,7 +95,6 @@ def _steps_down(root: int, folders: list[str], *, make: bool = False) -> int:
 
 
 def names_in(folder: int) -> list[str]:
-    """Return the names in an open folder."""
     return os.listdir(folder)
 
 
@@ -107,42 +103,39 @@ def _check_step(step: str) -> None:
         raise OSError(errno.EINVAL, "expected a name in the folder, without `.`, `..` or empty parts", step)
 
 
-# -- a name in an open folder
-
-
 class Place(NamedTuple):
-    """A name in an open folder, whatever has that name at the moment."""
+    """A name in an open folder, whatever entry has that name at the moment. No method follows a link."""
 
     folder: int
     """The folder's descriptor."""
     name: str
 
     def beside(self, name: str) -> "Place":
-        """Return another name in the same folder."""
+        """Return the place of another name in the same folder."""
         return Place(self.folder, name)
 
     def status(self) -> os.stat_result:
-        """Return the stat of what has the name, a link itself. Raises FileNotFoundError, OSError."""
+        """Return the stat of the entry. Raises FileNotFoundError, OSError."""
         return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
 
     def identity(self) -> Identity | None:
-        """Return the identity of what has the name, a link itself, or None if nothing does."""
+        """Return the identity of the entry, or None if there is none."""
         try:
             return Identity.of(self.status())
         except FileNotFoundError:
             return None
 
     def exists(self) -> bool:
-        """Return whether anything has the name, a link itself included."""
+        """Return whether any entry has the name, links included."""
         return self.identity() is not None
 
     def remove(self) -> None:
-        """Remove a file, or the link itself, if there is one."""
+        """Remove the file or link, if there is one."""
         with suppress(FileNotFoundError):
             os.unlink(self.name, dir_fd=self.folder)
 
     def rename_over(self, other: "Place") -> None:
-        """Rename it; a file of the other name is replaced, and so is a link itself."""
+        """Rename the entry; a file or link of the other name is replaced."""
         os.rename(self.name, other.name, src_dir_fd=self.folder, dst_dir_fd=other.folder)
 
     @contextmanager
@@ -154,7 +147,7 @@ class Place(NamedTuple):
             yield opened
 
     def create(self, mode: int = 0o666) -> FileIO:
-        """Create a file under a name that nothing has, not even a link, and open it. Raises FileExistsError."""
+        """Create a file and open it. Raises FileExistsError if any entry has the name, even a link."""
         return FileIO(os.open(self.name, CREATE, mode, dir_fd=self.folder), "wb")
 
     def sync_folder(self) -> None:
@@ -163,7 +156,7 @@ class Place(NamedTuple):
 
 
 def check_regular(descriptor: int, name: str) -> os.stat_result:
-    """Return the stat of what was opened; raises NotRegularError unless it is a regular file."""
+    """Return the stat of an open file. Raises NotRegularError unless it is a regular file."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise NotRegularError(errno.EINVAL, "not a regular file", name)
@@ -172,14 +165,14 @@ def check_regular(descriptor: int, name: str) -> os.stat_result:
 
 @dataclass
 class OpenFolders:
-    """Folders that are opened once each and kept open while a job lasts, at most `MOST_OPEN` at a time."""
+    """A cache of folder descriptors for the length of a job, at most `MOST_OPEN` at a time."""
 
     _open: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict[tuple[str, str], int])
 
     def place(self, root: Path | str, name: str, *, make: bool = False) -> Place:
-        """Return the place of a file, by its path below a root; `make` makes the folders that are missing.
+        """Return the place of a file, by its path below a root; `make` creates missing folders.
 
-        A place is good until `MOST_OPEN` others were asked for. Raises OSError, with ELOOP or ENOTDIR for a link.
+        A place is valid until `MOST_OPEN` other folders were opened. Raises OSError, with ELOOP or ENOTDIR for a link.
         """
         folder, _, plain = name.rpartition("/")
         _check_step(plain)
@@ -215,13 +208,13 @@ class OpenFolders:
 
 @contextmanager
 def place_of(root: Path | str, name: str, *, make: bool = False) -> Generator[Place]:
-    """Give the place of one file, by its path below a root. Raises OSError."""
+    """Yield the place of one file, by its path below a root; valid inside the block. Raises OSError."""
     with OpenFolders() as folders:
         yield folders.place(root, name, make=make)
 
 
 def remove_beneath(root: Path | str, name: str) -> None:
-    """Remove a file, by its path below a root, if it is there. Raises OSError."""
+    """Remove a file, by its path below a root, if it exists. Raises OSError."""
     try:
         with place_of(root, name) as place:
             place.remove()
@@ -242,13 +235,10 @@ def root_of(path: Path | str, name: str) -> str:
     return whole[: -len(name) - 1] or "/"
 
 
-# -- our own files: state, reasons, shortcuts
-
-
 def replace_file(place: Place, content: bytes, *, by: Place | None = None, mode: int = 0o666) -> None:
-    """Give a name a new content, whole or not at all; a link of that name is replaced, never written through.
+    """Replace a file's content atomically; a link of that name is replaced, never written through.
 
-    It is written under another name first, in the same folder or as `by` says.
+    The content is first written under a temporary name: `by`, or a random one in the same folder.
     """
     partial = by or place.beside(f".{secrets.token_hex(8)}.part")
     try:
@@ -262,13 +252,13 @@ def replace_file(place: Place, content: bytes, *, by: Place | None = None, mode:
 
 
 def replace_text(file: Path, text: str, *, mode: int = 0o666) -> None:
-    """Give a file of our own a new content, whole or not at all, never through a link."""
+    """Replace the content of one of the program's own files atomically, never through a link."""
     with place_of(file.parent, file.name) as place:
         replace_file(place, text.encode(), mode=mode)
 
 
 def created_anew(file: Path) -> FileIO:
-    """Open a new file of our own, by its path, in place of an older one or of a link, for its user alone."""
+    """Create one of the program's own files (0600) and open it; an existing file or link of that path is removed."""
     with place_of(file.parent, file.name) as place:
         place.remove()
         return place.create(0o600)
@@ -276,7 +266,7 @@ def created_anew(file: Path) -> FileIO:
 
 @contextmanager
 def appending(place: Place) -> Generator[FileIO]:
-    """Open a file of our own to append to it, making it if it is missing. Raises OSError with ELOOP for a link."""
+    """Open one of the program's own files to append to it, creating it if missing. Raises OSError, ELOOP for a link."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(place.name, flags, 0o666, dir_fd=place.folder)
     with FileIO(descriptor, "ab") as opened:
@@ -286,26 +276,26 @@ def appending(place: Place) -> Generator[FileIO]:
 
 @contextmanager
 def appending_to(file: Path) -> Generator[FileIO]:
-    """Open a file of our own, by its path, to append to it. Raises OSError with ELOOP for a link."""
+    """Like `appending`, for the path of a file."""
     with place_of(file.parent, file.name) as place, appending(place) as opened:
         yield opened
 
 
 def write_all(opened: FileIO, content: bytes | memoryview) -> None:
-    """Write all of it to an unbuffered file, which may take less at a time."""
+    """Write all of `content` to an unbuffered file, whose `write` may accept only a part at a time."""
     left = memoryview(content)
     while left:
         left = left[opened.write(left) :]
 
 
 def copy_content(source: FileIO | BufferedReader, copy: FileIO) -> None:
-    """Copy all that is left to read."""
+    """Copy everything from the current position of `source`."""
     while block := source.read(COPY_BYTES):
         write_all(copy, block)
 
 
 def remove_tree(folder: int, name: str) -> None:
-    """Remove a folder with all that is in it, or a file, or a link itself; nothing is followed."""
+    """Remove a folder with everything in it, or a file or link; no link is followed."""
     try:
         is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
@@ -316,22 +306,19 @@ def remove_tree(folder: int, name: str) -> None:
         Place(folder, name).remove()
 
 
-# -- openat2(2)
-
-
 class _How(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_OPENAT2 = 437  # the same on all architectures that Linux has had since then
+_OPENAT2 = 437  # its number on x86, Arm, POWER, s390 and RISC-V
 _RESOLVE = 0x08 | 0x04 | 0x02  # RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EINVAL, errno.EAGAIN})
-"""No such call, or a sandbox forbids it, or a folder was renamed meanwhile: go step by step, which gives the reason."""
+"""No such call, a sandbox forbids it, or a folder was renamed meanwhile: opening step by step gives the exact error."""
 _libc_syscall = getattr(ctypes.CDLL(None, use_errno=True), "syscall", None) if sys.platform == "linux" else None
 
 
 def _openat2(root: int, name: str, flags: int) -> int | None:
-    """Return a descriptor, or None where this system call cannot answer."""
+    """Return a descriptor, or None if the path has to be opened step by step. Raises OSError."""
     if _libc_syscall is None:
         return None
     how = _How(flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE)

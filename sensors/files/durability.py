@@ -1,7 +1,7 @@
-"""Making files and folders survive a power cut.
+"""Make files and folders survive a power cut (fsync and syncfs).
 
-The kernel writes what a program has written when it sees fit, and a file system may keep a new name before the content
-that it stands for. So a step that others rely on is done once its content, and then its names, are on the disk.
+The kernel writes data to the disk some time after a program has written it, and a file system may store a new name
+before the file's content. So a step that other code relies on first syncs the content, and then the folder's names.
 """
 
 import ctypes
@@ -18,17 +18,17 @@ from sensors.files.file_systems import kind_of
 from sensors.runtime.loop import beat
 
 FEW = 4
-"""Up to so many files are synced one by one. One takes 0.6 to 2 ms, 100 take 220 ms, 10,000 take 3.2 s; one syncfs(2)
-takes 2 to 5 ms for 1 to 100 files, and 0.1 s for 10,000 (measured, ext4). It writes what others have written, too."""
+"""Up to this many files are synced one by one. One takes 0.6 to 2 ms, 100 take 220 ms, 10,000 take 3.2 s; one syncfs(2)
+takes 2 to 5 ms for 1 to 100 files, and 0.1 s for 10,000 (measured, ext4), but also writes other programs' data."""
 WHOLE_FILE_SYSTEMS = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "reiserfs", "tmpfs", "xfs", "zfs"}
 )
-"""File systems of this machine, where syncfs(2) reaches the disk. On network mounts and FUSE it may not."""
+"""Local file systems, where syncfs(2) reaches the disk. On network mounts and FUSE it may not."""
 AT_ONCE = 8
-"""How many files are synced at the same time elsewhere: 10,000 take 0.9 s instead of 3.2 s (measured, ext4)."""
+"""Threads that sync files on all other file systems: 10,000 files take 0.9 s instead of 3.2 s (measured, ext4)."""
 
 _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS})
-"""What the kernel answers where nothing can be synced, as on some FUSE mounts."""
+"""Errors of fsync(2) where nothing can be synced, as on some FUSE mounts."""
 _libc_syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None
 
 
@@ -42,7 +42,7 @@ def sync_folder(folder: Path | str) -> None:
 
 
 def sync_descriptor(descriptor: int) -> None:
-    """Have an open file's content written to the disk. Raises OSError."""
+    """Write an open file's content to the disk. Raises OSError."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -51,10 +51,10 @@ def sync_descriptor(descriptor: int) -> None:
 
 
 def sync_contents(root: Path | str, names: Sequence[str]) -> bool:
-    """Have what many files hold written to the disk, by their paths below a root, and return whether all of it was.
+    """Write the contents of many files, given by their paths below a root, to the disk; return whether that succeeded.
 
-    False for a few files, and when something went wrong: then each is synced by itself, where it is open anyway, and
-    only the file that the disk does not take is held up. What is gone or may not be read is passed over.
+    False for a few files, and after an error: the caller then syncs each file while it has it open, so that only the
+    file that cannot be written to the disk is delayed. Files that are missing or may not be read are skipped.
     """
     if len(names) <= FEW:
         return False
@@ -70,12 +70,12 @@ def sync_contents(root: Path | str, names: Sequence[str]) -> bool:
 
 
 def sync_file_system(descriptor: int) -> bool:
-    """Have everything on a file system written to the disk, by a descriptor of a file on it; return whether it was."""
+    """Write all data of the file system that an open file is on to the disk; return whether that succeeded."""
     return _libc_syncfs is not None and _libc_syncfs(descriptor) == 0
 
 
 def sync_place(place: Place) -> None:
-    """Have a regular file's content written to the disk; what may not be read is passed over. Raises OSError."""
+    """Write a regular file's content to the disk; a file that may not be read is skipped. Raises OSError."""
     with suppress(PermissionError, NotRegularError), place.reading() as opened:
         sync_descriptor(opened.fileno())
 
@@ -101,7 +101,7 @@ class _Root:
 
 
 def _sync_file_systems(root: Path | str, names: Iterable[str]) -> bool:
-    """Sync every file system that the files' folders are on; return whether that was done."""
+    """Sync every file system that the files' folders are on; return whether that succeeded."""
     synced: set[int] = set()
     with OpenFolders() as folders:
         for above in sorted({name.rpartition("/")[0] for name in names}):

@@ -1,4 +1,10 @@
-"""Mounts: on some kinds the kernel does not tell us what other machines do there."""
+"""File system types, and the free space of the disks.
+
+On remote file systems inotify reports no changes made by other machines.
+
+If a disk has less free space than the minimum, an alert is sent; below a quarter of it the intake pauses, so that
+Prefect's database, the ledger and the running flow runs keep the rest. Files wait in their inboxes meanwhile.
+"""
 
 import os
 import re
@@ -19,13 +25,13 @@ REMOTE = frozenset(
 
 
 def kind_of(folder: Path) -> str:
-    """Return the kind of file system that a folder lies on, such as `ext4`; an empty string if it is not known."""
+    """Return the type of file system that a folder is on, such as `ext4`; an empty string if it is not known."""
     mounts = ((Path(mount.mountpoint), mount.fstype) for mount in psutil.disk_partitions(all=True))
     return innermost(folder.resolve(), mounts)
 
 
 def innermost(folder: Path, mounts: Iterable[tuple[Path, str]]) -> str:
-    """Return the kind of the mount that a folder lies on, of all mounts in their order; later ones hide earlier."""
+    """Return the type of the mount that a folder is on; a later mount on the same path hides an earlier one."""
     kind, depth = "", 0
     for point, its_kind in mounts:
         if folder.is_relative_to(point) and len(point.parts) >= depth:
@@ -34,21 +40,16 @@ def innermost(folder: Path, mounts: Iterable[tuple[Path, str]]) -> str:
 
 
 def tells_events(kind: str) -> bool:
-    """Tell whether every change on this kind of file system leads to an event here."""
+    """Return whether every change on this type of file system causes an inotify event here."""
     return kind not in REMOTE and not kind.startswith("fuse")
 
 
-# Disk space: how much room the file systems of the state folder have, and when that is too little.
-#
-# Below the minimum an alert is sent; below a quarter of it the intake pauses, so that Prefect's database, the ledger
-# and the runs that are under way keep what is left. Files wait in their inboxes meanwhile.
-
 DEFAULT_SHARE = 0.05
 DEFAULT_MOST_BYTES = 2 * 2**30
-"""Without a setting: 5 % of the file system, and no more than 2 GiB."""
+"""The default minimum: 5 % of the file system, at most 2 GiB."""
 INODES_SHARE = 0.02
 PAUSE_SHARE = 0.25
-"""The intake pauses below this share of the minimum, and goes on above twice as much."""
+"""The intake pauses below this share of the minimum, and continues above twice that share."""
 PAUSED_SECONDS = 2.0
 _UNITS = {
     "": 1,
@@ -58,14 +59,14 @@ _UNITS = {
 
 
 class DiskSpaceError(PausingError):
-    """The intake pauses, because a disk is nearly full."""
+    """The intake pauses because a disk is nearly full."""
 
     pause_seconds = PAUSED_SECONDS
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """How much room has to be free: a number of bytes, a share, or as much as is usual."""
+    """How much space has to be free: a number of bytes, a share, or the default."""
 
     free_bytes: int | None = None
     share: float | None = None
@@ -91,7 +92,7 @@ class Minimum:
         return cls(free_bytes=round(number * _UNITS[match[2]]))
 
     def of(self, total: int) -> int:
-        """Return the minimum for a file system of so many bytes."""
+        """Return the minimum in bytes for a file system of `total` bytes."""
         if self.free_bytes is not None:
             return self.free_bytes
         if self.share is not None:
@@ -101,7 +102,7 @@ class Minimum:
 
 @dataclass(frozen=True)
 class FileSystem:
-    """The room of one file system, and what of ours is on it."""
+    """The space of one file system, in bytes, and the parts of this installation that are on it."""
 
     device: int
     folders: tuple[Path, ...]
@@ -109,11 +110,11 @@ class FileSystem:
     total: int
     free: int
     inodes: int
-    """How many files it can hold; 0 if it has no limit of its own."""
+    """How many files it can hold; 0 if it has no fixed limit."""
     free_inodes: int
 
     def lacks(self, minimum: Minimum, share: float = 1.0) -> str:
-        """Return what is scarce, in words; empty if more than this share of the minimum is free."""
+        """Return which resource is short, in words; empty if at least this share of the minimum is free."""
         wanted = minimum.of(self.total) * share
         if self.free < wanted:
             return f"{size(self.free)} of {size(self.total)} free, expected {size(wanted)}"
@@ -124,12 +125,12 @@ class FileSystem:
 
     @property
     def named(self) -> str:
-        """What it holds, for people."""
+        """The parts that are on it and a folder, for messages."""
         return f"the disk of {', '.join(self.parts)} ({self.folders[0]})"
 
 
 def size(count: float) -> str:
-    """Return a number of bytes for people.
+    """Return a number of bytes in a readable unit.
 
     >>> size(900), size(1_500_000), size(2 * 2**30)
     ('900 bytes', '1.4 MB', '2.0 GB')
@@ -148,8 +149,11 @@ def read_file_systems(
     statvfs: Callable[[Path], os.statvfs_result] = os.statvfs,
     device_of: Callable[[Path], int] = lambda path: path.stat().st_dev,
 ) -> list[FileSystem]:
-    """Return the file systems of these folders, by the names of what is in them; a folder yet to be made counts where
-    it will be. One that cannot be read is left out: what needs it reports that."""
+    """Return the file systems that these folders, given by part, are on.
+
+    A folder that does not exist yet counts for the file system that it will be on. A file system that cannot be read
+    is left out: the code that needs it reports the error.
+    """
     by_device: dict[int, list[tuple[str, Path]]] = {}
     for name, folder in folders.items():
         try:
@@ -179,14 +183,14 @@ def read_file_systems(
 
 
 def _nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest one above that exists."""
+    """Return the folder, or its nearest parent that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder
 
 
 class DiskSpace:
-    """Whether the disks have room; read by one loop, and asked by those that would need some."""
+    """Whether the disks have enough space; one loop reads it, and the code that needs space asks for it."""
 
     def __init__(
         self,
@@ -200,16 +204,15 @@ class DiskSpace:
         self._low: frozenset[int] = frozenset()
         self._full: frozenset[int] = frozenset()
         self.file_systems: tuple[FileSystem, ...] = ()
-        """As they were read last."""
         self.low: tuple[tuple[FileSystem, str], ...] = ()
-        """Those that have less than the minimum, and what is scarce."""
+        """The file systems that have less than the minimum, each with the resource that is short."""
         self.paused_by: str = ""
-        """The disk that the intake waits for; empty while there is room."""
+        """The disks that the intake waits for; empty while there is enough space."""
 
     def look(self) -> None:
-        """Read how much room there is."""
+        """Read the free space."""
         self.file_systems = tuple(self._read(self._folders))
-        # Twice the room ends a pause, a tenth more ends a warning: so that neither comes and goes.
+        # Hysteresis: a pause ends at twice its threshold, a warning at 10 % above the minimum.
         self._low = frozenset(_those(self.file_systems, self._minimum, self._low, 1.0, 1.1))
         self._full = frozenset(_those(self.file_systems, self._minimum, self._full, PAUSE_SHARE, 2 * PAUSE_SHARE))
         self.low = tuple((one, one.lacks(self._minimum, 1.1)) for one in self.file_systems if one.device in self._low)

@@ -1,4 +1,4 @@
-"""The kernel's word on whether somebody is writing a file: a read lease is refused while anybody is."""
+"""Ask the kernel whether any process has a file open for writing: it then refuses a read lease on the file."""
 
 import errno
 import os
@@ -21,23 +21,23 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A read lease that is held, or why there is none."""
+    """A read lease that is held, or the reason why there is none."""
 
     writer: Writer
-    """Whether somebody had the file open for writing when the lease was asked for."""
+    """Whether a process had the file open for writing when the lease was requested."""
     status: os.stat_result
-    """The stat of what was opened, and not of what has the name by now."""
+    """The stat of the file that was opened; by now the name may belong to another file."""
     _descriptor: int | None = None
 
     def ask_again(self) -> Writer:
-        """Return whether somebody has the file open for writing now.
+        """Return whether a process has the file open for writing now.
 
-        Who has begun to open it counts as soon as it waits for the lease, so that none can be missed (measured).
+        A process whose open for writing waits for the lease counts already, so no writer can be missed (measured).
         """
         return Writer.UNKNOWN if self._descriptor is None else _ask(self._descriptor)
 
     def sync(self) -> bool:
-        """Have the file's content written to the disk; False if it could not be opened. Raises OSError."""
+        """Write the file's content to the disk; return False if the file could not be opened. Raises OSError."""
         if self._descriptor is not None:
             sync_descriptor(self._descriptor)
         return self._descriptor is not None
@@ -45,15 +45,15 @@ class Lease:
 
 @contextmanager
 def read_lease(path: Path | str, *, dir_fd: int | None = None) -> Generator[Lease]:
-    """Hold a read lease on a regular file, which says whether somebody has it open for writing.
+    """Hold a read lease on a regular file inside the block; it says whether a process has the file open for writing.
 
-    A relative path is taken from the directory descriptor.
+    A relative path starts at the directory descriptor.
 
-    Linux refuses the lease (EAGAIN) while the file is open for writing, or mapped so, by any process, even after
-    the descriptor is closed (fcntl(2), "Leases"). While it is held, whoever opens the file for writing waits
-    until it is released. Where there are no leases, or the file is another owner's, the writer is UNKNOWN.
-    So it is where we may not read the file. Raises OSError if it cannot be opened for another reason, ELOOP for a
-    symlink, which is not followed.
+    Linux refuses the lease (EAGAIN) while any process has the file open for writing, or has it mapped for writing, even
+    after the descriptor is closed (fcntl(2), "Leases"). While the lease is held, a process that opens the file for
+    writing waits until it is released. The writer is UNKNOWN where there are no leases, if the file has another owner,
+    or if it may not be read. Raises OSError if it cannot be opened for another reason, with ELOOP for a symlink, which
+    is not followed.
     """
     try:
         descriptor = os.open(path, READ, dir_fd=dir_fd)
@@ -67,7 +67,7 @@ def read_lease(path: Path | str, *, dir_fd: int | None = None) -> Generator[Leas
 
 
 def writer_of(path: Path | str, *, dir_fd: int | None = None) -> Writer:
-    """Return whether somebody has the file at `path` open for writing, at this moment."""
+    """Return whether a process has the file at `path` open for writing at this moment."""
     with read_lease(path, dir_fd=dir_fd) as lease:
         return lease.writer
 

@@ -1,11 +1,11 @@
-"""Permissions of the state folder: what is in it is private to the user that runs the stack, whatever the umask.
+"""Keep the state folder private to the user that runs the stack, whatever the umask.
 
-STATE_DIR itself lets other users through and cannot be listed by them (0711), because they may have to reach
-`inbox/`, whose folders stay as they are. Everything else in it is 0700 or 0600. Read access alone would do harm: who
-can open a database's shared memory or a lock file can lock it, and Prefect's database holds its own key.
+Other users can pass through STATE_DIR itself but not list it (0711), because they may have to reach `inbox/`, whose
+folders stay as they are. Everything else in it is 0700 or 0600. Read access alone would do harm: a user who can open
+a database's shared memory or a lock file can lock it, and Prefect's database holds its own encryption key.
 
-Nothing here follows a symbolic link: each name is opened relative to its folder's descriptor, and what was opened is
-what is changed. O_PATH, unlike a plain open, leaves the locks alone that this process has on a database.
+Nothing here follows a symbolic link: each name is opened relative to its folder's descriptor, and changes are made
+through the descriptor. O_PATH, unlike a plain open, keeps the locks that this process has on a database.
 """
 
 import grp
@@ -23,20 +23,20 @@ STATE_DIR_MODE = 0o711
 ARRIVALS = "arrivals"
 WAREHOUSE = "warehouse"
 _OPEN = frozenset({"inbox"})
-"""What in STATE_DIR is not private."""
+"""The entries of STATE_DIR that are not private."""
 _WAREHOUSE_FILES = (".duckdb", ".duckdb.wal")
 _LISTED = 5
-"""How many of many files are named in a message."""
+"""How many files of one kind are named in messages."""
 _ACL_OF_NEW_FILES = "system.posix_acl_default"
-"""With it the kernel does not apply the umask to new files."""
+"""An extended attribute; in a folder that has it the kernel does not apply the umask to new files."""
 _PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _umasks: list[int] = []
-"""The umask with which this process was started, once it has taken its own."""
+"""The umask with which this process was started; empty until `take_private_umask()`."""
 
 
 def take_private_umask() -> None:
-    """Have this process and its children make files and folders that are its user's alone."""
+    """Set the umask so that this process and its children create files and folders for their user alone."""
     before = os.umask(UMASK)
     if not _umasks:
         _umasks.append(before)
@@ -52,9 +52,9 @@ def umask_of_caller() -> int:
 
 
 def make_shared_folder(path: Path, mode: int = 0o755) -> None:
-    """Make a folder that other users may have to reach, and its parents, as open as the caller's umask has it.
+    """Make a folder that other users may have to reach, and its parents, as open as the caller's umask allows.
 
-    It is never writable for others. Raises OSError; a folder that exists stays as it is.
+    With the default mode no other user can write to it. An existing folder stays as it is. Raises OSError.
     """
     if not path.parent.exists():
         make_shared_folder(path.parent)
@@ -76,7 +76,7 @@ def make_state_folder(state_dir: Path) -> None:
 
 
 def group_id(name: str) -> int:
-    """Return a group's id; raises ValueError, saying what to do, for one to which we cannot give files."""
+    """Return a group's id. Raises ValueError, saying what to do, if this user cannot give files to the group."""
     try:
         found = grp.getgrnam(name).gr_gid
     except (KeyError, ValueError):
@@ -89,18 +89,18 @@ def group_id(name: str) -> int:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found, in lines for a person."""
+    """The problems that were found, as messages."""
 
     dangers: tuple[str, ...] = ()
-    """Other users can change what the stack runs or keeps, and we cannot keep them from it."""
+    """Other users can change files that the stack runs or keeps, and their access could not be removed."""
     notices: tuple[str, ...] = ()
 
 
 def close_to_others(state_dir: Path, readers: Mapping[str, int] = {}) -> Findings:
-    """Take from other users what they have no business with in a state folder.
+    """Remove other users' access to a state folder.
 
-    `readers` are the ids of the groups that may read the `arrivals` and the `warehouse`. Rights are only ever taken
-    away, except from those groups. Raises OSError when the folder cannot be opened.
+    `readers` holds the ids of the groups that may read the `arrivals` and the `warehouse`. Only these groups are given
+    permissions; all others are only removed. Raises OSError when the folder cannot be opened.
     """
     closing = _Closing(readers.get(WAREHOUSE), readers.get(ARRIVALS))
     descriptor = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -112,7 +112,7 @@ def close_to_others(state_dir: Path, readers: Mapping[str, int] = {}) -> Finding
 
 
 def share_with_group(folder: Path, names: list[str], group: int) -> None:
-    """Let a group read an arrival's folder and the files in it that are ours. Raises OSError."""
+    """Let a group read an arrival's folder and the files in it that our user owns. Raises OSError."""
     for shared in (folder.parent, folder):
         _let_read(os.open(shared, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), group)
     for name in names:
@@ -122,7 +122,7 @@ def share_with_group(folder: Path, names: list[str], group: int) -> None:
 
 
 def _let_read(descriptor: int, group: int) -> None:
-    """Let a group read what a descriptor is open on, if it is ours, and close the descriptor."""
+    """Let a group read an open file or folder, if our user owns it, and close the descriptor."""
     try:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid() or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
@@ -136,18 +136,18 @@ def _let_read(descriptor: int, group: int) -> None:
 
 
 def _mode_for_group(mode: int) -> int:
-    """Return the mode that a group can read, and no one else; new entries of such a folder become the group's."""
+    """Return the mode that gives read access to the group alone; new entries of such a folder get its group."""
     return mode & 0o700 | (0o2050 if stat.S_ISDIR(mode) else 0o040)
 
 
 def _address(descriptor: int) -> int | str:
-    """Return what `chmod` takes for an open descriptor: O_PATH allows no fchmod, its entry in /proc does."""
+    """Return a path or descriptor for `chmod`: fchmod fails on an O_PATH descriptor, chmod of its /proc entry works."""
     return f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else descriptor
 
 
 @dataclass
 class _Closing:
-    """One walk through a state folder."""
+    """One walk through a state folder that removes other users' access and collects what could not be removed."""
 
     warehouse_readers: int | None
     arrivals_readers: int | None
@@ -171,7 +171,7 @@ class _Closing:
                 self._entry(descriptor, path / name)
 
     def _entry(self, folder: int, path: Path) -> None:
-        """Close one entry of an open folder, and what is below it."""
+        """Close one entry of an open folder, and everything below it."""
         with self._opened(folder, path) as (descriptor, status):
             if descriptor is None or not self._is_trusted(path, status):
                 return
@@ -188,9 +188,10 @@ class _Closing:
                 _let_read(os.dup(descriptor), group)
 
     def _arrivals(self, folder: int, path: Path) -> None:
-        """Close the folder of the arrivals; what is below it only when that was open, as there may be a million.
+        """Close the folder of the arrivals; everything below it only if its own mode or group was not as wanted.
 
-        Files keep the owner and the mode with which they were dropped.
+        There may be a million entries below it. Files keep the owner and mode with which they were dropped, unless a
+        group may read them.
         """
         with self._opened(folder, path) as (descriptor, status):
             if descriptor is None or not self._is_trusted(path, status):
@@ -222,7 +223,7 @@ class _Closing:
 
     @contextmanager
     def _opened(self, folder: int, path: Path) -> Generator[tuple[int | None, os.stat_result]]:
-        """Give a descriptor of an entry; None for one that is gone and for a link."""
+        """Open an entry; the descriptor is None for a missing entry and for a link."""
         descriptor = None
         try:
             status = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
@@ -232,7 +233,7 @@ class _Closing:
         except FileNotFoundError:
             descriptor, status = None, os.stat_result((0,) * 10)
         if stat.S_ISLNK(status.st_mode):
-            if descriptor is not None:  # swapped in a moment ago: O_PATH has opened the link itself
+            if descriptor is not None:  # a link replaced the entry after the stat: O_PATH has opened the link itself
                 os.close(descriptor)
                 descriptor = None
             if self._is_trusted(path, status) and path.is_dir():
@@ -244,7 +245,7 @@ class _Closing:
                 os.close(descriptor)
 
     def _is_trusted(self, path: Path, status: os.stat_result) -> bool:
-        """Tell whether an entry is ours, or root's, who may do everything anyway."""
+        """Return whether an entry belongs to our user, or to root, who may do everything anyway; report any other."""
         if status.st_uid in {os.geteuid(), 0}:
             return True
         recursively = "R" if stat.S_ISDIR(status.st_mode) else ""
@@ -255,15 +256,15 @@ class _Closing:
         return False
 
     def _close(self, descriptor: int, path: Path, most: int) -> None:
-        """Take from an entry all rights but `most`, the owner's own ones left out."""
+        """Remove all of an entry's permissions beyond `most`, except the owner's."""
         before = os.fstat(descriptor)
         mode = stat.S_IMODE(before.st_mode)
         wanted = mode & most & 0o777 | mode & 0o700
         why = "the file system does not keep permissions"
         if stat.S_ISDIR(before.st_mode):
-            with suppress(OSError, AttributeError):  # it has none, or there are none here
+            with suppress(OSError, AttributeError):  # no such attribute, or a system without extended attributes
                 os.removexattr(_address(descriptor), _ACL_OF_NEW_FILES)
-        if mode & ~0o2000 == wanted:  # a folder may hand its group on
+        if mode & ~0o2000 == wanted:  # setgid may stay: new entries of the folder get its group
             return
         try:
             os.chmod(_address(descriptor), wanted)  # noqa: PTH101 # no path
@@ -285,7 +286,7 @@ class _Closing:
             self._readable.append(f"STATE_DIR: other users may read {path} ({why}); {how}")
 
     def findings(self) -> Findings:
-        """Return what was found."""
+        """Return the messages about this walk."""
         notices = [*_first(self._readable)]
         notices += [
             f"STATE_DIR: {link} is a symbolic link; see to it that only your user can read where it leads"
@@ -301,10 +302,10 @@ class _Closing:
 
 @contextmanager
 def _listed(descriptor: int) -> Generator[tuple[int, list[str]]]:
-    """Give a folder's names, and a descriptor to open them from."""
+    """Yield a descriptor of a folder to open its entries from, and their names."""
     try:
         below = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
-    except PermissionError:  # root has made it, and neither we nor others can look into it
+    except PermissionError:  # root created it, and neither our user nor others can list it
         yield descriptor, []
         return
     try:
@@ -314,7 +315,7 @@ def _listed(descriptor: int) -> Generator[tuple[int, list[str]]]:
 
 
 def _is_ours_alone(group: int) -> bool:
-    """Tell whether a group is our user's own and, as far as this machine knows, has no other member."""
+    """Return whether a group is our user's own and, as far as this machine knows, has no other member."""
     if group != os.getegid():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Renaming a file without ever replacing another one."""
+"""Rename a file without ever replacing another one."""
 
 import ctypes
 import errno
@@ -12,9 +12,9 @@ def rename_without_replacing(
 ) -> None:
     """Rename a file; raises FileExistsError if the new name is taken, OSError with EXDEV across devices.
 
-    Relative names are taken from the directory descriptors, as by `os.rename`. renameat2(2) does both in one step, and
-    a watcher sees a rename, the surest sign of a whole file. Where it does not exist a hard link does the same, but
-    looks like a file being written.
+    Relative names start at the directory descriptors, as in `os.rename`. renameat2(2) checks and renames in one step,
+    and a watcher sees a rename, the surest sign of a complete file. Without it, a hard link to the new name and the
+    removal of the old one do the same, but to a watcher the link looks like a file being written.
     """
     if _renameat2(old, new, src_dir_fd, dst_dir_fd):
         return
@@ -23,7 +23,7 @@ def rename_without_replacing(
 
 
 def _renameat2(old: Path | str, new: Path | str, src_dir_fd: int | None, dst_dir_fd: int | None) -> bool:
-    """Return whether the rename was done; False where the system or the file system does not know it."""
+    """Return whether the rename was done; False where the system or the file system does not support it."""
     if sys.platform != "linux" or _libc_renameat2 is None:
         return False
     source = _AT_WORKING_DIRECTORY if src_dir_fd is None else src_dir_fd

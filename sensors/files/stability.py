@@ -1,14 +1,14 @@
-"""Settling: when is a file complete? Decided from sightings, the kernel's word on writers, and a clock.
+"""Decide when a file is complete, from observations of the file, read leases, and a monotonic clock.
 
-1. A file that changed is not complete; only what stays as it is can be.
-2. A writer that has it open means it is not complete, however long it is quiet.
-3. Renamed in: complete at once, who renames a file has written it elsewhere. Closed after writing and unchanged for
-   the grace period: complete. The grace is for writers that open, append and close again and again.
-4. Neither was noticed (the sensor was not running, the hint was lost): the quiet period decides.
-5. Where the kernel cannot tell who writes (a network mount, another owner's file), hints prove nothing, and a
-   longer quiet period decides alone.
-6. Where the inbox asks for done-files, nothing is complete without its own, which must not be older than the file:
-   an old one may have been left by another file of that name. It counts like closing the file.
+1. A file is complete only after it has stayed unchanged for some time; each change starts that time again.
+2. A file that a process has open for writing is not complete, however long it stays unchanged.
+3. A file renamed into the inbox is complete immediately: its writer finished it elsewhere. A file that was closed after
+   writing is complete after the grace period, which allows for writers that open, append and close repeatedly.
+4. If neither event was noticed (the sensor was not running, or the event was lost), the quiet period decides.
+5. If the kernel does not know the writers (a network mount, another owner's file), file events prove nothing, and a
+   longer quiet period alone decides.
+6. If the inbox expects done-files, a file is complete only with its own done-file, which must not be older than the
+   file: an old one may belong to an earlier file of that name. A done-file counts like closing the file.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from sensors.files.identity import Identity
 
 
 class Writer(StrEnum):
-    """Whether the kernel knows of somebody who has the file open for writing."""
+    """Whether a process has the file open for writing, as far as the kernel knows."""
 
     NONE = "none"
     PRESENT = "present"
@@ -27,7 +27,7 @@ class Writer(StrEnum):
 
 
 class SettlingRules(Protocol):
-    """The rules that an inbox gives, in seconds."""
+    """The settings of an inbox that decide when a file is complete; times are in seconds."""
 
     @property
     def grace_seconds(self) -> float: ...
@@ -41,48 +41,52 @@ class SettlingRules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What was seen of one file so far; times are monotonic seconds."""
+    """The observations of one file so far; times are monotonic seconds."""
 
     identity: Identity
     unchanged_since: float
     completed_at: float | None = None
-    """When it was last closed after writing, or renamed to its name."""
+    """When the file was last closed after writing, or renamed to its name."""
     done_at: float | None = None
-    """Since when it has a done-file."""
+    """When its done-file was first observed."""
     is_renamed: bool = False
-    """Whether being renamed is the last that happened to it."""
+    """Whether its last event was a rename."""
 
 
 def sight(
     before: Sighting | None, identity: Identity, now: float, *, completed: bool, renamed: bool = False
 ) -> Sighting:
-    """Return the sighting that follows `before` when the file is now seen with `identity`.
+    """Return the sighting that follows `before`, now that the file is observed with `identity`.
 
-    `completed` says that since then it was closed after writing, or renamed in; `renamed` that it was nothing else.
+    `completed`: since `before` the file was closed after writing, or renamed into the inbox. `renamed`: it was only
+    renamed.
     """
     if before is None or before.identity != identity:
-        # Without a hint of its own the change came after the last close: somebody is at it again.
+        # A change without a new event came after the last close: the file is being written again.
         return Sighting(identity, now, now if completed else None, is_renamed=completed and renamed)
     return replace(before, completed_at=now, is_renamed=renamed) if completed else before
 
 
 def mark_done(sighting: Sighting, now: float, *, done: bool) -> Sighting:
-    """Return the sighting of a file that has a done-file now, or has none."""
+    """Return the sighting with or without a done-file, as `done` says."""
     if done == (sighting.done_at is not None):
         return sighting
     return replace(sighting, done_at=now if done else None)
 
 
 def rejectable_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> float | None:
-    """Return the time from which a file that the inbox does not take counts as dropped to stay, or None: as above.
+    """Return the time from which a file that the inbox does not take may be rejected, or None while it is written.
 
-    How it came proves nothing here, since a program may rename it once more; so the longer quiet period decides.
+    File events prove nothing here, since a program may still rename the file; so the longer quiet period decides.
     """
     return None if writer is Writer.PRESENT else sighting.unchanged_since + rules.unproven_quiet_seconds
 
 
 def complete_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> float | None:
-    """Return the time from which the file counts as complete if nothing changes, or None: not while written."""
+    """Return the time from which the file counts as complete if nothing changes.
+
+    None while it is written, and while the done-file that the inbox expects is missing.
+    """
     if writer is Writer.PRESENT or (rules.done_file and sighting.done_at is None):
         return None
     if sighting.done_at is not None:

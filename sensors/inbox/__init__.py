@@ -1,4 +1,4 @@
-"""Watching an inbox: events, scans, admission, and the step from a settled file to an arrival.
+"""Watch an inbox: file events, scans, admission, and the step from a settled file to an arrival.
 
 Remote inboxes are in `remote`.
 """

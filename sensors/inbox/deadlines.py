@@ -1,4 +1,4 @@
-"""Expectations: files that have to be there by certain times, and who is told when they are not."""
+"""Report inboxes whose expected files are overdue, and inboxes whose overdue files have come."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,19 +18,19 @@ OVERDUE = "inbox.overdue"
 RECOVERED = "inbox.recovered"
 
 CountArrived = Callable[[datetime, datetime], int]
-"""How many files came after a time and until another."""
+"""Returns how many files came after the first time and up to the second."""
 
 
 @dataclass(frozen=True)
 class Punctuality:
-    """Looks at the inboxes that expect files."""
+    """Checks the inboxes that expect files and writes a notice of each change."""
 
     ledger: Ledger
     inboxes: Sequence[Inbox]
     clock: Clock
 
     def step(self) -> bool:
-        """Tell of every inbox whose files are overdue or have come after all; say whether there was one."""
+        """Check every inbox that expects files; return whether any of them became overdue or recovered."""
         told = [self._look(inbox, inbox.expect) for inbox in self.inboxes if inbox.expect is not None]
         return any(told)
 
@@ -54,10 +54,10 @@ class Punctuality:
 
 
 def judge(expect: Expectation, before: Expected, now: datetime, arrived: CountArrived) -> tuple[Expected, str | None]:
-    """Return how the expectation stands now, and `inbox.overdue` or `inbox.recovered` if that is to be told.
+    """Return the new state of the expectation, and `inbox.overdue` or `inbox.recovered` if that is to be reported.
 
-    Looks at one due time at most; the next call goes on with the next. What is overdue is told once, however many
-    due times pass, until as many files have come as were expected at the first of them.
+    Checks one due time at most; the next call continues with the following one. An overdue inbox is reported once,
+    however many due times pass, until as many files have come as were expected at the first one missed.
     """
     if before.overdue_since is not None:
         enough = arrived(previous_due(expect, before.overdue_since), now) >= expect.at_least
@@ -73,7 +73,7 @@ def judge(expect: Expectation, before: Expected, now: datetime, arrived: CountAr
 
 
 def next_due(expect: Expectation, after: datetime) -> datetime:
-    """Return the first due time after a moment, in UTC; local time is kept across changes of daylight saving time."""
+    """Return the first due time after a moment, in UTC; daylight saving time does not shift its local time."""
     return next(CronSim(expect.cron, after.astimezone(ZoneInfo(expect.timezone)))).astimezone(UTC)
 
 

@@ -1,4 +1,4 @@
-"""The folders of the inboxes: made, and looked at before anything relies on them."""
+"""Create the folders of local inboxes, and check that they can be used."""
 
 import os
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from sensors.files.permissions import make_shared_folder
 
 
 def make_folders(file: Path, inboxes: Iterable[Inbox], *, for_now: bool = False) -> None:
-    """Make the local folders that do not exist; raises InboxesError with a line for each that cannot be used.
+    """Create the local folders that do not exist; raises InboxesError with a line for each that cannot be used.
 
-    `file` is where the inboxes are configured. With `for_now` only a path that cannot be a folder is a mistake: what
-    the machine refuses just now, as on a read-only mount, it may allow later.
+    `file` is the file in which the inboxes are configured. With `for_now`, only a path that cannot be a folder is a
+    mistake: other errors, such as a read-only mount, may be temporary.
     """
     mistakes = [
         f"{file}: inboxes.{inbox.name}.path: expected a folder that can be read and written, {inbox.path} {problem};"

@@ -1,4 +1,4 @@
-"""The intake of one inbox: what lies there is seen, settles, and becomes an arrival."""
+"""Intake of one inbox: find its files, wait until each has settled, and stage the settled ones as arrivals."""
 
 import logging
 import sqlite3
@@ -29,7 +29,7 @@ EMPTY = "the file is empty"
 
 
 class Watched(Protocol):
-    """What is watched in another way than a folder; it brings its own lookout."""
+    """A watch on something other than a local folder; it supplies its own scanner."""
 
     being_written: tuple[str, ...]
 
@@ -38,15 +38,15 @@ class Watched(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of the intake did."""
+    """Result of one step of the intake."""
 
     found_work: bool
     look_again_in: float
-    """Seconds after which there is something to look at even if no hint comes."""
+    """Seconds until there is something to check even if no hint comes."""
 
 
 class Intake:
-    """The intake of one inbox; it remembers what it saw, and the ledger remembers what it did."""
+    """Intake of one inbox: observations are kept in memory, results in the ledger."""
 
     def __init__(
         self, inbox: Inbox, watch: Watch | Watched, ledger: Ledger, stager: Stager, refusals: Refusals, clock: Clock
@@ -67,29 +67,29 @@ class Intake:
         self._unfinished = UnfinishedFiles(inbox, ledger, clock, watch)
         self._blocked = BlockedFiles(lambda name: stager.origin.permissions_of(self._at + name))
         self._before = Before(set(), [])
-        """What waited according to the ledger when the memory was empty, until a scan has told what is there."""
+        """The files that waited according to the ledger at the start, until a full scan shows which are still there."""
         self._has_begun = False
         self._is_interrupted = True
-        """Whether an arrival may be staged half: after a start, or after an error."""
+        """Whether an arrival may be half staged: after a start, or after an error."""
         self._resumed = clock.resumed()
 
     def step(self) -> Step:
-        """Look at what changed, settle what is complete, take what has settled.
+        """Check what changed, settle complete files, and stage the settled ones.
 
         Raises OSError when the file system fails, sqlite3.Error or LedgerError when the ledger does; a later step
-        begins anew.
+        recovers.
         """
         try:
             return self._step()
         except (sqlite3.Error, LedgerError):
-            self._has_begun = False  # what is remembered may not be in the ledger: begin as after a crash
+            self._has_begun = False  # memory and ledger may differ: start as after a crash
             raise
 
     def _begin(self) -> None:
-        """Forget everything and begin with what the ledger knows."""
+        """Forget everything and start from the ledger."""
         self._lying.clear()
         self._before = ledger_files.waiting_before(self._ledger, self.inbox.name, self._at)
-        # What had settled has to settle again: nobody watched it since.
+        # Settled files have to settle again: nothing has watched them since.
         ledger_files.record_all_unsettled(self._ledger, self.inbox.name)
         self._stager.origin.blocked.update(ledger_blocked.names_blocked(self._ledger, self.inbox.name))
         self._lookout.scan_due = 0.0
@@ -98,7 +98,7 @@ class Intake:
 
     def _step(self) -> Step:
         if (resumed := self._clock.resumed()) != self._resumed:
-            # No one watched the files while this process was suspended, and their writers may have been as well.
+            # Nothing watched the files while this process was suspended, perhaps together with their writers.
             self._resumed, self._has_begun = resumed, False
         if not self._has_begun:
             self._begin()
@@ -121,7 +121,7 @@ class Intake:
         return Step(bool(complete) or taken, self._pause(has_taken=taken))
 
     def _take(self, now: float) -> bool:
-        """Take what has settled as the next arrival; say whether there was anything."""
+        """Stage the settled files as the next arrival; return whether there was anything to do."""
         if due := [name for name in self._blocked.take_due(now) if self._lying.has_settled(name)]:
             ledger_blocked.record_due(self._ledger, (self._at + name for name in due), self._clock.utc())
         self._is_interrupted = True
@@ -140,24 +140,24 @@ class Intake:
 
     def _pause(self, *, has_taken: bool) -> float:
         if has_taken or self._lookout.again:
-            return 0.0  # more may have settled than one arrival takes
+            return 0.0  # more files may have settled than one arrival takes
         return max(
             0.0, min(self._lookout.scan_due, self._lying.next_due, self._blocked.next_due) - self._clock.monotonic()
         )
 
     def _return(self, names: Sequence[str]) -> None:
-        """Have files that could not be taken settle again."""
+        """Make files that could not be taken settle again."""
         self._lying.reopen(names)
         self._lookout.again.update(names)
 
     def _record(self, found: Found, complete: list[str]) -> None:
-        """Write down, all at once, what a look has found and what is complete.
+        """Record, in one transaction, what a look found and which files are complete.
 
-        Nothing is done with a file before that: who is killed until then finds all of it in the inbox again.
+        Nothing is done with a file before that, so after a crash up to this point every file is still in the inbox.
         """
         gone = [self._at + name for name in found.gone if name not in self._lying.unrecorded]
         if found.is_whole and found.trouble is None and (self._before.names or self._before.elsewhere):
-            # Once, after the start: what waited when the sensor stopped and is not there any more.
+            # Once after a start: the files that waited when the sensor stopped and are not there any more.
             gone += [*self._before.elsewhere, *(self._at + name for name in self._before.names - found.seen)]
             self._before = Before(set(), [])
         if found.new or found.changed or gone or complete:
@@ -172,7 +172,7 @@ class Intake:
 
     def _write(self, found: Found, gone: Sequence[str], complete: Sequence[str]) -> None:
         now, sightings = self._clock.utc(), self._lying.open
-        # In the order of their last change, which is the order of arrival as far as anybody can tell.
+        # In order of their last change, the best known approximation of their order of arrival.
         seen = sorted(found.new + found.changed, key=lambda name: (sightings[name].identity.mtime_ns, name))
         with self._ledger.transaction():
             ledger_files.record_withdrawn(self._ledger, gone, now)
@@ -181,13 +181,13 @@ class Intake:
             ledger_files.record_settled(self._ledger, self._dropped(complete), now)
 
     def _dropped(self, names: Iterable[str]) -> Iterator[Dropped]:
-        """Yield open files one by one: of 100,000 there is never a second list."""
+        """Yield open files one by one: a second list of 100,000 files is never built."""
         return (Dropped(self._at + name, name, self._lying.open[name].identity) for name in names)
 
-    # -- what is complete
+    # -- complete files
 
     def _complete(self, now: float, found: Found) -> list[str]:
-        """Return the files that are complete, of those that are to be judged."""
+        """Return the complete files among those that are due to be judged."""
         complete: list[str] = []
         for name in self._lying.take_due(now):
             sighting = self._lying.open[name]
@@ -212,7 +212,7 @@ class Intake:
         return complete
 
     def _reject(self, name: str, sighting: Sighting, now: float, found: Found) -> None:
-        """Reject a file that the inbox does not take, unless it is about to be renamed or still written."""
+        """Reject a file that the inbox does not take, unless it may still be written or renamed."""
         earliest = settle.rejectable_at(sighting, self.inbox, Writer.NONE)
         if earliest is not None and now >= earliest:
             earliest = self._lookout.prove_unwanted(name, now)

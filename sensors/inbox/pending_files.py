@@ -1,7 +1,9 @@
-"""What is remembered of the files that lie in an inbox: little of a file that has settled, a sighting of the others.
+"""In-memory state of the files in an inbox.
 
-Each change of what is known makes a file due to be judged; one that waits for a time is due then. So the cost of a
-look is that of the files that changed, however many lie there.
+An open file has an observation (`Sighting`); of a settled one only a hash is kept.
+
+Each change makes a file due to be judged, and a file that waits for a time is due at that time. The cost of a look
+therefore depends on the files that changed, not on how many are in the inbox.
 """
 
 import heapq
@@ -16,30 +18,31 @@ from sensors.files.stability import Sighting
 
 
 class Look(Enum):
-    """What a look makes of a file."""
+    """Result of comparing a file with what was known of it."""
 
     NEW = auto()
-    CHANGED = auto()  # after it had settled, so that it may be another file as well
+    CHANGED = auto()  # after it had settled, so it may be a different file
     KNOWN = auto()
 
 
 _NO_HASH = -1
-"""Python gives it to nothing."""
+"""`hash()` never returns -1 in CPython, so it can mark "no hash"."""
 
 
 @dataclass
 class LyingFiles:
-    """The files of one inbox by their names; those that are `open` have not settled."""
+    """The files of one inbox by name; the `open` ones have not settled."""
 
     open: dict[str, Sighting] = field(default_factory=dict[str, Sighting])
     unwanted: dict[str, str] = field(default_factory=dict[str, str])
-    """Those of the open ones that the inbox does not take, and why; they are rejected when they have settled."""
+    """The open files that the inbox does not take, and why; they are rejected once they have settled."""
     unrecorded: set[str] = field(default_factory=set[str])
-    """Those that were never wanted, so that the ledger does not know them."""
+    """The files that were never wanted, so the ledger does not have them."""
     _settled: dict[str, int] = field(default_factory=dict[str, int])
-    """The hash of the identity with which each settled, 64 bits; whoever takes it compares the identity itself."""
+    """The 64-bit hash of each settled file's identity; the identity itself is compared when the file is taken."""
     _due: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
-    """A heap: when which file is to be judged. One that is in it twice, or gone, is judged in vain."""
+    """A heap of times at which files are to be judged. It may hold a file twice, or one that is gone; both are
+    harmless."""
 
     def __contains__(self, name: str) -> bool:
         return name in self.open or name in self._settled
@@ -48,11 +51,11 @@ class LyingFiles:
         return len(self.open) + len(self._settled)
 
     def has_settled(self, name: str) -> bool:
-        """Tell whether a file has settled and has not changed since."""
+        """Return whether a file has settled and has not changed since."""
         return name in self._settled
 
     def names(self) -> Iterable[str]:
-        """Return the names of all files that are remembered."""
+        """Return the names of all known files."""
         return chain(self.open, self._settled)
 
     def see(
@@ -65,9 +68,10 @@ class LyingFiles:
         renamed: bool = False,
         unwanted: str = "",
     ) -> Look:
-        """Take note of how a file looks now; `completed` and `renamed` as in `settle.sight`.
+        """Record a file's current identity and return how it compares; `completed` and `renamed` as in `settle.sight`.
 
-        A file that is `unwanted`, for a reason, is no new one; if it is wanted after all, as it got smaller, it is.
+        A file that is `unwanted`, for the given reason, does not count as new until the inbox takes it, for example
+        because it shrank.
         """
         look = self._see(name, identity, now, completed=completed, renamed=renamed)
         if not unwanted:
@@ -94,7 +98,10 @@ class LyingFiles:
         return Look.NEW if settled is None else Look.CHANGED
 
     def mark_done(self, names: Iterable[str], done: Mapping[str, int], now: float) -> None:
-        """Take note of which of these files have a done-file, and of its time in nanoseconds."""
+        """Record which of these files have a done-file; `done` has the times of the done-files in nanoseconds.
+
+        A done-file that is older than its file does not count.
+        """
         for name in names:
             if (sighting := self.open.get(name)) is not None:
                 is_done = done.get(name, -1) >= sighting.identity.mtime_ns
@@ -105,14 +112,14 @@ class LyingFiles:
             self.open[name] = sighting
             self.judge_at(name, now)
 
-    # -- who is to be judged
+    # -- files due to be judged
 
     def judge_at(self, name: str, at: float) -> None:
-        """Have a file judged at a time."""
+        """Schedule a file to be judged at a time."""
         heapq.heappush(self._due, (at, name))
 
     def take_due(self, now: float) -> list[str]:
-        """Return the open files that are to be judged, each once, in the order of their times."""
+        """Return the open files that are due, each once, in the order of their times."""
         found: dict[str, None] = {}
         while self._due and self._due[0][0] <= now:
             name = heapq.heappop(self._due)[1]
@@ -122,28 +129,28 @@ class LyingFiles:
 
     @property
     def next_due(self) -> float:
-        """When the next file is to be judged."""
+        """When the next file is due."""
         return self._due[0][0] if self._due else float("inf")
 
-    # -- what becomes of them
+    # -- changes of state
 
     def settle(self, names: Iterable[str]) -> None:
-        """Take note that files have settled."""
+        """Mark files as settled."""
         for name in names:
             self._settled[name] = hash(self.open.pop(name).identity)
 
     def reopen(self, names: Iterable[str]) -> None:
-        """Take note that files have to settle again, however they look when they are seen next."""
+        """Make files settle again, whatever their identity is when they are next seen."""
         for name in names:
             self.open.pop(name, None)
             self._settled[name] = _NO_HASH
 
     def gone(self, seen: Container[str]) -> list[str]:
-        """Return the names that are not among those that were seen."""
+        """Return the known names that are not in `seen`."""
         return [name for name in self.names() if name not in seen]
 
     def forget(self, names: Iterable[str]) -> None:
-        """Forget files that do not lie there any more, or that are not ours."""
+        """Forget files that are not in the inbox any more, or are not ours."""
         for name in names:
             self.open.pop(name, None)
             self._settled.pop(name, None)

@@ -1,4 +1,4 @@
-"""Refusals: files that an inbox does not take stay where they lie, are shown in `failed/`, and somebody is told."""
+"""Rejected files of an inbox: they stay where they are, appear in `failed/`, and are reported."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -23,21 +23,21 @@ EVENT = "inbox.files.rejected"
 
 @dataclass
 class Refusals:
-    """The refusals of one inbox; each file is refused once, however often it is seen."""
+    """The rejected files of one inbox; each file is rejected once, however often it is seen."""
 
     inbox: Inbox
     ledger: Ledger
     failed: FailedFolder
     clock: Clock
     _known: dict[str, list[Identity]] = field(init=False)
-    """By their names as they can be written down, in which two may be alike."""
+    """Identities of the rejected files, by readable name, which two files may share."""
     _seen: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]], init=False)
-    """Those that the scan under way has found, by name and inode."""
+    """The rejected files that the current scan has found, by name and inode."""
     _new: list[Refused] = field(default_factory=list[Refused], init=False)
     _gone: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]], init=False)
-    """Those whose rejection is to be withdrawn, by name and inode."""
+    """The rejections to be withdrawn, by name and inode."""
     _is_shown: bool = field(default=False, init=False)
-    """Whether `failed/` has them all: not after a start, which may follow a crash."""
+    """Whether `failed/` shows all of them: not after a start, which may follow a crash."""
 
     def __post_init__(self) -> None:
         self._folder = self.inbox.at("")
@@ -48,7 +48,7 @@ class Refusals:
                 self._known.setdefault(path.removeprefix(prefix), []).append(identity)
 
     def covers(self, name: str, identity: Identity) -> bool:
-        """Tell whether just this file has been refused, so that it is not looked at again before it changes."""
+        """Return whether exactly this file has been rejected, so that it is skipped until it changes."""
         if not self._known:
             return False
         shown = readable(name)
@@ -58,7 +58,7 @@ class Refusals:
         return identity in known
 
     def note(self, name: str, identity: Identity, reason: str) -> None:
-        """Take note that a file is refused, unless that is known."""
+        """Note a rejected file for the next `tell`, unless it is already known."""
         shown = readable(name)
         known = self._known.get(shown, [])
         for number, one in enumerate(known):
@@ -68,7 +68,7 @@ class Refusals:
         self._new.append(Refused(readable(self._folder + name), shown, identity, reason))
 
     def begin_scan(self) -> None:
-        """Take note that everything is listed from here on."""
+        """Start a scan, which has to find every rejected file that is still there."""
         self._seen.clear()
 
     def end_scan(self) -> None:
@@ -77,7 +77,7 @@ class Refusals:
             self._withdraw(shown, [one for one in known if (shown, one.inode) not in self._seen])
 
     def withdraw(self, names: Iterable[str]) -> None:
-        """Withdraw the rejection of files that others, which are taken, are in the place of."""
+        """Withdraw the rejection of files that were replaced by files the inbox takes."""
         for shown in map(readable, names) if self._known else ():
             self._withdraw(shown, self._known.get(shown, []))
 
@@ -90,9 +90,9 @@ class Refusals:
             self._known[shown] = left
 
     def tell(self) -> None:
-        """Write the new refusals down, and what is withdrawn, and show what is left.
+        """Record new and withdrawn rejections in the ledger, with a notice, and update `failed/`.
 
-        Raises sqlite3.Error, OSError; the next call goes on then.
+        Raises sqlite3.Error, OSError; the next call continues.
         """
         if self._gone:
             prefix = readable(self._folder)

@@ -1,4 +1,4 @@
-"""Scanning: the truth of what lies in an inbox. Hints say when to look, a scan says what there is."""
+"""List the files in an inbox. Hints say when to look; only a scan says what is there."""
 
 import os
 import stat
@@ -11,27 +11,27 @@ from sensors.config.admission import is_ignored_folder
 from sensors.files.beneath import NOT_THERE, Place, open_folder, open_root
 
 Cover = Callable[[str, os.stat_result], None]
-"""Is told of each folder (its path below the inbox, `""` for the inbox) before it is listed."""
+"""Called with each folder (its path below the inbox, `""` for the inbox itself) before it is listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One directory entry, its path below the inbox, and the stat of itself, a symlink not followed."""
+    """One directory entry: its path below the inbox, and its own stat (symlinks are not followed)."""
 
     name: str
     status: os.stat_result
 
 
 LONGEST_FOLDER = 3000
-"""Bytes of a folder's path below the inbox; Linux takes paths of 4,096 bytes. What is deeper is not listed."""
+"""Bytes of a folder's path below the inbox; Linux takes paths of 4,096 bytes. Deeper folders are not listed."""
 
 
 def scan(inbox: Path, cover: Cover, *, subfolders: bool = False) -> Iterator[Entry]:
-    """Yield what lies in an inbox, one stat each; what vanishes meanwhile is left out.
+    """Yield the entries of an inbox, one stat each; entries that vanish meanwhile are left out.
 
-    No symlink below the inbox is followed, and hidden folders are passed over. A subfolder that cannot be read hides
-    none of the others: OSError is raised for it when all that can be read has been yielded, for the inbox itself at
-    once. Two descriptors are open at a time, however deep the folders are.
+    No symlink below the inbox is followed, and system folders such as `lost+found` and hidden ones are skipped. If a
+    subfolder cannot be read, OSError is raised after everything else has been yielded; if the inbox itself cannot be
+    read, it is raised immediately. Two descriptors are open at a time, however deep the folders are.
     """
     troubles: list[OSError] = []
     root = open_root(inbox)
@@ -55,9 +55,9 @@ def scan(inbox: Path, cover: Cover, *, subfolders: bool = False) -> Iterator[Ent
 
 
 def look(inbox: Path, names: Iterable[str]) -> Iterator[Entry]:
-    """Yield what lies under these names, paths below the inbox: one stat a name, whatever else lies there.
+    """Yield the entries of these names, paths below the inbox: one stat a name, however many other files there are.
 
-    No symlink is followed, as in a scan. Raises OSError for the inbox itself, and for a folder that cannot be read.
+    No symlink is followed, as in a scan. Raises OSError if the inbox or a folder in it cannot be read.
     """
     by_folder: dict[str, list[str]] = {"": []}
     for name in names:
@@ -69,7 +69,7 @@ def look(inbox: Path, names: Iterable[str]) -> Iterator[Entry]:
                 descriptor = open_folder(root, folder)
             except OSError as error:
                 if error.errno in NOT_THERE:
-                    continue  # it is no folder of ours any more
+                    continue  # the folder is gone or was replaced
                 raise
             try:
                 for name in its:
@@ -82,7 +82,7 @@ def look(inbox: Path, names: Iterable[str]) -> Iterator[Entry]:
 
 
 def _folder(descriptor: int, folder: str, cover: Cover, below: list[str] | None) -> Iterator[Entry]:
-    """Yield the entries of an open folder, which is closed then; with `below` its folders go there instead."""
+    """Yield the entries of an open folder, then close it; with `below`, its subfolders are added there instead."""
     prefix = f"{folder}/" if folder else ""
     try:
         cover(folder, os.fstat(descriptor))

@@ -1,7 +1,7 @@
-"""The lookout of one inbox: what lies there is compared with what was seen before, at the least cost.
+"""Scanner of a local inbox: compare its files with those seen before, at the lowest cost.
 
-A hint names a file, and that file alone is looked at. Everything is listed after a start, where a hint says no more
-than that something happened, where names have come or gone without a hint, and now and then all the same.
+A hint names a file, and only that file is checked. Everything is listed after a start, when a hint says only that
+something happened, when names came or went without a hint, and from time to time in any case.
 """
 
 import logging
@@ -29,44 +29,44 @@ logger = logging.getLogger(__name__)
 POLLING_SECONDS = 1.0
 """How often a folder without events is listed."""
 WRITER_SECONDS = 0.5
-"""How often a file that somebody has open is looked at again; its closing is a hint, this is the net."""
+"""How often a file that a process has open is checked again; closing it gives a hint, this is the fallback."""
 SCAN_SHARE = 0.02
 LONGEST_PAUSE_SECONDS = 30.0
-"""A scan, where one is needed, may take this share of the time: a folder that always takes half a second to list is
-listed every 25 s. However slow it is, and so on a network folder that stalls, the next scan is no further away than
-the longest pause, if the inbox is not configured to be listed more rarely."""
+"""A scan that is needed may take SCAN_SHARE of the time: a folder that always takes half a second to list is listed
+every 25 s. However slow scans are, for example on a network folder that stalls, the pause is no longer than
+LONGEST_PAUSE_SECONDS, unless the inbox is configured to be listed less often."""
 SWEEP_SECONDS = 60.0
 SWEEP_SHARE = 0.0003
 LONGEST_SWEEP_SECONDS = 600.0
-"""How often at most, and for which share of the time, everything is listed where nothing says that it is needed: no
-hint came and no name came or went. It finds what was changed in place without a hint. Ten inboxes of 10,000 files take
-0.3 % of the time for it."""
+"""How often at most, and for which share of the time, everything is listed although nothing says that it is needed: no
+hint came and no name came or went. This finds files that were changed in place without a hint. Ten inboxes of 10,000
+files take 0.3 % of the time for it."""
 
 
 @dataclass
 class Found:
-    """What a look has found."""
+    """Result of a look at an inbox."""
 
     is_whole: bool = False
     """Whether everything was listed."""
     seen: set[str] = field(default_factory=set[str])
-    """The names of all files that are ours, refused ones included."""
+    """The names of all files that are ours, rejected ones included."""
     new: list[str] = field(default_factory=list[str])
     changed: list[str] = field(default_factory=list[str])
-    """They had settled, and may be other files as well."""
+    """Files that changed after they had settled; each may be a different file now."""
     rejected: list[str] = field(default_factory=list[str])
-    """They have settled, and the inbox does not take them."""
+    """Files that have settled and that the inbox does not take."""
     gone: list[str] = field(default_factory=list[str])
     temporary: dict[str, float] = field(default_factory=dict[str, float])
-    """Files with temporary names, and when they last changed, in seconds since 1970."""
+    """Files with temporary names, and when each last changed, in seconds since 1970."""
     done: dict[str, int] = field(default_factory=dict[str, int])
-    """When which file's done-file was written, in nanoseconds."""
+    """When each file's done-file was written, in nanoseconds."""
     trouble: OSError | None = None
-    """Why not all could be looked at."""
+    """Why some files could not be checked."""
 
 
 class Outlook(Protocol):
-    """Who looks at what lies in an inbox: `Lookout` at a folder, sensors/remote/scanner.py at a listing."""
+    """Finds the changes in an inbox: `Lookout` in a local folder, `RemoteLookout` in a listing."""
 
     scan_due: float
     again: set[str]
@@ -78,7 +78,7 @@ class Outlook(Protocol):
 
 
 class Lookout:
-    """What lies in one inbox, as far as it was looked at."""
+    """The files of one local inbox, as far as they have been checked."""
 
     def __init__(self, inbox: Inbox, watch: Watch, refusals: Refusals, lying: LyingFiles, clock: Clock) -> None:
         """Files go into `lying`, and those that the inbox does not take into `refusals`."""
@@ -92,12 +92,12 @@ class Lookout:
         self._sweeping = DutyCycle(SWEEP_SHARE, LONGEST_SWEEP_SECONDS)
         self._sweep_due = 0.0
         self.scan_due = 0.0
-        """When it has to be known again whether names have come or gone; 0 has everything listed."""
+        """When to check again whether names came or went; 0 forces a full scan."""
         self.again: set[str] = set()
-        """Files that are to be looked at with the next look although no hint came."""
+        """Files to check with the next look although no hint came."""
 
     def look(self, now: float) -> Found:
-        """Look at what may have changed: everything if that is needed, else the files that were hinted at."""
+        """Check what may have changed: everything if that is needed, else the files that the hints name."""
         self.rest()
         hints = self._watch.fetch()
         again, self.again = self.again, set()
@@ -112,18 +112,18 @@ class Lookout:
         else:
             return Found()
         if found.trouble is not None:
-            self.scan_due = 0.0  # the hints are spent, so that the next look has to be at everything
+            self.scan_due = 0.0  # the hints are spent, so the next look has to list everything
         return found
 
     def prove(self, name: str, now: float) -> float | None:
-        """Ask the kernel; return when the file counts as complete as it was seen, or None: not before another look."""
+        """Check for writers; return when the file, as observed, is complete, or None if it needs another look."""
         suffix = self._inbox.done_file
         try:
             place = self._folders.place(self._inbox.path, name)
             writer, identity = _observed(place)
             is_done = not suffix or place.beside(place.name + suffix).exists()
         except OSError as error:
-            # A symlink has taken its place, or the kernel has no descriptor left: whatever it is, not now.
+            # A symlink has taken its place, or the kernel has no descriptor left: in any case, try again later.
             logger.debug("inbox %s: %s cannot be looked at: %s", self._inbox.name, name, error)
             return now + WRITER_SECONDS
         if identity is None or not is_done:
@@ -133,15 +133,15 @@ class Lookout:
             self._lying.see(name, identity, now)
             if self._inbox.done_file:
                 self.again.add(name)
-            return None  # it is judged again with the next step
+            return None  # the next step judges it again
         return settle.complete_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
 
     def rest(self) -> None:
-        """Close what `prove` has opened and kept open for the next file."""
+        """Close the folders that `prove` keeps open from one file to the next."""
         self._folders.close()
 
     def prove_unwanted(self, name: str, now: float) -> float | None:
-        """Ask the kernel; return when the file may be rejected as it was seen, or None: not before another look."""
+        """Check for writers; return when the file, as observed, may be rejected, or None if it needs another look."""
         try:
             writer, identity = _observed(self._folders.place(self._inbox.path, name))
         except OSError:
@@ -186,11 +186,11 @@ class Lookout:
         return found
 
     def _look_at(self, names: Set[str], hints: Hints, now: float) -> Found:
-        """Look at some files and at nothing else."""
+        """Check these files and no others."""
         found = Found()
         files = names
         if suffix := self._inbox.done_file:
-            # A file and its done-file are looked at together, whichever was hinted at.
+            # A file and its done-file are checked together, whichever of them the hint names.
             files = {name.removesuffix(suffix) for name in names}
             names = files | {name + suffix for name in files}
         try:
@@ -204,7 +204,7 @@ class Lookout:
         return found
 
     def _see(self, entries: Iterable[Entry], hints: Hints, now: float, found: Found) -> None:
-        """Take note of what lies there."""
+        """Record what was found, entry by entry."""
         done_file = self._inbox.done_file
         for entry in entries:
             beat()
@@ -227,7 +227,7 @@ class Lookout:
 
 
 def _observed(place: Place) -> tuple[Writer, Identity | None]:
-    """Return whether a file is open for writing, and its identity; None if nothing has the name."""
+    """Return whether a file is open for writing, and its identity; None if no file has the name."""
     try:
         with read_lease(place.name, dir_fd=place.folder) as lease:
             return lease.writer, Identity.of(lease.status)

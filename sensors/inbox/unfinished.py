@@ -1,4 +1,4 @@
-"""Files with temporary names: shown as being written, and reported once if they stay as they are for a day."""
+"""Files with temporary names: shown as being written, and reported once if they stay unchanged for a day."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from sensors.runtime.clock import Clock
 
 EVENT = "inbox.files.waiting"
 STALE = timedelta(days=1)
-"""No transfer stands still for so long; the file was left behind."""
+"""No transfer pauses for so long; the file was left behind."""
 _PREFIX = "unfinished/"
 SHOWN = 3
-"""How many names are shown of those that are being written."""
+"""How many names of files that are being written are shown."""
 
 
 class Shown(Protocol):
-    """Shows how an inbox is doing."""
+    """Holds the state of an inbox for display."""
 
     being_written: tuple[str, ...]
 
@@ -34,10 +34,10 @@ class UnfinishedFiles:
     clock: Clock
     shown: Shown
     _reported: set[str] = field(default_factory=set[str], init=False)
-    """The keys of those that were reported."""
+    """The keys of the reported files."""
 
     def note(self, changed_at: Mapping[str, float]) -> None:
-        """Take note of all that are there, and when each last changed (seconds since 1970). Raises sqlite3.Error."""
+        """Set which files are there, and when each last changed (seconds since 1970). Raises sqlite3.Error."""
         self.shown.being_written = tuple(sorted(map(readable, changed_at)))
         if not changed_at:
             self._reported.clear()
@@ -76,7 +76,7 @@ class UnfinishedFiles:
 
 
 def in_words(names: Sequence[str]) -> str:
-    """Return which files are being written, in words; empty if there are none.
+    """Return which files are being written, as text; empty if there are none.
 
     >>> in_words(["a.part", "b.part", "c.part", "d.part"])
     '4 being written: a.part, b.part, c.part and 1 more'

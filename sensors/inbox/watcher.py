@@ -1,4 +1,4 @@
-"""When the folders of an inbox last got or lost a name, so that one that did not is not listed again."""
+"""Hints that an inbox is worth a look: file events, and folders whose names changed; only a scan says what is there."""
 
 import logging
 import os
@@ -14,22 +14,25 @@ from sensors.files import file_systems as mounts
 from sensors.inbox.folder_events import FolderEvents, Listener
 
 JUST_NOW_NS = 1_000_000_000
-"""A file system's clock is coarse: of a folder that changed so shortly before it was listed (1 s) nobody can tell
-whether it changed again at the same time."""
+"""A file system's clock is coarse: if a folder changed less than this (1 s) before it was listed, a later change may
+carry the same time."""
 
 _NEVER = (0, 0, 0)
 
 
 @dataclass
 class FolderTimes:
-    """What the folders of one inbox looked like when they were listed."""
+    """State of the folders of one inbox when they were listed.
+
+    Folders that have not changed since are not listed again.
+    """
 
     inbox: Path
     _listed: dict[str, tuple[int, int, int]] = field(default_factory=dict[str, tuple[int, int, int]])
 
     def note(self, folder: str, status: os.stat_result) -> None:
-        """Take note of how a folder looks, by its path below the inbox, before it is listed."""
-        # The clock is the system's and no other: the kernel has written by it.
+        """Record the state of a folder, by its path below the inbox, before it is listed."""
+        # The system's clock, not an injected one: the kernel sets the times of folders by it.
         is_old = status.st_mtime_ns < time.time_ns() - JUST_NOW_NS
         self._listed[folder] = _look_of(status) if is_old else _NEVER
 
@@ -39,11 +42,11 @@ class FolderTimes:
             del self._listed[folder]
 
     def have_changed(self) -> bool:
-        """Tell whether any folder is not what it was when it was listed, or may not be."""
+        """Return whether any folder has changed since it was listed, or may have."""
         try:
             return not self._listed or any(self._has_changed(*one) for one in self._listed.items())
         except OSError:
-            return True  # whoever lists it finds out what is wrong
+            return True  # the scan that follows reports the error
 
     def _has_changed(self, folder: str, look: tuple[int, int, int]) -> bool:
         # The inbox itself may be a symlink, nothing below it.
@@ -53,8 +56,6 @@ class FolderTimes:
 def _look_of(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_dev, status.st_ino, status.st_mtime_ns
 
-
-# Watching: hints that an inbox is worth a look; only a scan tells what is there.
 
 logger = logging.getLogger(__name__)
 
@@ -74,18 +75,18 @@ class Hints:
     completed: Set[str] = frozenset()
     """Files, by their path below the inbox, that were closed after writing or renamed to that name."""
     renamed: Set[str] = frozenset()
-    """Those among them to which nothing else happened than being renamed."""
+    """The files among them that were renamed, and to which nothing else happened."""
     touched: Set[str] = frozenset()
-    """Files that got another time, which proves nothing."""
+    """Files whose time changed, which proves nothing."""
     changed: bool = False
-    """Whether something else happened that only a scan can tell."""
+    """Whether something else happened, which only a scan can find."""
 
     def __bool__(self) -> bool:
         return bool(self.completed or self.touched or self.changed)
 
 
 class Watch:
-    """The hints about one inbox: collected by the thread of the events, fetched by the inbox's own."""
+    """Hints for one inbox: collected in the event thread, fetched in the inbox's own thread."""
 
     def __init__(
         self,
@@ -96,9 +97,9 @@ class Watch:
         subfolders: bool = True,
         touches: bool = True,
     ) -> None:
-        """Each hint sets `wake`. With `polling` no events are asked for; a network mount decides that by itself.
+        """Each hint sets `wake`. With `polling`, no events are requested; a network mount is always polled.
 
-        Without `subfolders` it is no hint that a folder was made, without `touches` none that a file has another time.
+        Without `subfolders`, a new folder gives no hint; without `touches`, a file whose time changed gives none.
         """
         self.wake = wake or threading.Event()
         self._inbox = inbox
@@ -113,24 +114,24 @@ class Watch:
         self._told: set[str] = set()
         self._events: FolderEvents | None = None if polling else _events(self, subfolders=subfolders, touches=touches)
         self.being_written: tuple[str, ...] = ()
-        """The files with temporary names, as the last scan found them."""
+        """The files with temporary names, from the last scan."""
         self.why_polling: str = "the inbox's configuration says so" if polling else ""
 
     @property
     def mode(self) -> WatchMode:
-        """Whether hints come by events, so that a scan now and then is enough."""
+        """EVENTS while hints come from events, so that an occasional scan is enough; otherwise POLLING."""
         if self._events is None or self.why_polling:
             return WatchMode.POLLING
         return WatchMode.EVENTS if self._events.works else WatchMode.POLLING
 
-    # -- called by whoever scans
+    # -- called by the scanner
 
     def cover(self, folder: str, status: os.stat_result) -> None:
-        """See to it that a folder's events come in; cheap when they do already. To be called before it is listed."""
+        """Watch a folder; cheap if it is watched already. Must be called before the folder is listed."""
         identity = (status.st_dev, status.st_ino)
         self._listed.note(folder, status)
         with self._lock:
-            if folder in self._uncovered:  # a folder that was made again may have the old one's inode
+            if folder in self._uncovered:  # a recreated folder may have the old one's inode
                 self._uncovered.discard(folder)
                 self._identities.pop(folder, None)
         if self._events is None or self._identities.get(folder) == identity:
@@ -148,12 +149,12 @@ class Watch:
             self._poll(error.strerror or str(error))
             return
         if (covered.st_dev, covered.st_ino) != identity:
-            self._events.uncover(folder)  # it was replaced while it was listed; the next scan covers what is there
+            self._events.uncover(folder)  # it was replaced while it was listed; the next scan covers the new one
             return
         self._identities[folder] = identity
 
     def uncover_all_but(self, folders: Set[str]) -> None:
-        """Stop listening to folders that a scan did not find any more; back to events if all are covered."""
+        """Stop watching folders that a scan did not find; return to events if all folders are covered."""
         self._listed.forget_all_but(folders)
         for folder in self._identities.keys() - folders:
             del self._identities[folder]
@@ -172,14 +173,14 @@ class Watch:
         return Hints(completed.keys(), renamed, touched, changed)
 
     def has_news(self) -> bool:
-        """Tell whether names have come or gone since the last scan, or may have: one stat a folder.
+        """Return whether names came or went since the last scan, or may have: one stat a folder.
 
-        A file that was changed in place is no news: that is what hints are for, and a scan now and then.
+        A file that was changed in place does not count: hints and occasional scans find it.
         """
         return self.mode is WatchMode.POLLING or self._listed.have_changed()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop watching."""
         if self._events is not None:
             self._events.close()
 
@@ -189,34 +190,34 @@ class Watch:
             logger.warning("%s: no file events (%s), looking every second instead", self._inbox, why)
         self.why_polling = why
 
-    # -- called by the thread of the events
+    # -- called by the event thread
 
     def completed(self, name: str, *, renamed: bool = False) -> None:
-        """Take the hint that a file was closed after writing, or `renamed` to this name."""
+        """Note that a file was closed after writing, or `renamed` to this name."""
         with self._lock:
             self._completed[name] = renamed and self._completed.get(name, True)
         self.wake.set()
 
     def touched(self, name: str) -> None:
-        """Take the hint that a file got another time."""
+        """Note that a file's time changed."""
         with self._lock:
             self._touched.add(name)
         self.wake.set()
 
     def changed(self) -> None:
-        """Take the hint that a folder came or went, or that something happened to the inbox itself."""
+        """Note that a folder came or went, or that something happened to the inbox itself."""
         with self._lock:
             self._changed = True
         self.wake.set()
 
     def uncovered(self, folder: str) -> None:
-        """Take the hint that a folder's events have ended: it was deleted, or its file system went."""
+        """Note that a folder's events have ended: it was deleted, or its file system was unmounted."""
         with self._lock:
             self._uncovered.add(folder)
         self.changed()
 
     def overflowed(self) -> None:
-        """Take the hint that hints were lost: the kernel's queue was full."""
+        """Note that events were lost because the kernel's queue was full."""
         if "overflow" not in self._told:
             self._told.add("overflow")
             logger.warning("%s: the kernel's queue of file events was full; looking at everything", self._inbox)
@@ -225,7 +226,7 @@ class Watch:
 
 def _events(listener: Listener, *, subfolders: bool, touches: bool) -> FolderEvents:
     if sys.platform == "linux":
-        from sensors.inbox.folder_events import Inotify
+        from sensors.inbox.inotify import Inotify
 
         return Inotify(listener, subfolders, touches)
     from sensors.inbox.folder_events import SystemObserver

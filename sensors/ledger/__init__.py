@@ -1,4 +1,4 @@
-"""The ledger: every file and every arrival and the step it has reached."""
+"""The ledger: a SQLite database of every file and arrival, and the step each has reached."""
 
 from sensors.ledger.database import Ledger, LedgerError, LedgerMovedError
 

@@ -1,4 +1,4 @@
-"""What the ledger says of announcements, their receipts, and the outcome of the runs they led to."""
+"""Announcements in the ledger, their receipts, and the outcomes of the runs that they started."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sensors.ledger.states import ArrivalState, FileState
 
 @dataclass(frozen=True)
 class Announcement:
-    """One event that told Prefect of an arrival."""
+    """One event that announces an arrival to Prefect."""
 
     event_id: str
     arrival_id: str
@@ -21,7 +21,7 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Receipt:
-    """Evidence that an announcement led to a flow run."""
+    """Evidence that an announcement started a flow run."""
 
     event_id: str
     run_id: str
@@ -30,7 +30,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """What became of one file of an arrival."""
+    """The outcome of one file of an arrival."""
 
     name: str
     state: FileState
@@ -39,7 +39,7 @@ class FileOutcome:
 
 
 def record_intent(ledger: Ledger, announcement: Announcement) -> bool:
-    """Write down that an event is about to be sent; False when the arrival is not waiting for one."""
+    """Record that an event is about to be sent; False if the arrival is not staged."""
     with ledger.transaction():
         changed = ledger.change(
             "UPDATE arrivals SET state = 'announced', attempt = ?, announced_at = ?, announce_after = NULL"
@@ -60,7 +60,7 @@ def record_intent(ledger: Ledger, announcement: Announcement) -> bool:
 
 
 def forget_intent(ledger: Ledger, announcement: Announcement) -> None:
-    """Take back the intent to send an event that was never sent."""
+    """Undo `record_intent` for an event that was never sent."""
     with ledger.transaction():
         ledger.change("DELETE FROM announcements WHERE event_id = ?", (announcement.event_id,))
         ledger.change(
@@ -71,19 +71,19 @@ def forget_intent(ledger: Ledger, announcement: Announcement) -> None:
 
 
 def record_confirmed(ledger: Ledger, event_id: str, now: datetime) -> None:
-    """Write down that the server has the event."""
+    """Record that the server has the event."""
     with ledger.transaction():
         ledger.change("UPDATE announcements SET confirmed_at = ? WHERE event_id = ?", (stamp(now), event_id))
 
 
 def record_failure(ledger: Ledger, event_id: str, failure: str) -> None:
-    """Write down why an announcement's action failed."""
+    """Record why the automation action for an announcement failed."""
     with ledger.transaction():
         ledger.change("UPDATE announcements SET failure = ? WHERE event_id = ?", (failure, event_id))
 
 
 def count_failures(ledger: Ledger, arrival_id: str) -> int:
-    """Return how often the action that starts an arrival's run has failed, since a person had it tried again."""
+    """Return how often the action that starts an arrival's run has failed since the arrival's last replay."""
     return ledger.rows(
         "SELECT count(*) FROM announcements n JOIN arrivals a ON a.id = n.arrival_id"
         " WHERE a.id = ? AND n.failure IS NOT NULL AND n.attempt > a.given_up",
@@ -94,9 +94,9 @@ def count_failures(ledger: Ledger, arrival_id: str) -> int:
 def record_unannounced(
     ledger: Ledger, arrival_id: str, again_after: datetime, reason: str, notice: Notice | None = None
 ) -> bool:
-    """Write down that an arrival has to be announced (again), not before a time; False if it has moved on.
+    """Reset an announced or running arrival to `staged`, to be announced after a time; False if it has moved on.
 
-    An arrival whose run crashed comes back in the same way. With a `notice` a person is told.
+    Used when an announcement started no run, and when a run crashed. A `notice` is written in the same transaction.
     """
     with ledger.transaction():
         again = ledger.change(
@@ -110,11 +110,11 @@ def record_unannounced(
 
 
 def awaiting_receipt(ledger: Ledger) -> list[Announcement]:
-    """Return every announcement, also an earlier attempt, that may still lead to an arrival's first run."""
+    """Return every announcement, earlier attempts included, that may still start an arrival's first run."""
     return [
         Announcement(row["event_id"], row["arrival_id"], row["attempt"], datetime.fromisoformat(row["intended_at"]))
         for row in ledger.rows(
-            # First the arrivals, by their index of unfinished ones: there are as many announcements as ever were.
+            # Start from the index of unfinished arrivals: `announcements` has rows for all arrivals in the ledger.
             "SELECT n.* FROM arrivals a CROSS JOIN announcements n ON n.arrival_id = a.id"
             " WHERE a.state IN ('announced', 'staged') AND a.state NOT IN ('loaded', 'failed', 'skipped')"
             " AND n.run_id IS NULL AND n.failure IS NULL"
@@ -124,7 +124,7 @@ def awaiting_receipt(ledger: Ledger) -> list[Announcement]:
 
 
 def count_runs(ledger: Ledger, arrival_id: str) -> int:
-    """Return how many runs an arrival's announcements have led to, since a person had it tried again."""
+    """Return how many runs an arrival's announcements have started since the arrival's last replay."""
     return ledger.rows(
         "SELECT count(DISTINCT n.run_id) FROM announcements n JOIN arrivals a ON a.id = n.arrival_id"
         " WHERE a.id = ? AND n.attempt > a.given_up",
@@ -133,7 +133,7 @@ def count_runs(ledger: Ledger, arrival_id: str) -> int:
 
 
 def record_receipt(ledger: Ledger, receipt: Receipt, now: datetime) -> bool:
-    """Write down the run that an announcement led to; False when the arrival has one already."""
+    """Record the run that an announcement started; False if the arrival already has a run or an outcome."""
     with ledger.transaction():
         ledger.change(
             "UPDATE announcements SET run_id = ? WHERE event_id = ? AND run_id IS NULL",
@@ -150,7 +150,7 @@ def record_receipt(ledger: Ledger, receipt: Receipt, now: datetime) -> bool:
 
 
 def record_run_name(ledger: Ledger, run_id: str, name: str) -> None:
-    """Write down that a run bears another name now."""
+    """Record the new name of a run."""
     with ledger.transaction():
         ledger.change("UPDATE arrivals SET run_name = ? WHERE run_id = ?", (name, run_id))
 
@@ -164,9 +164,10 @@ def record_outcome(
     now: datetime,
     notices: Sequence[Notice] = (),
 ) -> bool:
-    """Write down what became of an arrival and its files; False when it had its outcome already.
+    """Record the outcome of an arrival and its files; False if the arrival already has one.
 
-    A file that `files` does not name shares the arrival's outcome and reason. The notices are sent to people.
+    A file that is missing from `files` gets the arrival's outcome and reason. The notices are written in the same
+    transaction.
     """
     with ledger.transaction():
         ended = ledger.change(
@@ -191,7 +192,7 @@ def record_outcome(
 
 
 def record_resumed(ledger: Ledger, arrival_id: str, run_id: str) -> bool:
-    """Write down that a failed arrival's run has been started again; False when it is not that run's any more."""
+    """Record that a failed arrival's run was started again; False if the arrival has another run or is not failed."""
     with ledger.transaction():
         resumed = ledger.change(
             "UPDATE arrivals SET state = 'running', reason = NULL, ended_at = NULL"

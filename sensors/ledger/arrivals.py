@@ -1,4 +1,8 @@
-"""What the ledger says of arrivals: one function a state change, each conditional on the state before it."""
+"""Arrivals in the ledger: their state changes, queries and replays.
+
+Each state change is one function whose UPDATE is conditional on the previous state, so that it has no effect on an
+arrival that has moved on.
+"""
 
 import json
 import sqlite3
@@ -15,10 +19,10 @@ from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ENDED, ArrivalState
 
 UNFINISHED = "state NOT IN ('loaded', 'failed', 'skipped')"
-"""Word for word as in the index `arrivals_unfinished`, which a query then reads instead of all arrivals of all time:
-with a million of them each look would take a second."""
+"""Must repeat the condition of the index `arrivals_unfinished` literally, so that SQLite uses it. Otherwise each
+query reads every arrival, which takes a second for a million of them."""
 LONGEST_PAUSE = timedelta(minutes=10)
-"""More than any pause before an arrival is announced again."""
+"""Longer than any pause before an arrival is announced again."""
 _COLUMNS = (
     "*, attempt - max(given_up, coalesce((SELECT max(attempt) FROM announcements n"
     " WHERE n.arrival_id = arrivals.id AND n.run_id IS NOT NULL), 0)) AS unanswered"
@@ -27,7 +31,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Arrival:
-    """One arrival as the ledger knows it."""
+    """One arrival in the ledger."""
 
     id: str
     inbox: str
@@ -38,34 +42,34 @@ class Arrival:
     run_id: str | None
     receipt_at: datetime | None
     is_duplicate: bool = False
-    """Whether its files' content had come before, so that it is kept and never announced."""
+    """Whether its files repeat content that came before. Such an arrival is kept, but not announced."""
     given_up: int = 0
-    """How many of its attempts belong to earlier tries, which a person has had tried again."""
+    """How many of its attempts were made before its last replay."""
     reload: tuple[str, ...] = ()
-    """The files whose rows are to be replaced; `*` means all of them."""
+    """Names of the files whose rows are to be replaced; `*` means all files."""
     manifest: str | None = None
-    """The SHA-256 of the manifest beside its files; None if it was staged before there was one."""
+    """SHA-256 of the manifest beside its files; None if it was staged before manifests were introduced."""
     unanswered: int = 0
-    """How many announcements in a row, the last ones, have led to no run."""
+    """How many announcements since its last run or replay have started no run."""
 
 
 @dataclass(frozen=True)
 class ArrivalFile:
-    """A file that belongs to an arrival and is on its way into the arrival's folder."""
+    """A file of an arrival that has yet to be moved into the arrival's folder."""
 
     id: int
     path: Path
     name: str
     identity: Identity
     blocked_as: str | None = None
-    """The arrival's id when it could not be moved for the first time; in a store it may still be claimed by that."""
+    """Id of the arrival in which the move first failed; a remote store may still hold a claim under that id."""
     sha256: str | None = None
-    """Of its content, where that was read already."""
+    """SHA-256 of its content, if that was read already."""
 
 
 @dataclass(frozen=True)
 class FileContent:
-    """What a staged file holds: its size in bytes, its SHA-256, None if it could not be read, and when it changed."""
+    """Size in bytes, SHA-256 (None if it could not be read) and modification time of a staged file."""
 
     name: str
     size: int
@@ -76,10 +80,10 @@ class FileContent:
 def begin(
     ledger: Ledger, arrival: Arrival, files: Sequence[WaitingFile], now: datetime, reasons: Mapping[int, str] = {}
 ) -> int:
-    """Write down the intent to take settled files as an arrival; return how many it got.
+    """Record the intent to take settled files as an arrival; return how many files it got.
 
-    A file that is not settled any more is left out; when none is left, nothing is written. `reasons` says of
-    duplicates, by their ids, what they repeat.
+    Files that are no longer settled are left out; if none is left, nothing is recorded. `reasons` maps the ids of
+    duplicates to a text that names the file they repeat.
     """
     with ledger.transaction():
         ledger.change(
@@ -97,7 +101,7 @@ def begin(
 
 
 def files_to_stage(ledger: Ledger, arrival_id: str) -> list[ArrivalFile]:
-    """Return the files of an arrival that are not known to be in its folder."""
+    """Return the files of an arrival that are not recorded as being in its folder."""
     return [
         ArrivalFile(
             row["id"],
@@ -122,10 +126,10 @@ def finish_staging(
     now: datetime,
     blocked: Mapping[int, str] = {},
 ) -> None:
-    """Write down which files reached the arrival's folder, and hand the others back.
+    """Record which files reached the arrival's folder, and release the others.
 
-    `returned` changed before they were taken and wait again; `gone` were taken away by their owner; `blocked` could
-    not be moved, for these reasons.
+    `returned` changed before they were moved, and must settle again; `gone` were removed from the inbox; `blocked`
+    could not be moved, each with its reason. An arrival that is left without files is deleted.
     """
     at = stamp(now)
     with ledger.transaction():
@@ -163,7 +167,7 @@ def finish_staging(
 
 
 def record_manifest(ledger: Ledger, arrival_id: str, manifest: str, digests: Mapping[int, str | None]) -> None:
-    """Write down the SHA-256 of an arrival's manifest, and those of its files by their ids."""
+    """Record the SHA-256 of an arrival's manifest, and those of its files by file id."""
     with ledger.transaction():
         ledger.change("UPDATE arrivals SET manifest = ? WHERE id = ? AND state = 'staging'", (manifest, arrival_id))
         ledger.change_many(
@@ -173,13 +177,13 @@ def record_manifest(ledger: Ledger, arrival_id: str, manifest: str, digests: Map
 
 
 def file_contents(ledger: Ledger, arrival_id: str) -> list[FileContent]:
-    """Return what each file of an arrival held when it was staged, in the order of its manifest."""
+    """Return the size, digest and time of each file as it was staged, in the order of the manifest."""
     rows = ledger.rows("SELECT name, size, sha256, mtime_ns FROM files WHERE arrival_id = ? ORDER BY id", (arrival_id,))
     return [FileContent(row["name"], row["size"], row["sha256"], row["mtime_ns"]) for row in rows]
 
 
 def in_state(ledger: Ledger, state: ArrivalState) -> list[Arrival]:
-    """Return the arrivals in a state, in the order in which they were taken."""
+    """Return the arrivals in a state, oldest first."""
     is_unfinished = "TRUE" if state in ENDED else UNFINISHED
     return _arrivals(
         ledger.rows(
@@ -189,14 +193,14 @@ def in_state(ledger: Ledger, state: ArrivalState) -> list[Arrival]:
 
 
 def get(ledger: Ledger, arrival_id: str) -> Arrival | None:
-    """Return one arrival, or None if there is none of that id."""
+    """Return the arrival with this id, or None."""
     return next(iter(_arrivals(ledger.rows(f"SELECT {_COLUMNS} FROM arrivals WHERE id = ?", (arrival_id,)))), None)
 
 
 def to_announce(ledger: Ledger, now: datetime) -> list[Arrival]:
-    """Return the staged arrivals whose time to be announced has come, in the order in which they were taken.
+    """Return the staged arrivals that are due to be announced, oldest first.
 
-    A time that is further away than any pause was written before the clock was set back, and has come as well.
+    An `announce_after` further ahead than any pause was written before the clock was set back; it counts as due.
     """
     return _arrivals(
         ledger.rows(
@@ -222,7 +226,7 @@ def count_with_prefect(ledger: Ledger) -> Counter[str]:
 
 
 def failed_since(ledger: Ledger, since: datetime, limit: int) -> list[Arrival]:
-    """Return the arrivals that failed after a time and had a run, the latest first, at most `limit`."""
+    """Return at most `limit` arrivals that had a run and failed since a time, latest first."""
     return _arrivals(
         ledger.rows(
             f"SELECT {_COLUMNS} FROM arrivals WHERE state = 'failed' AND ended_at >= ? AND run_id IS NOT NULL"
@@ -233,7 +237,7 @@ def failed_since(ledger: Ledger, since: datetime, limit: int) -> list[Arrival]:
 
 
 def contents(ledger: Ledger, arrival_id: str) -> tuple[list[str], int]:
-    """Return the names of an arrival's files, and their bytes in all."""
+    """Return the names of an arrival's files, and their total size in bytes."""
     rows = ledger.rows("SELECT name, size FROM files WHERE arrival_id = ? ORDER BY id", (arrival_id,))
     return [row["name"] for row in rows], sum(row["size"] for row in rows)
 
@@ -259,14 +263,14 @@ def _arrivals(rows: list[sqlite3.Row]) -> list[Arrival]:
     ]
 
 
-# What the ledger says when a person has arrivals announced again: which ones there are, and that it is to be.
+# Replays: finding the arrivals that a user wants announced again, and recording that they are.
 
 __all__ = ["ENDED", "Replayable", "by_id", "holding", "record_replayed", "since"]
 
 
 @dataclass(frozen=True)
 class Replayable:
-    """An arrival that a person may mean, and the step it has reached."""
+    """An arrival that a user may replay."""
 
     id: str
     inbox: str
@@ -275,17 +279,17 @@ class Replayable:
 
 
 def by_id(ledger: Ledger, arrival_id: str) -> Replayable | None:
-    """Return one arrival, or None if there is none of that id."""
+    """Return the arrival with this id, or None."""
     return next(iter(_replayable(ledger, "a.id = ?", [arrival_id])), None)
 
 
 def holding(ledger: Ledger, file_name: str) -> list[Replayable]:
-    """Return the arrivals that a file of this name is in, the oldest first."""
+    """Return the arrivals that contain a file of this name, oldest first."""
     return _replayable(ledger, "EXISTS (SELECT 1 FROM files WHERE arrival_id = a.id AND name = ?)", [file_name])
 
 
 def since(ledger: Ledger, moment: datetime | None, states: Sequence[ArrivalState]) -> list[Replayable]:
-    """Return the arrivals in these states that were taken since a moment (None: ever), the oldest first."""
+    """Return the arrivals in these states that were created since a moment (None: ever), oldest first."""
     marks = ", ".join("?" * len(states))
     return _replayable(
         ledger, f"a.created_at >= ? AND a.state IN ({marks})", ["" if moment is None else stamp(moment), *states]
@@ -304,9 +308,10 @@ def _replayable(ledger: Ledger, condition: str, parameters: list[str]) -> list[R
 
 
 def record_replayed(ledger: Ledger, arrival_id: str, reload: Sequence[str]) -> bool:
-    """Write down that an arrival is to be announced again, as if never before; False when it has not ended.
+    """Reset an ended arrival to `staged`, to be announced as if for the first time.
 
-    One that waits for its next announcement does not wait any longer; that is told by True as well.
+    A staged arrival that is waiting for its next announcement becomes due immediately. Returns False if neither
+    applies.
     """
     with ledger.transaction():
         again = ledger.change(

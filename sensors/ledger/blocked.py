@@ -1,4 +1,4 @@
-"""What the ledger says of files that wait because they may not be moved out of their inbox."""
+"""Blocked files in the ledger: files that the sensor may not move out of their inbox."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,24 +9,24 @@ from sensors.ledger.database import Ledger, stamp
 from sensors.ledger.notices import Notice, write
 
 STILL_BLOCKED = "f.blocked_since IS NOT NULL AND f.state IN ('seen', 'settled', 'staging')"
-"""The condition on files `f`: they cannot be moved, and are not."""
+"""SQL condition on files `f`: a move failed, and the file is still in its inbox."""
 
 
 @dataclass(frozen=True)
 class BlockedFile:
-    """A file that waits because it may not be moved."""
+    """A file that stays in its inbox because the sensor may not move it."""
 
     inbox: str
     name: str
     path: str
     inode: str
     reason: str
-    """Why, and after `; ` what to do."""
+    """The cause, followed by `; ` and what to do."""
     since: datetime
 
 
 def record_blocked(ledger: Ledger, arrival_id: str, reasons: Mapping[int, str], now: datetime) -> None:
-    """Hand files back that could not be moved, by their ids; inside the caller's transaction."""
+    """Reset files that could not be moved to `seen`, inside the caller's transaction; `reasons` is by file id."""
     ledger.change_many(
         "UPDATE files SET state = 'seen', settled_at = NULL, sha256 = NULL, reason = NULL, arrival_id = NULL,"
         " blocked_since = coalesce(blocked_since, ?), blocked_reason = ?, blocked_as = coalesce(blocked_as, ?)"
@@ -36,7 +36,7 @@ def record_blocked(ledger: Ledger, arrival_id: str, reasons: Mapping[int, str], 
 
 
 def record_due(ledger: Ledger, paths: Iterable[str], now: datetime) -> int:
-    """Write down that blocked files count as settled, so that they are tried again; return how many do."""
+    """Mark blocked files as settled, so that the move is tried again; return how many were marked."""
     with ledger.transaction():
         return ledger.change_many(
             "UPDATE files SET state = 'settled', settled_at = ? WHERE path = ? AND state IN ('seen', 'settled')"
@@ -48,7 +48,7 @@ def record_due(ledger: Ledger, paths: Iterable[str], now: datetime) -> int:
 def report(
     ledger: Ledger, inbox: str, before: datetime, notice_of: Callable[[Sequence[BlockedFile]], Notice], now: datetime
 ) -> int:
-    """Write one notice of all files that have been blocked since before a time and are in none; return how many."""
+    """Write one notice about the files that were blocked before a time and are in no notice yet; return how many."""
     with ledger.transaction():
         files = [
             _blocked_file(row)
@@ -69,7 +69,7 @@ def report(
 
 
 def still_blocked(ledger: Ledger, limit: int) -> list[BlockedFile]:
-    """Return the files of all inboxes that cannot be moved, the longest waiting first."""
+    """Return at most `limit` blocked files of all inboxes, longest waiting first."""
     return [
         _blocked_file(row)
         for row in ledger.rows(
@@ -79,13 +79,13 @@ def still_blocked(ledger: Ledger, limit: int) -> list[BlockedFile]:
 
 
 def count_still_blocked(ledger: Ledger) -> dict[str, int]:
-    """Return how many files cannot be moved, for each inbox that has one."""
+    """Return the number of blocked files of each inbox that has any."""
     rows = ledger.rows(f"SELECT inbox, count(*) AS files FROM files f WHERE {STILL_BLOCKED} GROUP BY inbox")
     return {row["inbox"]: row["files"] for row in rows}
 
 
 def names_blocked(ledger: Ledger, inbox: str) -> dict[str, str]:
-    """Return the names of an inbox's files that cannot be moved, and why."""
+    """Return the names of an inbox's blocked files, each with the reason."""
     rows = ledger.rows(f"SELECT name, blocked_reason FROM files f WHERE inbox = ? AND {STILL_BLOCKED}", (inbox,))
     return {row["name"]: row["blocked_reason"] for row in rows}
 

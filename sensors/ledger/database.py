@@ -1,4 +1,7 @@
-"""The ledger's SQLite file: opened, checked, and changed one transaction at a time."""
+"""Connection to the ledger's SQLite file: migrations, transactions, integrity check and restore.
+
+The file may be deleted or replaced while it is in use. Writes then raise LedgerMovedError until it is back in place.
+"""
 
 import os
 import sqlite3
@@ -10,11 +13,11 @@ from pathlib import Path
 from typing import Any, Self
 
 VERSION = 7
-"""The schema's version, kept in SQLite's `user_version`; `schema/N.sql` leads from version N - 1 to N."""
+"""Schema version, kept in SQLite's `user_version`; `schema/N.sql` migrates from version N - 1 to N."""
 
 BUSY_SECONDS = 30.0
 PROGRESS_STEPS = 100_000
-"""After so many steps of SQLite's virtual machine a long check reports that it goes on."""
+"""How many SQLite virtual machine instructions a check runs between two calls of its progress callback."""
 
 
 REBUILD = "`just rebuild` puts it aside and makes a new one from the arrivals and from what Prefect knows of them"
@@ -25,7 +28,7 @@ class LedgerError(Exception):
 
 
 class LedgerMovedError(LedgerError):
-    """The file that is open is no longer the one at the ledger's path: what is written into it would be lost."""
+    """The open file is no longer the one at the ledger's path, so anything written to it would be lost."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -34,13 +37,13 @@ class LedgerMovedError(LedgerError):
 
 
 class _Restored:
-    """How often the ledger was restored in this process; a connection that is older than that opens it again."""
+    """Number of restores in this process; a connection opened before the latest one reconnects."""
 
     times = 0
 
 
 def refusal_of(error: sqlite3.Error) -> str:
-    """Return what SQLite says against the use of the ledger, and what mends it."""
+    """Return a message with SQLite's error and what to do about it."""
     return f"the ledger refuses: {error}; {_mend_of(error)}"
 
 
@@ -49,12 +52,12 @@ def _is_corruption(error: Exception) -> bool:
 
 
 def _code_of(error: Exception) -> int:
-    """Return SQLite's primary code of an error, 0 of one that is not SQLite's."""
+    """Return the primary SQLite error code, or 0 if the error is not from SQLite."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _mend_of(error: Exception) -> str:
-    """Return what mends that SQLite or the system refuses the ledger."""
+    """Return what to do about an error from SQLite or the operating system."""
     if _is_corruption(error):
         return REBUILD
     match _code_of(error):
@@ -67,15 +70,17 @@ def _mend_of(error: Exception) -> str:
 
 
 class Ledger:
-    """One connection to the ledger; a thread that works with it opens its own.
+    """One connection to the ledger; each thread opens its own.
 
-    Writes go through `transaction()`: the states' conditional updates say by their row count who won.
+    Writes go through `transaction()`. State changes are conditional updates: a row count of 0 means that the row was
+    no longer in the expected state.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, make: bool = True) -> None:
-        """Open the ledger at `path`, making it unless `read_only` or it is not to be made; raises LedgerError.
+        """Open the ledger at `path`; creates it if `make` is set and `read_only` is not. Raises LedgerError.
 
-        What is opened while the sensor works never makes one: in the place of a deleted one it would be empty.
+        Connections that are opened while the sensor runs need `make=False`, or they would put an empty ledger in place
+        of a deleted one.
         """
         if read_only and not path.is_file():
             raise LedgerError(f"no ledger at {path}: nothing has been dropped yet, or STATE_DIR is another one")
@@ -89,7 +94,7 @@ class Ledger:
         path, read_only = self.path, self._read_only
         self._opened_after = _Restored.times
         self._files: dict[Path, tuple[int, int] | None] = {}
-        """What was opened, each by its device and inode."""
+        """Device and inode of the open database file and its write-ahead log."""
         try:
             if not read_only and self._make:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,12 +107,12 @@ class Ledger:
                 check_same_thread=False,
             )
             self._connection.row_factory = sqlite3.Row
-            # Each inbox has a connection: with SQLite's 2 MB each they would hold more than all else together.
+            # Each inbox has a connection: SQLite's default caches of 2 MB each would be most of the process's memory.
             self._connection.execute("PRAGMA cache_size = -512")
             try:
                 self._prepare(path, read_only=read_only)
                 self._files = {path: identity_of(path)}
-                _ = self.is_in_place  # notes the log as well
+                _ = self.is_in_place  # also records the write-ahead log
             except BaseException:
                 self._connection.close()
                 raise
@@ -117,10 +122,7 @@ class Ledger:
     @classmethod
     @contextmanager
     def at_one_moment(cls, path: Path) -> Generator[Self]:
-        """Open the ledger to read, and read it as it is at the first query, whatever is written meanwhile.
-
-        Raises LedgerError.
-        """
+        """Open the ledger read-only; all queries read the snapshot that the first one takes. Raises LedgerError."""
         with cls(path, read_only=True) as ledger:
             ledger._connection.execute("BEGIN")  # ends with the connection
             yield ledger
@@ -133,7 +135,7 @@ class Ledger:
             )
         if not read_only:
             self._connection.execute("PRAGMA journal_mode = WAL")
-            # FULL, so that what the ledger says it did survives a power cut.
+            # FULL, so that a committed transaction survives a power cut.
             self._connection.execute("PRAGMA synchronous = FULL")
             if self._version() < VERSION:
                 self._migrate()
@@ -145,7 +147,7 @@ class Ledger:
         self._connection.execute("PRAGMA foreign_keys = ON")
 
     def _migrate(self) -> None:
-        """Bring an older ledger, or an empty file, to today's version, all in one transaction."""
+        """Migrate an older ledger or an empty file to VERSION, in one transaction."""
         with self.transaction():
             for version in range(self._version() + 1, VERSION + 1):
                 script = files("sensors.ledger").joinpath("schema", f"{version}.sql").read_text("utf-8")
@@ -158,7 +160,7 @@ class Ledger:
     def check(self, progress: Callable[[], None] | None = None) -> None:
         """Read the whole file and raise LedgerError if it is corrupt; a million rows take about a second.
 
-        `progress` is called now and then meanwhile.
+        `progress` is called regularly during the check.
         """
         if progress is not None:
             self._connection.set_progress_handler(progress, PROGRESS_STEPS)
@@ -174,22 +176,22 @@ class Ledger:
 
     @property
     def identity(self) -> tuple[int, int] | None:
-        """The device and inode of the file that is open."""
+        """The device and inode of the open file."""
         return self._files[self.path]
 
     @property
     def is_in_place(self) -> bool:
-        """Whether what is open is still what is at the path: the file and its write-ahead log."""
+        """Whether the open file and its write-ahead log are still the ones at the ledger's path."""
         log = self.path.with_name(f"{self.path.name}-wal")
         if log not in self._files and (found := identity_of(log)) is not None:
-            self._files[log] = found  # made with the first statement, and there as long as a connection is open
+            self._files[log] = found  # exists from the first statement until the last connection closes
         return all(identity_of(path) == identity for path, identity in self._files.items())
 
     @contextmanager
     def transaction(self) -> Generator[None]:
-        """Do everything inside, or nothing of it; inside another one it is a part of that.
+        """Commit everything inside the block, or nothing; a nested transaction becomes part of the outer one.
 
-        Raises LedgerMovedError before anything is written into a file that is no longer in place.
+        Raises LedgerMovedError before anything is written to a file that is no longer in place.
         """
         self._follow()
         if self._connection.in_transaction:
@@ -202,22 +204,22 @@ class Ledger:
                 yield
                 self._connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:  # a full disk makes SQLite roll back by itself
+            if self._connection.in_transaction:  # on a full disk SQLite has already rolled back
                 self._connection.execute("ROLLBACK")
             raise
 
     def change(self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
-        """Run one statement, in a transaction, and return how many rows it changed."""
+        """Run one statement in a transaction; return how many rows it changed."""
         with self.transaction():
             return self._connection.execute(statement, parameters).rowcount
 
     def change_many(self, statement: str, parameters: Iterable[Sequence[Any]]) -> int:
-        """Run one statement for each of the parameters, in a transaction, and return how many rows they changed."""
+        """Run one statement in a transaction for each set of parameters; return how many rows were changed in all."""
         with self.transaction():
             return self._connection.executemany(statement, parameters).rowcount
 
     def rows(self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
-        """Return every row of a query. Raises LedgerError if the file turns out to be corrupt."""
+        """Return all rows of a query. Raises LedgerError if the file turns out to be corrupt."""
         self._follow()
         with _corruption_told():
             return self._connection.execute(statement, parameters).fetchall()
@@ -227,18 +229,16 @@ class Ledger:
             raise LedgerMovedError(self.path)
 
     def _follow(self) -> None:
-        """Open the file at the path again if the ledger was restored since this connection was opened."""
+        """Reconnect if the ledger was restored since this connection was opened."""
         if self._opened_after != _Restored.times and not self._connection.in_transaction:
             self._connection.close()
             self._open()
 
     def copy_to(self, path: Path) -> None:
-        """Copy everything that the open file has, wherever that is by now, into a new file.
+        """Copy the open file, even if it was deleted or moved, to a new file. Raises OSError, sqlite3.Error.
 
-        Raises OSError, sqlite3.Error.
-
-        Once the open file is not in place no connection of this process writes into it any more, and a transaction that
-        was under way is waited for. So nothing is missing in the copy.
+        The copy is complete: once the open file is out of place, no connection of this process starts another
+        transaction in it, and the copy waits for one that is under way.
         """
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute("ROLLBACK")
@@ -250,16 +250,16 @@ class Ledger:
             os.fsync(written.fileno())
 
     def restore(self) -> None:
-        """Put the ledger back at its path, where none is or one without its log, from the file that is still open.
+        """Put a deleted ledger, or one whose write-ahead log was deleted, back from the file that is still open.
 
-        Every connection of this process opens it again with its next statement. Raises OSError, sqlite3.Error, and
-        LedgerMovedError if another file has taken its place.
+        Every connection of this process reconnects with its next statement. Raises OSError, sqlite3.Error, and
+        LedgerMovedError if another file is at the ledger's path.
         """
         if identity_of(self.path) not in {None, self.identity}:
             raise LedgerMovedError(self.path)
         restored = self.path.with_name(f"{self.path.name}.restored")
         self.copy_to(restored)
-        for suffix in ("-wal", "-shm"):  # they belong to the file that is open
+        for suffix in ("-wal", "-shm"):  # they belong to the file that is still open
             self.path.with_name(f"{self.path.name}{suffix}").unlink(missing_ok=True)
         restored.replace(self.path)
         folder = os.open(self.path.parent, os.O_RDONLY)
@@ -270,7 +270,6 @@ class Ledger:
         _Restored.times += 1
 
     def close(self) -> None:
-        """Close the connection."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -281,9 +280,9 @@ class Ledger:
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode of what is at a path, or None if nothing is there. Raises OSError."""
+    """Return the device and inode of the file at a path, or None if there is none. Raises OSError."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - before each transaction
+        status = os.stat(path)  # noqa: PTH116 - called before each transaction
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
@@ -291,7 +290,7 @@ def identity_of(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _corruption_told() -> Generator[None]:
-    """Say what to do when a file that could be opened turns out to be corrupt."""
+    """Raise LedgerError, with what to do, when SQLite finds the file corrupt."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -301,7 +300,7 @@ def _corruption_told() -> Generator[None]:
 
 
 def _statements(script: str) -> list[str]:
-    """Return a script's statements; `executescript` would commit the transaction that is open."""
+    """Split a script into its statements; `executescript` would commit the open transaction."""
     statements: list[str] = []
     pending = ""
     for line in script.splitlines(keepends=True):
@@ -313,10 +312,10 @@ def _statements(script: str) -> list[str]:
 
 
 def stamp(moment: datetime) -> str:
-    """Return a moment as the ledger writes it: UTC, ISO 8601, microseconds."""
+    """Format a time as the ledger stores it: UTC, ISO 8601, microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def moment(written: str | None) -> datetime | None:
-    """Return what `stamp` wrote, or None."""
+    """Parse a time that `stamp` wrote; None stays None."""
     return None if written is None else datetime.fromisoformat(written)

@@ -1,4 +1,4 @@
-"""What the ledger says of inboxes that expect files."""
+"""Deadlines of inboxes that expect files: how far each was checked, and which are overdue."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from sensors.ledger.notices import Notice, write
 
 @dataclass(frozen=True)
 class Expected:
-    """How far an inbox was looked at, and since when its files are overdue."""
+    """How far an inbox's deadlines have been checked, and since when its files are overdue."""
 
     rule: str
     checked_until: datetime
@@ -17,7 +17,7 @@ class Expected:
 
 
 def read(ledger: Ledger, inbox: str) -> Expected | None:
-    """Return what is known of an inbox's expectation, or None before it was looked at."""
+    """Return the recorded state of an inbox's deadlines, or None before the first check."""
     found = ledger.rows("SELECT * FROM expectations WHERE inbox = ?", (inbox,))
     if not found:
         return None
@@ -26,7 +26,7 @@ def read(ledger: Ledger, inbox: str) -> Expected | None:
 
 
 def record(ledger: Ledger, inbox: str, expected: Expected, notice: Notice | None, now: datetime) -> None:
-    """Write down how an inbox's expectation stands, and what a person is told of it."""
+    """Record the state of an inbox's deadlines, with a notice if there is one to send."""
     since = expected.overdue_since
     with ledger.transaction():
         ledger.change(
@@ -40,9 +40,10 @@ def record(ledger: Ledger, inbox: str, expected: Expected, notice: Notice | None
 
 
 def count_arrived(ledger: Ledger, inbox: str, after: datetime, until: datetime) -> int:
-    """Return how many files came into an inbox after a time and until another, refused ones left out.
+    """Return how many files came into an inbox after `after` and until `until`.
 
-    A file that was seen late, after the sensor had been down, came when it was last changed.
+    Files that were withdrawn, or rejected in the inbox, are left out. A file that was seen late, because the sensor
+    was down, is counted by its modification time.
     """
     return ledger.rows(
         "SELECT count(*) FROM files WHERE inbox = :inbox AND seen_at > :after"

@@ -1,4 +1,8 @@
-"""What the ledger says of files: one function a state change, each conditional on the state before it."""
+"""Files in the ledger: their state changes until they are in an arrival, rejections in the inbox, and dismissals.
+
+Each state change is one function whose UPDATE is conditional on the previous state, so that it has no effect on a file
+that has moved on.
+"""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -12,16 +16,16 @@ from sensors.ledger.notices import Notice, write
 from sensors.ledger.states import FileState
 
 _WAITING = "state IN ('seen', 'settled')"
-"""Word for word as in the index `files_waiting`: else SQLite reads the whole table for each path (measured: 10,000
-files took 15 s instead of 0.2 s)."""
+"""Must repeat the condition of the index `files_waiting` literally: otherwise SQLite reads the whole table for each
+path (measured: 10,000 files took 15 s instead of 0.2 s)."""
 
 
 EVERY_INBOX = (
     "RECURSIVE every_inbox (one) AS (SELECT min(inbox) FROM files UNION ALL"
     " SELECT (SELECT min(inbox) FROM files WHERE inbox > one) FROM every_inbox WHERE one IS NOT NULL)"
 )
-"""A table of all inboxes that have files, read off the index by one step an inbox: with it a query for files in some
-state reads these alone."""
+"""Common table expression of all inboxes that have files, found with one index lookup per inbox. It lets a query for
+files in some state use the index on (inbox, state)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,13 @@ class Dropped:
 
     path: Path | str
     name: str
-    """Its path below the inbox, with `/`; without subfolders its plain name."""
+    """Its path below the inbox, with `/` as separator."""
     identity: Identity
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingFile:
-    """A file that lies in its inbox and is not in an arrival yet."""
+    """A file that waits in its inbox and is not in an arrival yet."""
 
     id: int
     path: Path
@@ -44,11 +48,11 @@ class WaitingFile:
     identity: Identity
     state: FileState
     is_blocked: bool = False
-    """Whether it could not be moved when that was tried last."""
+    """Whether the last attempt to move it failed."""
 
 
 def record_seen(ledger: Ledger, inbox: str, dropped: Iterable[Dropped], now: datetime) -> int:
-    """Write down files that were not known to lie in their inbox; return how many were new."""
+    """Record files that were found in their inbox; return how many were new."""
     at = stamp(now)
     with ledger.transaction():
         return ledger.change_many(
@@ -59,7 +63,7 @@ def record_seen(ledger: Ledger, inbox: str, dropped: Iterable[Dropped], now: dat
 
 
 def record_settled(ledger: Ledger, settled: Iterable[Dropped], now: datetime) -> int:
-    """Write down that files are complete as they are now; return how many were waiting for it."""
+    """Record that files are complete as they are now; return how many were seen and had not settled."""
     at = stamp(now)
     with ledger.transaction():
         return ledger.change_many(
@@ -70,7 +74,7 @@ def record_settled(ledger: Ledger, settled: Iterable[Dropped], now: datetime) ->
 
 
 def record_unsettled(ledger: Ledger, paths: Iterable[Path | str]) -> int:
-    """Write down that settled files changed again before they were taken; return how many had settled."""
+    """Record that settled files changed again before they were moved; return how many had settled."""
     with ledger.transaction():
         return ledger.change_many(
             f"UPDATE files SET state = 'seen', settled_at = NULL WHERE path = ? AND {_WAITING} AND state = 'settled'",
@@ -79,7 +83,7 @@ def record_unsettled(ledger: Ledger, paths: Iterable[Path | str]) -> int:
 
 
 def record_all_unsettled(ledger: Ledger, inbox: str) -> int:
-    """Write down that no file of an inbox counts as complete any more; return how many did."""
+    """Reset all settled files of an inbox to `seen`; return how many there were."""
     with ledger.transaction():
         return ledger.change(
             "UPDATE files SET state = 'seen', settled_at = NULL WHERE inbox = ? AND state = 'settled'", (inbox,)
@@ -87,7 +91,7 @@ def record_all_unsettled(ledger: Ledger, inbox: str) -> int:
 
 
 def record_content(ledger: Ledger, digests: Iterable[tuple[int, str]]) -> None:
-    """Write down the SHA-256 of settled files by their ids."""
+    """Record the SHA-256 of settled files by file id."""
     with ledger.transaction():
         ledger.change_many(
             "UPDATE files SET sha256 = ? WHERE id = ? AND state = 'settled'",
@@ -96,7 +100,7 @@ def record_content(ledger: Ledger, digests: Iterable[tuple[int, str]]) -> None:
 
 
 def first_with_content(ledger: Ledger, inbox: str, sha256: str) -> str | None:
-    """Return which file, in words, had this content and is loaded or on its way, or None if there is none."""
+    """Return, as text, name and arrival of the first file with this content that is loaded or in flight, or None."""
     found = ledger.rows(
         "SELECT name, arrival_id FROM files WHERE inbox = ? AND sha256 = ? AND arrival_id IS NOT NULL"
         " AND state IN ('staging', 'staged', 'loaded') ORDER BY id LIMIT 1",
@@ -106,7 +110,7 @@ def first_with_content(ledger: Ledger, inbox: str, sha256: str) -> str | None:
 
 
 def record_withdrawn(ledger: Ledger, paths: Iterable[Path | str], now: datetime) -> int:
-    """Write down that waiting files were taken away by their owner; they were never ours."""
+    """Record that waiting files were removed from their inbox."""
     at = stamp(now)
     with ledger.transaction():
         return ledger.change_many(
@@ -117,7 +121,7 @@ def record_withdrawn(ledger: Ledger, paths: Iterable[Path | str], now: datetime)
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that is refused where it lies; path and name are as they can be written down."""
+    """A file that was rejected and stays in its inbox; path and name are escaped where they cannot be stored as is."""
 
     path: str
     name: str
@@ -126,7 +130,7 @@ class Refused:
 
 
 def record_refused(ledger: Ledger, inbox: str, refused: Iterable[Refused], notice: Notice, now: datetime) -> None:
-    """Write down files that are refused where they lie, waiting ones included, and that a person is to be told."""
+    """Record files that were rejected in their inbox, waiting ones included, and write the notice about them."""
     with ledger.transaction():
         for file in refused:
             known = ledger.change(
@@ -143,7 +147,7 @@ def record_refused(ledger: Ledger, inbox: str, refused: Iterable[Refused], notic
 
 
 def refused_in_place(ledger: Ledger, inbox: str) -> list[tuple[str, Identity]]:
-    """Return the path and identity of each file that an inbox has rejected in place, the latest last."""
+    """Return the path and identity of each file that was rejected in an inbox, latest last."""
     return [
         (row["path"], _identity(row))
         for row in ledger.rows(
@@ -155,7 +159,7 @@ def refused_in_place(ledger: Ledger, inbox: str) -> list[tuple[str, Identity]]:
 
 
 def record_rejections_withdrawn(ledger: Ledger, gone: Iterable[tuple[str, str, int]], now: datetime) -> int:
-    """Write down that files, by name, path and inode, were rejected and are not there any more; return how many."""
+    """Record that rejected files, by name, path and inode, are gone from their inbox; return how many."""
     with ledger.transaction():
         return ledger.change_many(
             "UPDATE files SET state = 'withdrawn', ended_at = ? WHERE name = ? AND path = ?"
@@ -166,15 +170,15 @@ def record_rejections_withdrawn(ledger: Ledger, gone: Iterable[tuple[str, str, i
 
 @dataclass(frozen=True)
 class Before:
-    """The files of an inbox that wait according to the ledger."""
+    """The files of an inbox that are waiting according to the ledger."""
 
     names: set[str]
     elsewhere: list[str]
-    """The paths of those that lay in another folder, where the inbox was before."""
+    """Paths of files in another folder, which was the inbox's folder before."""
 
 
 def waiting_before(ledger: Ledger, inbox: str, folder: str) -> Before:
-    """Return the files of an inbox that are seen or settled; `folder` is where it is now, with a `/` at the end."""
+    """Return the files of an inbox that are seen or settled; `folder` is the inbox's present folder and ends in `/`."""
     query = "FROM files WHERE inbox = ? AND state IN ('seen', 'settled') AND path"
     return Before(
         {name for (name,) in ledger.rows(f"SELECT name {query} = ? || name", (inbox, folder))},
@@ -195,7 +199,7 @@ def waiting(ledger: Ledger, inbox: str) -> list[WaitingFile]:
 def settled(ledger: Ledger, inbox: str, limit: int) -> list[WaitingFile]:
     """Return at most `limit` settled files of an inbox, in the order in which they were seen.
 
-    That is the order of the index, so that `limit` rows are read, however many have settled.
+    The index has the same order, so only `limit` rows are read however many files have settled.
     """
     return [
         _waiting_file(row)
@@ -225,47 +229,48 @@ def _waiting_file(row: sqlite3.Row) -> WaitingFile:
     )
 
 
-# What the ledger says of files that were not loaded, and of runs, that a person has dismissed: both are settled.
+# Dismissals: files that were not loaded, and runs, that a user has marked as dealt with.
 
 NEEDS_A_PERSON = (
     "f.state IN ('rejected', 'failed') AND (f.dismissed_at IS NULL OR f.dismissed_at < f.ended_at)"
     f" AND f.inbox IN (WITH {EVERY_INBOX} SELECT one FROM every_inbox)"
 )
-"""The condition on files `f`: not loaded, and not dismissed since. Tried again in vain, they need a person anew."""
+"""SQL condition on files `f`: not loaded, and not dismissed since. A dismissed file that fails again needs attention
+again."""
 
 
 KEPT_FOR = timedelta(days=60)
-"""How long it is kept that a run was dismissed: twice as long as failed runs are looked for."""
+"""How long a run's dismissal is kept: twice as long as failed runs are looked for."""
 
 
 def record_file(ledger: Ledger, file_id: int, now: datetime) -> int:
-    """Write down that a file is dismissed and return how many were: none if it needs nobody."""
+    """Dismiss a file; return how many files that were: 0 if it needs no attention."""
     return _record(ledger, "f.id = ?", [file_id], now)
 
 
 def record_arrival(ledger: Ledger, arrival_id: str, now: datetime) -> int:
-    """Write down that an arrival's files are dismissed and return how many were."""
+    """Dismiss the files of an arrival that need attention; return how many."""
     return _record(ledger, "f.arrival_id = ?", [arrival_id], now)
 
 
 def record_named(ledger: Ledger, name: str, now: datetime) -> int:
-    """Write down that all files of a name are dismissed and return how many were."""
+    """Dismiss the files of this name that need attention; return how many."""
     return _record(ledger, "f.name = ?", [name], now)
 
 
 def record_until(ledger: Ledger, moment: datetime, now: datetime) -> int:
-    """Write down that all files are dismissed whose end came no later than a moment, and return how many were."""
+    """Dismiss the files that need attention and ended no later than a moment; return how many."""
     return _record(ledger, "f.ended_at <= ?", [stamp(moment)], now)
 
 
 def of_runs(ledger: Ledger) -> dict[str, datetime]:
-    """Return when runs were dismissed, by what was dismissed: run ids, deployment ids, `*`."""
+    """Return the time of each dismissal of runs, by run id, deployment id or `*`."""
     rows = ledger.rows("SELECT what, dismissed_at FROM dismissed_runs")
     return {row["what"]: datetime.fromisoformat(row["dismissed_at"]) for row in rows}
 
 
 def record_runs(ledger: Ledger, what: Iterable[str], now: datetime) -> None:
-    """Write down that runs are dismissed, and forget those that were long ago."""
+    """Record dismissals of runs, and delete those older than KEPT_FOR."""
     with ledger.transaction():
         ledger.change("DELETE FROM dismissed_runs WHERE dismissed_at < ?", (stamp(now - KEPT_FOR),))
         ledger.change_many(

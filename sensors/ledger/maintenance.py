@@ -1,4 +1,4 @@
-"""What the ledger forgets: arrivals that ended well long ago, and what belongs to them."""
+"""Maintenance of the ledger: retention, writing a rebuilt ledger, and the integrity check after the start."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,10 @@ from sensors.runtime.loop import beat
 
 
 def prunable(ledger: Ledger, inbox: str, before: datetime, limit: int) -> list[tuple[str, Path]]:
-    """Return the id and folder of the oldest arrivals that ended before a time with every file loaded or skipped."""
+    """Return id and folder of at most `limit` arrivals that ended before a time, every file loaded or skipped.
+
+    The oldest come first.
+    """
     return [
         (row["id"], Path(row["folder"]))
         for row in ledger.rows(
@@ -26,9 +29,9 @@ def prunable(ledger: Ledger, inbox: str, before: datetime, limit: int) -> list[t
 
 
 def forget(ledger: Ledger, arrival_id: str) -> bool:
-    """Delete an arrival that ended well and all that belongs to it, inside the caller's transaction.
+    """Delete a loaded or skipped arrival with its files and announcements, inside the caller's transaction.
 
-    Returns False when it is wanted again.
+    Returns False if it is no longer loaded or skipped, because it was replayed.
     """
     well = ledger.rows("SELECT 1 FROM arrivals WHERE id = ? AND state IN ('loaded', 'skipped')", (arrival_id,))
     if not well:
@@ -40,7 +43,7 @@ def forget(ledger: Ledger, arrival_id: str) -> bool:
 
 
 def forget_leftovers(ledger: Ledger, inbox: str, before: datetime) -> int:
-    """Delete withdrawn files and notices that Prefect has, both older than a time; return how many."""
+    """Delete withdrawn files, and notices that Prefect has, from before a time; return how many rows were deleted."""
     with ledger.transaction():
         withdrawn = ledger.change(
             "DELETE FROM files WHERE inbox = ? AND state = 'withdrawn' AND ended_at < ?", (inbox, stamp(before))
@@ -49,13 +52,13 @@ def forget_leftovers(ledger: Ledger, inbox: str, before: datetime) -> int:
         return withdrawn + told
 
 
-# What is written into a new ledger of arrivals that are on the disk already.
+# Rebuild: writing a new ledger from the arrivals on the disk.
 
 
 def record_found(
     ledger: Ledger, arrival: Arrival, run_name: str | None, files: Sequence[Dropped], taken_at: datetime
 ) -> None:
-    """Write down an arrival that is staged, running or of duplicates, and its files; all its times are one."""
+    """Record an arrival that is staged, running or skipped, and its files; `taken_at` is used for all its times."""
     skipped = arrival.state is ArrivalState.SKIPPED
     reason = "a duplicate: the same content as a file that had come before" if skipped else None
     at, ended = stamp(taken_at), stamp(taken_at) if skipped else None
@@ -104,7 +107,7 @@ def record_found(
 
 
 def record_digests(ledger: Ledger, arrival_id: str, digests: Mapping[str, str], manifest: str | None = None) -> None:
-    """Write down the SHA-256 of an arrival's files by their names, and that of its manifest if it has one."""
+    """Record the SHA-256 of an arrival's files by name, and that of its manifest if it has one."""
     with ledger.transaction():
         ledger.change("UPDATE arrivals SET manifest = ? WHERE id = ?", (manifest, arrival_id))
         ledger.change_many(
@@ -122,39 +125,38 @@ def counts(ledger: Ledger, table: str) -> dict[str, int]:
 
 
 def hurry(ledger: Ledger) -> None:
-    """Write without waiting for the disk: nobody uses this ledger before `finish`."""
+    """Write without waiting for the disk: no other process uses this ledger before `finish`."""
     ledger.rows("PRAGMA synchronous = OFF")
 
 
 def finish(ledger: Ledger) -> None:
-    """Have everything on the disk and in the one file, so that it can be renamed once it is closed."""
+    """Sync everything into the main file, which can be renamed once closed. Raises LedgerError if it is corrupt."""
     ledger.rows("PRAGMA synchronous = FULL")
     ledger.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     ledger.check()
 
 
 def files_of_ledger(path: Path) -> tuple[Path, ...]:
-    """Return the files that a ledger consists of; it is none any more without the first one."""
+    """Return the paths of a ledger's files: the database, which must exist, its write-ahead log and shared memory."""
     return tuple(path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm"))
 
 
-# The check of the ledger: a small one is read whole before anything starts, a large one while the sensor works.
-#
-# A ledger with a million files takes six seconds to read. What a check finds, SQLite also finds, and refuses, when it
-# comes upon it; so nothing is done with a broken page meanwhile.
+# Integrity check: a small ledger is checked before the start, a large one while the sensor runs, because reading one
+# with a million files takes six seconds. Running before the check ends is safe: SQLite rejects a corrupt page when it
+# reads that page.
 
 LARGE_BYTES = 50_000_000
-"""From here on a check takes most of a second."""
+"""A check of a ledger of this size takes most of a second."""
 PAUSE_SECONDS = 60.0
 
 
 def is_large(ledger_path: Path) -> bool:
-    """Tell whether a ledger takes too long to check before the start."""
+    """Return whether a ledger is too large to check before the start."""
     return ledger_path.is_file() and ledger_path.stat().st_size > LARGE_BYTES
 
 
 class LedgerCheck:
-    """The loop's step that checks a large ledger once after the start, and goes on to tell what it found."""
+    """A loop step that checks a large ledger once after the start, and raises the error it found with every step."""
 
     def __init__(self, ledger_path: Path) -> None:
         self._path = ledger_path
@@ -162,7 +164,7 @@ class LedgerCheck:
         self._trouble: LedgerError | None = None
 
     def step(self) -> float:
-        """Check the ledger, or do nothing; return the seconds until the next step. Raises LedgerError."""
+        """Check the ledger if that is not done; return the seconds until the next step. Raises LedgerError."""
         if not self._is_checked:
             try:
                 with Ledger(self._path, read_only=True) as ledger:

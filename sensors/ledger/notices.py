@@ -1,4 +1,4 @@
-"""What the ledger keeps of what a person is to be told: an event each, until Prefect has it."""
+"""Notices in the ledger: events about an inbox that users should know of, resent until Prefect has them."""
 
 import json
 import sqlite3
@@ -11,12 +11,12 @@ from typing import Any
 from sensors.ledger.database import Ledger, moment, stamp
 
 NAMED = 10
-"""How many files a notice names."""
+"""How many files a notice lists by name."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something a person is to be told once; `key` says what it is about."""
+    """An event that is sent once; `key` identifies its subject."""
 
     key: str
     event: str
@@ -27,7 +27,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class StoredNotice:
-    """A notice, when it was written down, and since when Prefect has it, if it has."""
+    """A notice, the time it was written, and the time since which Prefect has it."""
 
     notice: Notice
     created_at: datetime
@@ -35,13 +35,13 @@ class StoredNotice:
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:
-    """Return the lines of a notice about files: the first of them, and how many more there are."""
+    """Return the first NAMED lines, and a line with the number of those left out."""
     more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
     return [*lines[:NAMED], *more]
 
 
 def write(ledger: Ledger, notice: Notice, now: datetime) -> bool:
-    """Write a notice down, inside the caller's transaction; False when its key has one already."""
+    """Write a notice, inside the caller's transaction; False if its key already has one."""
     return bool(
         ledger.change(
             "INSERT INTO notices (key, event_id, event, inbox, payload, created_at) VALUES (?, ?, ?, ?, ?, ?)"
@@ -52,7 +52,7 @@ def write(ledger: Ledger, notice: Notice, now: datetime) -> bool:
 
 
 def covered(ledger: Ledger, prefix: str) -> set[str]:
-    """Return the keys of all things that notices cover whose own keys begin with a prefix, such as `unfinished/`."""
+    """Return all keys in the `covers` list of the notices whose own key starts with a prefix, such as `unfinished/`."""
     rows = ledger.rows(
         "SELECT value FROM notices, json_each(payload, '$.covers') WHERE notices.key >= ? AND notices.key < ?",
         (prefix, f"{prefix}\U0010ffff"),
@@ -61,13 +61,13 @@ def covered(ledger: Ledger, prefix: str) -> set[str]:
 
 
 def unsent(ledger: Ledger, limit: int) -> list[StoredNotice]:
-    """Return at most `limit` notices that Prefect does not have, the oldest first."""
+    """Return at most `limit` notices that Prefect does not have, oldest first."""
     rows = ledger.rows("SELECT * FROM notices WHERE sent_at IS NULL ORDER BY created_at, key LIMIT ?", (limit,))
     return [_stored(row) for row in rows]
 
 
 def sent_since(ledger: Ledger, since: datetime) -> list[StoredNotice]:
-    """Return the notices that Prefect has since a time, the oldest first."""
+    """Return the notices that Prefect received after a time, oldest first."""
     return [
         _stored(row) for row in ledger.rows("SELECT * FROM notices WHERE sent_at > ? ORDER BY sent_at", (stamp(since),))
     ]
@@ -79,7 +79,7 @@ def _stored(row: sqlite3.Row) -> StoredNotice:
 
 
 def record_sent(ledger: Ledger, notices: list[Notice], now: datetime) -> None:
-    """Write down that Prefect has these notices."""
+    """Record that Prefect has these notices."""
     with ledger.transaction():
         ledger.change_many(
             "UPDATE notices SET sent_at = ? WHERE event_id = ? AND sent_at IS NULL",

@@ -1,10 +1,10 @@
-"""The steps that a file and an arrival can have reached; the newest `schema/N.sql` mirrors them in its CHECKs."""
+"""States of files and arrivals; the CHECK constraints of the newest `schema/N.sql` repeat them."""
 
 from enum import StrEnum
 
 
 class FileState(StrEnum):
-    """The step that one dropped file has reached."""
+    """The step that a dropped file has reached."""
 
     SEEN = "seen"
     SETTLED = "settled"
@@ -13,12 +13,12 @@ class FileState(StrEnum):
     LOADED = "loaded"
     REJECTED = "rejected"
     FAILED = "failed"
-    SKIPPED = "skipped"  # its content had come before, and the inbox skips duplicates
-    WITHDRAWN = "withdrawn"  # taken away by its owner before we took it
+    SKIPPED = "skipped"  # its content came before, and the inbox skips duplicates
+    WITHDRAWN = "withdrawn"  # removed from the inbox before the sensor moved it
 
 
 class ArrivalState(StrEnum):
-    """The step that one arrival has reached."""
+    """The step that an arrival has reached."""
 
     STAGING = "staging"
     STAGED = "staged"
@@ -26,7 +26,7 @@ class ArrivalState(StrEnum):
     RUNNING = "running"
     LOADED = "loaded"
     FAILED = "failed"
-    SKIPPED = "skipped"  # of duplicates, so that it is never announced
+    SKIPPED = "skipped"  # contains duplicates, so it is not announced
 
 
 ENDED = (ArrivalState.LOADED, ArrivalState.FAILED, ArrivalState.SKIPPED)

@@ -1,4 +1,7 @@
-"""Claims that a crash left in the inboxes, given back: without a ledger nobody would go on with them."""
+"""Give back files that a crash left claimed, in local and in remote inboxes.
+
+This is for rebuilding the ledger: without the old one, no other code would finish or undo these claims.
+"""
 
 import hashlib
 import os
@@ -15,10 +18,11 @@ from sensors.remote.store import ChangedError, Claim, Store, StoreError
 
 
 def give_back_claims(inboxes: Sequence[Inbox], arrivals_dir: Path) -> list[Path]:
-    """Return claimed files to the names under which they were dropped, and tell where they are now.
+    """Return claimed files to the names under which they were dropped; return their paths.
 
-    A claim whose copy is in its arrival's folder already is removed, as whoever had claimed it would have done next.
-    Those of another sensor, whose arrivals are not ours, are left alone. Safe to repeat. Raises OSError.
+    If a claim's content is already in its arrival's folder, the claim is removed, as the interrupted move would have
+    done next. The claims of another sensor, whose arrivals are not ours, are left alone. Safe to repeat. Raises
+    OSError.
     """
     return [
         path
@@ -30,7 +34,7 @@ def give_back_claims(inboxes: Sequence[Inbox], arrivals_dir: Path) -> list[Path]
 
 
 def _claims(inbox: Inbox) -> list[str]:
-    """Return the paths below the inbox of the claims in it."""
+    """Return the paths, below the inbox, of the claims in it."""
     if not inbox.path.is_dir():
         return []
     entries = scan(inbox.path, _cover_nothing, subfolders=inbox.subfolders)
@@ -69,7 +73,7 @@ def _give_back(inbox: Inbox, claim: str, arrivals_dir: Path) -> Path | None:
 
 
 def _is_copied(claimed: Place, folder: Path, name: str) -> bool:
-    """Tell whether an arrival has a file of the same content as the claimed one."""
+    """Return whether an arrival has a file with the same content as the claimed one."""
     try:
         with place_of(folder, name) as copied, claimed.reading() as one, copied.reading() as other:
             if os.fstat(one.fileno()).st_size != os.fstat(other.fileno()).st_size:
@@ -81,14 +85,11 @@ def _is_copied(claimed: Place, folder: Path, name: str) -> bool:
         raise
 
 
-# Claims that a crash left in remote inboxes, given back as those of local ones are.
-
-
 def give_back_remote_claims(inboxes: Sequence[Inbox], arrivals_dir: Path) -> list[str]:
-    """Return claimed files to their inboxes, and tell in lines what was done and what could not be.
+    """Return claimed files to their remote inboxes; return lines that say what was done and what failed.
 
-    A file whose copy is in its arrival's folder already is removed, as whoever had claimed it would have done next.
-    Those of another sensor are left alone. Safe to repeat.
+    If a claim's content is already in its arrival's folder, the claimed file is removed, as the interrupted move would
+    have done next. The claims of another sensor are left alone. Safe to repeat.
     """
     return [line for inbox in inboxes if inbox.url for line in _give_back_all(inbox, arrivals_dir)]
 
@@ -109,7 +110,7 @@ def _give_back_all(inbox: Inbox, arrivals_dir: Path) -> Iterator[str]:
 
 
 def _give_back_remotely(store: Store, claim: Claim, inbox: Inbox, arrivals_dir: Path) -> bool:
-    """Tell whether the file is back, and not in its arrival or another sensor's."""
+    """Return whether the file was given back; False if it is in its arrival or is another sensor's."""
     when = claim.token.rpartition("-")[0]
     folder = arrivals_dir / f"{when[:4]}-{when[4:6]}-{when[6:8]}" / f"{inbox.name}-{when}"
     if not when or not folder.is_dir():
@@ -129,6 +130,6 @@ def _is_stored(store: Store, claim: Claim, copy: Path) -> bool:
         for block in store.read(claim.name, claim.identity, claim.token):
             digest.update(block)
     except ChangedError:
-        return True  # it is gone, or another one lies there; either way this one is not to be given back
+        return True  # it is gone or was replaced; either way there is nothing to give back
     with copy.open("rb") as content:
         return hashlib.file_digest(content, "sha256").digest() == digest.digest()

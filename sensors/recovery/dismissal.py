@@ -1,4 +1,4 @@
-"""Dismissal: a person says that files which were not loaded, or runs that failed, are settled."""
+"""Dismiss files that were not loaded and runs that failed, so that they no longer need attention."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,10 +18,10 @@ class DismissalError(Exception):
 def dismiss(
     settings: Settings, wanted: str | None, now: datetime, runs: Callable[[], Sequence[RunIssue]] = tuple
 ) -> str:
-    """Dismiss the files of an arrival or of a name, a run, or with None everything; return what was done, in a line.
+    """Dismiss an arrival's files, all files of a name, or a run; with None, everything. Return a line about it.
 
-    What was not loaded stays rejected or failed, in the books and wherever it is listed. `runs` asks the server for the
-    runs that need attention; it is called only for what is no arrival and no file. Raises DismissalError, LedgerError,
+    Dismissed files stay rejected or failed, in the ledger and in every list. `runs` asks the server for the runs that
+    need attention; it is called only if `wanted` is neither an arrival nor a file. Raises DismissalError, LedgerError,
     and what `runs` raises.
     """
     if not settings.ledger_path.exists():
@@ -54,7 +54,7 @@ def _dismiss_runs(ledger: Ledger, wanted: str, issues: Sequence[RunIssue], now: 
 
 
 def dismissed(count: int) -> str:
-    """Return what was done with so many files, in a line."""
+    """Return a line that says how many files were dismissed."""
     if not count:
         return "no file needs a person"
     return f"{count} {'file needs' if count == 1 else 'files need'} nobody any more; what became of them stays listed"

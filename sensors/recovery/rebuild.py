@@ -1,4 +1,4 @@
-"""Fates: what Prefect knows of arrivals of which the ledger knows nothing any more."""
+"""Rebuild the ledger from the arrivals on disk and from what Prefect knows of them."""
 
 import sqlite3
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -30,20 +30,20 @@ from sensors.runs.outcomes import ARTIFACT_KEY, Outcome, outcome_of
 
 @dataclass(frozen=True)
 class Fate:
-    """The run that decides about an arrival, and its outcome unless that run is still at work."""
+    """The run that determines an arrival's outcome, and the outcome unless that run is still active."""
 
     run: Run
     outcome: Outcome | None = None
 
 
 def read_fates(api: PrefectApi, arrival_ids: Iterable[str]) -> dict[str, Fate]:
-    """Return what became of arrivals; those of which nothing is known, or whose run crashed, are left out.
+    """Return the fates of arrivals; arrivals that Prefect does not know, or whose run crashed, are left out.
 
-    A run tells its files only when it ends, so runs at work are known by the parameter they were started with, and
-    so are those that failed before they came to a file. Raises ApiError.
+    A run reports its files only when it ends. Active runs, and runs that failed before they came to a file, are
+    therefore found by the parameter they were started with. Raises ApiError.
     """
     keys = {ARTIFACT_KEY.format(id_): id_ for id_ in arrival_ids}
-    # The runs first: one that ends meanwhile counts as at work and is followed to its end.
+    # Runs are read before reports: a run that ends in between counts as active and is followed to its end.
     silent = _latest(api.runs_of_arrivals(unless=("COMPLETED", "CRASHED")))
     reports = api.latest_reports(list(keys))
     runs = api.runs(sorted({report.run_id for report in reports.values() if report.run_id}))
@@ -52,7 +52,7 @@ def read_fates(api: PrefectApi, arrival_ids: Iterable[str]) -> dict[str, Fate]:
 
 
 def _latest(runs: Iterable[Run]) -> dict[str, Run]:
-    """Return for each arrival its run that is at work, or else the one that ended last."""
+    """Return for each arrival its active run, or else the run that ended last."""
     ordered = sorted(runs, key=lambda run: (not run.ended, run.since))
     return {run.arrival_id: run for run in ordered if run.arrival_id}
 
@@ -64,13 +64,13 @@ def _fate(silent: Run | None, report: Report | None, runs: Mapping[str, Run]) ->
         run = runs.get(report.run_id) or _deleted_run(report)
         if not run.ended:
             return Fate(run)
-        crashed = run.state_type == "CRASHED"  # the sensor would have the arrival announced again
+        crashed = run.state_type == "CRASHED"  # the sensor announces such an arrival again
         return None if crashed else Fate(run, outcome_of(run, report.table))
     return None if silent is None else Fate(silent, outcome_of(silent, ()))
 
 
 def _deleted_run(report: Report) -> Run:
-    """Return a run that somebody has deleted since, as far as its report tells it."""
+    """Return a run that has been deleted since, as far as its report describes it."""
     rejected = sum(row.get("outcome") == "rejected" for row in report.table)
     run = Run(report.run_id, "", "Completed", "COMPLETED", "", ended=True, since=report.created_at)
     if not rejected:
@@ -79,10 +79,8 @@ def _deleted_run(report: Report) -> Run:
     return replace(run, state="Failed", state_type="FAILED", message=message)
 
 
-# Rebuilding the ledger from the arrivals on the disk and from what Prefect knows of them.
-
 LOCK_SECONDS = 3.0
-"""A sensor that fails over its ledger again and again holds the lock for a moment each time."""
+"""A sensor that repeatedly fails on its ledger holds the lock for a moment each time."""
 
 
 class RebuildError(Exception):
@@ -91,7 +89,7 @@ class RebuildError(Exception):
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What a rebuilt ledger holds, by state, and what else was done."""
+    """How much a rebuilt ledger holds, by state, and what else was done."""
 
     path: Path
     arrivals: Mapping[str, int]
@@ -99,12 +97,12 @@ class Rebuilt:
     aside: Path | None
     given_back: Sequence[Path]
     remote: Sequence[str] = ()
-    """What was done with claims in remote inboxes, in lines."""
+    """What was done with claims in remote inboxes, one line each."""
     damaged: Sequence[str] = ()
-    """Which manifests cannot be used, in lines."""
+    """Manifests that cannot be used, one line each."""
 
     def lines(self) -> list[str]:
-        """Return it for a person, with what comes next."""
+        """Return the report for the user, with the next step."""
         again = self.arrivals.get(ArrivalState.STAGED, 0)
         return [
             f"the ledger {self.path} is rebuilt",
@@ -120,10 +118,10 @@ class Rebuilt:
 
 
 def rebuild(settings: Settings, *, offline: bool = False) -> Rebuilt:
-    """Make a new ledger and put the old one aside; with `offline` no server is asked, and all is announced again.
+    """Create a new ledger and put the old one aside.
 
-    Whatever kills it leaves the old ledger, none or the new one, and it can be repeated. Raises RebuildError,
-    InboxesError.
+    With `offline`, Prefect is not asked, and all arrivals are announced again. A crash at any point leaves the old
+    ledger, none, or the new one, and the rebuild can be repeated. Raises RebuildError, InboxesError.
     """
     inboxes = read_inboxes(settings.inboxes_file, settings.inbox_dir)
     try:
@@ -136,7 +134,7 @@ def rebuild(settings: Settings, *, offline: bool = False) -> Rebuilt:
 
 @contextmanager
 def _no_sensor(settings: Settings) -> Generator[None]:
-    """Keep every sensor away from the state folder."""
+    """Hold the ledger's lock, so that no sensor works on the state folder."""
     try:
         held = FileLock(f"{settings.ledger_path}.lock", timeout=LOCK_SECONDS, mode=0o600).acquire()
     except Timeout as error:
@@ -172,7 +170,7 @@ def _rebuild(settings: Settings, inboxes: Sequence[Inbox], *, offline: bool) -> 
 
 
 def _put_aside_manifest(stored: Stored) -> str:
-    """Let a damaged manifest stop no run; return what that means, in a line."""
+    """Put a damaged manifest aside, so that it stops no run; return a line that says so."""
     manifest.set_aside(stored.folder)
     what = f"the manifest of {stored.folder} is damaged and was put aside"
     return f"{what}, its files are loaded as they are: {stored.damage}"
@@ -216,7 +214,7 @@ class _Writer:
 
 
 def _arrival(stored: Stored, fate: Fate | None) -> Arrival:
-    """Return an arrival as it is before its outcome is known: running, of duplicates, or to be announced."""
+    """Return an arrival as it is before its outcome is known: running, skipped as a duplicate, or staged."""
     is_duplicate = fate is None and is_marked_as_duplicates(stored.folder)
     state = ArrivalState.RUNNING if fate else ArrivalState.SKIPPED if is_duplicate else ArrivalState.STAGED
     run_id = fate.run.id if fate else None
@@ -227,7 +225,7 @@ def _arrival(stored: Stored, fate: Fate | None) -> Arrival:
 def put_aside(ledger_path: Path, now: datetime) -> Path | None:
     """Rename a ledger's files to `ledger.db.broken-<time>`, never over others; None if there was no ledger.
 
-    The database goes first: without its -wal it would be taken for a whole one, of an earlier state.
+    The database is renamed first: without its -wal file it would pass for a complete database in an earlier state.
     """
     aside = _free_name(ledger_path, now)
     moved = [

@@ -1,4 +1,4 @@
-"""Retry and replay: a person has arrivals announced again; the load keys make loading them twice a no-op."""
+"""Retry and replay: announce arrivals again; load keys make loading a file a second time a no-op."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ReplayError(Exception):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which arrivals are meant: those that a file is in, or those since a moment, perhaps only the failed ones."""
+    """Conditions that select arrivals: a file's name, a start time, failed ones only. All that are given must hold."""
 
     file: str | None = None
     since: datetime | None = None
@@ -28,12 +28,12 @@ class Selection:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was said, which must not mean everything."""
+        """Whether no condition was given, which must not mean everything."""
         return self.file is None and self.since is None and not self.failed
 
 
 def retry(settings: Settings, arrival_id: str) -> list[str]:
-    """Have one arrival announced again and return what happens next, in lines; raises ReplayError, LedgerError."""
+    """Announce one arrival again and return what happens next, in lines; raises ReplayError, LedgerError."""
     with Ledger(_existing(settings), make=False) as ledger:
         found = replays.by_id(ledger, arrival_id)
         if found is None:
@@ -44,9 +44,10 @@ def retry(settings: Settings, arrival_id: str) -> list[str]:
 
 
 def replay(settings: Settings, selection: Selection, *, reload: bool = False) -> list[str]:
-    """Have the selected arrivals announced again and return what happens next, in lines.
+    """Announce the selected arrivals again and return what happens next, in lines.
 
-    With `reload` the rows of their files, or of the one that was named, are replaced. Raises ReplayError, LedgerError.
+    With `reload`, the rows of their files, or of the one file that was named, are replaced. Raises ReplayError,
+    LedgerError.
     """
     if selection.is_empty:
         raise ReplayError("say which arrivals are meant: FILE, --since TIME or --failed")
@@ -66,7 +67,7 @@ def replay(settings: Settings, selection: Selection, *, reload: bool = False) ->
 
 
 def _again(ledger: Ledger, chosen: Replayable, reload: Sequence[str]) -> bool:
-    """Have one arrival announced again; False when it is under way. Duplicates are wanted from now on."""
+    """Announce one arrival again; False if it is under way. Its files stop counting as duplicates."""
     again = replays.record_replayed(ledger, chosen.id, reload)
     arrival = arrivals.get(ledger, chosen.id)
     if again and chosen.state is ArrivalState.SKIPPED and arrival is not None:
@@ -102,7 +103,7 @@ def _said(selection: Selection) -> str:
 
 
 def moment_of(text: str, now: datetime) -> datetime:
-    """Return the moment that a person means by `2h`, `3d`, `30m` or a local date, with or without a time.
+    """Return the time that the user means by `2h`, `3d`, `30m` or a local date, with or without a time.
 
     >>> moment_of("2h", datetime(2026, 11, 24, 9, 0, tzinfo=UTC)).isoformat()
     '2026-11-24T07:00:00+00:00'

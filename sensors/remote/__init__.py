@@ -1,4 +1,4 @@
 """Remote inboxes: a folder of an object store or of an SFTP server, listed instead of watched.
 
-Nothing else imports fsspec.
+No other package imports fsspec.
 """

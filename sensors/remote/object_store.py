@@ -1,8 +1,8 @@
-"""A folder of an object store, through whichever filesystem of fsspec reaches it.
+"""A folder of an object store, through any of fsspec's filesystems.
 
-Objects appear whole and cannot be renamed. So a file is claimed by writing a marker next to it, on condition that there
-is none, which fsspec calls mode `create`. Where a store does not honour that, the ledger alone says who takes what, and
-then no other sensor may take from the folder.
+Objects appear complete and cannot be renamed. So a file is claimed by writing a marker next to it, on condition that
+there is none yet (mode `create` in fsspec). If a store does not honour that condition, the claim exists only in this
+sensor's ledger, and no other sensor may take files from the folder.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from sensors.runtime.crash_points import kill_point
 logger = logging.getLogger(__name__)
 
 CLAIM = ".taking-"
-"""How the names of markers begin; hidden, so that whoever lists the folder leaves them alone."""
+"""Prefix of the names of markers; hidden, so that sensors that list the folder skip them."""
 _MARKER = re.compile(r"(?:.*/)?\.taking-[0-9a-f]{16}-[^/]+", re.DOTALL)
 
 
@@ -36,10 +36,10 @@ class ObjectStore:
     asking: Asking
     appears_whole: bool = field(default=True, init=False)
 
-    # -- what lies there
+    # -- listing
 
     def listing(self, *, subfolders: bool) -> Iterator[RemoteFile]:
-        """Yield what lies there, and of each whether another sensor has claimed it."""
+        """Yield the files, markers included, and for each whether a sensor has claimed it."""
         with self.asking():
             found = list(self._entries(subfolders=subfolders))
         claims = {file.name for file in found if file.name.rpartition("/")[2].startswith(CLAIM)}
@@ -51,20 +51,20 @@ class ObjectStore:
         try:
             infos: list[dict[str, Any]] = self.filesystem.ls(self._path(folder), detail=True)
         except FileNotFoundError:
-            # An object store has no folders: one without files is not there, and that is no trouble.
+            # An object store has no folders: a folder without files does not exist, which is no error.
             if not folder and not self.filesystem.exists(self._bucket):
                 raise
             return
         for info in infos:
             name = str(info["name"]).lstrip("/")[len(self.root) + 1 :]
             if info["type"] != "directory":
-                if name and not name.endswith("/"):  # what some programs make to show a folder
+                if name and not name.endswith("/"):  # not an object that some programs write to represent a folder
                     yield _file(name, info)
             elif subfolders and name and not is_hidden(name.rstrip("/") + "/"):
                 yield from self._entries(name.rstrip("/"), subfolders=True)
 
     def find(self, name: str) -> RemoteFile | None:
-        """Return what lies there under a name now, or None."""
+        """Return the file that has this name now, or None."""
         with self.asking():
             return self._find(name)
 
@@ -79,7 +79,7 @@ class ObjectStore:
 
     @cached_property
     def honours_claims(self) -> bool:
-        """Whether the store refuses to write a marker that is there already; tried out once, with one of our own."""
+        """Whether the store refuses to overwrite a marker; tested once, with a marker of our own."""
         probe = self._path(f"{CLAIM}probe-{secrets.token_hex(8)}")
         with self.asking():
             try:
@@ -95,7 +95,7 @@ class ObjectStore:
         return honours
 
     def _create(self, path: str, content: bytes) -> bool:
-        """Write an object unless there is one; say whether it was written."""
+        """Write an object unless it exists; return whether it was written."""
         try:
             self.filesystem.pipe_file(path, content, mode="create")
         except FileExistsError:
@@ -118,10 +118,10 @@ class ObjectStore:
             if self._create(marker, token.encode()):
                 return True
             try:
-                # Ours, from before a crash or from an attempt whose answer was lost?
+                # Is it ours, from before a crash or from an attempt whose response was lost?
                 return self.filesystem.cat_file(marker) == token.encode()
             except FileNotFoundError:
-                return False  # the other one has just done with it
+                return False  # the other sensor has just finished with it
 
     def release(self, name: str, identity: Identity, token: str) -> None:
         """Remove our marker."""
@@ -129,7 +129,7 @@ class ObjectStore:
             self.remove_lying(claim_of(name, identity))
 
     def claims(self, *, subfolders: bool) -> Iterator[Claim]:
-        """Yield what is claimed. A claim of a file that is gone claims nothing."""
+        """Yield all claims. A marker of a file that is gone is ignored."""
         found = {file.name: file for file in self.listing(subfolders=subfolders)}
         originals = {claim_of(name, file.identity): file for name, file in found.items()}
         for marker in found:
@@ -147,11 +147,11 @@ class ObjectStore:
     # -- reading
 
     def read(self, name: str, identity: Identity, token: str) -> Iterator[bytes]:
-        """Yield the content of a file that is held."""
+        """Yield the content of a claimed file."""
         return self.read_lying(name, identity)
 
     def read_lying(self, name: str, identity: Identity) -> Iterator[bytes]:
-        """Yield the content of a file that lies there. Raises ChangedError."""
+        """Yield the content of a file. Raises ChangedError."""
         with self.asking(let_through=(PermissionError,)):
             try:
                 opened = self.filesystem.open(self._path(name), "rb", block_size=BLOCK_BYTES, cache_type="none")
@@ -167,7 +167,7 @@ class ObjectStore:
                 yield block
 
     def _check_opened(self, opened: Any, identity: Identity) -> None:
-        """Raise ChangedError if what was opened is known to be another version."""
+        """Raise ChangedError if the opened object is known to be another version."""
 
     def _read(self, opened: Any) -> bytes:
         try:
@@ -176,41 +176,41 @@ class ObjectStore:
             raise ChangedError from error
 
     def is_whole(self, name: str, identity: Identity, token: str) -> bool:
-        """Tell whether the file was still the same after it was read."""
+        """Return whether the file was still the same after it was read."""
         found = self.find(name)
         return found is not None and found.identity == identity
 
-    # -- taking away
+    # -- deleting
 
     def remove(self, name: str, identity: Identity, token: str) -> None:
         """Delete the file if it is still that version, then our marker."""
         self._delete(name, identity)
         kill_point("original-gone")
-        with suppress(PermissionError):  # a claim of a file that is gone claims nothing
+        with suppress(PermissionError):  # a marker of a file that is gone is ignored
             self.release(name, identity, token)
 
     def _delete(self, name: str, identity: Identity) -> None:
-        # Between the look and the deletion somebody may put another version there, which would be lost: see the docs.
+        # A version that another program writes between the check and the deletion is lost: see the docs.
         found = self.find(name)
         if found is not None and found.identity == identity:
             self.remove_lying(name)
 
     def remove_lying(self, name: str) -> None:
-        """Delete a file if it is there."""
+        """Delete a file if it exists."""
         with self.asking(let_through=(PermissionError,)), suppress(FileNotFoundError):
             self.filesystem.rm_file(self._path(name))
 
-    # -- putting there
+    # -- uploading
 
     def put(self, source: str, name: str) -> None:
-        """Upload a file whole, unless there is one of the name. Raises FileExistsError."""
+        """Upload a complete file, unless the name is taken. Raises FileExistsError."""
         if self.find(name) is not None:
             raise FileExistsError(name)
         with self.asking(let_through=(FileExistsError,)):
             self.filesystem.put_file(source, self._path(name), mode="create" if self.honours_claims else "overwrite")
 
     def close(self) -> None:
-        """Let go of the filesystem; its connections end with it."""
+        """Do nothing: the connections end with the filesystem object."""
 
     @property
     def _bucket(self) -> str:
@@ -228,7 +228,7 @@ def claim_of(name: str, identity: Identity) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a folder on the way to a file is hidden; `..` is not, it is refused with a reason."""
+    """Return whether a folder in a file's path is hidden; `..` is not, it is rejected with a reason."""
     return any(part.startswith(".") and part not in {".", ".."} for part in name.split("/")[:-1])
 
 

@@ -1,4 +1,4 @@
-"""Opening the store of a remote inbox: only here are fsspec's filesystems imported, when an inbox needs one."""
+"""Open the store of a remote inbox; fsspec's filesystems are imported only here, when an inbox needs one."""
 
 import logging
 import os
@@ -10,12 +10,12 @@ from sensors.config.remote_url import Address, export_credentials, resolved, sec
 from sensors.remote.store import CONNECT_SECONDS, Asking, Store, StoreError
 
 RETRIES = 2
-"""How often a library asks an object store again by itself; after that the inbox waits and says why."""
+"""How often a library retries a request to an object store; after that the inbox waits and reports why."""
 KEEPALIVE_SECONDS = 10
 
 
 def open_store(inbox: Inbox) -> Store:
-    """Open the store of an inbox that has a URL; nobody is asked anything yet. Raises StoreError."""
+    """Open the store of an inbox that has a URL, without sending a request yet. Raises StoreError."""
     export_credentials()
     _quiet_libraries()
     address = Address.of(inbox.where)
@@ -45,8 +45,8 @@ def _open_s3(address: Address, options: dict[str, Any], asking: Asking) -> Store
 
 
 def _open_gs(address: Address, options: dict[str, Any], asking: Asking) -> Store:
-    # gcsfs would ask by gRPC what kind of bucket it is, an experiment of theirs, and wait a minute where only the JSON
-    # API answers (gcsfs 2026.10, measured).
+    # By default gcsfs asks by gRPC what kind of bucket it is, an experimental feature, and waits a minute where only
+    # the JSON API answers (gcsfs 2026.10, measured).
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     from gcsfs import GCSFileSystem  # pyright: ignore[reportUnknownVariableType]
 
@@ -78,7 +78,7 @@ def _open_sftp(address: Address, options: dict[str, Any], asking: Asking) -> Sto
                 f"{asking.where}: the server's key cannot be checked, there is no {known_hosts}; get it with"
                 f" `ssh-keyscan {at}{address.host}`, compare its fingerprint with the server's, and put it there"
             )
-        # sshfs checks no key unless it is told by which file.
+        # sshfs checks the server's key only if `known_hosts` is given.
         return SSHFileSystem(
             address.host,
             **settings,
@@ -92,6 +92,6 @@ def _open_sftp(address: Address, options: dict[str, Any], asking: Asking) -> Sto
 
 
 def _quiet_libraries() -> None:
-    """Have the libraries say nothing of each request, and leave their troubles to us."""
+    """Silence the libraries, which log every request; their errors are reported by the sensor."""
     for noisy in ("asyncssh", "aiobotocore", "botocore", "s3fs", "gcsfs", "fsspec", "sshfs", "google"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)

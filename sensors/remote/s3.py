@@ -1,4 +1,4 @@
-"""What S3 can do beyond other object stores: pages of a listing, reading and deleting on condition of the version."""
+"""S3 store: listings in pages, and reads and deletes on condition that the version is unchanged."""
 
 import secrets
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from sensors.remote.store import ChangedError, Hold, RemoteFile, remote_identity
 class S3Store(ObjectStore):
     """One folder of an S3 bucket, through s3fs."""
 
-    # -- what lies there
+    # -- listing
 
     def _entries(self, folder: str = "", *, subfolders: bool) -> Iterator[RemoteFile]:
-        # s3fs's own `ls` of an empty folder lists all that lies next to it, too.
+        # s3fs's own `ls` of an empty folder also lists everything next to it.
         delimiter: dict[str, str] = {} if subfolders else {"Delimiter": "/"}
         for page in self._pages(Prefix=self._below, **delimiter):
             for entry in page.get("Contents", ()):
@@ -37,7 +37,7 @@ class S3Store(ObjectStore):
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _find(self, name: str) -> RemoteFile | None:
-        # A listing and no HEAD, which would tell the time in another way, and needs another permission.
+        # A listing instead of a HEAD request, which returns the time in another form and needs another permission.
         page = self._call("list_objects_v2", Prefix=self._below + name, MaxKeys=1)
         files = [self._seen(entry) for entry in page.get("Contents", ())]
         return next((file for file in files if file.name == name), None)
@@ -46,7 +46,7 @@ class S3Store(ObjectStore):
         identity = remote_identity(entry["Size"], entry["LastModified"], entry["ETag"])
         return RemoteFile(entry["Key"][len(self._below) :], identity, version=entry["ETag"])
 
-    # -- reading and taking away on condition
+    # -- conditional reads and deletes
 
     def _check_opened(self, opened: Any, identity: Identity) -> None:
         version, size = opened.details["ETag"], opened.details["size"]
@@ -62,12 +62,12 @@ class S3Store(ObjectStore):
             raise
 
     def is_whole(self, name: str, identity: Identity, token: str) -> bool:
-        """Tell that it is: each block was asked for on condition that the version is the same."""
+        """Return True: each block was requested on condition that the version is the same."""
         return True
 
     @cached_property
     def deletes_on_condition(self) -> bool:
-        """Whether the store refuses to delete another version than was named; tried out with a file of our own."""
+        """Whether the store refuses to delete another version than the one named; tested with a probe object."""
         probe = f"{CLAIM}probe-{secrets.token_hex(8)}"
         with self.asking():
             try:
@@ -77,7 +77,7 @@ class S3Store(ObjectStore):
             try:
                 self._call("delete_object", Key=self._below + probe, IfMatch=f'"{"0" * 32}"')
             except PermissionError:
-                return False  # nor does it delete without a condition, and says so of each file
+                return False  # deletes without a condition fail too, which is reported for each file
             except OSError as error:
                 if not _is_other_version(error):
                     raise
@@ -86,7 +86,7 @@ class S3Store(ObjectStore):
             return False
 
     def hold(self, name: str, identity: Identity, token: str) -> Hold:
-        """Claim a file; what the store honours is tried out before the first."""
+        """Claim a file, after testing which conditions the store honours."""
         _ = self.deletes_on_condition
         return super().hold(name, identity, token)
 
@@ -108,7 +108,7 @@ class S3Store(ObjectStore):
         try:
             return super()._create(path, content)
         except OSError as error:
-            if not _is_other_version(error):  # S3 says so of two that write at the same time
+            if not _is_other_version(error):  # S3 also answers this to two concurrent writes
                 raise
             return False
 
@@ -117,12 +117,12 @@ class S3Store(ObjectStore):
 
     @property
     def _below(self) -> str:
-        """What all keys of the folder begin with."""
+        """The prefix of all keys of the folder."""
         prefix = self.root.partition("/")[2]
         return f"{prefix}/" if prefix else ""
 
 
 def _is_other_version(error: OSError) -> bool:
-    """Tell whether S3 says that the version is not the one that was named."""
+    """Return whether S3 says that the version is not the one named."""
     answer = getattr(error.__cause__, "response", {})
     return answer.get("Error", {}).get("Code") in {"PreconditionFailed", "ConditionalRequestConflict"}

@@ -1,4 +1,7 @@
-"""Which remote files are ours: the rules of local ones, and more where names can be what no folder allows."""
+"""Scanner of a remote inbox: lists the store from time to time, and more rarely while the store fails.
+
+Files are admitted by the rules for local files, and by further rules for names that no local folder allows.
+"""
 
 import threading
 from collections.abc import Callable, Set
@@ -23,7 +26,7 @@ _NO_NAMES = frozenset({"", ".", ".."})
 
 
 def rule(file: RemoteFile, inbox: Inbox) -> Ruling:
-    """Decide by an entry's path below the inbox, its kind and its size."""
+    """Decide on a file by its path below the inbox, its kind and its size."""
     ruling = admit(file.name, file.status, inbox)
     if file.is_claimed:
         return Ruling(Admission.LEFT_ALONE, "another sensor is taking it")
@@ -43,8 +46,6 @@ def _no_file_of_ours(name: str) -> str:
     return ""
 
 
-# Patience with a store: the more often it fails in a row, the longer the pause until it is asked again.
-
 LONGEST_SECONDS = 60.0
 
 
@@ -59,20 +60,20 @@ def pause_after(failures: int) -> float:
 
 @dataclass
 class Patience:
-    """Takes the steps of a remote inbox's intake."""
+    """Runs the steps of a remote inbox's intake, with longer pauses the more often the store fails in a row."""
 
     step: Callable[[], Step]
     origin: RemoteOrigin
     found_work: Callable[[], object]
-    """Is called when there may be arrivals although a trouble has to be told."""
+    """Called when there may be arrivals although the step failed."""
     _failures: int = field(default=0, init=False)
 
     def __call__(self) -> Step:
-        """Take one step. Raises StoreError with the pause until the next one."""
+        """Run one step. Raises StoreError with the pause until the next one."""
         try:
             done = self.step()
         except PartlyError as error:
-            error.pause_seconds = self.origin.inbox.rescan_seconds  # the other folders go on as ever
+            error.pause_seconds = self.origin.inbox.rescan_seconds  # the other folders are listed as usual
             self.found_work()
             raise
         except StoreError as error:
@@ -84,21 +85,20 @@ class Patience:
         return done
 
 
-# The lookout of a remote inbox: everything is listed now and then, and the listing is all that is known.
-
 AGAIN_SECONDS = 1.0
-"""After which a file that could not be taken is listed again."""
+"""Seconds after which a file that could not be taken is listed again."""
 LISTING_SHARE = 0.2
 LONGEST_PAUSE_SECONDS = 60.0
-"""A listing may take this share of the time, as each costs the store something; but the next one is no further away
-than the longest pause, if the inbox is not configured to be listed more rarely."""
+"""Listings may take LISTING_SHARE of the time, as each costs the store something; but the pause is no longer than
+LONGEST_PAUSE_SECONDS, unless the inbox is configured to be listed less often."""
 
 
 class RemoteLookout:
-    """What lies in one remote inbox, as it was listed last.
+    """The files of one remote inbox, as of the last listing; nothing else is known of them.
 
-    An object is complete as soon as it is listed: it is there whole or not at all. Of a file on an SFTP server nothing
-    is known but its size and time; it is complete when a listing shows both unchanged for `unproven_quiet_seconds`.
+    An object is complete as soon as it is listed, because objects appear whole or not at all. Of a file on an SFTP
+    server only size and time are known; it is complete when a listing shows both unchanged for
+    `unproven_quiet_seconds`.
     """
 
     def __init__(self, inbox: Inbox, origin: RemoteOrigin, refusals: Refusals, lying: LyingFiles, clock: Clock) -> None:
@@ -132,7 +132,7 @@ class RemoteLookout:
             self._lying.mark_done(list(self._lying.open), found.done, now)
         self._listed_at, self._listed = now, found.seen
         if found.trouble is not None:
-            self.scan_due = 0.0  # whoever hears of it decides how long to wait
+            self.scan_due = 0.0  # the caller, to which the error is raised, decides how long to wait
             return found
         found.gone = self._lying.gone(found.seen)
         self._origin.forget_all_but(found.seen)
@@ -141,18 +141,18 @@ class RemoteLookout:
         return found
 
     def prove(self, name: str, now: float) -> float | None:
-        """Return when the file counts as complete as it was listed, or None: not before another listing."""
+        """Return when the file, as listed, is complete, or None if another listing is needed first."""
         writer = Writer.NONE if self._store.appears_whole else Writer.UNKNOWN
         return self._confirmed(name, settle.complete_at(self._lying.open[name], self._inbox, writer), now)
 
     def prove_unwanted(self, name: str, now: float) -> float | None:
-        """Return when the file may be rejected as it was listed, or None: not before another listing."""
+        """Return when the file, as listed, may be rejected, or None if another listing is needed first."""
         return self._confirmed(name, settle.rejectable_at(self._lying.open[name], self._inbox, Writer.NONE), now)
 
     def _confirmed(self, name: str, earliest: float | None, now: float) -> float | None:
         if earliest is None or (earliest <= self._listed_at and name in self._listed):
             return earliest
-        return max(earliest, self.scan_due, now + AGAIN_SECONDS)  # nobody has looked since
+        return max(earliest, self.scan_due, now + AGAIN_SECONDS)  # not listed since
 
     def rest(self) -> None:
         """Do nothing: nothing was opened."""
@@ -181,33 +181,30 @@ class RemoteLookout:
             (found.new if known is Look.NEW else found.changed).append(name)
 
 
-# What stands in for a watch: a remote inbox tells nothing of changes, it is listed.
-
-
 @dataclass
 class RemoteWatch:
-    """How one remote inbox is looked at."""
+    """Takes the place of a watch: a remote inbox sends no events, it is listed."""
 
     inbox: Inbox
     origin: RemoteOrigin
     wake: threading.Event = field(default_factory=threading.Event)
     being_written: tuple[str, ...] = field(default=(), init=False)
-    """The files with temporary names, as they were listed last."""
+    """The files with temporary names, from the last listing."""
     mode: WatchMode = field(default=WatchMode.LISTING, init=False)
 
     @property
     def why_polling(self) -> str:
-        """How often it is listed, in words."""
+        """How often the inbox is listed, as text."""
         return f"every {self.inbox.rescan_seconds:g} s"
 
     def outlook(self, inbox: Inbox, refusals: Refusals, lying: LyingFiles, clock: Clock) -> Outlook:
-        """Return who looks at the inbox."""
+        """Return the inbox's scanner."""
         return RemoteLookout(inbox, self.origin, refusals, lying, clock)
 
     def patient(self, step: Callable[[], Step], found_work: Callable[[], object]) -> Callable[[], Step]:
-        """Return the steps of the inbox's intake with longer pauses while the store fails."""
+        """Wrap the steps of the inbox's intake, with longer pauses while the store fails."""
         return Patience(step, self.origin, found_work)
 
     def close(self) -> None:
-        """Have what is under way end soon, and hang up."""
+        """Have copies in progress stop soon, and close the connection."""
         self.origin.stop()

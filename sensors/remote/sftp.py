@@ -1,7 +1,7 @@
 """A folder of an SFTP server, through sshfs, fsspec's filesystem for it.
 
-A file is claimed by renaming it within its folder to the same hidden name as a local one that has to be copied. sshfs
-has a rename as well; that one copies and deletes where the server knows no atomic rename, so it is not used.
+A file is claimed by renaming it within its folder to a hidden name, of the same form as for a local file that has to be
+copied. The rename of sshfs is not used, because it copies and deletes if the server has no atomic rename.
 """
 
 import posixpath
@@ -32,16 +32,16 @@ from sensors.remote.store import (
 )
 
 NAMES = {"path_errors": "surrogateescape"}
-"""One name that is not UTF-8 must not hide all others; it is refused by itself."""
+"""One name that is not UTF-8 must not hide all others; it is rejected by itself."""
 _KINDS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "link": stat.S_IFLNK}
 
 
 @dataclass
 class SftpStore:
-    """One folder of an SFTP server; its connection is made when it is needed, and again when it is lost."""
+    """One folder of an SFTP server; it connects when needed, and again when the connection is lost."""
 
     connect: Callable[[], Any]
-    """Makes sshfs's filesystem, which is one connection."""
+    """Creates sshfs's filesystem, which is one connection."""
     root: str
     asking: Asking
     appears_whole: bool = field(default=False, init=False)
@@ -49,10 +49,10 @@ class SftpStore:
     _client: Any = field(default=None, init=False)
     _connecting: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    # -- what lies there
+    # -- listing
 
     def listing(self, *, subfolders: bool) -> Iterator[RemoteFile]:
-        """Yield what lies there; no symlink is followed. A folder that cannot be read hides no other, and is told."""
+        """Yield the files; no symlink is followed. The error of an unreadable folder is raised at the end."""
         troubles: list[StoreError] = []
         yield from self._folder("", subfolders, troubles)
         if troubles:
@@ -82,7 +82,7 @@ class SftpStore:
                 yield RemoteFile(name, identity, _KINDS.get(info["type"], stat.S_IFIFO))
 
     def find(self, name: str) -> RemoteFile | None:
-        """Return what lies there under a name now, a symlink itself, or None."""
+        """Return the file that has this name now, a symlink itself, or None."""
         try:
             told = self._call("lstat", self._path(name))
         except FileNotFoundError:
@@ -113,26 +113,26 @@ class SftpStore:
 
     def _claim(self, path: str, claim: str) -> None:
         try:
-            self._call("posix_rename", path, claim)  # one step; nothing else has that name
+            self._call("posix_rename", path, claim)  # atomic; nothing else has that name
         except asyncssh.SFTPOpUnsupported:
             self._call("rename", path, claim)
 
     def is_whole(self, name: str, identity: Identity, token: str) -> bool:
-        """Tell whether the claimed file is still what it was: whoever had it open may have gone on writing."""
+        """Return whether the claimed file is unchanged: a process that had it open may have gone on writing."""
         found = self.find(claim_of(name, token))
         return found is not None and found.identity == identity and stat.S_ISREG(found.kind)
 
     def release(self, name: str, identity: Identity, token: str) -> None:
-        """Give a claimed file back; under a name next to it if somebody has put another one there."""
+        """Give a claimed file back, under a similar name if another file has taken its own."""
         claim = claim_of(name, token)
         folder, slash, plain = name.rpartition("/")
         stem, suffix = posixpath.splitext(plain)
         for free in (name, f"{folder}{slash}{stem[:150]}.{token[-15:]}{suffix[:30]}"):
             if self.find(claim) is not None and self.find(free) is None:
-                self._call("rename", self._path(claim), self._path(free))  # which replaces nothing
+                self._call("rename", self._path(claim), self._path(free))  # this rename replaces nothing
 
     def claims(self, *, subfolders: bool) -> Iterator[Claim]:
-        """Yield what is claimed."""
+        """Yield all claims."""
         for file in list(self.listing(subfolders=subfolders)):
             folder, slash, plain = file.name.rpartition("/")
             if (told := claimed_name(plain)) and stat.S_ISREG(file.kind):
@@ -140,14 +140,14 @@ class SftpStore:
                 token = plain.removeprefix(".taking-").removesuffix(f"-{name}")
                 yield Claim(f"{folder}{slash}{name}", file.identity, token)
 
-    # -- reading and taking away
+    # -- reading and deleting
 
     def read(self, name: str, identity: Identity, token: str) -> Iterator[bytes]:
-        """Yield the content of a file that is held."""
+        """Yield the content of a claimed file."""
         return self.read_lying(claim_of(name, token), identity)
 
     def read_lying(self, name: str, identity: Identity) -> Iterator[bytes]:
-        """Yield the content of a file that lies there. Raises ChangedError."""
+        """Yield the content of a file. Raises ChangedError."""
         try:
             opened = self._call("open", self._path(name), "rb")
         except FileNotFoundError as error:
@@ -160,16 +160,16 @@ class SftpStore:
                 self._do(lambda: self._sync(opened.close))
 
     def remove(self, name: str, identity: Identity, token: str) -> None:
-        """Delete the claimed file; what has come under its name meanwhile is another one."""
+        """Delete the claimed file; a new file of the same name is left alone."""
         self.remove_lying(claim_of(name, token))
 
     def remove_lying(self, name: str) -> None:
-        """Delete a file if it is there."""
+        """Delete a file if it exists."""
         with suppress(FileNotFoundError):
             self._call("remove", self._path(name))
 
     def put(self, source: str, name: str) -> None:
-        """Upload a file under a hidden name and rename it when it is whole. Raises FileExistsError."""
+        """Upload a file under a hidden name and rename it when it is complete. Raises FileExistsError."""
         folder, slash, plain = name.rpartition("/")
         part = f"{folder}{slash}.{plain}.part"
         if self.find(name) is not None:
@@ -184,7 +184,7 @@ class SftpStore:
     # -- the connection
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         filesystem, self._filesystem, self._client = self._filesystem, None, None
         if filesystem is not None:
             with suppress(Exception):
@@ -198,7 +198,7 @@ class SftpStore:
             return self._filesystem
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        """Call what sshfs has no word for, on its connection."""
+        """Call an SFTP method that sshfs does not offer, on its connection."""
 
         def call() -> Any:
             filesystem = self._fs
@@ -214,7 +214,10 @@ class SftpStore:
         return sync(get_loop(), function, *arguments, timeout=CALL_SECONDS, **named)
 
     def _do(self, what: Callable[[], Any]) -> Any:
-        """Do something on the connection; raises FileNotFoundError and PermissionError for a file, else StoreError."""
+        """Run a call on the connection; raises FileNotFoundError and PermissionError for a file, else StoreError.
+
+        asyncssh's SFTPOpUnsupported is raised as it is.
+        """
         try:
             return what()
         except (asyncssh.SFTPNoSuchFile, FileNotFoundError) as error:
@@ -232,6 +235,6 @@ class SftpStore:
 
 
 def claim_of(name: str, token: str) -> str:
-    """Return the hidden name under which a file is claimed: that of a local file."""
+    """Return the hidden name under which a file is claimed; a local file has the same."""
     folder, slash, plain = name.rpartition("/")
     return f"{folder}{slash}.taking-{token}-{plain}"

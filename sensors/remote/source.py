@@ -1,7 +1,7 @@
-"""Taking remote files: each is claimed, copied to its permanent address, and then taken away from the store.
+"""Take remote files: claim each, copy it to its permanent path, and then delete it from the store.
 
-Everything can be repeated after a crash. A copy is at its address only when it is whole and on the disk, so a file that
-is there needs nothing but to be taken away where it came from; before that, it is claimed and copied again.
+All steps can be repeated after a crash. A copy is at its path only when it is complete and on the disk, so a file that
+is there only has to be deleted from the store; before that, it is claimed and copied again.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _MEND = "let the sensor's user read, rename and delete there"
 AT_ONCE = 8
-"""How many files are copied at the same time: most of it is waiting for answers."""
+"""How many files are copied at the same time: most of the time is spent waiting for responses."""
 
 
 def _no_beat() -> None:
@@ -38,12 +38,12 @@ def _no_beat() -> None:
 
 @dataclass
 class RemoteOrigin:
-    """The store of one inbox, as somewhere to take files from."""
+    """The store of one inbox, as a source of files."""
 
     inbox: Inbox
     store: Store
     beat: Callable[[], None] = _no_beat
-    """Is called whenever a long step has got on."""
+    """Called whenever a long step has made progress."""
     blocked: dict[str, str] = field(default_factory=dict[str, str])
     """Why files cannot be taken, by their names; they wait."""
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -51,7 +51,7 @@ class RemoteOrigin:
     def take_all(
         self, files: Sequence[ArrivalFile], folder: Path, done_file: str | None, *, first: bool
     ) -> Iterator[tuple[ArrivalFile, Move]]:
-        """Take files into an arrival's folder, some at a time; raises StoreError, or OSError for our own disk."""
+        """Take files into an arrival's folder, several at a time; raises StoreError, or OSError for the local disk."""
         for file in files:
             self.blocked.pop(file.name, None)
         with ThreadPoolExecutor(min(AT_ONCE, max(1, len(files))), "taking") as threads:
@@ -64,10 +64,10 @@ class RemoteOrigin:
                 raise
 
     def sync_sources(self, files: Sequence[ArrivalFile]) -> None:
-        """Do nothing: a store keeps its own files."""
+        """Do nothing: a store makes its own changes durable."""
 
     def digest(self, file: WaitingFile) -> str | None:
-        """Return the SHA-256 of a file that has settled, which is read for it; None if it is not that file any more."""
+        """Return the SHA-256 of a settled file, which is read for it; None if the file has changed."""
         digest = hashlib.sha256()
         try:
             for block in self.store.read_lying(file.name, file.identity):
@@ -79,7 +79,7 @@ class RemoteOrigin:
         return digest.hexdigest() if found is not None and found.identity == file.identity else None
 
     def permissions_of(self, path: str) -> Permissions:
-        """Return nothing: no store says what it would refuse."""
+        """Return None: no store says in advance what it would refuse."""
         return None
 
     def forget_all_but(self, names: Set[str]) -> None:
@@ -88,7 +88,7 @@ class RemoteOrigin:
             del self.blocked[name]
 
     def stop(self) -> None:
-        """Have whatever is under way end with its next block; it is repeated after the next start."""
+        """Stop copies in progress at their next block; they are repeated after the next start."""
         self._stopping.set()
         self.store.close()
 
@@ -109,14 +109,14 @@ class RemoteOrigin:
                 raise
             return self._block(file, token, f"it may not be read or claimed there: {error}; {_MEND}")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            # In an object store `a.csv` and `a.csv/b.csv` can both be files; here the next arrival takes one.
+            # In an object store `a.csv` and `a.csv/b.csv` can both be files; here the next arrival takes one of them.
             return self._block(file, token, "another file of the arrival has the name of its folder; it is taken next")
         try:
             self.store.remove(file.name, file.identity, token)
         except PermissionError as error:
             if not self.store.is_whole(file.name, file.identity, token):
                 raise StoreError(f"{self.inbox.at(file.name)} is copied but cannot be deleted: {error}") from None
-            target.unlink()  # it would be loaded again and again
+            target.unlink()  # else it would be loaded again and again
             return self._block(file, token, f"it may not be deleted there once it is copied: {error}; {_MEND}")
         if done_file:
             try:
@@ -156,7 +156,7 @@ class RemoteOrigin:
         return Move.STAGED
 
     def _copy(self, file: ArrivalFile, part: Path, token: str) -> bool:
-        """Copy what is held; say whether all of it was there."""
+        """Copy a claimed file; return whether all of it was there."""
         size = 0
         try:
             with created_anew(part) as copy:
@@ -171,9 +171,9 @@ class RemoteOrigin:
         return size == file.identity.size
 
     def _block(self, file: ArrivalFile, token: str, why: str) -> Move:
-        """Let one file wait, so that it holds up no other."""
+        """Let one file wait, so that it delays no other."""
         self.blocked[file.name] = why
-        with suppress(PermissionError):  # the claim stays ours, and the next attempt makes it again
+        with suppress(PermissionError):  # the claim stays ours, and the next attempt repeats it
             self.store.release(file.name, file.identity, token)
         return Move.BLOCKED
 

@@ -1,4 +1,7 @@
-"""What a remote inbox needs of a store, whichever it is; names are paths below the inbox, with `/`."""
+"""The interface of every store that a remote inbox can be in, and the errors that a store raises.
+
+Names are paths below the inbox, with `/`.
+"""
 
 import hashlib
 import os
@@ -15,29 +18,29 @@ from sensors.runtime.loop import PausingError
 
 CONNECT_SECONDS = 10.0
 CALL_SECONDS = 30.0
-"""How long a store may take for one answer, one block of a file included."""
+"""How long a store may take for one response, one block of a file included."""
 BLOCK_BYTES = 8 * 2**20
 """How much of a file is in memory at a time."""
 
 
 class StoreError(PausingError):
-    """The store does not do what it is asked; the message says why and what to do, and no credentials."""
+    """The store cannot do what was requested; the message says why and what to do, without credentials."""
 
 
 class PartlyError(StoreError):
-    """A folder below the inbox cannot be listed; all else was."""
+    """A folder below the inbox cannot be listed; everything else was."""
 
 
 class ChangedError(Exception):
-    """The file is not the one any more that was to be read."""
+    """The file is no longer the one that was to be read."""
 
 
 class Hold(StrEnum):
-    """What came of claiming a file."""
+    """Result of claiming a file."""
 
     HELD = "held"
     CHANGED = "changed"
-    GONE = "gone"  # its owner took it away, or another sensor has it
+    GONE = "gone"  # its owner removed it, or another sensor has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +51,20 @@ class RemoteFile:
     identity: Identity
     kind: int = stat.S_IFREG
     version: str = ""
-    """The ETag of an object."""
+    """Identifies the content of an object: its ETag, or its generation or time in a store without ETags."""
     is_claimed: bool = False
     """Whether another sensor is taking it."""
 
     @property
     def status(self) -> os.stat_result:
-        """The kind, size and time as a stat, for rules that were made for local files."""
+        """The kind, size and time as a stat, for rules that were written for local files."""
         seconds = self.identity.mtime_ns // 10**9
         return os.stat_result((self.kind | 0o600, 0, 0, 1, 0, 0, self.identity.size, seconds, seconds, seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A file that some sensor is taking, or was when it died: its own name, who it is, and the claim's token."""
+    """A file that a sensor is taking, or was when it died: its original name, its identity, the claim's token."""
 
     name: str
     identity: Identity
@@ -69,20 +72,20 @@ class Claim:
 
 
 def remote_identity(size: int, changed: datetime | None, version: str = "") -> Identity:
-    """Return what makes a remote file that file: it has no device and inode.
+    """Return the identity of a remote file, which has no device and inode.
 
-    In their place stand 0, which no device has, and what the store calls the version of the content, digested.
+    The device is 0, which no real device has, and the inode is a digest of the store's version of the content.
     """
     digest = hashlib.sha256(version.encode()).digest()[:8] if version else b""
-    # Whole seconds: a store tells more of them in one answer than in another.
+    # Whole seconds: the precision of a store's times differs from one response to another.
     return Identity(0, int.from_bytes(digest), size, int(changed.timestamp()) * 10**9 if changed else 0)
 
 
 class Store(Protocol):
-    """One folder of a store. All calls raise StoreError when it does not answer, PermissionError for one file."""
+    """One folder of a store. All calls raise StoreError if the store fails, PermissionError for a single file."""
 
     appears_whole: bool
-    """Whether a file is there only when all of it is."""
+    """Whether a file appears only once all of it is there."""
 
     def listing(self, *, subfolders: bool) -> Iterator[RemoteFile]: ...
     def find(self, name: str) -> RemoteFile | None: ...
@@ -91,11 +94,11 @@ class Store(Protocol):
         ...
 
     def read(self, name: str, identity: Identity, token: str) -> Iterator[bytes]:
-        """Yield the content of a file that is held. Raises ChangedError."""
+        """Yield the content of a claimed file. Raises ChangedError."""
         ...
 
     def is_whole(self, name: str, identity: Identity, token: str) -> bool:
-        """Tell whether what was read is the file that was claimed."""
+        """Return whether the content that was read is that of the claimed file."""
         ...
 
     def release(self, name: str, identity: Identity, token: str) -> None:
@@ -103,51 +106,48 @@ class Store(Protocol):
         ...
 
     def remove(self, name: str, identity: Identity, token: str) -> None:
-        """Take away a file whose copy is on the disk, unless it is another one by now; then the claim. Repeatable."""
+        """Delete a file whose copy is on the disk, unless it was replaced meanwhile; then its claim. Safe to repeat."""
         ...
 
     def read_lying(self, name: str, identity: Identity) -> Iterator[bytes]:
-        """Yield the content of a file that lies there unclaimed. Raises ChangedError."""
+        """Yield the content of an unclaimed file. Raises ChangedError."""
         ...
 
     def remove_lying(self, name: str) -> None:
-        """Delete a file that lies there, if it does."""
+        """Delete an unclaimed file, if it exists."""
         ...
 
     def claims(self, *, subfolders: bool) -> Iterator[Claim]:
-        """Yield what is claimed, by whoever."""
+        """Yield the claims of all sensors."""
         ...
 
     def put(self, source: str, name: str) -> None:
-        """Upload a local file, so that it is there only when it is whole. Raises FileExistsError."""
+        """Upload a local file, which appears only once it is complete. Raises FileExistsError."""
         ...
 
     def close(self) -> None: ...
 
 
-# Asking a store: whatever goes wrong is told as a StoreError, in words and without credentials.
-
-
 @dataclass(frozen=True)
 class Asking:
-    """How the troubles of one store are told."""
+    """Turns the errors of one store's library into StoreErrors, in plain words and without credentials."""
 
     where: str
-    """Its URL."""
+    """The store's URL."""
     secrets: frozenset[str] = frozenset()
 
     @contextmanager
     def __call__(self, *, let_through: tuple[type[Exception], ...] = ()) -> Generator[None]:
-        """Do what is inside; raises StoreError for what it raises, unless it is to be let through."""
+        """Run the block; raises StoreError for any error that it raises, except those in `let_through`."""
         try:
             yield
         except (StoreError, ChangedError, *let_through):
             raise
-        except Exception as error:  # noqa: BLE001 - each library has its own; whatever it is, the files are safe
+        except Exception as error:  # noqa: BLE001 - each library has errors of its own; in any case the files are safe
             raise self.told(error) from None  # its traceback may quote what was sent
 
     def told(self, error: Exception) -> StoreError:
-        """Return what is told of an error."""
+        """Return the StoreError that describes an error."""
         said = " ".join(str(error).split()) or type(error).__name__
         for secret in self.secrets:
             said = said.replace(secret, "***")

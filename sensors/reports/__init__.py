@@ -1,4 +1,4 @@
-"""What people look at, read from the ledger: arrivals, files, inboxes, days, and what needs attention.
+"""Read-only queries of the ledger for the web page and the command line: arrivals, files, inboxes, days, issues.
 
 Nothing here changes the ledger.
 """

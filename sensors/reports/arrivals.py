@@ -1,4 +1,4 @@
-"""Where a run is on Prefect's page."""
+"""Summaries of arrivals, and all details of one arrival with its files, announcements and run."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,11 +13,9 @@ from sensors.reports.files import FILES, KnownFile, known_file
 
 
 def run_url(prefect_page: str, run_id: str) -> str:
-    """Return the address of a run's page; `prefect_page` has no slash at its end."""
+    """Return the URL of a run in Prefect's UI; `prefect_page` has no slash at its end."""
     return f"{prefect_page}/runs/flow-run/{run_id}"
 
-
-# An arrival at a glance: what was taken together, how far it has come, and what became of it.
 
 SUMMARY = (
     "SELECT a.*, min(f.id) AS first_id, f.name AS first_name, count(f.id) AS files, coalesce(sum(f.size), 0) AS size,"
@@ -25,12 +23,12 @@ SUMMARY = (
     " (SELECT min(seen_at) FROM files WHERE arrival_id = a.id) AS seen_at"
     " FROM arrivals a LEFT JOIN files f ON f.arrival_id = a.id"
 )
-"""To be followed by a WHERE and by GROUP BY a.id; SQLite takes the bare columns from the row that has the minimum."""
+"""Append a WHERE clause and GROUP BY a.id. SQLite takes the bare columns from the row with the minimum."""
 
 
 @dataclass(frozen=True)
 class ArrivalSummary:
-    """One arrival; moments are UTC, None for the steps that it has not reached."""
+    """One arrival; times are UTC, and None for steps that it has not reached."""
 
     id: str
     inbox: str
@@ -41,7 +39,7 @@ class ArrivalSummary:
     bad: int
     """How many of the files were rejected or failed."""
     size: int
-    """Bytes of all files."""
+    """Bytes of all files together."""
     rows: int | None
     attempt: int
     """How often it was announced."""
@@ -57,29 +55,28 @@ class ArrivalSummary:
 
     @property
     def title(self) -> str:
-        """Return what people call it: `orders.csv`, or `orders.csv +12`."""
+        """A short title for users: `orders.csv`, or `orders.csv +12`."""
         return self.first_name if self.files <= 1 else f"{self.first_name} +{self.files - 1}"
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has its outcome."""
         return self.state in ENDED
 
     @property
     def seconds_to_run(self) -> float | None:
-        """Seconds from its first file being seen to its run being known, if that is so far."""
+        """Seconds from the first file being seen to the run being known, or None."""
         return _seconds(self.seen_at, self.receipt_at)
 
     @property
     def seconds_to_end(self) -> float | None:
-        """Seconds from its first file being seen to its outcome, if it has one."""
+        """Seconds from the first file being seen to the outcome, or None."""
         return _seconds(self.seen_at, self.ended_at)
 
 
 def latest(
     ledger: Ledger, limit: int, *, inbox: str | None = None, before: datetime | None = None
 ) -> list[ArrivalSummary]:
-    """Return the arrivals taken last, the newest first, perhaps only of one inbox or from before a moment."""
+    """Return the latest arrivals, newest first, optionally only those of one inbox or created before a moment."""
     rows = ledger.rows(
         f"{SUMMARY} WHERE a.id IN (SELECT id FROM arrivals WHERE (:inbox IS NULL OR inbox = :inbox)"
         " AND (:before IS NULL OR created_at < :before) ORDER BY created_at DESC LIMIT :limit)"
@@ -90,9 +87,9 @@ def latest(
 
 
 def latest_failed(ledger: Ledger, limit: int, *, inbox: str | None = None) -> list[ArrivalSummary]:
-    """Return the failed arrivals that were taken last, the newest first, perhaps only of one inbox.
+    """Return the latest failed arrivals, newest first, optionally only those of one inbox.
 
-    Read off the index of failed ones: among a million that were loaded they are few.
+    Uses the index of failed arrivals, which are few among a million loaded ones.
     """
     rows = ledger.rows(
         f"{SUMMARY} WHERE a.id IN (SELECT id FROM arrivals INDEXED BY arrivals_failed WHERE state = 'failed'"
@@ -104,7 +101,7 @@ def latest_failed(ledger: Ledger, limit: int, *, inbox: str | None = None) -> li
 
 
 def summary_of(row: sqlite3.Row) -> ArrivalSummary:
-    """Return what a row of SUMMARY says."""
+    """Return the summary in a row of SUMMARY."""
     return ArrivalSummary(
         id=row["id"],
         inbox=row["inbox"],
@@ -131,12 +128,9 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else max(0.0, (end - start).total_seconds())
 
 
-# The whole journey of one arrival: its files, its announcements, its run.
-
-
 @dataclass(frozen=True)
 class JourneyAnnouncement:
-    """One event that told Prefect of the arrival, and what it led to."""
+    """One announcement of the arrival to Prefect, and the run that it started."""
 
     attempt: int
     intended_at: datetime
@@ -147,16 +141,16 @@ class JourneyAnnouncement:
 
 @dataclass(frozen=True)
 class ArrivalJourney:
-    """One arrival with everything that the ledger knows of it."""
+    """One arrival with everything that the ledger has about it."""
 
     arrival: ArrivalSummary
     folder: Path
     files: tuple[KnownFile, ...]
-    """At most as many as were asked for, those that need a person first."""
+    """Rejected and failed files come first; may be cut off at the number that was asked for."""
     announcements: tuple[JourneyAnnouncement, ...]
 
     def steps(self) -> Iterator[tuple[str, datetime | None]]:
-        """Yield each step of the journey and when it was reached (UTC), or None."""
+        """Yield the name of each step and the UTC time when it was reached, or None."""
         arrival = self.arrival
         yield "seen", arrival.seen_at
         yield "settled", max((file.settled_at for file in self.files if file.settled_at), default=None)
@@ -167,7 +161,7 @@ class ArrivalJourney:
 
 
 def arrival_journey(ledger: Ledger, arrival_id: str, max_files: int = 200) -> ArrivalJourney | None:
-    """Return the journey of an arrival, or None if there is none of that id."""
+    """Return the details of an arrival, or None if there is none with this id."""
     found = ledger.rows(f"{SUMMARY} WHERE a.id = ? GROUP BY a.id", (arrival_id,))
     if not found:
         return None

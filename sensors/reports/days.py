@@ -1,4 +1,4 @@
-"""A day at a glance: how many arrivals each hour had, their rows, their failures, and how fast they went."""
+"""Hourly statistics of one day: arrivals, files, rows, failures and latencies."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Hour:
-    """What was taken in one hour, and what became of it by now; latencies in seconds, None where nothing was."""
+    """The arrivals created in one hour, with their present results; latencies in seconds, None if no run is known."""
 
     start: datetime
     arrivals: int = 0
     files: int = 0
     rows: int = 0
     failures: int = 0
-    """Files that were rejected or failed."""
+    """Number of files that were rejected or failed."""
     median_to_run: float | None = None
-    """From a file being seen to its run being known."""
+    """From an arrival's first file being seen to its run being known."""
     slowest_to_run: float | None = None
 
 
 @dataclass(frozen=True)
 class Day:
-    """The hours of one local day, 23 to 25 of them, and the same figures over all."""
+    """The hours of one local day (23 to 25), and the same figures for the whole day."""
 
     hours: tuple[Hour, ...]
     total: Hour
@@ -38,12 +38,12 @@ class Day:
 
 
 def midnight_before(moment: datetime, zone: tzinfo) -> datetime:
-    """Return the start of the local day that a moment is in."""
+    """Return the start of the local day that contains a moment."""
     return moment.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def read_day(ledger: Ledger, day: date, zone: tzinfo, inbox: str | None = None) -> Day:
-    """Return a local day of all inboxes, or of one."""
+    """Return the statistics of a local day, for all inboxes or for one."""
     start = datetime(day.year, day.month, day.day, tzinfo=zone)
     following = day + timedelta(days=1)
     end = datetime(following.year, following.month, following.day, tzinfo=zone)
@@ -55,7 +55,7 @@ def read_day(ledger: Ledger, day: date, zone: tzinfo, inbox: str | None = None) 
 
 
 def day_of(arrivals: Iterable[ArrivalSummary], start: datetime, end: datetime) -> Day:
-    """Return the day that has these arrivals; pure. An arrival belongs to the hour in which it was taken."""
+    """Compute a day's statistics from its arrivals. An arrival belongs to the hour in which it was created."""
     count = max(1, round((end.timestamp() - start.timestamp()) / HOUR.total_seconds()))
     by_hour: list[list[ArrivalSummary]] = [[] for _ in range(count)]
     for arrival in arrivals:

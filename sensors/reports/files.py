@@ -1,4 +1,4 @@
-"""A file as the ledger knows it, and where its bytes are."""
+"""Files as shown to users: one file, files that need attention, and the times at which a file reached each step."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ FILES = (
     "SELECT f.*, CASE WHEN f.arrival_id IS NULL THEN f.path ELSE a.folder || '/' || f.name END AS lies"
     " FROM files f LEFT JOIN arrivals a ON a.id = f.arrival_id"
 )
-"""To be followed by a WHERE; `f` are the files."""
+"""Append a WHERE clause; `f` is the table of files."""
 
 
 @dataclass(frozen=True)
 class KnownFile:
-    """A file of an arrival, or one that was refused at the door; moments are UTC."""
+    """A file in the ledger, of an arrival or still in its inbox; times are UTC."""
 
     id: int
     name: str
@@ -34,20 +34,20 @@ class KnownFile:
     staged_at: datetime | None
     ended_at: datetime | None
     dismissed_at: datetime | None
-    """When a person said that it needs nobody any more; None if it does, or never did."""
+    """When a user dismissed it; None if it was not dismissed, or has failed again since."""
     lies: Path
-    """Where its bytes are, if no owner took it away."""
+    """Where the file is, unless it was removed from there."""
     inode: int
-    """Of the file as it was dropped."""
+    """Inode of the file as it was dropped."""
 
 
 def file_by_id(ledger: Ledger, file_id: int) -> KnownFile | None:
-    """Return one file, or None if there is none of that id."""
+    """Return the file with this id, or None."""
     return next((known_file(row) for row in ledger.rows(f"{FILES} WHERE f.id = ?", (file_id,))), None)
 
 
 def known_file(row: sqlite3.Row) -> KnownFile:
-    """Return what a row of FILES says."""
+    """Return the file in a row of FILES."""
     return KnownFile(
         id=row["id"],
         name=row["name"],
@@ -67,11 +67,8 @@ def known_file(row: sqlite3.Row) -> KnownFile:
     )
 
 
-# Files that were not loaded: the latest of them, each with its reason.
-
-
 def bad_files(ledger: Ledger, limit: int, inbox: str | None = None) -> list[KnownFile]:
-    """Return the files that were rejected or failed, the latest first."""
+    """Return the files that were rejected or failed, dismissed ones included, latest first."""
     inboxes = "SELECT one FROM every_inbox" if inbox is None else "SELECT ?"
     rows = ledger.rows(
         f"WITH {EVERY_INBOX} {FILES} WHERE f.inbox IN ({inboxes}) AND f.state IN ('rejected', 'failed')"
@@ -82,22 +79,19 @@ def bad_files(ledger: Ledger, limit: int, inbox: str | None = None) -> list[Know
 
 
 def needing_a_person(ledger: Ledger, limit: int) -> list[KnownFile]:
-    """Return the files that were not loaded and that nobody has dismissed, the latest first."""
+    """Return the files that were not loaded and not dismissed since, latest first."""
     rows = ledger.rows(f"{FILES} WHERE {NEEDS_A_PERSON} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,))
     return [known_file(row) for row in rows]
 
 
 def count_needing_a_person(ledger: Ledger) -> int:
-    """Return how many files were not loaded and dismissed by nobody."""
+    """Return how many files were not loaded and not dismissed since."""
     return ledger.rows(f"SELECT count(*) AS files FROM files f WHERE {NEEDS_A_PERSON}")[0]["files"]
-
-
-# The journey of one file, as the ledger has it step by step.
 
 
 @dataclass(frozen=True)
 class FileJourney:
-    """When one file reached each step (UTC), or None for the steps before it."""
+    """The times (UTC) at which a file reached each step, None for steps that it has not reached."""
 
     name: str
     inbox: str
@@ -116,7 +110,7 @@ class FileJourney:
 
 
 def journey_of(ledger: Ledger, name: str, inbox: str | None = None) -> FileJourney | None:
-    """Return the journey of the file that was dropped last under a name, perhaps in one inbox, or None."""
+    """Return the journey of the file that was dropped last under a name, optionally in one inbox, or None."""
     found = ledger.rows(
         "SELECT f.*, a.announced_at, a.receipt_at, a.run_id, a.run_name FROM files f"
         " LEFT JOIN arrivals a ON a.id = f.arrival_id WHERE f.name = :name AND (:inbox IS NULL OR f.inbox = :inbox)"

@@ -1,4 +1,4 @@
-"""The books of an inbox: what became of every file that was seen in it."""
+"""Counts of an inbox's files by state, and a summary of its activity."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ _ENTRY = {
     FileState.STAGING: "in_flight",
     FileState.STAGED: "in_flight",
     FileState.LOADED: "loaded",
-    FileState.SKIPPED: "loaded",  # its content is, by the file that it repeats
+    FileState.SKIPPED: "loaded",  # its content was loaded with the file that it repeats
     FileState.REJECTED: "rejected",
     FileState.FAILED: "failed",
 }
 
 
 class Books(BaseModel):
-    """Counts of files; they balance: seen = waiting + in flight + loaded + rejected + failed."""
+    """Numbers of files, where seen = waiting + in flight + loaded + rejected + failed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,7 +39,7 @@ class Books(BaseModel):
 
 
 def balance(counts: Mapping[FileState, int]) -> Books:
-    """Return the books for the number of files in each state; a withdrawn file was never ours."""
+    """Add up the number of files in each state; withdrawn files are left out."""
     entries = dict.fromkeys(_ENTRY.values(), 0)
     for state, entry in _ENTRY.items():
         entries[entry] += counts.get(state, 0)
@@ -47,7 +47,7 @@ def balance(counts: Mapping[FileState, int]) -> Books:
 
 
 def read_books(settings: Settings) -> dict[str, Books]:
-    """Return the books of every configured inbox, and of any other that the ledger knows.
+    """Return the counts of every configured inbox, and of any other that is in the ledger.
 
     Works while the sensor is down. Raises InboxesError, LedgerError.
     """
@@ -59,7 +59,7 @@ def read_books(settings: Settings) -> dict[str, Books]:
 
 
 def books_of(ledger: Ledger, inboxes: Iterable[str]) -> dict[str, Books]:
-    """Return the books of these inboxes, and of any other that the ledger knows. Raises LedgerError."""
+    """Return the counts of these inboxes, and of any other that is in the ledger. Raises LedgerError."""
     counts: dict[str, dict[FileState, int]] = {name: {} for name in inboxes}
     for row in ledger.rows("SELECT inbox, state, count(*) AS files FROM files GROUP BY inbox, state"):
         counts.setdefault(row["inbox"], {})[FileState(row["state"])] = row["files"]
@@ -67,7 +67,7 @@ def books_of(ledger: Ledger, inboxes: Iterable[str]) -> dict[str, Books]:
 
 
 def read_skipped(settings: Settings) -> dict[str, int]:
-    """Return how many files each inbox has skipped as duplicates, where there are any. Raises LedgerError."""
+    """Return the number of skipped duplicates of each inbox that has any. Raises LedgerError."""
     if not settings.ledger_path.exists():
         return {}
     with Ledger(settings.ledger_path, read_only=True) as ledger:
@@ -78,30 +78,26 @@ def read_skipped(settings: Settings) -> dict[str, int]:
     return {row["inbox"]: row["files"] for row in rows}
 
 
-# An inbox at a glance: what waits in it and since when, what was loaded today, and what came last.
-
-
 @dataclass(frozen=True)
 class InboxGlance:
-    """What the books do not say of an inbox; moments are UTC."""
+    """Recent activity of an inbox, in addition to its counts; times are UTC."""
 
     files_today: int = 0
-    """Files loaded since the start of the day."""
+    """Files loaded since the start of the day, in arrivals that were created at most a day before that."""
     rows_today: int = 0
     oldest_waiting: datetime | None = None
-    """When the file was seen that has waited longest to be taken; None while none waits."""
+    """When the longest waiting file was seen; None if no file waits."""
     last_name: str | None = None
     """The file that was seen last."""
     last_seen: datetime | None = None
     last_dismissed: datetime | None = None
-    """When somebody last said of a file that was not loaded that it needs nobody any more."""
+    """When a file was last dismissed."""
 
 
 def waiting_since(ledger: Ledger, inbox: str) -> datetime | None:
-    """Return when the file was seen that has waited longest to be taken (UTC), or None while none waits.
+    """Return when the longest waiting file was seen (UTC), or None if no file waits.
 
-    Files are written down in the order in which they are seen, so that of each state the first one of the index will
-    do, however many wait.
+    Ids follow the order in which files were seen, so one index lookup per state is enough, however many files wait.
     """
     first = "SELECT seen_at FROM (SELECT seen_at FROM files WHERE inbox = :inbox AND state = '{}' ORDER BY id LIMIT 1)"
     rows = ledger.rows(f"{first.format('seen')} UNION ALL {first.format('settled')}", {"inbox": inbox})
@@ -109,11 +105,11 @@ def waiting_since(ledger: Ledger, inbox: str) -> datetime | None:
 
 
 def glance_at(ledger: Ledger, inbox: str, day_start: datetime) -> InboxGlance:
-    """Look at one inbox; `day_start` is an aware datetime, local midnight for instance."""
+    """Return the recent activity of an inbox; `day_start` is an aware datetime, such as local midnight."""
     today = ledger.rows(
         "SELECT count(*) AS files, coalesce(sum(f.rows), 0) AS loaded FROM arrivals a"
         " JOIN files f ON f.arrival_id = a.id"
-        # Taken a day before at the earliest, so that the index of times leaves out the rest.
+        # The bound on created_at, a day earlier, lets the index exclude older arrivals.
         " WHERE a.created_at >= strftime('%Y-%m-%dT%H:%M:%S', ?, '-1 day') AND a.ended_at >= ? AND a.inbox = ?"
         " AND f.state = 'loaded'",
         (stamp(day_start), stamp(day_start), inbox),

@@ -1,4 +1,4 @@
-"""What the status tells of alerts: which have not got through, and why."""
+"""Issues for the user's attention: undelivered alerts, files that were not loaded or moved, and stalled arrivals."""
 
 import sqlite3
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from sensors.reports.files import count_needing_a_person
 
 @dataclass(frozen=True)
 class Alerts:
-    """How many alerts nobody has, and what a person should know of it."""
+    """Numbers of alerts that are not, or perhaps not, delivered, with a line of text for each problem."""
 
     undelivered: int = 0
     needs_a_person: tuple[str, ...] = ()
@@ -23,7 +23,7 @@ class Alerts:
 
 
 def read_alerts(settings: Settings) -> Alerts:
-    """Look into the outbox; works while the stack is down."""
+    """Read the outbox of alerts; works while the stack is down."""
     try:
         found = read_undelivered(settings.state_dir / "alerts.db")
     except (OutboxError, sqlite3.Error) as error:
@@ -46,15 +46,13 @@ def read_alerts(settings: Settings) -> Alerts:
     return Alerts(found.alerts, tuple(lines), found.perhaps)
 
 
-# What the ledger knows that needs a person: files that were not loaded, and arrivals that get no run.
-
 MOST_BLOCKED = 5
-"""How many files that may not be moved are named."""
+"""How many blocked files are listed by name."""
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that was not loaded, and why."""
+    """A file that was rejected or failed."""
 
     name: str
     inbox: str
@@ -66,7 +64,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class StalledArrival:
-    """An arrival that was announced more than once and has no run."""
+    """An arrival that was announced more than once, since its last replay, and has no run."""
 
     id: str
     attempt: int
@@ -75,25 +73,22 @@ class StalledArrival:
 
 @dataclass(frozen=True)
 class Trouble:
-    """The latest bad files that nobody has dismissed, every stalled arrival, and every inbox with overdue files.
-
-    The newest files come first.
-    """
+    """The latest bad files that were not dismissed (newest first), all stalled arrivals, and all overdue inboxes."""
 
     files: tuple[BadFile, ...] = ()
     arrivals: tuple[StalledArrival, ...] = ()
     overdue: dict[str, str] = field(default_factory=dict[str, str])
-    """The local time since when, by the inbox's name."""
+    """Local time since which files are overdue, by inbox."""
     blocked: tuple[BlockedFile, ...] = ()
-    """The files that have waited longest because they may not be moved."""
+    """The blocked files that have waited longest, at most MOST_BLOCKED."""
     more_blocked: dict[str, int] = field(default_factory=dict[str, int])
-    """How many there are besides, by the inbox's name."""
+    """Number of blocked files beyond those in `blocked`, by inbox."""
     more_files: int = 0
-    """How many bad files there are besides."""
+    """Number of bad files beyond those in `files`."""
 
 
 def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
-    """Return what needs a person, at most `limit` files of it; works while the sensor is down. Raises LedgerError."""
+    """Read the ledger's issues, with at most `limit` bad files; works while the sensor is down. Raises LedgerError."""
     if not settings.ledger_path.exists():
         return Trouble()
     with Ledger(settings.ledger_path, read_only=True) as ledger:

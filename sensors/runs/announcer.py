@@ -1,4 +1,8 @@
-"""Announcing: each staged arrival is told to Prefect by an event, and the server confirms that it has it."""
+"""Announce staged arrivals to Prefect, send it the notices for users, and name the runs of arrivals.
+
+An announcement is an event for which an automation starts a run; a notice is an event that an automation turns into an
+alert.
+"""
 
 import logging
 import sqlite3
@@ -23,32 +27,32 @@ from sensors.runtime.json_logging import about_arrival, about_inbox
 logger = logging.getLogger(__name__)
 
 EVENT = ARRIVAL_READY
-"""The event of an inbox that has none of its own, or is configured no more."""
+"""The event for an inbox that defines none, or is no longer configured."""
 NO_ANSWER_PAUSE = timedelta(seconds=2)
-"""How long to wait after the server did not confirm an event."""
+"""Pause after the server did not confirm an event."""
 NAMED_FILES = 100
-"""How many names an event has: Prefect refuses one of more than 1.5 MB, and handles each several times."""
+"""How many file names an event has: Prefect rejects an event above 1.5 MB, and processes each several times."""
 UNKNOWN_INBOX_LIMIT = 4
-"""How many arrivals Prefect may have at once of an inbox that is configured no more."""
+"""How many arrivals of an inbox that is no longer configured Prefect may have in flight."""
 
 
 @dataclass(frozen=True)
 class Announcer:
-    """Announces the arrivals whose time has come, of each inbox no more at once than it may have in flight.
+    """Announces the arrivals that are due, within each inbox's limit of arrivals in flight.
 
-    Staging heeds that as well, but a replay, or a ledger that was rebuilt, may want thousands announced.
+    Staging keeps to that limit as well, but a replay or a rebuilt ledger may make thousands due.
     """
 
     ledger: Ledger
     api: PrefectApi
     clock: Clock
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
-    """How many that is, by the inbox's name."""
+    """The limit of arrivals in flight, by inbox name."""
     events: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The event that announces arrivals, by the inbox's name."""
+    """The event that announces arrivals, by inbox name."""
 
     def step(self) -> bool:
-        """Announce the arrivals that are due; say whether there was one.
+        """Announce the arrivals that are due; return whether any was announced.
 
         Raises NotReachedError while there is no server to announce to.
         """
@@ -73,7 +77,7 @@ class Announcer:
             id=announcement.event_id,
             event=self.events.get(arrival.inbox, EVENT),
             occurred=now,
-            # The automation runs once for each resource id, so it has to be the arrival's own.
+            # The automation runs once for each resource id, so the id has to be the arrival's own.
             resource={
                 "prefect.resource.id": f"inbox.arrival.{arrival.id}",
                 "prefect.resource.name": arrival.id,
@@ -102,7 +106,7 @@ class Announcer:
             announcements.forget_intent(self.ledger, announcement)
             raise
         except ApiError as error:
-            # The server may have it all the same, so its receipt is looked for from now on.
+            # The server may have it all the same, so its receipt is looked up from now on.
             logger.warning("arrival %s: the server did not take its event: %s", arrival.id, error, extra=about)
             announcements.record_unannounced(self.ledger, arrival.id, now + NO_ANSWER_PAUSE, str(error))
             return
@@ -118,21 +122,19 @@ class Announcer:
         )
 
 
-# Notices: what a person is to be told goes to Prefect as an event, and an automation makes an alert of it.
-
 SENT_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
 class Messenger:
-    """Hands the notices over to Prefect; each keeps its event id, which Prefect takes once."""
+    """Sends notices to Prefect; each keeps its event id, so that Prefect accepts it only once."""
 
     ledger: Ledger
     api: PrefectApi
     clock: Clock
 
     def step(self) -> bool:
-        """Send what has not been sent; say whether there was anything. Raises ApiError, and sends it again then."""
+        """Send the unsent notices; return whether there were any. Raises ApiError; the next step sends them again."""
         unsent = ledger_notices.unsent(self.ledger, SENT_AT_ONCE)
         if not unsent:
             return False
@@ -147,35 +149,30 @@ class Messenger:
 
 
 def event_of(stored: StoredNotice) -> Event:
-    """Return the event that tells Prefect of a notice."""
+    """Return the event for a notice."""
     notice = stored.notice
     return Event(
         id=notice.event_id,
         event=notice.event,
         occurred=stored.created_at,
-        # Of its own for each: an automation that counts by resource would swallow the second of one inbox.
+        # An id for each notice: an automation that counts by resource would swallow the second one of an inbox.
         resource={"prefect.resource.id": f"inbox.notice.{notice.event_id}", "prefect.resource.name": notice.inbox},
         related=[{"prefect.resource.id": f"inbox.{notice.inbox}", "prefect.resource.role": "inbox"}],
         payload={"inbox": notice.inbox, **notice.payload},
     )
 
 
-# Run names: a run that was started for an arrival is called after its files, `orders.csv +12 @ metrics`, and tagged.
-#
-# Prefect's automation can give a run neither, so it bears a made-up name until the sensor, which knows what is in the
-# arrival, gives it this one. That is a convenience: nothing waits for it, and nothing goes by it.
-
 AFTER = 0.3
-"""Seconds after its receipt: by then the run is at work, and the server has time for this."""
+"""Seconds after the receipt: by then the run has started, and the server has time for this."""
 IDLE = 60.0
 AT_ONCE = 20
-"""How many runs are asked about in one request."""
+"""Runs per request."""
 _NAME_LIMIT = 80
 
 
 @dataclass(frozen=True)
 class StartedRun:
-    """A run that has begun, for which arrival, and when it may be named, in seconds of the monotonic clock."""
+    """A run that has started for an arrival; `due` is when to name it, in seconds of the monotonic clock."""
 
     arrival_id: str
     run_id: str
@@ -184,7 +181,11 @@ class StartedRun:
 
 @dataclass
 class RunNamer:
-    """Gives runs their names and tags. `notice` may be called from any thread."""
+    """Names runs after the files of their arrival, such as `orders.csv +12 @ metrics`, and tags them.
+
+    Prefect's automation can set neither. The name is a convenience: nothing waits for it, and nothing depends on it.
+    `notice` may be called from any thread.
+    """
 
     ledger: Ledger
     api: PrefectApi
@@ -193,13 +194,13 @@ class RunNamer:
     _waiting: list[StartedRun] = field(default_factory=list[StartedRun], init=False)
 
     def notice(self, arrival_id: str, run_id: str) -> None:
-        """Take note of a run that has begun."""
+        """Note that a run has started."""
         self._noticed.put(StartedRun(arrival_id, run_id, self.clock.monotonic() + AFTER))
 
     def step(self) -> float:
-        """Name the runs whose time has come; return the seconds until the next one's, or a long pause.
+        """Name the runs that are due; return the seconds until the next one is due, or a long pause.
 
-        A run that cannot be named keeps the name it has, and is not tried again.
+        A run that cannot be named keeps its name, and is not tried again.
         """
         while not self._noticed.empty():
             self._waiting.append(self._noticed.get())
@@ -225,7 +226,7 @@ class RunNamer:
 
 
 def run_name(files: Sequence[str], inbox: str) -> str:
-    """Return what a run is called that was started for these files.
+    """Return the name for a run that was started for these files.
 
     >>> run_name(["orders.csv", "prices.csv", "stock.csv"], "metrics")
     'orders.csv +2 @ metrics'

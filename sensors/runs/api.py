@@ -1,6 +1,6 @@
-"""The few calls of Prefect's REST API that the sensor lives on.
+"""Client for the calls of Prefect's REST API that the sensor needs, and the pace at which the sensor polls it.
 
-Plain HTTP rather than Prefect's client: importing that takes 2.5 s and three times the sensor's memory.
+Plain HTTP instead of Prefect's client: importing that takes 2.5 s and three times the sensor's memory.
 """
 
 import json
@@ -18,26 +18,26 @@ from sensors.runtime.loop import beat
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 PAGE = 50
-"""How many events are asked for at a time; Prefect's own page size for events."""
+"""Events per request; Prefect's own page size for events."""
 RUNS_PAGE = 200
-"""How many runs are asked for at a time; the most that Prefect's API returns."""
+"""Runs per request; the most that Prefect's API returns."""
 REPORTS_PAGE = 20
-"""How many runs' tables are asked for at a time; a table has a row for each of up to 10,000 files."""
+"""Table artifacts per request; a table has a row for each of up to 10,000 files."""
 
 
 KNOCK_SECONDS = 3.0
 RUN_RESOURCE = "prefect.flow-run."
-"""What the ids of runs begin with in events."""
+"""Prefix of a run's id in events."""
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class ApiError(Exception):
-    """The API did not do what it was asked; the message says what was asked and what came back."""
+    """A request to the API failed; the message says what was requested and what came back."""
 
 
 class NotReachedError(ApiError):
-    """Nobody listens at the API's address, or the server is too busy: it has not taken what was sent."""
+    """No server listens at the API's address, or it is too busy: the request was not accepted."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,16 @@ class Run:
     message: str
     ended: bool
     since: datetime = LONG_AGO
-    """When it came into this state."""
     arrival_id: str | None = None
-    """The arrival that it was started for."""
+    """The arrival that the run was started for."""
     tags: tuple[str, ...] = ()
     run_count: int = 0
-    """How often it has begun to run."""
+    """How often the run has started."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The table artifact that a run left: which run, and the table's rows."""
+    """The table artifact of a run: the run's id and the table's rows."""
 
     run_id: str
     table: list[dict[str, Any]]
@@ -88,22 +87,22 @@ class PrefectApi:
 
     def __init__(self, url: str, auth_string: str | None, timeout: httpx.Timeout = TIMEOUT) -> None:
         self.unreached_at: datetime | None = None
-        """When the server was last asked and did not answer."""
+        """Time of the last request without an answer."""
         self._is_unreached = False
         user, _, password = (auth_string or "").partition(":")
         self._client = httpx.Client(
             base_url=url.rstrip("/"),
             timeout=timeout,
             auth=(user, password) if auth_string else None,
-            # A proxy of the user's cannot reach this machine's loopback.
+            # The user's proxy cannot reach this machine's loopback address.
             mounts={f"all://{_bracketed(host)}": None} if is_loopback(host := httpx.URL(url).host) else None,
         )
 
     def knock(self) -> None:
-        """Raise NotReachedError if a server of this machine was not there when it was asked last and still is not.
+        """Raise NotReachedError if a server on this machine was unreachable at the last request and still is.
 
-        That costs a hundredth of asking it, and leaves nothing to take back. One elsewhere is asked: a proxy may be
-        the only way to it.
+        This costs a hundredth of a request, and callers do it before they write anything that they would have to undo.
+        Servers on other machines are not checked: a proxy may be the only way to reach them.
         """
         url = self._client.base_url
         if not self._is_unreached or not is_loopback(url.host):
@@ -116,7 +115,7 @@ class PrefectApi:
         self._is_unreached = False
 
     def emit(self, events: Sequence[Event]) -> None:
-        """Send events; when it returns, the server has them. Raises ApiError."""
+        """Send events; when this returns, the server has them. Raises ApiError."""
         body = [
             {
                 "id": event.id,
@@ -131,7 +130,7 @@ class PrefectApi:
         self.post("/events", body)
 
     def events_related_to(self, names: Sequence[str], related_ids: Sequence[str], since: datetime) -> list[Event]:
-        """Return the events of these names that are related to any of these resources. Raises ApiError."""
+        """Return the events with these names that are related to any of these resources. Raises ApiError."""
         answer = self.post(
             "/events/filter",
             {
@@ -146,18 +145,18 @@ class PrefectApi:
         return [_event(found) for found in answer["events"]]
 
     def has_event(self, name: str | Sequence[str] | None, resource_id: str, since: datetime) -> bool:
-        """Tell whether an event of a name, or any, and of this resource has come since a time. Raises ApiError."""
+        """Return whether a resource has had an event since a time; `name` None: any event. Raises ApiError."""
         wanted: dict[str, Any] = {"resource": {"id": [resource_id]}, "occurred": {"since": since.isoformat()}}
         if name:
             wanted["event"] = {"name": [name] if isinstance(name, str) else list(name)}
         return bool(self.post("/events/filter", {"filter": wanted, "limit": 1})["events"])
 
     def crash(self, run_id: str, message: str) -> None:
-        """Have a run's state be Crashed, unless it has ended meanwhile. Raises ApiError."""
+        """Set a run's state to Crashed, unless the run has ended meanwhile. Raises ApiError."""
         self.post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CRASHED", "message": message}, "force": False})
 
     def runs(self, ids: Sequence[str], *, unless: Collection[str] = ()) -> dict[str, Run]:
-        """Return the flow runs that exist among these ids, `unless` in a state of these types. Raises ApiError."""
+        """Return the existing flow runs with these ids, except those with a state type in `unless`. Raises ApiError."""
         found: dict[str, Run] = {}
         for start in range(0, len(ids), RUNS_PAGE):
             wanted: dict[str, Any] = {"id": {"any_": list(ids[start : start + RUNS_PAGE])}}
@@ -168,11 +167,11 @@ class PrefectApi:
         return found
 
     def name_run(self, run_id: str, name: str, tags: Sequence[str]) -> None:
-        """Have a run bear this name, and these tags in place of those it has. Raises ApiError."""
+        """Set a run's name, and replace its tags. Raises ApiError."""
         self._send("PATCH", f"/flow_runs/{run_id}", {"name": name, "tags": list(tags)})
 
     def runs_of_arrivals(self, *, unless: Collection[str]) -> list[Run]:
-        """Return every run that was started for an arrival, `unless` in a state of these types. Raises ApiError."""
+        """Return every run started for an arrival, except those with a state type in `unless`. Raises ApiError."""
         found: list[Run] = []
         offset = 0
         while True:
@@ -189,7 +188,7 @@ class PrefectApi:
                 return found
 
     def latest_reports(self, keys: Sequence[str]) -> dict[str, Report]:
-        """Return the latest table artifact under each of these keys that has one. Raises ApiError."""
+        """Return the latest table artifact under each of these keys, where there is one. Raises ApiError."""
         found: dict[str, Report] = {}
         for start in range(0, len(keys), REPORTS_PAGE):
             wanted = {"key": {"any_": list(keys[start : start + REPORTS_PAGE])}, "type": {"any_": ["table"]}}
@@ -199,7 +198,7 @@ class PrefectApi:
         return found
 
     def table_artifact(self, key: str, run_id: str) -> list[dict[str, Any]] | None:
-        """Return the rows of the table artifact that a run left under a key, or None. Raises ApiError."""
+        """Return the rows of a run's table artifact under a key, or None. Raises ApiError."""
         answer = self.post(
             "/artifacts/filter",
             {
@@ -211,15 +210,15 @@ class PrefectApi:
         return _table(answer[0]["data"]) if answer else None
 
     def post(self, path: str, body: object) -> Any:
-        """Return what the API answers to a POST. Raises ApiError."""
+        """Return the API's answer to a POST. Raises ApiError."""
         return self._send("POST", path, body)
 
     def get(self, path: str) -> Any:
-        """Return what the API answers to a GET. Raises ApiError."""
+        """Return the API's answer to a GET. Raises ApiError."""
         return self._send("GET", path, None)
 
     def pages(self, path: str, body: Mapping[str, object], most: int | None = None) -> list[dict[str, Any]]:
-        """Return everything that a filter finds, page by page, or the first `most`. Raises ApiError."""
+        """Return all results of a filter, page by page, or the first `most`. Raises ApiError."""
         found: list[dict[str, Any]] = []
         while most is None or len(found) < most:
             limit = RUNS_PAGE if most is None else min(RUNS_PAGE, most - len(found))
@@ -243,7 +242,7 @@ class PrefectApi:
         beat()
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise ApiError("the API refused the credentials; check PREFECT_API_AUTH_STRING in .env")
-        if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:  # its database is locked, now and then
+        if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:  # its database is locked at times
             raise NotReachedError(f"{method} {path}: the server is too busy (503)")
         if response.is_error:
             raise ApiError(f"{method} {path}: {response.status_code} {response.text:.200}")
@@ -296,19 +295,17 @@ def _table(data: Any) -> list[dict[str, Any]]:
     return json.loads(data) if isinstance(data, str) else data
 
 
-# The pace at which Prefect is asked: fast for what is young, slower for what takes its time.
-
 FASTEST = 0.4
-"""Each question takes 10 ms of the server's time (measured), which the run that is about to start has to wait for."""
+"""Each poll takes 10 ms of the server's time (measured), for which the run that is about to start has to wait."""
 SLOWEST = 2.0
 IDLE = 1.0
-"""Only the ledger is asked then: a person may have an arrival announced again."""
+"""While nothing is pending, only the ledger is read: a user may have had an arrival announced again."""
 SHARE = 0.1
-"""The pause grows with this share of the age, up to SLOWEST: what took 5 s is noticed 0.5 s late at most."""
+"""The pause grows with this share of the age, up to SLOWEST: an event after 5 s is noticed at most 0.5 s late."""
 
 
 def pause(since: Iterable[datetime], now: datetime) -> float:
-    """Return the seconds to wait, given when each thing that is waited for began; nothing to wait for is idle."""
+    """Return the seconds until the next poll, given the start times of the waits; IDLE if there are none."""
     ages = [max(now - began, timedelta(0)).total_seconds() for began in since]
     if not ages:
         return IDLE

@@ -1,4 +1,7 @@
-"""What the server knows of the runs that should be at work by now, and of what they need to start."""
+"""Read the runs that are due from the server, with the deployments, work pools and queues that they depend on.
+
+A server may also have the deployments of other projects; `our_deployments` returns this project's.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +15,9 @@ import yaml
 from sensors.runs.api import RUNS_PAGE, PrefectApi
 
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
-"""The types of the states of a run that has not ended."""
+"""State types of a run that has not ended."""
 MOST_RUNS = 1000
-"""How many unfinished runs are looked at, the oldest first: with more of them something holds the first ones too."""
+"""How many unfinished runs to read, the oldest first: with more of them something holds the first ones too."""
 
 Found: TypeAlias = Mapping[str, Any]
 """An object as Prefect's API returns it."""
@@ -32,17 +35,17 @@ def parts(found: Found, name: str) -> list[Found]:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """One look at the server; everything but the runs is kept by its id."""
+    """One reading of the server; everything except the runs is keyed by its id."""
 
     runs: tuple[Found, ...] = ()
-    """The unfinished runs whose time has come, the oldest first."""
+    """The unfinished runs that are due, the oldest first."""
     flows: Mapping[str, Found] = field(default_factory=dict[str, Found])
     deployments: Mapping[str, Found] = field(default_factory=dict[str, Found])
-    """Every deployment of the server."""
+    """All deployments on the server, those of other projects included."""
     pools: Mapping[str, Found] = field(default_factory=dict[str, Found])
     queues: Mapping[str, Found] = field(default_factory=dict[str, Found])
     online: frozenset[str] = frozenset()
-    """The names of the work pools that have a live worker."""
+    """The names of the work pools with a live worker, among those that waiting runs need."""
 
     def deployment_of(self, run: Found) -> Found | None:
         """Return a run's deployment, or None."""
@@ -61,7 +64,7 @@ class RunFacts:
 
 
 def read_run_facts(api: PrefectApi, now: datetime) -> RunFacts:
-    """Ask the server: three requests, and some more while runs wait. Raises ApiError."""
+    """Read the server: three requests, and some more while runs wait. Raises ApiError."""
     due = {"state": {"type": {"any_": UNFINISHED}}, "expected_start_time": {"before_": now.isoformat()}}
     body = {"flow_runs": due, "sort": "EXPECTED_START_TIME_ASC"}
     runs = api.pages("/flow_runs/filter", body, MOST_RUNS)
@@ -91,18 +94,15 @@ def _by_id(found: Iterable[Found]) -> dict[str, Found]:
 
 
 def _has_worker(api: PrefectApi, pool: str) -> bool:
-    """Return whether a work pool has a live worker, as Prefect sees it: three heartbeats may be missed."""
+    """Return whether a work pool has a live worker, as Prefect sees it: it may miss three heartbeats."""
     workers = api.post(f"/work_pools/{quote(pool, safe='')}/workers/filter", {"limit": RUNS_PAGE})
     return any(one.get("status") == "ONLINE" for one in workers)
 
 
-# Which deployments of a server are this project's: a server may have those of others as well.
-
-
 def our_deployments(facts: RunFacts, root: Path) -> frozenset[str]:
-    """Return the ids of the deployments that prefect.yaml names, or that use a work pool that it names.
+    """Return the ids of the deployments that prefect.yaml names, or that use a work pool named there.
 
-    The latter may have been made by hand; the former stay ours when their work pool is deleted.
+    The latter may have been created by hand; the former stay this project's when their work pool is deleted.
     """
     names, pools = _in_file(root)
     return frozenset(

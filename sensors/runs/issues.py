@@ -1,7 +1,7 @@
-"""Run issues: the runs that need attention, each with its reason and the command that mends it.
+"""Find the runs that need attention, each with the reason and the command that fixes it.
 
-The server is the truth: an issue is gone once a later run for the same cause has succeeded. What a person has
-dismissed is in the ledger. Failures of arrivals are not here but with their files.
+The server is authoritative: an issue is gone once a later run for the same cause has succeeded. Dismissals are in the
+ledger. Failed arrivals are not listed here but with their files.
 """
 
 import json
@@ -21,17 +21,17 @@ from sensors.runs.waiting import Hold, hold_of
 
 LOOK_BACK = timedelta(days=30)
 MOST_FAILED = 400
-"""How many failed runs are looked at, the latest first."""
+"""How many failed runs to read, the latest first."""
 MOST_SUCCEEDED = 1000
 MISSING = "run.missing"
-"""The sensor's event for a run that the schedule wanted and that does not exist."""
+"""The sensor's event for a scheduled run that does not exist."""
 OVER_LIMIT = "Deployment concurrency "
-"""What the message of a run begins with that Prefect cancelled because of its deployment's concurrency limit."""
+"""Start of the message of a run that Prefect cancelled because of its deployment's concurrency limit."""
 LONG_RUN_FILE = Path(__file__).parents[2] / "automations" / "alert-on-long-run.yaml"
 LONG_AFTER = timedelta(hours=1)
-"""When a run is long if that file does not say."""
+"""Limit for a run's duration if that file has none."""
 ALL = "*"
-"""Stands for every issue among the dismissals."""
+"""Key of a dismissal of all issues."""
 
 
 class IssueKind(StrEnum):
@@ -45,11 +45,11 @@ class IssueKind(StrEnum):
 
 @dataclass(frozen=True)
 class RunIssue:
-    """A run that needs attention, or several for the same reason; all texts are one line without credentials."""
+    """A run that needs attention, or several with the same reason; each text is one line without credentials."""
 
     kind: IssueKind
     key: str
-    """By which it is dismissed: the run's id, for a missing run the deployment's."""
+    """Key for dismissals: the run's id, for a missing run the deployment's, for waiting runs that of the hold."""
     deployment: str
     """`flow/deployment`."""
     title: str
@@ -60,21 +60,21 @@ class RunIssue:
     run_name: str = ""
     is_dismissable: bool = True
     more: int = 0
-    """How many others there are for the same reason."""
+    """How many others there are with the same reason."""
 
     @property
     def line(self) -> str:
-        """What the status says."""
+        """The line that the status shows."""
         more = f", and {self.more} more" if self.more else ""
         return f"{self.title}{more}: {self.reason}; {self.mend}"
 
     def is_called(self, name: str) -> bool:
-        """Return whether a person may mean this one by a name: the run's, its id, or the deployment's."""
+        """Return whether a name that the user gave means this issue: the run's name or id, or the deployment's."""
         return name in {self.key, self.run_id, self.run_name, self.deployment, self.deployment.partition("/")[2]}
 
 
 def undismissed(issues: Iterable[RunIssue], dismissed: Mapping[str, datetime]) -> tuple[RunIssue, ...]:
-    """Return the issues that no one has dismissed since they came up."""
+    """Return the issues that were not dismissed since they came up."""
     everything = dismissed.get(ALL)
 
     def is_open(issue: RunIssue) -> bool:
@@ -87,7 +87,7 @@ def undismissed(issues: Iterable[RunIssue], dismissed: Mapping[str, datetime]) -
 def read_run_issues(
     api: PrefectApi, facts: RunFacts, ours: frozenset[str], dismissed: Mapping[str, datetime], now: datetime
 ) -> tuple[RunIssue, ...]:
-    """Return what needs attention of the deployments with these ids, the most urgent first. Raises ApiError."""
+    """Return the issues of the deployments with these ids, the most urgent first. Raises ApiError."""
     if not ours:
         return ()
     failed = [run for run in _failed_runs(api, ours, now) if _needs_attention(run)]
@@ -104,7 +104,7 @@ def read_run_issues(
 
 
 def waiting_issues(facts: RunFacts, ours: frozenset[str], now: datetime) -> list[RunIssue]:
-    """Return the runs that wait, those that the same thing holds as one issue."""
+    """Return the waiting runs, as one issue for each cause."""
     held: dict[str, list[tuple[Found, Hold]]] = {}
     for run in facts.runs:
         if run.get("deployment_id") in ours and (hold := hold_of(run, facts)) and hold.is_worth_a_word(now):
@@ -130,7 +130,7 @@ def _waiting(held: Sequence[tuple[Found, Hold]], facts: RunFacts) -> RunIssue:
 
 
 def long_issues(facts: RunFacts, ours: frozenset[str], now: datetime, limit: timedelta) -> list[RunIssue]:
-    """Return the runs that take longer than they may, those of arrivals left out."""
+    """Return the runs that take longer than the limit, except those of arrivals."""
     return [
         RunIssue(
             IssueKind.LONG,
@@ -161,7 +161,7 @@ def failed_issues(
 
 
 def _failed(runs: Sequence[Found], facts: RunFacts, dismissed: Mapping[str, datetime]) -> RunIssue | None:
-    """Return the latest failed run of a cause; a dismissed run takes those before it along."""
+    """Return the latest failed run of a cause; dismissing a run also dismisses the earlier ones."""
     told = [
         one for one, at in ((run, dismissed.get(run["id"])) for run in runs) if at is not None and at >= _ended(one)
     ]
@@ -185,13 +185,13 @@ def _failed(runs: Sequence[Found], facts: RunFacts, dismissed: Mapping[str, date
 
 
 def _how(run: Found) -> str:
-    """Return how a run ended, as a verb: its state's name, which a flow may choose."""
+    """Return how a run ended, as a verb; a flow may choose its state's name."""
     name = str(run["state_name"])
     return {"TimedOut": "timed out", "Cancelled": "was cancelled"}.get(name, name.lower())
 
 
 def is_of_an_arrival(run: Found) -> bool:
-    """Return whether a run was started for an arrival: what became of that is with the arrival's files."""
+    """Return whether a run was started for an arrival; its failure is shown with the arrival's files."""
     return bool(part(run, "parameters").get("arrival_id"))
 
 
@@ -204,7 +204,7 @@ def _needs_attention(run: Found) -> bool:
     if is_of_an_arrival(run):
         return False
     message = part(run, "state").get("message") or ""
-    is_cancelled = run["state_type"] == "CANCELLED"  # by a person, as a rule, who knows of it
+    is_cancelled = run["state_type"] == "CANCELLED"  # usually by a user, who knows about it
     return not is_cancelled or was_cancelled_by_a_limit("CANCELLED", message, run.get("run_count") or 0)
 
 
@@ -219,7 +219,7 @@ def _failed_runs(api: PrefectApi, ours: frozenset[str], now: datetime) -> list[d
 
 
 _BY_OTHERS = ("SCHEDULE", "DEPLOYMENT", "USER")
-"""Who has a run made, besides a person at a command: not automations, whose runs are those of arrivals."""
+"""Creators of the runs to read, besides null (a user at a command line). Runs of automations belong to arrivals."""
 
 
 def _succeeded_runs(
@@ -235,7 +235,7 @@ def _succeeded_runs(
 
 
 def _makes_up_for(later: Found, run: Found, facts: RunFacts) -> bool:
-    """Return whether a run has done what an earlier one of the same deployment should have done."""
+    """Return whether a later run has done the work of an earlier one of the same deployment."""
     if later["deployment_id"] != run["deployment_id"] or _ended(later) <= _ended(run):
         return False
     if _cause(later) == _cause(run):
@@ -244,7 +244,7 @@ def _makes_up_for(later: Found, run: Found, facts: RunFacts) -> bool:
     if schedule is None or other is None:
         return False
     deployment = facts.deployment_of(run) or {}
-    # Another schedule of the same deployment may be about something else, unless it has taken the place of this one.
+    # Another schedule of the same deployment may do other work, unless it has replaced this one.
     return schedule == other or schedule not in {one["id"] for one in parts(deployment, "schedules")}
 
 
@@ -262,7 +262,7 @@ def _ended(run: Found) -> datetime:
 
 
 def _missing_runs(api: PrefectApi, ours: frozenset[str], now: datetime) -> list[RunIssue]:
-    """Return the latest missing run of each deployment, as the sensor has found them."""
+    """Return the latest missing run of each deployment, from the sensor's own events."""
     wanted = {
         "event": {"name": [MISSING]},
         "occurred": {"since": (now - LOOK_BACK).isoformat()},
@@ -295,7 +295,7 @@ def _is_made_up_for(missing: RunIssue, succeeded: Iterable[Found]) -> bool:
 
 
 def long_after() -> timedelta:
-    """Return how long a run may take: what alert-on-long-run.yaml says."""
+    """Return how long a run may take, as alert-on-long-run.yaml says."""
     try:
         return timedelta(seconds=float(yaml.safe_load(LONG_RUN_FILE.read_text("utf-8"))["trigger"]["within"]))
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
@@ -303,12 +303,12 @@ def long_after() -> timedelta:
 
 
 def one_line(text: str) -> str:
-    """Return text of others as one short line, without credentials and control characters."""
+    """Return text from outside as one short line, without credentials and control characters."""
     return Alert.of(text, "").subject
 
 
 def numbered(issues: Sequence[RunIssue]) -> dict[str, int]:
-    """Return how many issues there are of each kind."""
+    """Return the number of issues of each kind."""
     return {kind: sum(1 + one.more for one in issues if one.kind is kind) for kind in IssueKind}
 
 

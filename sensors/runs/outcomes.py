@@ -1,10 +1,11 @@
-"""Lost runs: Prefect believes them to be at work, but the process is gone, and so is the worker that would say so.
+"""Follow the runs of arrivals to their end, record what became of each file, and report lost runs to Prefect.
 
-Prefect's engine sends a heartbeat every PREFECT_FLOWS_HEARTBEAT_FREQUENCY seconds (30 here, the least it takes). A run
-without one for three times as long is told to Prefect as crashed, and then treated like any other crash. A run that
-is alive all the same does no harm: its files are loaded once, by whichever comes first.
+A run is lost if Prefect shows it as running, but its process is gone and so is the worker that would report that.
+Prefect's engine sends a heartbeat every PREFECT_FLOWS_HEARTBEAT_FREQUENCY seconds (30 here, the minimum). A run without
+a heartbeat for three times as long is set to Crashed, and then treated like any other crash. If the run is alive after
+all, this does no harm: its files are loaded once, by the run that gets there first.
 
-After the sensor itself was suspended every run has its whole time again: it may have been suspended as well.
+After a suspension of the sensor itself, each run gets its full time again: it may have been suspended as well.
 """
 
 import logging
@@ -32,29 +33,29 @@ logger = logging.getLogger(__name__)
 HEARTBEAT = "prefect.flow-run.heartbeat"
 SILENT_FOR = timedelta(seconds=100)
 UNSTARTED_FOR = timedelta(seconds=120)
-"""How long a run may be Pending: its process is started in seconds, on a busy machine in half a minute."""
+"""How long a run may be Pending: its process starts in seconds, on a busy machine within half a minute."""
 
 
 @dataclass(frozen=True)
 class LostRuns:
-    """Tells Prefect of the runs that are lost."""
+    """Reports lost runs to Prefect."""
 
     api: PrefectApi
     clock: Clock
 
     def report(self, runs: Iterable[Run]) -> None:
-        """Have Prefect know which of these runs have crashed. Raises ApiError."""
+        """Set the lost runs among these to Crashed. Raises ApiError."""
         now = self.clock.utc()
         for run in runs:
             reason = self._loss(run, now)
-            # Evidence that was gathered before a suspension says nothing about the time after it.
+            # Evidence from before a suspension says nothing about the time after it.
             if reason and self.clock.not_before_resumed(now) == now:
                 about = about_arrival(run.arrival_id) if run.arrival_id else None
                 logger.warning("run %s is lost: %s", run.name, reason, extra=about)
                 self.api.crash(run.id, reason)
 
     def _loss(self, run: Run, now: datetime) -> str:
-        # While the server was not reached, no heartbeat could reach it either.
+        # While the server was unreachable, no heartbeat could reach it either.
         quiet = now - self.clock.not_before_resumed(max(run.since, self.api.unreached_at or run.since))
         if run.state_type == "PENDING" and quiet > UNSTARTED_FOR:
             return f"its process has not started for {UNSTARTED_FOR.seconds} s"
@@ -64,45 +65,43 @@ class LostRuns:
         return ""
 
 
-# Outcomes: the sensor follows its runs to their end and writes down what became of each file.
-
 CRASHED_LIMIT = 5
-"""How many of an arrival's runs may crash before that is its outcome: a crash is seldom the arrival's fault."""
+"""How many runs of an arrival may crash before the arrival fails: a crash is seldom the arrival's fault."""
 CRASHED_PAUSE = timedelta(seconds=2)
-"""Before the second run; twice as long before each one after that."""
+"""Pause before the second run; it doubles before each later one."""
 
 FAILED_SECONDS = 5.0
 FAILED_FOR = timedelta(days=30)
 FAILED_MOST = 400
-"""How often, how long and for how many failed arrivals it is looked whether somebody has their run tried again."""
+"""How often, for how long and for how many failed arrivals to check whether a user has retried their run."""
 
 REMEMBERED_FOR = timedelta(days=60)
-"""How far back a server is asked whether it has heard of a run; Prefect keeps events for a week by default."""
+"""How far back to search the server for events of a run; Prefect keeps events for a week by default."""
 UNSTARTED_LIMIT = 10
-"""How many of an arrival's runs may be cancelled by a concurrency limit, or deleted, before they were at work."""
+"""How many runs of an arrival may be cancelled by a concurrency limit, or deleted, before they started."""
 UNSTARTED_PAUSE = timedelta(seconds=15)
-"""Before the second of them; twice as long before each one after that, up to LONGEST_PAUSE."""
+"""Pause before the second of them; it doubles before each later one, up to LONGEST_PAUSE."""
 LONGEST_PAUSE = timedelta(minutes=10)
 TAKEN = ("prefect.flow-run.Pending", "prefect.flow-run.Running")
-"""The events of a run that a worker has taken."""
+"""The events of a run that a worker has picked up."""
 ARRIVAL_FAILED = "inbox.arrival.failed"
 COLUMNS_WIDENED = "inbox.columns.widened"
 UNHEARD_OF = "the server has never heard of its run"
 DELETED_UNSTARTED = "its run was deleted before it started"
 
 ARTIFACT_KEY = "arrival-{}"
-"""The key of the table artifact in which a run tells, file by file, what it did."""
+"""Key of the table artifact in which a run reports what it did with each file."""
 
 _FILE_STATES = {
     "loaded": FileState.LOADED,
-    "skipped": FileState.LOADED,  # its load key was there: an earlier run had loaded it
+    "skipped": FileState.LOADED,  # its load key exists: an earlier run loaded it
     "rejected": FileState.REJECTED,
 }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an arrival and of its files."""
+    """Final state of an arrival and of its files."""
 
     state: ArrivalState
     files: tuple[FileOutcome, ...]
@@ -121,7 +120,7 @@ class Follower:
     look_at_failed_after: float = 0.0
 
     def step(self) -> bool:
-        """Write down every outcome that has come; say whether there was one. Raises ApiError."""
+        """Record every outcome that has come in; return whether there was one. Raises ApiError."""
         resumed = self._resume()
         running = arrivals.in_state(self.ledger, ArrivalState.RUNNING)
         if not running:
@@ -136,7 +135,7 @@ class Follower:
         return found
 
     def _resume(self) -> bool:
-        """Follow runs again that have failed and that somebody has started once more, on Prefect's page say."""
+        """Follow failed runs again that a user has restarted, for example in Prefect's UI."""
         now = self.clock.monotonic()
         if now < self.look_at_failed_after:
             return False
@@ -162,7 +161,7 @@ class Follower:
             pause = min(UNSTARTED_PAUSE * 2 ** max(0, runs - 1), LONGEST_PAUSE)
             return announcements.record_unannounced(self.ledger, arrival.id, now + pause, reason)
         if run is None and self._is_unheard_of(arrival):
-            # The server has another database than the one that had the run: all of them moved, or theirs was lost.
+            # The server's database is not the one that had the run: the project has moved to another, or it was lost.
             logger.warning("arrival %s: %s, announcing again", arrival.id, UNHEARD_OF, extra=about)
             return announcements.record_unannounced(self.ledger, arrival.id, now, UNHEARD_OF)
         table = None if run is None else self.api.table_artifact(ARTIFACT_KEY.format(arrival.id), run.id)
@@ -182,7 +181,10 @@ class Follower:
         return True
 
     def _note_rejected(self, arrival: Arrival, outcome: Outcome) -> None:
-        """Let a person mend what was rejected, before anyone can know of it: the file where it is, and try again."""
+        """Note rejected files in the manifest, so that a user can mend them in place and retry.
+
+        This happens before the outcome is recorded, and so before anyone can see the rejection.
+        """
         rejected = {file.name for file in outcome.files if file.state is FileState.REJECTED}
         if not rejected or arrival.manifest is None:
             return
@@ -193,23 +195,23 @@ class Follower:
             logger.warning("arrival %s: a file that is mended there cannot be loaded: %s", arrival.id, error)
 
     def _why_unstarted(self, arrival: Arrival, run: Run | None) -> str:
-        """Return why an arrival's run has ended before it was at work though no person ended it, or an empty text."""
+        """Return why an arrival's run ended before it started, if no user ended it, or an empty string."""
         if run is not None:
             was_limited = was_cancelled_by_a_limit(run.state_type, run.message, run.run_count)
             return f"run {run.name} was cancelled before it started: {run.message}" if was_limited else ""
-        # Prefect deletes what waits together with its deployment. A run that a worker had taken a person has deleted.
+        # Prefect deletes waiting runs with their deployment. If a worker had picked the run up, a user deleted it.
         since, resource = self.clock.utc() - REMEMBERED_FOR, f"{RUN_RESOURCE}{arrival.run_id}"
         was_there = self.api.has_event(None, resource, since)
         return DELETED_UNSTARTED if was_there and not self.api.has_event(TAKEN, resource, since) else ""
 
     def _is_unheard_of(self, arrival: Arrival) -> bool:
-        """Tell whether the server has no event of an arrival's run; of one that somebody deleted it has them."""
+        """Return whether the server has no event of an arrival's run; a run that a user deleted has left some."""
         since = self.clock.utc() - REMEMBERED_FOR
         return not self.api.has_event(None, f"{RUN_RESOURCE}{arrival.run_id}", since)
 
 
 def failed_notice(arrival: Arrival, run: Run | None, outcome: Outcome) -> Notice | None:
-    """Return what is reported of an arrival that failed although no run of it failed; of a failed run its own alert."""
+    """Return the notice for an arrival that failed without a failed run; a failed run has an alert of its own."""
     if outcome.state is not ArrivalState.FAILED or (run is not None and run.state_type in {"FAILED", "CRASHED"}):
         return None
     return Notice(
@@ -221,7 +223,7 @@ def failed_notice(arrival: Arrival, run: Run | None, outcome: Outcome) -> Notice
 
 
 def widened_notice(arrival: Arrival, table: Sequence[Mapping[str, Any]]) -> Notice | None:
-    """Return what is reported of the columns that an arrival's run has widened, by the rows of its artifact."""
+    """Return the notice about columns that an arrival's run has widened, or None; `table` is its artifact's rows."""
     lines = [readable(f"{row['file']}: {line}") for row in table for line in row.get("widened") or ()]
     if not lines:
         return None
@@ -240,7 +242,7 @@ def widened_notice(arrival: Arrival, table: Sequence[Mapping[str, Any]]) -> Noti
 
 
 def failed_payload(arrival_id: str, inbox: str, reason: str) -> dict[str, str]:
-    """Return what an alert says of a failed arrival."""
+    """Return the payload of the alert about a failed arrival."""
     next_step = f"`just retry {arrival_id}` has it loaded after all, `just dismiss {arrival_id}` settles it"
     return {
         "arrival_id": arrival_id,
@@ -252,9 +254,9 @@ def failed_payload(arrival_id: str, inbox: str, reason: str) -> dict[str, str]:
 
 
 def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> Outcome:
-    """Return the outcome of an arrival whose run has ended, or is None because somebody deleted it.
+    """Return the outcome of an arrival whose run has ended; `run` is None if it was deleted.
 
-    `table` has the rows of the run's artifact: file, outcome, rows, reason, and widened where that was so.
+    `table` has the rows of the run's artifact: file, outcome, rows, reason, and widened if columns were.
     """
     if run is None:
         return Outcome(ArrivalState.FAILED, (), "its run was deleted")

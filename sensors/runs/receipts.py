@@ -1,4 +1,7 @@
-"""Receipts: which flow run did an announcement lead to? Without an answer the arrival is announced again."""
+"""Find the flow run that each announcement led to, and have arrivals without one announced again.
+
+The receipt of an announcement is Prefect's event that the automation's action has started a run for it.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -25,39 +28,39 @@ FIRST_WAIT = timedelta(seconds=15)
 LONGEST_WAIT = timedelta(minutes=10)
 FAILED_PAUSE = timedelta(seconds=4)
 FAILED_LIMIT = 5
-"""How often the action that starts the run may fail, with pauses that double, before that is the outcome."""
+"""How often the action that starts the run may fail, with pauses that double, before the arrival fails."""
 STALLED_ATTEMPTS = 4
-"""After so many announcements without a receipt a person is told; they go on."""
+"""After this many announcements without a receipt a notice is sent; announcing goes on."""
 STALLED = "inbox.arrival.stalled"
 CLOCKS_APART = timedelta(minutes=1)
-"""Events are looked for from a little before the announcement on: the server may have another clock."""
+"""How long before the announcement the search for its events begins: the server's clock may differ."""
 ASKED_AT_ONCE = PAGE // 4
-"""Announcements asked about in one request: each may have several events, and all have to fit a page."""
+"""Announcements per request: each may have several events, and all have to fit on one page."""
 EVENT_RESOURCE = "prefect.event."
 
 
 def _nobody(arrival_id: str, run_id: str) -> None:
-    """Tell nobody of a run."""
+    """Ignore a run that has started."""
 
 
 def patience(unanswered: int) -> timedelta:
-    """Return how long to wait for the receipt of the n-th announcement in a row: twice as long each time."""
+    """Return how long to wait for the receipt of the n-th announcement in a row: twice as long each time, capped."""
     return min(FIRST_WAIT * 2 ** max(0, unanswered - 1), LONGEST_WAIT)
 
 
 @dataclass(frozen=True)
 class ReceiptClerk:
-    """Looks receipts up, and has arrivals without one announced again."""
+    """Looks up receipts, and has arrivals without one announced again."""
 
     ledger: Ledger
     api: PrefectApi
     failed: FailedFolder
     clock: Clock
     started: Callable[[str, str], None] = _nobody
-    """Is told of each arrival that has got a run, and of the run's id."""
+    """Called for each arrival that has got a run, with the arrival's id and the run's."""
 
     def step(self) -> bool:
-        """Look up every receipt that is missing; say whether any came in. Raises ApiError."""
+        """Look up every missing receipt; return whether any came in. Raises ApiError."""
         open_announcements = announcements.awaiting_receipt(self.ledger)
         found = self._look_up(open_announcements) if open_announcements else 0
         self._announce_again()
@@ -80,7 +83,7 @@ class ReceiptClerk:
         if announcement is None:
             return False
         if event.payload.get("action_type") != RUN_DEPLOYMENT:
-            return False  # another automation reacts to arrivals as well; what became of that is not our matter
+            return False  # from another automation that reacts to arrivals; its result does not matter here
         about = about_arrival(announcement.arrival_id)
         if event.event == FAILED:
             reason = str(event.payload.get("reason", "the automation's action failed"))
@@ -96,12 +99,12 @@ class ReceiptClerk:
         return True
 
     def _take_failure(self, announcement: Announcement, reason: str) -> None:
-        """Have the arrival announced again after a pause, or give it up with the reason."""
+        """Have the arrival announced again after a pause, or record it as failed, with the reason."""
         now = self.clock.utc()
         arrival = arrivals.get(self.ledger, announcement.arrival_id)
         announcements.record_failure(self.ledger, announcement.event_id, reason)
         if arrival is None or announcement.attempt != arrival.attempt:
-            return  # it has been announced again meanwhile
+            return  # it was announced again meanwhile
         failures = announcements.count_failures(self.ledger, arrival.id)
         if failures < FAILED_LIMIT:
             pause = FAILED_PAUSE * 2 ** max(0, failures - 1)
@@ -130,7 +133,7 @@ class ReceiptClerk:
 
 
 def stalled_notice(arrival: Arrival, reason: str, what_next: str) -> Notice:
-    """Return what a person is told of an arrival that gets no run, once for each try."""
+    """Return the notice about an arrival that gets no run; its key allows one for each try."""
     return Notice(
         key=f"stalled/{arrival.id}/{arrival.given_up}",
         event=STALLED,
@@ -152,8 +155,8 @@ def _as_it_is(moment: datetime) -> datetime:
 def is_overdue(arrival: Arrival, now: datetime, counted_from: Callable[[datetime], datetime] = _as_it_is) -> bool:
     """Return whether an announced arrival has waited long enough for its receipt.
 
-    `counted_from` returns from when on the wait counts: not from before a suspension of this process. An arrival that
-    was announced in the future was announced before the clock was set back; nothing says how long it has waited.
+    `counted_from` moves the start of the wait past a suspension of this process. If the announcement is in the future,
+    the clock was set back since: the length of the wait is unknown, and the arrival counts as overdue.
     """
     if arrival.announced_at is None:
         return False
@@ -169,7 +172,7 @@ def announced_event(event: Event) -> str:
 
 
 def receipt_in(event: Event, event_id: str) -> Receipt | None:
-    """Return the receipt that an executed action is for an announcement, or None if it started no run."""
+    """Return the receipt that an executed action gives for an announcement, or None if it started no run."""
     for resource in event.related:
         if resource.get("prefect.resource.role") == "flow-run":
             run_id = resource.get("prefect.resource.id", "").removeprefix(RUN_RESOURCE)

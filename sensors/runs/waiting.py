@@ -1,6 +1,6 @@
-"""Why a run does not start, go on or end: what holds it, and the command that mends that.
+"""Why a run does not start, continue or end: what holds it, and the command that fixes that.
 
-Pure: it goes by the facts that one look at the server found.
+Pure functions on the facts from one reading of the server.
 """
 
 import shlex
@@ -12,15 +12,15 @@ from enum import StrEnum
 from sensors.runs.facts import Found, RunFacts, part
 
 UNSTARTED_AFTER = timedelta(minutes=2)
-"""How long a worker has to start the process of a run that it has taken."""
+"""How long a worker has to start the process of a run that it has picked up."""
 SLOT = "AwaitingConcurrencySlot"
 
 
 class Patience(StrEnum):
-    """How soon a hold is worth a word."""
+    """How soon a hold is reported."""
 
     SHORT = "short"  # it does not end by itself
-    LONG = "long"  # it may end by itself: the runs before this one come to their end
+    LONG = "long"  # it may end by itself, when the runs before this one end
 
 
 _SAID_AFTER = {Patience.SHORT: timedelta(minutes=1), Patience.LONG: timedelta(minutes=5)}
@@ -28,25 +28,25 @@ _SAID_AFTER = {Patience.SHORT: timedelta(minutes=1), Patience.LONG: timedelta(mi
 
 @dataclass(frozen=True)
 class Hold:
-    """What holds a run."""
+    """The reason why a run does not continue, and how to fix it."""
 
     key: str
-    """The same for all runs that are held by the same thing."""
+    """The same for all runs with the same cause."""
     reason: str
     mend: str
     since: datetime
-    """Since when the run waits."""
+    """Start of the wait."""
     patience: Patience = Patience.SHORT
     is_final: bool = False
-    """Whether this run can never start, whatever is mended."""
+    """Whether this run can never start, even after the cause is fixed."""
 
     def is_worth_a_word(self, now: datetime) -> bool:
-        """Return whether the run has waited long enough for the status to say so."""
+        """Return whether the run has waited long enough for the status to report it."""
         return now - self.since >= _SAID_AFTER[self.patience]
 
 
 def hold_of(run: Found, facts: RunFacts) -> Hold | None:
-    """Return what holds an unfinished run whose time has come; None for one that is at work."""
+    """Return what holds an unfinished run that is due; None if the run is working."""
     state, since = run["state_type"], waits_since(run)
     identity = run["id"]
     cancel = f"`just prefect flow-run cancel {identity}`"
@@ -68,10 +68,10 @@ def hold_of(run: Found, facts: RunFacts) -> Hold | None:
 
 
 def waits_since(run: Found) -> datetime:
-    """Return since when an unfinished run waits, or is at work."""
+    """Return since when an unfinished run has been waiting or working."""
     if run["state_type"] != "SCHEDULED":
         return datetime.fromisoformat(run["state"]["timestamp"])
-    # For a slot Prefect asks again and again, each time with a new time.
+    # While a run waits for a slot, Prefect reschedules it again and again, each time with a new time.
     named = "expected_start_time" if run["state_name"] == SLOT else "next_scheduled_start_time"
     return datetime.fromisoformat(run.get(named) or run["expected_start_time"])
 
@@ -88,7 +88,7 @@ def _unstarted(run: Found, facts: RunFacts, since: datetime) -> Hold | None:
 
 
 def _holds(pool: Found, queue: Found, facts: RunFacts, since: datetime) -> Iterator[Hold]:
-    """Return what may keep a run from starting, the surest first."""
+    """Yield the possible reasons why a run does not start, the most certain first."""
     name = shlex.quote(pool["name"])
     its_queue = f"{shlex.quote(queue['name'])} --pool {name}"
     if pool.get("is_paused"):
@@ -122,10 +122,10 @@ def _without_slot(deployment: Found | None, facts: RunFacts, since: datetime) ->
 
 
 def _without_queue(run: Found, deployment: Found | None, facts: RunFacts, since: datetime) -> Hold:
-    """Return what holds a run without a work queue: that was deleted, or its deployment never had one."""
+    """Return what holds a run without a work queue: the queue was deleted, or the deployment never had one."""
     wanted = run.get("work_queue_name")
     if wanted and deployment is not None and deployment.get("work_queue_id"):
-        # The deployment has another one by now, but this run stays without.
+        # The deployment has another queue by now, but this run stays without one.
         mend = f"`just prefect flow-run cancel {run['id']}`, then run it again"
         return Hold(f"{run['id']}/queue", f"its work queue {wanted} was deleted", mend, since, is_final=True)
     if not wanted:

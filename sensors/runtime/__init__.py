@@ -1,4 +1,4 @@
-"""What any long-running program needs: clock, loops, JSON logging, memory, crash points.
+"""Building blocks of a long-running program: clock, loops, JSON logging, memory, crash points.
 
-Nothing here knows a file, an inbox or Prefect.
+Nothing here knows about dropped files, inboxes or Prefect.
 """

@@ -1,8 +1,8 @@
-"""Suspension: notice that this process itself did not run for a while, so that nothing is concluded from that time.
+"""Wall clock, monotonic clock, and the detection of times in which this process was suspended.
 
-A process is suspended by SIGSTOP, by a laptop that is closed, by a virtual machine that is paused, or by a machine that
-is so busy that it gets no turn. Whatever was silent meanwhile may have been suspended as well, or had no one to hear
-it. So every verdict that rests on silence gives a full period anew after that.
+A process is suspended by SIGSTOP, by a closed laptop, by a paused virtual machine, or by a machine too busy to schedule
+it. Other processes may have been suspended as well, or sent events that this process could not receive. So a decision
+that rests on silence allows a full period after the process has resumed.
 """
 
 import threading
@@ -13,19 +13,19 @@ from datetime import UTC, datetime
 
 TICK_SECONDS = 1.0
 LIMIT_SECONDS = 10.0
-"""A tick that comes this much too late was not merely late: the process was suspended."""
+"""More time than this between two ticks means that the process was suspended."""
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """The moment at which this process went on after a suspension."""
+    """The moment at which this process resumed after a suspension."""
 
     at: datetime
     monotonic: float
 
 
 def elapsed() -> float:
-    """Return seconds that go on while the machine sleeps; `time.monotonic` stands still then on Linux."""
+    """Return monotonic seconds that include the machine's sleep; on Linux `time.monotonic` stops during sleep."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -34,9 +34,9 @@ def _now() -> datetime:
 
 
 class Suspensions:
-    """Ticks once a second and remembers after which tick the process was last suspended.
+    """Ticks once a second, and remembers when the process last resumed after a suspension.
 
-    Asking ticks as well: the thread that is asked first after a suspension must not hear of the time before.
+    `resumed()` ticks too, so that its first caller after a suspension already gets that suspension.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Suspensions:
         self._is_over = threading.Event()
 
     def resumed(self) -> Resumed | None:
-        """Return when the process last went on after a suspension, or None if it has run ever since its start."""
+        """Return when the process last resumed after a suspension, or None if it was never suspended."""
         with self._lock:
             now = self._elapsed()
             if now - self._ticked > LIMIT_SECONDS:
@@ -63,7 +63,7 @@ class Suspensions:
             return self._resumed
 
     def start(self) -> None:
-        """Begin to tick, in a thread of its own."""
+        """Start a thread that ticks."""
         threading.Thread(target=self._run, name="suspensions", daemon=True).start()
 
     def _run(self) -> None:
@@ -71,11 +71,8 @@ class Suspensions:
             self.resumed()
 
     def stop(self) -> None:
-        """Tick no more."""
+        """Stop the thread."""
         self._is_over.set()
-
-
-# The time, as it is handed to whatever decides by it.
 
 
 def _utc_now() -> datetime:
@@ -88,10 +85,10 @@ def _never() -> Resumed | None:
 
 @dataclass(frozen=True)
 class Clock:
-    """Wall clock for timestamps, monotonic clock for waiting, and since when this process has run without a pause.
+    """Wall clock for timestamps, monotonic clock for waiting, and the end of the last suspension.
 
     `utc` returns an aware datetime in UTC; `monotonic` returns seconds that never go back; `resumed` returns when the
-    process last went on after a suspension (sensors/runtime/clock.py), or None.
+    process last resumed after a suspension, or None.
     """
 
     utc: Callable[[], datetime] = _utc_now
@@ -99,9 +96,9 @@ class Clock:
     resumed: Callable[[], Resumed | None] = _never
 
     def not_before_resumed(self, moment: datetime) -> datetime:
-        """Return a moment, or the end of the last suspension if that is later: silence counts from there.
+        """Return the later of `moment` and the end of the last suspension: silence counts from there.
 
-        A suspension that seems to end in the future bears the time of a clock that was set back since, and is ignored.
+        A suspension that ended in the future is ignored: the wall clock was set back since.
         """
         resumed = self.resumed()
         return moment if resumed is None or resumed.at > self.utc() else max(moment, resumed.at)

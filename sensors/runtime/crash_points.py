@@ -1,7 +1,7 @@
-"""Kill points: places between two steps of the journey where a crash test has the process killed.
+"""Kill the process between two steps of an arrival's processing, for crash tests.
 
-A name costs nothing but a call that does nothing, unless BLUEPRINT_KILL_AT names one when the process starts: `staged`
-kills there the first time, `staged:3` the third time. Only the tests in tests/crashes/ set it.
+BLUEPRINT_KILL_AT names the place when the process starts: `staged` kills there the first time, `staged:3` the third
+time. Only tests set it; without it a crash point costs one call of an empty function.
 """
 
 import os
@@ -26,4 +26,4 @@ def _go_on(name: str) -> None:
 
 
 kill_point = _kill_at if _armed else _go_on
-"""Call it with the place's name."""
+"""Takes the name of the crash point."""

@@ -1,8 +1,8 @@
-"""A dead man's switch: an address outside this machine that is called each minute while everything is well.
+"""Call a URL outside this machine each minute while everything is healthy (a dead man's switch).
 
-When the calls stop, because the machine, `just up` or the network is gone, or because something is not well, the
-service at that address (healthchecks.io, Uptime Kuma, Cronitor, Better Stack) sends an alert. Nothing on this machine
-has to work for that. The address is a secret, as anyone who has it can call it; it is in no log and no error.
+When the calls stop, because the machine, `just up` or the network is down, or because something is unhealthy, the
+service at that URL (healthchecks.io, Uptime Kuma, Cronitor, Better Stack) sends an alert. Nothing on this machine
+has to work for that. The URL is a secret, as anyone who has it can call it; logs and errors show only its host.
 """
 
 import logging
@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 EVERY_SECONDS = 60.0
 LOOK_SECONDS = 10.0
 FAILING_SECONDS = 60.0
-"""How long it has to be unwell before the address for that is called: a service that is started again needs no one."""
+"""How long something has to be unhealthy before the failure URL is called: a restarting service needs no attention."""
 TIMEOUT_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
 
 
 def masked_address(url: str) -> str:
-    """Return what may be shown of an address: all but the host may be a secret.
+    """Return a URL with everything masked except scheme, host and port: all the rest may be a secret.
 
     >>> masked_address("https://hc-ping.com/0b7f9a1e?rid=1")
     'https://hc-ping.com/***'
@@ -33,7 +33,7 @@ def masked_address(url: str) -> str:
 
 
 def wrong_heartbeat_url(url: str) -> str:
-    """Return what is wrong with an address, without naming it; empty if it can be called."""
+    """Return what is wrong with a URL, without showing it; empty if it can be called."""
     expected = "expected an address such as https://hc-ping.com/your-uuid"
     try:
         parts = urlsplit(url)
@@ -44,10 +44,10 @@ def wrong_heartbeat_url(url: str) -> str:
 
 
 def call(url: str) -> str:
-    """Call an address; return why that failed, or nothing. The body of the answer is not read."""
+    """Call a URL; return why that failed, or an empty string. The body of the response is not read."""
     import httpx  # here: the settings import this module, and every command reads them
 
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole addresses
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole URLs
     try:
         with (
             httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client,
@@ -55,18 +55,18 @@ def call(url: str) -> str:
         ):
             return "" if answer.is_success else f"it answered {answer.status_code}, expected 200"
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return type(error).__name__  # its text may have the address in it
+        return type(error).__name__  # its text may contain the URL
 
 
 @dataclass
 class DeadMansSwitch:
-    """Calls the address in a thread of its own, which nothing waits for."""
+    """Calls the URLs from a daemon thread."""
 
     url: str
     fail_url: str
-    """The address that is called while something is not well; empty: none is, the other is just not called."""
+    """The URL that is called while something is unhealthy; if empty, the calls of `url` just stop."""
     what_is_wrong: Callable[[], str]
-    """Returns what is not well, in words; empty if everything is."""
+    """Returns what is unhealthy, in words; empty if everything is healthy."""
     monotonic: Callable[[], float] = time.monotonic
     call: Callable[[str], str] = call
     _called_at: float = field(default=float("-inf"), init=False)
@@ -76,7 +76,7 @@ class DeadMansSwitch:
     _is_over: threading.Event = field(default_factory=threading.Event, init=False)
 
     def step(self) -> None:
-        """Look once, and call an address if one is due."""
+        """Check once, and call a URL if its call is due."""
         wrong = self.what_is_wrong()
         now = self.monotonic()
         if not wrong:
@@ -90,7 +90,7 @@ class DeadMansSwitch:
             self._failed_at = now
 
     def _call(self, name: str, url: str) -> bool:
-        """Call an address and say whether it took that; log a failure once."""
+        """Call a URL and return whether that succeeded; log a failure once."""
         failure = self.call(url)
         if failure and failure != self._logged.get(name):
             logger.warning("%s (%s) cannot be called, it is tried again: %s", name, masked_address(url), failure)
@@ -100,7 +100,7 @@ class DeadMansSwitch:
         return not failure
 
     def start(self) -> None:
-        """Begin, if there is an address."""
+        """Start the thread, if there is a URL."""
         if self.url or self.fail_url:
             threading.Thread(target=self._run, name="dead man's switch", daemon=True).start()
 
@@ -108,10 +108,10 @@ class DeadMansSwitch:
         while not self._is_over.is_set():
             try:
                 self.step()
-            except Exception:  # whatever it is, this thread has to go on
+            except Exception:  # the thread has to survive every error
                 logger.exception("it cannot be seen whether everything is well")
             self._is_over.wait(LOOK_SECONDS)
 
     def stop(self) -> None:
-        """Call nothing more."""
+        """Stop the calls."""
         self._is_over.set()

@@ -1,4 +1,4 @@
-"""File descriptors kept in reserve, so that an alert can be sent when the sensor has none left."""
+"""A reserve of file descriptors, so that an alert can still be sent when the sensor has used up all others."""
 
 import resource
 import threading
@@ -6,15 +6,15 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
 RESERVE = 64
-"""As many as a few channels need at the same time: sockets, certificates, the log."""
+"""Enough for a few channels at the same time: sockets, certificates, the log."""
 _SMALLEST_LIMIT = 512
-"""A smaller limit is left as it is."""
+"""A smaller limit is not lowered."""
 
 _lock = threading.Lock()
 
 
 def keep_reserve() -> None:
-    """Lower the limit of this process by the reserve where it is as high as the system allows."""
+    """Lower this process's soft limit so that `RESERVE` descriptors are left below the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and soft > hard - RESERVE and hard >= _SMALLEST_LIMIT:
         with suppress(OSError, ValueError):
@@ -23,7 +23,7 @@ def keep_reserve() -> None:
 
 @contextmanager
 def reserve_opened() -> Generator[None]:
-    """Raise the limit to what the system allows for the length of a block."""
+    """Raise the soft limit to the hard limit inside the block."""
     with _lock:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         with suppress(OSError, ValueError):
@@ -33,5 +33,5 @@ def reserve_opened() -> Generator[None]:
         finally:
             now = resource.getrlimit(resource.RLIMIT_NOFILE)
             with suppress(OSError, ValueError):
-                if now == (hard, hard):  # a limit that someone has set meanwhile stays
+                if now == (hard, hard):  # a limit that other code has set meanwhile stays
                     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,4 +1,4 @@
-"""The log as JSON: one object a line, for whatever gathers logs."""
+"""Log lines as text or as JSON, one object a line, for log collectors."""
 
 import json
 import logging
@@ -9,18 +9,18 @@ from typing import Any
 TEXT = "%(asctime)s %(levelname)-7s %(message)s"
 TEXT_TIME = "%Y-%m-%d %H:%M:%S%z"
 ABOUT = ("arrival_id", "inbox")
-"""What a record may be about."""
+"""Attributes of a log record that name the arrival or inbox it is about."""
 
 
 class LogFormat(StrEnum):
-    """What a line of the sensor's log is."""
+    """The format of the sensor's log lines."""
 
     TEXT = "text"
     JSON = "json"
 
 
 def about_arrival(arrival_id: str) -> dict[str, str]:
-    """Return what a log call about an arrival is given as `extra`; its id begins with its inbox.
+    """Return the `extra` of a log call about an arrival; the arrival's id begins with the name of its inbox.
 
     >>> about_arrival("metrics-20261124-140509-3f9a1c")
     {'arrival_id': 'metrics-20261124-140509-3f9a1c', 'inbox': 'metrics'}
@@ -29,12 +29,12 @@ def about_arrival(arrival_id: str) -> dict[str, str]:
 
 
 def about_inbox(inbox: str) -> dict[str, str]:
-    """Return what a log call about an inbox is given as `extra`."""
+    """Return the `extra` of a log call about an inbox."""
     return {"inbox": inbox}
 
 
 class JsonFormatter(logging.Formatter):
-    """Makes a record one line of JSON: time (UTC), level, logger, message, thread, and what it is about."""
+    """Formats a record as one line of JSON: time (UTC), level, logger, message, thread, arrival and inbox."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback is in `exception`."""
@@ -52,5 +52,5 @@ class JsonFormatter(logging.Formatter):
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:
-    """Return what makes the lines of the log."""
+    """Return the formatter of a log format."""
     return JsonFormatter() if log_format is LogFormat.JSON else logging.Formatter(TEXT, TEXT_TIME)

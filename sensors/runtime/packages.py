@@ -1,4 +1,4 @@
-"""The Python packages that we rely on; one that is missing is told to a person, without a traceback.
+"""Report a missing Python package in one line instead of a traceback.
 
 Imports nothing but the standard library.
 """
@@ -12,7 +12,7 @@ _OURS = frozenset({"automations", "flows", "sensors"})
 
 @contextmanager
 def told_when_missing() -> Generator[None]:
-    """End the program with one line when what is imported inside needs a package that is not installed."""
+    """Exit with one line when an import inside the block needs a package that is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:

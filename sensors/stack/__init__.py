@@ -1,1 +1,1 @@
-"""The front door: everything that brings the stack up, watches over it and takes it down."""
+"""Start, supervise and stop the stack: Prefect's server and worker, and the sensor."""

@@ -1,4 +1,7 @@
-"""The API of this stack's server, over plain HTTP: importing Prefect's client takes seconds."""
+"""A client for the Prefect API of this stack's server, and the log of a run.
+
+It is an httpx client, as importing Prefect's own client takes seconds.
+"""
 
 import ssl
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from sensors.config.settings import Settings
 
 @cache
 def trusted() -> ssl.SSLContext:
-    """Return whom to trust over HTTPS; a client that makes this for itself spends 20 ms on it, over HTTP as well."""
+    """Return the shared TLS context: every client that creates its own spends 20 ms on it, even for plain HTTP."""
     return httpx.create_ssl_context(trust_env=False)
 
 
@@ -24,27 +27,25 @@ def open_api(settings: Settings, timeout_seconds: float = 5.0) -> httpx.Client:
         base_url=settings.api_url,
         auth=(user, password) if user else None,
         timeout=timeout_seconds,
-        # A proxy of the user's cannot reach this machine's loopback.
+        # The user's proxy cannot reach this machine's loopback.
         trust_env=False,
         verify=trusted(),
     )
 
 
-# The log of one run, as Prefect's API has it.
-
 MOST_LINES = 200
-"""What Prefect's API returns at a time."""
+"""The most log records that Prefect's API returns per request."""
 
 _LEVELS = {number: name for name, number in getLevelNamesMapping().items()}
 
 
 class RunLogError(Exception):
-    """The log cannot be had now; the message says why."""
+    """The log cannot be read now; the message says why."""
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """One record of a run's log; the moment is UTC."""
+    """One record of a run's log; `at` is UTC."""
 
     at: datetime
     level: str
@@ -52,7 +53,7 @@ class LogLine:
 
 
 def read_run_log(settings: Settings, run_id: str, lines: int) -> tuple[LogLine, ...]:
-    """Return the last records of a run's log and of its tasks', the oldest first. Raises RunLogError."""
+    """Return the last records of a run and its tasks, at most MOST_LINES, the oldest first. Raises RunLogError."""
     wanted = {
         "logs": {"flow_run_id": {"any_": [run_id]}},
         "sort": "TIMESTAMP_DESC",

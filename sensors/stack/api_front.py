@@ -1,12 +1,12 @@
-"""What stands in front of Prefect's API: hosts and origins are checked, failed log-ins limited, runs by hand recorded.
+"""ASGI middleware around Prefect's API: checks Host and Origin, limits failed log-ins, records runs started by hand.
 
-`python -m sensors.stack.api_front server start ...` is `prefect server start ...` with an ASGI application around the
-server's own. Prefect 3.8.8 answers every Host and every Origin, also on its websockets: a web page that its visitor has
-open could start runs with AUTH=off, and with the browser's kept credentials with AUTH=on. Prefect's own settings narrow
-CORS only, which hides answers from a page and stops no request.
+`python -m sensors.stack.api_front server start ...` is `prefect server start ...` with this middleware. Prefect 3.8.8
+accepts every Host and every Origin, also on its websockets: any web page that a user has open could start runs with
+AUTH=off, or with AUTH=on by using the credentials that the browser keeps. Prefect's own settings restrict CORS only,
+which hides responses from a page and stops no request.
 
-The server is started by Prefect's own command; `uvicorn.run`, which it calls, is given the application with ours around
-it. `just up` looks whether that is so (health.py): without it nothing is started.
+Prefect's own command starts the server; the `uvicorn.run` that it calls is replaced by one that wraps the application.
+`just up` checks that the middleware is in place (`check_front` in health.py), and fails without it.
 """
 
 import json
@@ -36,10 +36,10 @@ _ADD = "set PAGE_URL to the address that it has"
 
 
 class ApiFront:
-    """ASGI application around Prefect's server."""
+    """ASGI middleware around Prefect's server."""
 
     def __init__(self, app: ASGIApp, names: OwnNames, log_ins: LogIns, audit: Audit, *, is_open: bool) -> None:
-        """With `is_open`, AUTH=off, no credentials protect the API: only its own names are answered."""
+        """`is_open` (AUTH=off): no credentials protect the API, so only requests to its own host names are served."""
         self._app = app
         self._names = names
         self._log_ins = log_ins
@@ -47,7 +47,7 @@ class ApiFront:
         self._is_open = is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request or a websocket, or reject it."""
+        """Pass a request or a websocket on to Prefect, or reject it."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -97,9 +97,9 @@ class ApiFront:
         await self._app(scope, receive if self._is_open else self._checking(scope, receive), send)
 
     def _checking(self, scope: Scope, receive: Receive) -> Receive:
-        """Check the credentials of a websocket, which come in its first message; Prefect closes it if they are wrong.
+        """Count wrong credentials in the first message of a websocket; Prefect itself closes the websocket then.
 
-        Over the limit the message is replaced, so that right ones are not accepted either.
+        Over the limit of failed log-ins the message is replaced, so that correct credentials are rejected as well.
         """
         is_first = True
 
@@ -127,19 +127,19 @@ def _credentials_in(message: Message) -> bytes | None:
 
 
 def _answer(rejection: Rejection) -> JSONResponse:
-    """Return an answer in the form of Prefect's own."""
+    """Return an error response in the format of Prefect's own."""
     return JSONResponse({"exception_message": rejection.reason}, rejection.status, retry_after(rejection))
 
 
 def own_names(settings: Settings, more: str) -> OwnNames:
-    """Return the names and origins of the API; `more` are origins that the user allows, separated by commas."""
+    """Return the API's host names and origins; `more` are origins that the user allows, separated by commas."""
     names = {name_of(origin.partition("://")[2]) for origin in settings.api_origins}
     allowed = set[str]() if settings.auth is Auth.OFF else {one.strip().rstrip("/").lower() for one in more.split(",")}
     return OwnNames(frozenset(names), frozenset({*settings.api_origins, *allowed}) - {""}, _ADD)
 
 
 def front_of(app: ASGIApp, settings: Settings, clock: Callable[[], float] = time.monotonic) -> ApiFront:
-    """Return the application with ours around it."""
+    """Return the application with the middleware around it."""
     audit = audit_of(settings.logs_dir)
     accounts = [account_of(settings.auth_string, Role.OPERATE)] if settings.auth_string else []
     return ApiFront(
@@ -152,7 +152,7 @@ def front_of(app: ASGIApp, settings: Settings, clock: Callable[[], float] = time
 
 
 def main() -> None:
-    """Run Prefect's command with our application around its server's."""
+    """Run Prefect's command with the middleware around its server."""
     settings = read_settings()
     run = uvicorn.run
 
@@ -165,7 +165,7 @@ def main() -> None:
 
 
 def forwarding(settings: Settings) -> dict[str, Any]:
-    """Return Uvicorn's options for the client's address; by default it believes every local process about that."""
+    """Return Uvicorn's options for the client address; by default Uvicorn trusts any local process's proxy headers."""
     trusted = [*settings.trusted_proxies.split(), *(["127.0.0.1"] if settings.has_balancer else [])]
     return {"proxy_headers": bool(trusted), "forwarded_allow_ips": trusted}
 

@@ -1,7 +1,7 @@
-"""The balancer: HAProxy, which gives several API servers of this machine one address.
+"""Configure and run HAProxy, which gives several API servers of this machine one address.
 
-`python -m sensors.stack.balancer` becomes it. A server that does not answer gets no new connections; one that a request
-could not be handed to is passed over for another, so that the death of a server costs only what it was at work on.
+`python -m sensors.stack.balancer` replaces itself by HAProxy. A server that does not answer gets no new connections. A
+request whose connection fails goes to another server, so only the requests in progress are lost when a server dies.
 """
 
 import os
@@ -13,8 +13,9 @@ from sensors.files.beneath import replace_text
 
 PROGRAM = "haproxy"
 
-# Prefect's clients and its page keep websockets open for as long as they run, often without a word: `timeout tunnel`.
-# What was sent to a server that died is not sent again, as it may have been done: clients know what may be repeated.
+# `timeout tunnel`: Prefect's clients and its page keep websockets open as long as they run, often without traffic.
+# `retry-on conn-failure`: a request already sent to a server that died may have been executed, so HAProxy does not
+# repeat it. Clients know which requests can be repeated.
 _RULES = """\
 global
     maxconn 8000
@@ -45,7 +46,7 @@ backend servers
 
 def program() -> str | None:
     """Return the path of HAProxy; None if it is not installed."""
-    # Debian puts it where only root looks.
+    # Debian installs it in a folder that is in the PATH of root only.
     return shutil.which(PROGRAM) or shutil.which(PROGRAM, path="/usr/sbin:/usr/local/sbin")
 
 
@@ -57,7 +58,7 @@ def configuration(settings: Settings) -> str:
 
 
 def main() -> None:
-    """Write the configuration and become HAProxy."""
+    """Write the configuration and replace this process by HAProxy."""
     settings = read_settings()
     file: Path = settings.prefect_home / "haproxy.cfg"
     replace_text(file, configuration(settings))

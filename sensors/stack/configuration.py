@@ -1,4 +1,4 @@
-"""The configuration of a stack, with its mistakes told to a person."""
+"""Read and check the settings, and report mistakes in `.env` or the environment line by line."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from sensors.stack.errors import StackError
 
 
 def checked_settings() -> Settings:
-    """Read the settings; raises StackError with a line for each bad value, bad line or for an unreadable file."""
+    """Read the settings. Raises StackError with a line for each bad value or bad line, or for an unreadable file."""
     try:
         _check_lines(env_file())
         return read_settings()
@@ -24,7 +24,7 @@ def checked_settings() -> Settings:
 
 
 def _check_lines(file: Path) -> None:
-    """Raise StackError with a line for each that dotenv would pass over in silence; what it holds may be a secret."""
+    """Raise StackError for lines that dotenv would silently ignore. Values are not shown, as they may be secrets."""
     if not file.is_file():
         return
     with file.open(encoding="utf-8") as lines:

@@ -1,4 +1,8 @@
-"""The API's credentials: generated once, kept in the `.env` file."""
+"""Generate, check and rotate the credentials of the API, the page and uploads, which are kept in the `.env` file.
+
+The API's credentials are generated at the first start. Rotation replaces every password and token in `.env` and
+restarts a running stack with the new ones.
+"""
 
 import os
 import re
@@ -40,17 +44,14 @@ AUTH_OFF = (
 
 @dataclass(frozen=True)
 class Access:
-    """The settings with their credentials, and what a person has to be told about them."""
+    """The settings with their credentials, and notices for the user about them."""
 
     settings: Settings
     notices: tuple[str, ...] = ()
 
 
 def settle_credentials(settings: Settings, terminal: Terminal) -> Settings:
-    """Return the settings with the credentials, and say on the terminal what a person has to be told about them.
-
-    Raises StackError.
-    """
+    """Return the settings with the credentials, and print the notices about them. Raises StackError."""
     access = ensure_credentials(settings, env_file(), at_terminal=sys.stdout.isatty())
     for notice in access.notices:
         terminal.say(notice, "bold yellow")
@@ -58,10 +59,10 @@ def settle_credentials(settings: Settings, terminal: Terminal) -> Settings:
 
 
 def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> Access:
-    """Return the settings with the credentials that the API will ask for, generating them the first time.
+    """Return the settings with the API's credentials, which are generated the first time.
 
-    New ones are appended to `file`, which is made private (0600) and otherwise left as it is. They are told only
-    `at_terminal`: anything else that is written to is a log. Raises StackError when they cannot be used or written.
+    New credentials are appended to `file`, which is made private (0600) and otherwise left as it is. A notice contains
+    them only with `at_terminal`, as any other output is a log. Raises StackError if they cannot be used or written.
     """
     notices = [f"{file} was readable by others; it is private now (0600)"] if _make_private(file) else []
     if settings.auth is Auth.OFF:
@@ -81,9 +82,9 @@ def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> 
 
 
 def wrong_credentials(settings: Settings) -> list[str]:
-    """Return what is wrong with the credentials that are set, in lines; they are not shown. Nothing with AUTH=off.
+    """Return what is wrong with the credentials that are set, a line each, without showing them; empty with AUTH=off.
 
-    With credentials that are easy to guess anyone who reaches the API runs commands as our user.
+    Anyone who can reach the API and guess its credentials can run commands as the stack's user.
     """
     if settings.auth is Auth.OFF:
         return []
@@ -117,10 +118,10 @@ def _wrong_token(token: str) -> str | None:
 
 
 def _make_private(file: Path) -> bool:
-    """Take a file's permissions away from everybody but its owner; return whether there were any."""
+    """Remove a file's permissions for group and others; return whether there were any."""
     try:
         mode = file.stat().st_mode
-        if not mode & 0o077 or not stat.S_ISREG(mode):  # ENV_FILE=/dev/null is everyone's
+        if not mode & 0o077 or not stat.S_ISREG(mode):  # ENV_FILE=/dev/null is no regular file
             return False
         file.chmod(0o600)
     except FileNotFoundError:
@@ -144,17 +145,15 @@ def _append(file: Path, line: str) -> None:
         ) from error
 
 
-# Rotation: every password and token in `.env` is replaced by a generated one, and the stack restarts with them.
-
 ROTATED = (VARIABLE, "UPLOAD_TOKEN", "PAGE_USERS")
 RESTART_SECONDS = 240.0
 
 
 def rotate_credentials() -> None:
-    """Replace the credentials in `.env` and have a running stack restart with them; say what follows.
+    """Replace the credentials in `.env`, restart a running stack with them, and print what remains to be done.
 
-    A run that is under way is stopped with the stack, and started again by it. Raises StackError, and then nothing
-    has changed, or only the file.
+    Active runs are stopped with the stack and restarted by it. Raises StackError; then nothing has changed, or only
+    the file.
     """
     settings, file, terminal = checked_settings(), env_file(), Terminal()
     _check(settings)
@@ -175,7 +174,7 @@ def _check(settings: Settings) -> None:
         wrong.append("AUTH=off: there are no credentials to rotate; set AUTH=on in .env")
     if not settings.has_server:
         wrong.append("API_SERVERS=0: rotate the credentials where the API is, and copy PREFECT_API_AUTH_STRING here")
-    # What is set in the environment wins over the file: in containers and pods it comes from a secret.
+    # The environment overrides the file: in containers and pods it comes from a secret.
     wrong += [
         f"{name}: expected it in {env_file()} alone, got it from the environment, which wins over the file; "
         "change it where it is set, and restart"
@@ -187,7 +186,7 @@ def _check(settings: Settings) -> None:
 
 
 def new_credentials(settings: Settings) -> dict[str, str]:
-    """Return new values of the variables that hold credentials; users and roles stay, and what is not set."""
+    """Return new values for the credential variables that are set; users and roles are kept."""
     user = (settings.auth_string or f"{USER}:").partition(":")[0]
     found = {VARIABLE: f"{user}:{generated()}"}
     if settings.upload_token.get_secret_value():
@@ -198,12 +197,12 @@ def new_credentials(settings: Settings) -> dict[str, str]:
 
 
 def generated() -> str:
-    """Return a password of 144 random bits, without characters that a shell or an address would read otherwise."""
+    """Return a password of 144 random bits, without characters that are special in a shell or a URL."""
     return secrets.token_urlsafe(18)
 
 
 def with_values(text: str, new: Mapping[str, str]) -> str:
-    """Return the text of an `.env` file with new values; everything else stays as it is, in its place.
+    """Return the text of an `.env` file with new values; everything else stays unchanged and in place.
 
     >>> with_values("# mine\\nA=1\\nexport B='x' # why\\n", {"B": "2", "C": "3 4"})
     '# mine\\nA=1\\nB=2\\nC="3 4"\\n'
@@ -213,7 +212,7 @@ def with_values(text: str, new: Mapping[str, str]) -> str:
     for binding in parse_stream(StringIO(text)):
         if binding.key not in new:
             kept.append(binding.original.string)
-        elif binding.key in left:  # of several the last would win
+        elif binding.key in left:  # later duplicates are dropped: the last would win
             before = re.match(r"\s*", binding.original.string)
             kept.append(f"{before[0] if before else ''}{_line(binding.key, left.pop(binding.key))}")
     end = "" if not kept or kept[-1].endswith("\n") else "\n"
@@ -225,8 +224,8 @@ def _line(name: str, value: str) -> str:
 
 
 def _replace(file: Path, new: Mapping[str, str]) -> None:
-    """Write the file whole or not at all, private to the user that owned it."""
-    target = file.resolve()  # an administrator may keep it elsewhere behind a link
+    """Write the file atomically, private (0600) and with the owner that it had. Raises StackError."""
+    target = file.resolve()  # it may be a symlink to a file elsewhere
     try:
         owner = target.stat() if target.exists() else None
         text = with_values(target.read_text("utf-8") if owner else "", new)
@@ -261,7 +260,7 @@ def _restart(settings: Settings, terminal: Terminal) -> None:
 
 
 def _restarts_on_signal(pid: int) -> bool:
-    """Return whether a process has a handler for the signal, which ends one that has none."""
+    """Return whether a process handles the restart signal; the signal would end a process without a handler."""
     try:
         said = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
     except OSError:
@@ -280,12 +279,12 @@ def _wait(settings: Settings, pid: int) -> None:
                 if api.get("/admin/version").is_success:
                     return
         except httpx.HTTPError:
-            pass  # it is being restarted
+            pass  # the server is restarting
         time.sleep(0.5)
     raise StackError("the stack does not answer with the new credentials; `just status` and `just logs` say why")
 
 
 def become_again() -> None:
-    """Replace this process by a new `up`, which reads `.env` anew; its process id stays, for systemd."""
+    """Replace this process by a new `up`, which reads `.env` again; the process id stays the same, for systemd."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {RESTART})
     os.execv(sys.executable, [sys.executable, "-m", "sensors", "up"])  # noqa: S606 # no shell between

@@ -1,8 +1,13 @@
-"""Abandoned runs: those of a worker that was killed, whose own process has died or was never started.
+"""Restart flow runs that the server shows as Pending, Running or Cancelling although no process executes them.
 
-supervisord starts the worker again, but the new one takes up scheduled runs only: what the old one was submitting or
-watching over would stay Pending or Running, and nobody would report its end. It starts again, as after a start of the
-stack. A run whose process lives on, an orphan, is left alone until that has ended.
+Abandoned runs belonged to a worker that was killed. supervisord restarts the worker, but the new worker takes only
+scheduled runs: runs that the old worker was submitting or monitoring would stay Pending or Running, with no one to
+report their end. A run whose process is still alive, an orphan, is left alone until the process ends.
+
+Interrupted runs were at work when the whole stack was stopped or killed. The worker that would report their end is
+gone as well (measured: such a run stays Running indefinitely).
+
+Runs of both kinds are scheduled again. A file that such a run has already loaded is skipped by its load key.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -22,28 +27,29 @@ from sensors.stack.services import WORK_POOL, Service, worker_name
 from sensors.stack.supervisor import Incident
 
 GRACE = timedelta(seconds=2)
-"""How long nothing is started again: what the old worker asked of the server last may be on its way."""
+"""Delay before runs are restarted: the old worker's last requests may still be on their way to the server."""
 
 BETWEEN_LOOKS = timedelta(seconds=2)
 TIMEOUT_SECONDS = 3.0
-"""How long the server may take to answer; a Ctrl-C has to wait for it."""
+"""Request timeout; Ctrl-C has to wait for it."""
 
 WORKER_KILLED = "The worker was killed while"
 
 
 @dataclass(frozen=True)
 class Restart:
-    """A worker was started again: when (UTC), and which runs had a process of the old one's then."""
+    """A restart of a worker; `at` is UTC."""
 
     at: datetime
     orphans: frozenset[str]
+    """The ids of the runs that had a process at that time."""
     worker: str | None = None
-    """Its name; None where it is the only one."""
+    """The worker's name; None if the machine has only one."""
 
 
 @dataclass
 class AbandonedRuns:
-    """Starts abandoned runs again. `notice` may be called from any thread."""
+    """Restarts abandoned runs. `notice` may be called from any thread."""
 
     settings: Settings
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -52,7 +58,7 @@ class AbandonedRuns:
     _next_look: datetime = field(default=datetime.max.replace(tzinfo=UTC), init=False)
 
     def notice(self, incident: Incident) -> None:
-        """Take note of a worker that was started again."""
+        """Record the restart of a worker; other incidents are ignored."""
         if incident.service is Service.WORKER and not incident.gave_up:
             orphans = frozenset(marking.flow_runs(self.settings.state_dir))
             self._noticed.put(Restart(self.now(), orphans, self._worker(incident)))
@@ -61,7 +67,7 @@ class AbandonedRuns:
         return worker_name(self.settings, incident.number) if incident.number else None
 
     def look(self) -> int:
-        """Start again what is abandoned by now and return how many runs; costs nothing while no worker has died."""
+        """Restart the runs that are abandoned by now; return their number. Does nothing while no worker has died."""
         while not self._noticed.empty():
             restart = self._noticed.get()
             self._restarts[restart.worker] = restart
@@ -70,7 +76,7 @@ class AbandonedRuns:
         if not self._restarts or now < self._next_look:
             return 0
         self._next_look = now + BETWEEN_LOOKS
-        # The processes first: one that is gone by now has told the server of its run's end, if it came to one.
+        # List processes before runs: a process that has ended by now has already reported its run's end, if any.
         living = marking.flow_runs(self.settings.state_dir)
         restarts = tuple(self._restarts.values())
         try:
@@ -79,16 +85,17 @@ class AbandonedRuns:
                 runs = [run for run in found if any(is_abandoned(run, one, living) for one in restarts)]
                 start_again(api, runs, now, WORKER_KILLED)
         except httpx.HTTPError:
-            return 0  # the server is busy, or is being started again as well
+            return 0  # the server is busy or restarting; the next call tries again
         orphaned = [replace(one, orphans=one.orphans & living) for one in restarts]
         self._restarts = {one.worker: one for one in orphaned if one.orphans}
         return len(runs)
 
 
 def is_abandoned(run: dict[str, Any], restart: Restart, living: Collection[str]) -> bool:
-    """Tell whether a run at work has neither a process nor a worker that knows of it.
+    """Return whether a run at work has neither a process nor a worker that knows it.
 
-    A run without a process that is Pending since the restart is the new worker's, which has yet to start one.
+    A run without a process that became Pending after the restart belongs to the new worker, which is about to start
+    its process.
     """
     if run["id"] in living or (restart.worker and worker_of(run) not in {None, restart.worker}):
         return False
@@ -96,30 +103,24 @@ def is_abandoned(run: dict[str, Any], restart: Restart, living: Collection[str])
     return is_orphan or datetime.fromisoformat(run["state"]["timestamp"]) < restart.at
 
 
-# Interrupted runs: those that the server believes to be at work, though the stack was down since.
-#
-# Whoever stops or kills the stack ends the runs' processes with it, and the worker, which would tell the server of
-# their end, is gone as well (measured: such a run stays Running for ever). They start again; a file that such a run
-# had loaded already is skipped by its load key.
-
 PAGE = 200
 PATIENCE_SECONDS = 120.0
-"""How long a server that has just started may take to answer. One that has its SQLite locked lets others wait for up to
-60 s, and then has them come again."""
+"""How long requests to a newly started server are retried. While its SQLite database is locked, a request waits for up
+to 60 s and must then be repeated."""
 ANSWER_SECONDS = 20.0
 WORKER_LABEL = "prefect.worker.name"
-"""Which worker has a run: it writes that on the run before it starts the process."""
+"""The label with the worker's name, which the worker sets on a run before it starts the process."""
 STACK_STOPPED = "The stack was stopped while"
 AGAIN = "{} this run was at work; the run starts again."
 CANCELLED = "{} this run was being cancelled."
 
 
 def restart_interrupted_runs(settings: Settings, down_until: datetime, pause: Callable[[float], None]) -> int:
-    """Have the runs start again that were at work when the stack went down; return how many.
+    """Restart the runs that were at work when the stack went down; return their number.
 
-    `down_until` (UTC) is when this start began: a run that has changed its state since is alive. Nothing may
-    be left of the stack before it, see `marking.sweep`. A server that is busy is asked again, after a `pause` in
-    seconds. Raises StackError, and what the pause raises.
+    `down_until` (UTC) is when this start began: a run that has changed its state since then is alive. No process of
+    the previous stack may be left, see `marking.sweep`. Requests to a busy server are retried; `pause` waits for a
+    number of seconds. Raises StackError, and the errors that `pause` raises.
     """
     asking = Retrying(
         retry=retry_if_exception(_is_busy),
@@ -142,27 +143,27 @@ def restart_interrupted_runs(settings: Settings, down_until: datetime, pause: Ca
 
 
 def _is_busy(error: BaseException) -> bool:
-    """Tell whether a server is there that cannot answer just now."""
+    """Return whether the server can be reached but cannot answer now."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.is_server_error
     return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError)
 
 
 def is_interrupted(run: dict[str, Any], down_until: datetime) -> bool:
-    """Tell whether a run that the server believes to be at work was when the stack went down."""
+    """Return whether a run that the server shows as at work entered its state before this start of the stack."""
     return datetime.fromisoformat(run["state"]["timestamp"]) < down_until
 
 
 def start_again(api: httpx.Client, runs: Iterable[dict[str, Any]], now: datetime, cause: str) -> None:
-    """Give each run its next state. Raises httpx.HTTPError."""
+    """Set each run to its next state. Raises httpx.HTTPError."""
     for run in runs:
-        # Forced: Prefect's rules know no way back from Running, they trust the process to report.
+        # Forced: Prefect's orchestration rules allow no way back from Running; they rely on the process to report.
         body = {"state": next_state(run, now, cause), "force": True}
         api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
 
 
 def next_state(run: dict[str, Any], now: datetime, cause: str = STACK_STOPPED) -> dict[str, Any]:
-    """Return the state that an interrupted run gets: it starts again, unless it was being cancelled."""
+    """Return the new state of a dead run: scheduled again, or cancelled if it was being cancelled."""
     if run["state_type"] == "CANCELLING":
         return {"type": "CANCELLED", "message": CANCELLED.format(cause)}
     again = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": AGAIN.format(cause)}
@@ -170,20 +171,20 @@ def next_state(run: dict[str, Any], now: datetime, cause: str = STACK_STOPPED) -
 
 
 def at_work(api: httpx.Client, settings: Settings) -> list[dict[str, Any]]:
-    """Return the runs that the server believes to be at work on this machine. Raises httpx.HTTPError."""
+    """Return the runs that the server shows as at work on this machine. Raises httpx.HTTPError."""
     return [run for run in _at_work(api) if is_of(settings, worker_of(run))]
 
 
 def worker_of(run: dict[str, Any]) -> str | None:
-    """Return the name of the worker that has a run; None for the moment before it has said so."""
+    """Return the name of the worker that has a run; None until the worker has set its label."""
     labels: dict[str, str] = run.get("labels") or {}
     return labels.get(WORKER_LABEL)
 
 
 def is_of(settings: Settings, worker: str | None) -> bool:
-    """Tell whether a worker is one of this machine's, also one of a former start that had more of them.
+    """Return whether a worker belongs to this machine, workers of an earlier start with more workers included.
 
-    Nobody else sees to a run of which no worker has said that it has it: that one may be anybody's.
+    A run without a worker label may belong to any machine. Each machine counts it as its own, or none would restart it.
     """
     if worker is None or not settings.is_scale:
         return True

@@ -1,4 +1,4 @@
-"""The demo: a file's journey step by step, then a broken file and the alert that it causes."""
+"""The demo (`just demo`): follow a good file step by step, then a broken file up to the delivery of its alert."""
 
 import secrets
 import subprocess
@@ -29,7 +29,7 @@ UP_SECONDS = 180
 RECOVERY_SECONDS = 45
 JOURNEY_SECONDS = 60
 ALERT_SECONDS = 80
-"""After a few demos in a row the alert is in a storm, whose first digest comes after a minute."""
+"""After a few demos in a row the alert is rate-limited, and arrives in a digest after a minute."""
 
 _GOOD = """\
 date,region,orders,revenue
@@ -45,9 +45,9 @@ date,region,orders,revenue
 
 
 def demo() -> int:
-    """Show both journeys and return the exit status: 0 only if the rows and the alert arrived.
+    """Run both parts and return the exit status: 0 only if the rows were loaded and the alert was delivered.
 
-    The stack is brought up first if it is not up, and is stopped again then. Raises StackError.
+    If the stack is down, the demo starts it and stops it at the end. Raises StackError.
     """
     terminal = Terminal()
     with _stack(checked_settings(), terminal) as settings:
@@ -57,11 +57,11 @@ def demo() -> int:
 
 @contextmanager
 def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
-    """Have the stack up inside, in a session of its own so that a Ctrl-C reaches us first."""
+    """Keep the stack up inside the block, in its own session so that Ctrl-C reaches the demo first."""
     if read_status(settings).healthy or _recovers(settings, terminal):
         yield settings
         return
-    # Here and not by `up`: what that says goes to a log, where nobody is shown them.
+    # Before `up` does it: the output of `up` goes to a log, which never contains new credentials.
     settings = settle_credentials(settings, terminal)
     make_state_folder(settings.state_dir)
     settings.logs_dir.mkdir(exist_ok=True)
@@ -88,7 +88,7 @@ def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
 
 
 def _recovers(settings: Settings, terminal: Terminal) -> bool:
-    """Wait for a stack that is up and not well, as after a service has died; False if there is none."""
+    """Wait until a running but unhealthy stack is healthy again; False if no stack runs. Raises StackError."""
     if not is_held(settings):
         return False
     if elsewhere := other_ports(settings):
@@ -104,7 +104,7 @@ def _is_up(log: Path) -> bool:
 
 
 class _Tour:
-    """What the demo shows, one file after the other."""
+    """The steps of the demo, one file after the other."""
 
     def __init__(self, settings: Settings, terminal: Terminal) -> None:
         self._settings = settings
@@ -112,12 +112,12 @@ class _Tour:
         self._name = f"demo-{secrets.token_hex(4)}"
 
     def good_file(self) -> bool:
-        """Show a file becoming rows; return whether it did."""
+        """Drop a good file; return whether its rows were loaded."""
         end = self._follow(f"{self._name}.csv", _GOOD)
         return self._verdict(end is not None and end.state is FileState.LOADED, "the file's rows are in the warehouse")
 
     def broken_file(self) -> bool:
-        """Show a broken file becoming an alert; return whether it did."""
+        """Drop a broken file; return whether its alert was delivered."""
         end = self._follow(f"{self._name}-broken.csv", _BROKEN)
         if end is None or end.state is FileState.LOADED:
             return self._verdict(False, "the broken file was noticed")
@@ -134,7 +134,7 @@ class _Tour:
         return right
 
     def _follow(self, name: str, content: str) -> FileJourney | None:
-        """Drop a file and show each of its steps as it happens; return its journey if it came to an end."""
+        """Drop a file and print each of its steps as it happens; return its journey, or None if it did not end."""
         with tempfile.TemporaryDirectory() as folder:
             original = Path(folder) / name
             original.write_text(content, "utf-8")
@@ -147,7 +147,7 @@ class _Tour:
             journey = self._journey(name)
             reached = steps(journey) if journey else []
             for at, step in reached:
-                kind = step.partition(" ")[0]  # a run may get its name after it was shown
+                kind = step.partition(" ")[0]  # a run may get its name after it was printed
                 if kind not in shown:
                     self._terminal.say(f"{(at - dropped_at).total_seconds():6.2f} s  {step}")
                     shown.append(kind)
@@ -166,7 +166,7 @@ class _Tour:
 
 
 def steps(journey: FileJourney) -> list[tuple[datetime, str]]:
-    """Return the steps that a file has reached, each with its moment, in the order of the journey."""
+    """Return the steps that a file has reached, in order, each with its time (UTC)."""
     run = f"run {journey.run_name or journey.run_id} was started by the event"
     ended = f"{journey.state}: {journey.reason}" if journey.reason else f"{journey.state}: {journey.rows} rows"
     all_steps = [
@@ -181,14 +181,14 @@ def steps(journey: FileJourney) -> list[tuple[datetime, str]]:
 
 
 def alert_about(log: Path, journey: FileJourney) -> list[str]:
-    """Return what the log of alerts says about a file's run: the alert, and what became of it on each channel."""
+    """Return the lines of the alert log about a file's run: the alert and its delivery on each channel."""
     entries: list[list[str]] = []
     for line in tail(log, lines=500):
         if line[:1].strip() or not entries:
             entries.append([])
         entries[-1].append(line)
-    # By the arrival, which is among the run's parameters: the run is renamed while the alert is on its way. What became
-    # of the alert stands under its subject, which has the name that the run had.
+    # Entries are matched by the arrival, one of the run's parameters, as the run may be renamed before its alert is
+    # delivered. Delivery entries are matched by the alert's subject, which contains the run's earlier name.
     names = [one for one in (journey.arrival_id, journey.run_name) if one]
     about = [entry for entry in entries if any(one in line for line in entry for one in names)]
     subjects = [subject for entry in about if (subject := entry[0].partition("  ")[2])]
@@ -196,7 +196,7 @@ def alert_about(log: Path, journey: FileJourney) -> list[str]:
 
 
 def was_delivered(alert: list[str]) -> bool:
-    """Tell whether the alert has got through somewhere; without addresses the log is enough."""
+    """Return whether the alert was delivered to any address; without configured addresses the log is enough."""
     return any("  delivered to " in line or "delivered nowhere else" in line for line in alert)
 
 

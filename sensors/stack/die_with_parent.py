@@ -1,9 +1,9 @@
-"""The tether: ties a process to its parent, so that it is asked to end when the parent dies.
+"""Run a Python module that receives SIGTERM when its parent process dies.
 
-`python -m sensors.stack.die_with_parent MODULE ARGUMENT...` becomes `python -m MODULE ARGUMENT...`, tied.
+`python -m sensors.stack.die_with_parent MODULE ARGUMENT...` becomes `python -m MODULE ARGUMENT...`.
 
-Without it, `kill -9` of the supervisor would leave the services running with nobody to watch them. Linux
-only (prctl(2), PR_SET_PDEATHSIG); elsewhere the next `up` ends what was left behind.
+Without it, `kill -9` of the supervisor would leave the services running unsupervised. Linux only (prctl(2),
+PR_SET_PDEATHSIG); elsewhere the next `up` ends processes that were left behind.
 """
 
 import ctypes
@@ -22,4 +22,4 @@ def tie() -> None:
 
 if __name__ == "__main__":
     tie()
-    os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])  # noqa: S606 # a shell would be in between
+    os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])  # noqa: S606 # no shell between

@@ -1,4 +1,4 @@
-"""Dropping a file: a copy of it appears in an inbox whole, and never in place of another."""
+"""Copy or upload a file into an inbox (`just drop`): the copy appears complete and never replaces another file."""
 
 import os
 import secrets
@@ -17,7 +17,7 @@ from sensors.stack.errors import StackError, mistakes_told
 
 
 def drop(file: Path, inbox_name: str) -> list[str]:
-    """Copy a file into an inbox and return what happens next, in lines; raises StackError."""
+    """Copy a file into an inbox; return lines that say where it is and what happens next. Raises StackError."""
     settings = checked_settings()
     inbox = _inbox(settings, inbox_name)
     _check(file, inbox)
@@ -30,7 +30,7 @@ def drop(file: Path, inbox_name: str) -> list[str]:
 
 
 def upload(file: Path, inbox: Inbox) -> None:
-    """Upload a file into a remote inbox, where it appears whole and replaces nothing. Raises StackError."""
+    """Upload a file into a remote inbox, where it appears complete and replaces no file. Raises StackError."""
     from sensors.remote.open import open_store
     from sensors.remote.store import StoreError
 
@@ -47,11 +47,11 @@ def upload(file: Path, inbox: Inbox) -> None:
 
 
 def place(file: Path, folder: Path) -> Path:
-    """Copy a file into a folder under its own name; return where it is.
+    """Copy a file into a folder under its own name; return the path of the copy. Raises StackError.
 
-    The copy grows under a hidden name, which the sensor leaves alone, and is renamed when it is whole and on
-    the disk. A file of that name which is still there is never replaced: it is somebody's data, and under a
-    name made up here the new one would be loaded next to it unasked. Raises StackError.
+    The copy is written under a hidden name, which the sensor ignores, synced to disk, and then renamed. If a file with
+    the same name still waits in the folder, the call fails: replacing it would lose data, and under a generated name
+    the new file would be loaded in addition, which the user did not ask for.
     """
     try:
         make_shared_folder(folder)
@@ -67,16 +67,16 @@ def place(file: Path, folder: Path) -> Path:
 
 
 def _copy(file: Path, target: Place) -> None:
-    # Anyone with access to the inbox may have made a link of any name that can be guessed.
+    # A random name: anyone with access to the inbox may have made a symlink with a name that can be guessed.
     partial = target.beside(f".{secrets.token_hex(8)}.part")
     try:
         with file.open("rb") as source, partial.create() as copy:
             copy_content(source, copy)
-            # As `cp` would make it: the sensor may be another user, who has to be able to read it.
+            # The same mode as with `cp`: the sensor may run as another user and must be able to read the file.
             os.fchmod(copy.fileno(), 0o666 & ~umask_of_caller())
             os.fsync(copy.fileno())
         rename_without_replacing(partial.name, target.name, src_dir_fd=partial.folder, dst_dir_fd=target.folder)
-        target.sync_folder()  # the name outlives a power cut before the command says that the file was dropped
+        target.sync_folder()  # the name survives a power cut once the command has reported success
     finally:
         partial.remove()
 
@@ -97,7 +97,7 @@ def _inbox(settings: Settings, name: str) -> Inbox:
 
 
 def _check(file: Path, inbox: Inbox) -> None:
-    """Refuse at the door what the sensor would refuse; a symlink's target is what is copied."""
+    """Raise StackError for a file that the sensor would not take; of a symlink, the target is checked and copied."""
     try:
         ruling = admit(file.name, file.stat(), inbox)
     except OSError as error:

@@ -1,13 +1,13 @@
-"""What goes wrong in front of a person."""
+"""The error that commands show to the user, and the conversion of other errors into it."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
 
 
 class StackError(Exception):
-    """Something that a person has to put right.
+    """An error that the user has to correct.
 
-    Each argument is one line that says what was expected, what was got and what to do.
+    Each argument is one line that says what was expected, what was found and what to do.
     """
 
     @property
@@ -16,12 +16,9 @@ class StackError(Exception):
         return tuple(str(line) for line in self.args)
 
 
-# What goes wrong with the ledger or the inboxes, told as any other mistake.
-
-
 @contextmanager
 def mistakes_told() -> Generator[None]:
-    """Raise what goes wrong inside, with the ledger say, as a StackError of its lines."""
+    """Convert errors of the ledger, the inboxes, the recovery commands and Prefect's API into StackError."""
     import sqlite3
 
     from sensors.config.inboxes import InboxesError

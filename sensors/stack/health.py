@@ -1,4 +1,7 @@
-"""Health: what healthy means for each service."""
+"""Health checks of the stack's services, and what the sensor's `/healthz` reports beyond that.
+
+A server is healthy if its API answers, a worker if its heartbeats arrive, a `services` process if it runs.
+"""
 
 import os
 import socket
@@ -18,21 +21,21 @@ from sensors.stack.services import OPTIONAL, WORK_POOL, Service, services_of, wa
 
 NOT_RUNNING = "not running"
 MISSED_HEARTBEATS = 3
-"""After this many a worker counts as gone; the same number as in Prefect's foreman service."""
+"""After this many missed heartbeats a worker counts as offline, as in Prefect's foreman service."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """Whether a service does its work, and if not, what is wrong in words."""
+    """Whether a service is healthy, and if not, a text that says what is wrong."""
 
     healthy: bool
     detail: str = ""
 
 
 def check(settings: Settings, service: Service, since: datetime | None = None) -> Health:
-    """Look at one service now; `since` (UTC) disregards what a worker reported before.
+    """Check one service now. Worker heartbeats from before `since` (UTC) do not count.
 
-    Where this machine has no server, or no worker, that of the installation is looked at.
+    On a machine without a server or without workers, those of the installation are checked instead.
     """
     try:
         return _check_workers(settings, since) if service is Service.WORKER else _CHECKS[service](settings)
@@ -43,7 +46,7 @@ def check(settings: Settings, service: Service, since: datetime | None = None) -
 
 
 def what_is_wrong(settings: Settings) -> str:
-    """Return which services of this machine are not healthy and why, those left out that a stack can do without."""
+    """Return which services of this machine are unhealthy and why, those in OPTIONAL aside; empty if none is."""
     found = {service: check(settings, service) for service in services_of(settings) if service not in OPTIONAL}
     return "; ".join(f"{service}: {health.detail}" for service, health in found.items() if not health.healthy)
 
@@ -57,7 +60,7 @@ def _check_servers(settings: Settings) -> Health:
 
 
 def check_api(port: int) -> Health:
-    """Look whether one of several API servers answers, which listen on the loopback behind the balancer."""
+    """Check one of several API servers, which listen on the loopback behind the balancer."""
     return _check_api_at(f"http://127.0.0.1:{port}/api")
 
 
@@ -72,9 +75,9 @@ def _check_api_at(url: str) -> Health:
 
 
 def check_front(settings: Settings) -> Health:
-    """Look whether what protects the API stands in front of this machine's servers: sensors/stack/api_front.py.
+    """Check that sensors/stack/api_front.py is in front of this machine's API servers. Raises httpx.HTTPError.
 
-    A change that another page asks for is rejected there, and by Prefect itself it never is.
+    The check sends a POST with a foreign Origin, which the front rejects and Prefect would accept.
     """
     ports = settings.api_server_ports if settings.has_balancer else ()
     urls = [f"http://127.0.0.1:{port}/api" for port in ports] or [settings.api_url]
@@ -87,7 +90,7 @@ def check_front(settings: Settings) -> Health:
 
 
 def _all_of(found: dict[str, Health]) -> Health:
-    """Return the health of a service that has several processes: that of all of them."""
+    """Combine the health of a service's processes: the service is healthy if all of them are."""
     sick = {name: health.detail for name, health in found.items() if not health.healthy}
     if len(sick) == len(found) and len({*sick.values()}) == 1:
         return Health(healthy=False, detail=next(iter(sick.values())))
@@ -95,7 +98,7 @@ def _all_of(found: dict[str, Health]) -> Health:
 
 
 def _check_services(settings: Settings) -> Health:
-    """Count the processes: they listen nowhere, and what they do is known by its effects only."""
+    """Check the number of `services` processes; they listen on no port that could be checked."""
     running = sum(map(_runs_services, marking.marked_processes(settings.state_dir)))
     if not running:
         return Health(healthy=False, detail=NOT_RUNNING)
@@ -119,7 +122,7 @@ def _check_warm(settings: Settings) -> Health:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(5)
         try:
-            # The address of a Unix socket has at most 107 bytes; a state folder's path may have more.
+            # The path of a Unix socket is limited to 107 bytes; the path of a state folder may be longer.
             connection.connect(f"/proc/self/fd/{folder}/{path.name}")
             greeted = connection.recv(64).startswith(b"warm ")
         except (FileNotFoundError, ConnectionRefusedError):
@@ -145,7 +148,7 @@ def _check_workers(settings: Settings, since: datetime | None) -> Health:
 
 
 def _any_worker(heard: list[str]) -> Health:
-    """Return the health of the workers of other machines, of which one is enough."""
+    """Return the health of the workers on other machines; one healthy worker is enough."""
     if not heard:
         return Health(healthy=False, detail="none has reported to the server yet")
     return _worker_health(max(heard, key=datetime.fromisoformat), None)
@@ -178,9 +181,9 @@ def _check_sensor(settings: Settings) -> Health:
 
 
 def troubles_of_stores(settings: Settings, remote: Collection[str]) -> list[str]:
-    """Return what keeps remote inboxes from their stores, if that is all that is wrong with the sensor.
+    """Return why remote inboxes cannot reach their stores; empty if anything else is wrong with the sensor.
 
-    It asks the stores again and again, and the other inboxes are at work.
+    The sensor keeps retrying the stores, and the other inboxes work meanwhile.
     """
     try:
         answer = _ask_sensor(settings)
@@ -202,7 +205,7 @@ _CHECKS: dict[Service, Callable[[Settings], Health]] = {
 
 
 def read_issues(settings: Settings) -> tuple[str, ...]:
-    """Return what is wrong with the sensor's files, disks or page, a line for each; nothing when it does not answer."""
+    """Return the sensor's problems with files, disks or the page, a line each; empty if the sensor does not answer."""
     try:
         issues: list[dict[str, Any]] = _ask_sensor(settings).json()["issues"]
         return tuple(f"{one['title']}: {one['detail']}; {one['mend']}" for one in issues)
@@ -211,7 +214,7 @@ def read_issues(settings: Settings) -> tuple[str, ...]:
 
 
 def read_watching(settings: Settings) -> dict[str, str]:
-    """Return how each inbox is watched, `events` or `polling` and why; nothing when the sensor does not answer."""
+    """Return how each inbox is watched, `events` or `polling` and why; empty if the sensor does not answer."""
     try:
         answer = _ask_sensor(settings)
         inboxes: dict[str, dict[str, str]] = answer.json()["inboxes"]

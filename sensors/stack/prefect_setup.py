@@ -1,6 +1,6 @@
-"""Preparation: what has to be on the server before a file can be worked on.
+"""Set up the Prefect server: database migration, work pool, the deployments of prefect.yaml, and automations.
 
-The work pool, the deployments of prefect.yaml and the automations; each step can be repeated at will.
+A file can be processed only after this. Every step is idempotent.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import yaml
 
 from sensors.config.profile import masked
@@ -29,7 +28,7 @@ STEP_SECONDS = 90
 
 
 def make_work_pool(settings: Settings) -> None:
-    """Make the work pool if it does not exist; its queue `default` comes with it. Raises StackError."""
+    """Create the work pool with its queue `default` if it does not exist. Raises StackError."""
     with open_api(settings, timeout_seconds=20) as api:
         answer = api.post("/work_pools/", json={"name": WORK_POOL, "type": "process"})
     if answer.status_code == httpx.codes.CONFLICT.value:
@@ -45,14 +44,14 @@ def make_work_pool(settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class Commands:
-    """Runs the commands of a preparation; their output goes to a log file."""
+    """Runs setup commands; their output goes to a log file."""
 
     environment: dict[str, str]
     log: Path
     stop: StopRequest
 
     def run(self, what: str, arguments: Sequence[str]) -> None:
-        """Run a Python module; raises StackError with the end of its output if it fails."""
+        """Run a Python module. Raises StackError with the end of its output if it fails, and StopRequestedError."""
         with appending_to(self.log) as log:
             log.write(f"\n$ python -m {' '.join(arguments)}\n".encode())
             begin = log.tell()
@@ -87,27 +86,27 @@ class Commands:
 
 
 class Deploying:
-    """`prefect deploy`, left out while neither prefect.yaml nor the flows have changed since the last one.
+    """`prefect deploy`, skipped while neither prefect.yaml nor the flows have changed since the last deploy.
 
-    It costs about four seconds of every start. What a person has changed on the page stays until the files
-    change; `just deploy` puts the files' state back at any time.
+    Deploying takes about four seconds of a start. Changes that users make on the page stay until the files change;
+    `just deploy` restores the files' state at any time.
     """
 
     def __init__(self, settings: Settings, root: Path = PROJECT_ROOT) -> None:
         self._settings = settings
         self._root = root
-        # A server with another database has nothing of what was deployed; the description names the drop page.
+        # Another database does not have the deployments, and their description contains the drop page's URL.
         database = masked(settings.database_url.get_secret_value()) if settings.is_scale else ""
         self._around = f"{database} {settings.drop_page}"
         self._stamp = settings.prefect_home / "deployed.sha256"
 
     @property
     def done_before(self) -> bool:
-        """Whether the files are as they were when they were deployed last, by the stamp alone."""
+        """Whether the files are unchanged since the last deploy, by the stamp file alone."""
         return self._stamp.exists() and self._stamp.read_text("utf-8") == fingerprint(self._root, self._around)
 
     def is_up_to_date(self) -> bool:
-        """Tell whether the server has every deployment, made from the files as they are."""
+        """Return whether the server has every deployment, made from the current files. Raises httpx.HTTPError."""
         if not self.done_before:
             return False
         wanted = deployment_names(self._root)
@@ -131,12 +130,12 @@ def deployment_names(root: Path) -> set[str]:
 
 
 def apply_automations(commands: Commands) -> None:
-    """Put the automations and the notification block on the server; raises StackError."""
+    """Apply the automations and the notification block to the server. Raises StackError."""
     commands.run("applying the automations", ("automations", "apply"))
 
 
 def fingerprint(root: Path, server: str = "") -> str:
-    """Return a digest of all that a deployment is made from, this Python, the place and the server included."""
+    """Return a digest of everything that a deployment depends on: files, the Python, the project folder, the server."""
     digest = hashlib.sha256(f"{root}\0{sys.executable}\0{sys.version}\0{server}".encode())
     for file in [root / "prefect.yaml", root / "requirements.txt", *sorted((root / "flows").rglob("*.py"))]:
         digest.update(str(file).encode())
@@ -144,16 +143,16 @@ def fingerprint(root: Path, server: str = "") -> str:
     return digest.hexdigest()
 
 
-# Prefect's PostgreSQL database: its tables made, or brought to this version, by one machine at a time.
-
 _LOCK = int.from_bytes(b"blueprnt", "big") >> 1
-"""Of all machines that start at the same time, the one that has this advisory lock migrates."""
+"""The PostgreSQL advisory lock that lets one machine at a time migrate Prefect's database."""
 
 TIMEOUT_SECONDS = 10
 
 
 def migrate(settings: Settings, commands: Commands) -> None:
-    """Bring the database to the version of this Prefect; waits while another machine does. Raises StackError."""
+    """Migrate the database to this Prefect's version; waits while another machine migrates it. Raises StackError."""
+    import psycopg  # only one profile needs it, and the import takes half a second
+
     url = libpq_url(settings)
     try:
         with psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS, autocommit=True) as connection:
@@ -164,11 +163,11 @@ def migrate(settings: Settings, commands: Commands) -> None:
 
 
 def libpq_url(settings: Settings) -> str:
-    """Return the database's address as PostgreSQL's own programs take it."""
+    """Return the database URL in libpq's form, without a driver."""
     _, _, rest = settings.database_url.get_secret_value().partition("://")
     return f"postgresql://{rest}"
 
 
 def one_line(error: Exception) -> str:
-    """Return what an error says in one line; drivers say it in several."""
+    """Return an error's message on one line, as drivers use several; the class name if it is empty."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,8 @@
-"""Ports: who has one that we need."""
+"""Check everything that starting the stack relies on, and report all problems together before anything is started.
+
+The checks cover packages, inboxes (whose folders are created), project files, ports, credentials, the PostgreSQL and
+Redis servers of the scale profile, and the settings of flows and automations.
+"""
 
 import errno
 import socket
@@ -21,21 +25,21 @@ from sensors.stack.environment import surrounding
 from sensors.stack.errors import StackError
 
 LOCAL = "127.0.0.1"
-"""Where what only this machine needs is listened for."""
+"""The address of servers that only this machine uses."""
 
 
 class NoAddressError(Exception):
-    """This machine has no such address, or no address has that name; the message says which."""
+    """The machine does not have the address, or the name has no address; the message says which."""
 
 
 def taken_by(port: int, host: str = LOCAL) -> str | None:
-    """Return what listens on a port of an address, for a person to read; None if it is free. Raises NoAddressError."""
+    """Return a description of the process that listens on a port, None if the port is free. Raises NoAddressError."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as error:
         raise NoAddressError(f"{host} is no address and no name that has one ({error.strerror})") from error
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: a port whose last connections are only closing is free.
+        # Servers set this as well: a port whose last connections are closing counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
@@ -68,17 +72,15 @@ def _described(pid: int) -> str:
     return f"pid {pid} ({command if len(command) <= 60 else command[:57] + '...'})"
 
 
-# The settings that are not ours, checked by those whose they are, in processes of their own.
-#
-# We import neither the flows nor the automations: their settings are read there, by commands that say in lines what
-# is wrong.
+# Flows and automations check their own settings, in their own processes: this module imports neither. The commands
+# print a line for each mistake.
 
 FLOWS = ("flows.settings",)
 AUTOMATIONS = ("automations", "check")
 
 
 def wrong_settings(commands: Sequence[Sequence[str]]) -> list[str]:
-    """Run the modules at the same time and return what they say; nothing of one that finds nothing wrong."""
+    """Run the checking modules in parallel and return the error lines of those that fail."""
     checks = [
         subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -95,11 +97,8 @@ def wrong_settings(commands: Sequence[Sequence[str]]) -> list[str]:
     return [line for text, status in said if status != 0 for line in text.splitlines()]
 
 
-# The servers that a scale profile shares, PostgreSQL and Redis: looked at before anything is started.
-
-
 def wrong_servers(settings: Settings) -> list[str]:
-    """Return what keeps this machine from its part in the scale profile, in lines; nothing with `embedded`."""
+    """Return the problems with what the scale profile needs, a line each; empty with `embedded`."""
     if not settings.is_scale:
         return []
     return [*_wrong_database(settings), *_wrong_redis(settings), *_no_balancer(settings), *_no_credentials(settings)]
@@ -108,7 +107,7 @@ def wrong_servers(settings: Settings) -> list[str]:
 def _wrong_database(settings: Settings) -> list[str]:
     if not settings.database_url.get_secret_value():
         return []
-    import psycopg  # what only one profile needs takes half a second
+    import psycopg  # only one profile needs it, and the import takes half a second
 
     from sensors.stack.prefect_setup import TIMEOUT_SECONDS, libpq_url, one_line
 
@@ -135,7 +134,7 @@ def _wrong_redis(settings: Settings) -> list[str]:
     from sensors.stack.prefect_setup import TIMEOUT_SECONDS, one_line
 
     try:
-        # redis-py's own types are not whole.
+        # redis-py's type annotations are incomplete.
         redis: Any = Redis.from_url(url, socket_connect_timeout=TIMEOUT_SECONDS, socket_timeout=TIMEOUT_SECONDS)  # pyright: ignore[reportUnknownMemberType]
         with redis:
             redis.ping()
@@ -162,17 +161,15 @@ def _no_credentials(settings: Settings) -> list[str]:
     ]
 
 
-# Preflight: what can be known to be wrong before anything is started, reported all at once.
-
 _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 
 
 def preflight(settings: Settings) -> None:
-    """Check what bringing the stack up relies on; raises StackError with a line for each thing that is wrong."""
+    """Check everything that starting the stack relies on; raises StackError with a line for each problem."""
     wrong = [*_missing_packages(_NEEDED), *_wrong_inboxes(settings), *_wrong_project(), *_ports(settings)]
     wrong += wrong_servers(settings)
     wrong += wrong_credentials(settings)
-    # Only where there is something to check: Apprise takes a second.
+    # Automations are checked only if there are addresses, as importing Apprise takes a second.
     wrong += wrong_settings([FLOWS, AUTOMATIONS] if settings.notify_urls else [FLOWS])
     if wrong:
         raise StackError(*wrong)

@@ -1,7 +1,7 @@
-"""The mark that every process of a stack carries in its environment, so that none is left behind.
+"""Find and end all processes of a stack by an environment variable that each of them carries.
 
-Prefect starts flow runs in sessions of their own: they survive the signals that reach everything else, and
-the death of the worker. A variable in the environment is inherited all the way down and cannot get lost.
+Prefect starts flow runs in their own sessions: they survive the signals that reach the other processes, and the death
+of the worker. An environment variable is inherited by every descendant.
 """
 
 import signal
@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 
 MARK = "BLUEPRINT_STACK"
-"""The variable; its value is the stack's state folder."""
+"""The environment variable; its value is the stack's state folder."""
 
 _RUN = "PREFECT__FLOW_RUN_ID"
 
 
 def marked_processes(state_dir: Path) -> list[psutil.Process]:
-    """Return the living processes of the stack with this state folder, without us and our ancestors."""
+    """Return the living processes of the stack with this state folder, without this process and its ancestors."""
     me = psutil.Process()
     spared = {me.pid, *(ancestor.pid for ancestor in me.parents())}
     return [
@@ -28,7 +28,7 @@ def marked_processes(state_dir: Path) -> list[psutil.Process]:
 
 
 def environment_of(process: psutil.Process) -> dict[str, str]:
-    """Return the environment that a process was started with; empty for a dead one and somebody else's."""
+    """Return the environment that a process was started with; empty if it is dead or belongs to another user."""
     try:
         return process.environ()
     except (psutil.Error, OSError):
@@ -36,7 +36,7 @@ def environment_of(process: psutil.Process) -> dict[str, str]:
 
 
 def is_flow_run(process: psutil.Process) -> bool:
-    """Tell whether a process belongs to a flow run."""
+    """Return whether a process belongs to a flow run."""
     return _RUN in environment_of(process)
 
 
@@ -47,7 +47,7 @@ def flow_runs(state_dir: Path) -> set[str]:
 
 
 def end(processes: list[psutil.Process], grace_seconds: float) -> None:
-    """End processes: ask them to, and after the grace kill those that remain."""
+    """Send SIGTERM to processes, and SIGKILL to those that remain after the grace period."""
     for process in processes:
         _signal(process, kill=False)
     _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
@@ -57,7 +57,7 @@ def end(processes: list[psutil.Process], grace_seconds: float) -> None:
 
 
 def sweep(state_dir: Path, grace_seconds: float) -> list[psutil.Process]:
-    """End every process of a stack, also what they start meanwhile; return those that were found first."""
+    """End all processes of a stack, processes that they start meanwhile included; return those found at first."""
     found = marked_processes(state_dir)
     remaining = found
     while remaining:

@@ -1,4 +1,4 @@
-"""The server by itself, for a command that has to ask it something while the stack is down."""
+"""Give commands access to this stack's Prefect server, which is started for them while the stack is down."""
 
 import os
 import sys
@@ -30,16 +30,16 @@ HEALTHY_SECONDS = 180.0
 
 @contextmanager
 def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings]:
-    """Have Prefect's server answer inside: the one that runs, or one of our own as long as the stack is down.
+    """Make Prefect's server available inside the block: the running one, or a temporary one while the stack is down.
 
-    Gives the settings with the server's credentials. Raises StackError when it cannot be started.
+    Yields the settings with the server's credentials. Raises StackError if the server cannot be started.
     """
     if not settings.has_server or check(settings, Service.SERVER).healthy:
         yield settings
         return
     try:
         held = hold_state_folder(settings, terminal.say)
-    except StackError:  # a stack has it, which starts, stops or has lost its server: whoever asks says what it is
+    except StackError:  # a stack holds it but has no healthy server now; the caller's request fails and reports why
         yield settings
         return
     with held:
@@ -84,19 +84,17 @@ def _wait(settings: Settings, terminal: Terminal, supervisor: Supervisor) -> Non
             time.sleep(0.2)
 
 
-# Commands that talk to this stack's server.
-
 _WITHOUT_SERVER = frozenset({"config", "help", "init", "profile", "profiles", "server", "version"})
-"""The commands of Prefect's that have nothing to do with a server, or start one."""
+"""Prefect's commands that do not use a server, or start one."""
 
 
 def become(module: str, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by `python -m MODULE ARGUMENT...` with this stack's address and credentials.
 
-    Raises StackError when a command of Prefect's needs the server and nobody listens there.
+    Raises StackError if a Prefect command needs the server and the server is not running.
     """
     settings = checked_settings()
-    with suppress(OSError):  # which the command itself reports, if it needs the folder
+    with suppress(OSError):  # the command itself reports it, if it needs the folder
         make_state_folder(settings.state_dir)
     if module == "prefect" and needs_server(arguments):
         _look_for_server(settings)
@@ -105,7 +103,7 @@ def become(module: str, arguments: Sequence[str]) -> NoReturn:
 
 
 def needs_server(arguments: Sequence[str]) -> bool:
-    """Tell whether a command of Prefect's talks to the server.
+    """Return whether a Prefect command uses the server.
 
     >>> needs_server(["--no-prompt", "deploy", "--all"]), needs_server(["deploy", "--help"]), needs_server(["version"])
     (True, False, False)
@@ -123,4 +121,4 @@ def _look_for_server(settings: Settings) -> None:
             f"{settings.api_url}: no Prefect server answers ({error}); start it with `just up`, or set API_PORT"
         ) from error
     except httpx.HTTPError:
-        return  # it listens; what is wrong with it the command itself will tell
+        return  # the server listens; the command itself reports other errors

@@ -1,4 +1,4 @@
-"""The services of a stack: what each one runs, and where."""
+"""The services of a stack with their programs: command, working folder, log file and start order."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,15 +10,15 @@ WORK_POOL = "local-process-pool"
 WORK_QUEUE = "default"
 
 STOP_SECONDS = 3
-"""How long a service has to stop when it is asked to, before it is killed."""
+"""How long a service may take to stop before it is killed."""
 
 _PREFECT = "flows.forkserver.prefect_command"
 _SERVER = "sensors.stack.api_front"
-"""The same command, with what protects the API in front of it."""
+"""The same command, with the middleware that protects the API."""
 
 
 class Service(StrEnum):
-    """A long-running part of the stack; the order is that of starting."""
+    """A long-running part of the stack, in start order."""
 
     SERVER = "server"
     BALANCER = "balancer"
@@ -29,22 +29,22 @@ class Service(StrEnum):
 
 
 OPTIONAL = {Service.WARM: "runs work without it and start about 2 s later"}
-"""The services that a stack is healthy without, and what is missing then."""
+"""The services that a healthy stack can do without, each with the effect of its absence."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """One process of a service: what follows `python -m`, and in which folder."""
+    """One process of a service: the arguments of `python -m`, and its working folder."""
 
     service: Service
     arguments: tuple[str, ...]
     folder: Path
     number: int | None = None
-    """Which of its service's processes it is, from 1; None: the only one that there can be."""
+    """The number of the process within its service, from 1; None if the service has only one."""
 
     @property
     def name(self) -> str:
-        """What supervisord and the log call it: `sensor`, or `worker-2`."""
+        """The name in supervisord and of the log file: `sensor`, or `worker-2`."""
         return program_name(self.service, self.number)
 
 
@@ -54,7 +54,7 @@ def program_name(service: Service, number: int | None) -> str:
 
 
 def programs(settings: Settings) -> tuple[Program, ...]:
-    """Return the programs of a stack in the order of starting."""
+    """Return the programs of this machine in start order."""
     found = [
         *_servers(settings),
         *_workers(settings),
@@ -65,7 +65,7 @@ def programs(settings: Settings) -> tuple[Program, ...]:
 
 
 def services_of(settings: Settings) -> tuple[Service, ...]:
-    """Return the services that this machine has, in the order of starting."""
+    """Return the services of this machine in start order."""
     if not settings.is_scale:
         return (Service.SERVER, Service.WORKER, Service.SENSOR, Service.WARM)
     present = {
@@ -80,7 +80,7 @@ def services_of(settings: Settings) -> tuple[Service, ...]:
 
 
 def _servers(settings: Settings) -> list[Program]:
-    # Away from the project's root: Prefect would read its `.env` there, behind AUTH=off's back.
+    # Not in the project's root: Prefect would read the `.env` there, credentials included, even with AUTH=off.
     folder = settings.prefect_home
     if not settings.is_scale:
         return [Program(Service.SERVER, _server(settings.api_host, settings.api_port), folder)]
@@ -113,7 +113,7 @@ def _workers(settings: Settings) -> list[Program]:
 
 
 def worker_names(settings: Settings) -> tuple[str, ...]:
-    """Return the workers' names, the same after every restart, so that the page lists one and not hundreds."""
+    """Return the workers' names. They stay the same after a restart, or the page would list hundreds of workers."""
     if not settings.is_scale:
         return (settings.node,)
     return tuple(worker_name(settings, number) for number in range(1, settings.workers + 1))
@@ -125,7 +125,7 @@ def worker_name(settings: Settings, number: int) -> str:
 
 
 def warm_socket(settings: Settings) -> Path:
-    """Return the socket of the warm server, which forks flow runs; it belongs to our user alone."""
+    """Return the socket of the warm server, which forks flow runs; only the stack's user has access."""
     return settings.state_dir / "warm.sock"
 
 
@@ -135,7 +135,7 @@ def log_file(settings: Settings, name: str) -> Path:
 
 
 def newest_log(settings: Settings, service: Service) -> Path:
-    """Return the log of that of a service's programs which has said something last."""
+    """Return the most recently written log file among a service's programs."""
     logs = [log_file(settings, program.name) for program in programs(settings) if program.service is service]
     written = [log for log in logs if log.exists()]
     return max(written, key=lambda log: log.stat().st_mtime) if written else log_file(settings, service)

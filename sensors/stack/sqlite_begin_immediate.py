@@ -1,13 +1,14 @@
-"""The write lock of Prefect's SQLite: taken when a transaction begins, and not when it first writes.
+"""SQLAlchemy plugin that makes Prefect's SQLite transactions take the write lock when they begin.
 
-Prefect begins most transactions DEFERRED: they read, and then write. If another connection has written in between,
-SQLite refuses the write at once, however long the busy timeout is (SQLITE_BUSY_SNAPSHOT, https://sqlite.org/wal.html);
-the server answers 503, and Prefect's client asks again 2 s later. Among others that is how an automation starts a run
-(`create_flow_run_from_deployment`, Prefect 3.8.8): of single drops one in six started 2 s late, and of 20 runs at once
-the last ended after 47 s instead of 18 s (measured). A transaction that begins IMMEDIATE waits for its turn instead.
+Prefect begins most transactions DEFERRED: they read first and write later. If another connection has written in
+between, SQLite fails the write immediately, whatever the busy timeout (SQLITE_BUSY_SNAPSHOT,
+https://sqlite.org/wal.html); the server answers 503, and Prefect's client retries 2 s later. Automations start runs
+this way (`create_flow_run_from_deployment`, Prefect 3.8.8): of single drops one in six started 2 s late, and of 20
+simultaneous runs the last ended after 47 s instead of 18 s (measured). A transaction that begins IMMEDIATE waits for
+the lock instead.
 
-SQLAlchemy loads this plugin for the server because the database's URL names it: it is made for applications that
-are not to be modified (https://docs.sqlalchemy.org/en/20/core/connections.html, CreateEnginePlugin).
+SQLAlchemy loads the plugin in the server because the database URL names it; plugins exist for applications that cannot
+be modified (https://docs.sqlalchemy.org/en/20/core/connections.html, CreateEnginePlugin).
 """
 
 from typing import Any
@@ -17,14 +18,14 @@ from sqlalchemy.engine import CreateEnginePlugin
 
 
 class WriteLockFirst(CreateEnginePlugin):
-    """Begins every transaction of an engine IMMEDIATE that would begin DEFERRED."""
+    """Turns BEGIN DEFERRED into BEGIN IMMEDIATE on an engine."""
 
     def update_url(self, url: URL) -> URL:
-        """Return the URL as it is: nothing in it is for us."""
+        """Return the URL unchanged: the plugin has no parameters in it."""
         return url
 
     def engine_created(self, engine: Engine) -> None:
-        """Listen to the engine's statements."""
+        """Rewrite the engine's statements before they are executed."""
         event.listen(engine, "before_cursor_execute", _take_write_lock, retval=True)
 
 

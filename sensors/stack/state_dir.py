@@ -1,4 +1,4 @@
-"""The state folder: made, checked, and held by one stack at a time."""
+"""Create the state folder, check that other users cannot change it, and lock it for one stack at a time."""
 
 import os
 import shutil
@@ -14,17 +14,17 @@ from sensors.stack.errors import StackError
 
 
 def hold_state_folder(settings: Settings, say: Callable[[str], object] = lambda _: None) -> FileLock:
-    """Make the state folder with what is in it, close it to other users and take it for ourselves; return the lock.
+    """Create the state folder and its subfolders, close them to other users, and return the acquired lock.
 
-    The kernel gives it back when we die, however we die. `say` gets what a person should know. Raises StackError when
-    the folder cannot be used, other users can change what is in it, or another stack has it.
+    The kernel releases the lock when the process dies for any reason. `say` gets notices for the user. Raises
+    StackError if the folder cannot be used, if other users can change its content, or if another stack holds it.
     """
     _make_folders(settings)
     _close_to_others(settings, say)
     lock = _lock(settings)
     holder = _holder_file(settings)
     try:
-        lock.acquire(timeout=0.3)  # `status` has it for a moment, when it looks whether anybody does
+        lock.acquire(timeout=0.3)  # `is_held` acquires it for a moment
         for file, text in (
             (holder, f"{os.getpid()}"),
             (_ports_file(settings), f"{settings.api_port} {settings.sensor_port}"),
@@ -39,7 +39,7 @@ def hold_state_folder(settings: Settings, say: Callable[[str], object] = lambda 
 
 
 def clear_temporary(settings: Settings) -> None:
-    """Make the folder for temporary files, with nothing of an earlier start in it; raises StackError."""
+    """Create the folder for temporary files, emptied of an earlier start's files. Raises StackError."""
     folder = settings.temporary_dir
     try:
         if folder.exists():
@@ -50,7 +50,7 @@ def clear_temporary(settings: Settings) -> None:
 
 
 def other_ports(settings: Settings) -> str | None:
-    """Say on which ports a stack that holds the state folder runs, if it is not those of the settings."""
+    """Return a text with the ports of the stack that holds the state folder, if they differ from the settings."""
     if not is_held(settings):
         return None
     wanted = (settings.api_port, settings.sensor_port)
@@ -66,7 +66,7 @@ def other_ports(settings: Settings) -> str | None:
 
 
 def holder_of(settings: Settings) -> int | None:
-    """Return the process that has taken the folder last, which holds it if `is_held` says that one does."""
+    """Return the id of the last process that locked the folder; it still holds the lock if `is_held` is true."""
     try:
         return int(_holder_file(settings).read_text("utf-8"))
     except (OSError, ValueError):
@@ -74,7 +74,7 @@ def holder_of(settings: Settings) -> int | None:
 
 
 def is_held(settings: Settings) -> bool:
-    """Tell whether a stack has the state folder."""
+    """Return whether a stack holds the state folder."""
     lock = _lock(settings)
     if not settings.logs_dir.is_dir():
         return False

@@ -1,4 +1,8 @@
-"""Automations of ours that somebody has changed on the server since they were applied."""
+"""Collect what `just status` shows: health of the services, counts of files, next runs, and what needs attention.
+
+Prefect's API is read each time, whether or not the sensor runs. While it gives no usable answer, the parts that come
+from it are empty: the health of the server reports the problem.
+"""
 
 import dataclasses
 import shlex
@@ -35,9 +39,9 @@ _AUTOMATIONS_A_PAGE = 200
 
 
 def read_drift(settings: Settings) -> dict[str, str]:
-    """Return how each of our automations was changed on the server, by its name.
+    """Return how each of the project's automations was changed on the server since it was applied, by its name.
 
-    Empty while there is no usable answer: what is wrong with the server then the status tells anyway.
+    Empty while the server gives no usable answer.
     """
     try:
         found = _ours(settings)
@@ -47,7 +51,7 @@ def read_drift(settings: Settings) -> dict[str, str]:
 
 
 def _ours(settings: Settings) -> list[dict[str, Any]]:
-    """Return our automations as the API has them. Raises httpx.HTTPError, ValueError."""
+    """Return the project's automations as the API has them. Raises httpx.HTTPError, ValueError."""
     found: list[dict[str, Any]] = []
     wanted = {"tags": {"all_": [drift.owner_mark(drift.OWNER)]}}
     with open_api(settings) as api:
@@ -60,8 +64,6 @@ def _ours(settings: Settings) -> list[dict[str, Any]]:
             found += page
     return found
 
-
-# Run issues as the status has them: asked of the server anew, whether or not the sensor is at work.
 
 TIMEOUT = httpx.Timeout(5.0)
 
@@ -76,7 +78,7 @@ def find_run_issues(settings: Settings, clock: Clock | None = None) -> tuple[Run
 
 
 def known_run_issues(settings: Settings) -> tuple[RunIssue, ...]:
-    """Return the same, or nothing while the server gives no usable answer: what is wrong with it is reported anyway."""
+    """Return the result of `find_run_issues`; empty while the server gives no usable answer. Raises LedgerError."""
     try:
         return find_run_issues(settings)
     except (ApiError, ValueError, LookupError):
@@ -90,8 +92,6 @@ def _dismissed(settings: Settings) -> dict[str, datetime]:
         return dismissals.of_runs(ledger)
 
 
-# The next runs: when each deployment of our work pool runs next, as Prefect has planned it.
-
 _DEPLOYMENTS_A_PAGE = 200
 SCHEDULED = "Scheduled"
 PAUSED = "paused"
@@ -99,7 +99,10 @@ PAUSED = "paused"
 
 @dataclass(frozen=True)
 class NextRun:
-    """When a deployment runs next (UTC), None while its schedules are paused; `state` is Prefect's word or `paused`."""
+    """The next scheduled run of a deployment.
+
+    `at` is UTC, None while the schedules are paused; `state` is the name of the run's Prefect state, or `paused`.
+    """
 
     deployment: str
     at: datetime | None
@@ -107,9 +110,9 @@ class NextRun:
 
 
 def read_next_runs(settings: Settings) -> tuple[NextRun, ...]:
-    """Return the next run of each deployment that has one or should have one, the soonest first.
+    """Return the next run of each deployment of the work pool that has schedules or a planned run, the soonest first.
 
-    Empty while there is no usable answer: what is wrong with the server then the status tells anyway.
+    Empty while the server gives no usable answer.
     """
     pool = {"work_pools": {"name": {"any_": [WORK_POOL]}}}
     planned = {
@@ -130,10 +133,10 @@ def read_next_runs(settings: Settings) -> tuple[NextRun, ...]:
 
 
 def next_runs(deployments: Iterable[Mapping[str, Any]], runs: Iterable[Mapping[str, Any]]) -> tuple[NextRun, ...]:
-    """Return each deployment's next run out of what the API knows of both; runs come the soonest first."""
+    """Return each deployment's next run from the API's deployments and runs; `runs` are ordered the soonest first."""
     first: dict[str, Mapping[str, Any]] = {}
     for run in runs:
-        # Those that arrivals have led to are due at once, and are told as in flight.
+        # Runs of arrivals are due immediately and are counted as in flight.
         parameters: Mapping[str, Any] = run.get("parameters") or {}
         if not parameters.get("arrival_id"):
             first.setdefault(run["deployment_id"], run)
@@ -151,51 +154,49 @@ def _next_run(deployment: Mapping[str, Any], run: Mapping[str, Any] | None) -> N
     return None
 
 
-# The status: whether all is healthy, what became of the files, and what needs a person.
-
 NOT_RUNNING_STATUS = 2
 """The exit status of `just status` for a stack that is not running, so that a script can start it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """One look at a stack; counts are of files."""
+    """The state of a stack at one moment; counts are numbers of files."""
 
     settings: Settings
     services: dict[Service, Health]
     inboxes: dict[str, Books]
     trouble: Trouble = dataclasses.field(default_factory=Trouble)
     watching: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
-    """How each inbox is watched; empty while the sensor is down."""
+    """How each inbox is watched (`events` or `polling`); empty while the sensor is down."""
     skipped: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
-    """How many of the loaded files of an inbox were duplicates and therefore skipped."""
+    """How many of an inbox's loaded files were skipped as duplicates."""
     alerts: Alerts = dataclasses.field(default_factory=Alerts)
-    """What has not got through."""
+    """Alerts that were not delivered."""
     drift: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
-    """How automations of ours were changed on the server, by their names."""
+    """How automations of the project were changed on the server, by their names."""
     other_ports: str | None = None
-    """On which ports it runs, in words, where they are not those that were asked for."""
+    """A text with the ports that the stack runs on, if they differ from the settings."""
     glances: dict[str, InboxGlance] = dataclasses.field(default_factory=dict[str, InboxGlance])
-    """What the books do not say of each inbox: today, what waits longest, what came last."""
+    """What the counts do not show of each inbox: today's files, the file that waits longest, the last file."""
     next_runs: tuple[NextRun, ...] = ()
-    """When which deployment runs next; empty while the server is down."""
+    """Empty while the server is down."""
     run_issues: tuple[RunIssue, ...] = ()
     """The runs that need attention; empty while the server is down."""
     issues: tuple[str, ...] = ()
-    """What is wrong with the sensor's files and disks, or soon will be, in lines."""
+    """Present or expected problems with the sensor's files and disks, a line each."""
     at: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
-    """When it was looked."""
+    """When the status was read."""
 
     @property
     def healthy(self) -> bool:
-        """Whether every service does its work, those left out that a stack can do without."""
+        """Whether every service is healthy, those in OPTIONAL aside."""
         return all(health.healthy for service, health in self.services.items() if service not in OPTIONAL)
 
     @property
     def exit_status(self) -> int:
         """0 if all is well, 1 if something needs attention, 2 if the stack is not running.
 
-        A service that a stack can do without may be starting still when everything else is healthy.
+        Services in OPTIONAL do not count: they may still be starting when everything else is healthy.
         """
         if not self._is_running and not self.other_ports:
             return NOT_RUNNING_STATUS
@@ -249,7 +250,7 @@ class Status:
         }
 
     def needs_a_person(self) -> list[str]:
-        """Return what somebody should look at, in lines, the most urgent first."""
+        """Return what needs attention, a line each, the most urgent first."""
         return [*self._broken_services(), *self._beside_services()]
 
     def _beside_services(self) -> list[str]:
@@ -292,7 +293,7 @@ class Status:
         ]
 
     def _blocked_files(self) -> list[str]:
-        """Return the files that may not be moved, and how many more there are."""
+        """Return lines for the files that the sensor may not move, and for the number of further ones."""
         named = [
             f"inbox {one.inbox}: {readable(one.name)} cannot be taken since"
             f" {one.since.astimezone():%Y-%m-%d %H:%M:%S}: {one.reason}"
@@ -305,7 +306,7 @@ class Status:
         return [*named, *more]
 
     def _bad_files(self) -> list[str]:
-        """Return the latest files that were not loaded, each with its reason, and how many more there are."""
+        """Return lines for the latest files that were not loaded, with reasons, and for the number of the rest."""
         told = [
             f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}; {_mended_by(file)}"
             for file in self.trouble.files
@@ -325,7 +326,7 @@ def _mended_by(file: BadFile) -> str:
 
 
 def _missing_ledger(settings: Settings) -> tuple[str, ...]:
-    """Return a line if there are arrivals that no ledger knows of: the counts are those of nothing then."""
+    """Return a line if there are arrivals but no ledger; all counts are 0 then."""
     if settings.ledger_path.exists() or not any(settings.arrivals_dir.glob("*/*")):
         return ()
     return (f"the ledger at {settings.ledger_path} is missing, though there are arrivals; {REBUILD}",)
@@ -340,7 +341,7 @@ def _missing(service: Service) -> list[str]:
 
 
 def read_status(settings: Settings) -> Status:
-    """Look at a stack now, also at one that is down; raises StackError."""
+    """Read the status of a stack, which may be down. Raises StackError."""
     with ThreadPoolExecutor() as threads:
         looking = {service: threads.submit(check, settings, service) for service in services_of(settings)}
         watching = threads.submit(read_watching, settings)
@@ -371,7 +372,7 @@ def read_status(settings: Settings) -> Status:
 
 
 def _glances(settings: Settings, inboxes: Iterable[str], now: datetime) -> dict[str, InboxGlance]:
-    """Look at each inbox; its day began at local midnight. Raises LedgerError."""
+    """Return the glance of each inbox; the day begins at local midnight. Raises LedgerError."""
     midnight = midnight_before(now, get_localzone())
     if not settings.ledger_path.exists():
         return {name: InboxGlance() for name in inboxes}

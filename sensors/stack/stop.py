@@ -1,4 +1,4 @@
-"""Stopping: the wish to stop, and taking the stack down in order."""
+"""Handle the signals that stop or restart the stack, and stop its services in order."""
 
 import signal
 import threading
@@ -13,17 +13,17 @@ from sensors.stack.supervisor import Supervisor
 
 RESTART = signal.SIGUSR1
 RUN_SECONDS = 1.5
-"""How long flow runs have to end by themselves: enough to roll a load back and to report it."""
+"""How long flow runs may take to end by themselves: enough to roll back a load and to report it."""
 
 
 class StopRequestedError(Exception):
-    """Somebody asked us to stop while we were waiting for something."""
+    """A stop or restart was requested during a wait."""
 
 
 class StopRequest:
-    """The wish to stop, made by SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal was closed).
+    """A request to stop, made by SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal was closed).
 
-    SIGUSR1 asks for a restart, with the settings read anew; a wish to stop that comes before it is over wins.
+    SIGUSR1 requests a restart, which reads the settings again. A stop requested before the restart is over wins.
     """
 
     def __init__(self) -> None:
@@ -32,10 +32,10 @@ class StopRequest:
         self._is_stop = False
 
     def listen(self) -> None:
-        """Take the signals over; only the main thread may call this."""
+        """Install the signal handlers; only the main thread may call this."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, RESTART):
             signal.signal(number, self._on_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {RESTART})  # blocked by the `up` that became this one
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {RESTART})  # `become_again` blocks it before the exec
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == RESTART:
@@ -45,30 +45,30 @@ class StopRequest:
         self.ask()
 
     def ask(self) -> None:
-        """Make the wish."""
+        """Request a stop."""
         self._is_stop = True
         self._asked.set()
 
     @property
     def is_restart(self) -> bool:
-        """Whether a restart is wished for, and nothing more."""
+        """Whether a restart was requested, and no stop."""
         return self._is_restart and not self._is_stop
 
     def wait(self, seconds: float) -> bool:
-        """Wait, at most so long, for the wish to stop; return whether it was made."""
+        """Wait at most `seconds` for a request to stop or restart; return whether there is one."""
         return self._asked.wait(seconds)
 
     def pause(self, seconds: float) -> None:
-        """Wait, and raise StopRequestedError as soon as the wish to stop is made."""
+        """Wait, and raise StopRequestedError as soon as a stop or restart is requested."""
         if self.wait(seconds):
             raise StopRequestedError
 
 
 def take_down(settings: Settings, supervisor: Supervisor) -> None:
-    """Stop everything, in the reverse of the order of starting, and leave no process behind.
+    """Stop all services and end every process of the stack. Takes less than 10 seconds, usually 4.
 
-    First the sensor and the worker, so that nothing new is begun; then the runs that the worker has started;
-    the server last, so that all of them can report to it. Takes less than 10 seconds, usually 4.
+    The sensor and the worker stop first, so that no new run starts; then the active runs; the server stops last, so
+    that all of them can report to it.
     """
     _stop(supervisor, Service.SENSOR, Service.WORKER)
     runs = [process for process in marking.marked_processes(settings.state_dir) if marking.is_flow_run(process)]
@@ -85,7 +85,7 @@ def _stop(supervisor: Supervisor, *services: Service) -> None:
 
 
 def wait_while(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait while a condition holds, at most so long; return whether it has ended."""
+    """Wait while a condition holds, at most `seconds`; return whether it has ended."""
     deadline = time.monotonic() + seconds
     while condition():
         if time.monotonic() > deadline:

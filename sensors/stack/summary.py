@@ -1,4 +1,7 @@
-"""The summary: where everything is, printed when the stack is up."""
+"""Overviews of a stack for the user: addresses and folders after the start, and the profile as a table.
+
+Neither shows secrets.
+"""
 
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from sensors.stack.services import programs
 
 
 def summary(settings: Settings, inboxes: tuple[Inbox, ...], env_file: Path) -> list[tuple[str, str]]:
-    """Return the summary as pairs of a name and what belongs to it."""
+    """Return addresses, folders and log-in of the stack as pairs of a name and a text."""
     folders = [("inbox", f"{inbox.where}  (drop files here: `just drop FILE {inbox.name}`)") for inbox in inboxes]
     return [
         ("page", settings.prefect_page),
@@ -44,14 +47,12 @@ def _alerts(settings: Settings) -> str:
     return f"alerts go to {urls} {'address' if urls == 1 else 'addresses'} and to {log}"
 
 
-# The profile as a table: what runs on this machine, where everything is kept, and nothing secret.
-
 _PREFECT = "what Prefect is told"
 _ADDRESS = "_URL"
 
 
 def show_profile(console: Console) -> None:
-    """Print the profile. Raises StackError when the settings are wrong."""
+    """Print the profile's settings, this machine's programs and Prefect's settings. Raises StackError."""
     settings = checked_settings()
     for title, rows in profile_rows(settings).items():
         table = Table(box=None, pad_edge=False)
@@ -63,7 +64,7 @@ def show_profile(console: Console) -> None:
 
 
 def profile_rows(settings: Settings) -> dict[str, dict[str, str]]:
-    """Return the table's parts by their titles, each with values by their names; secrets are masked."""
+    """Return the tables by their titles, each with values by their names; secrets are masked."""
     own = {name.upper(): _shown(settings, name) for name in ("profile", "api_host", *ProfileSettings.model_fields)}
     own["WAREHOUSE_URL"] = settings.warehouse
     told = {

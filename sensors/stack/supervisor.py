@@ -1,7 +1,8 @@
-"""Incidents: what supervisord reports about the programs, told so that a person understands it.
+"""Run the stack's services under supervisord, a child process, and report when one dies, restarts or is given up.
 
-supervisord's log is the only place where it says which signal a process died of; the lines are those of
-supervisor 4.3 (supervisor/process.py: `finish`, `spawn`, `transition`).
+Services are started and stopped through supervisord's XML-RPC API. Incidents are read from its log, the only place
+where supervisord names the signal that ended a process; the log lines are those of supervisor 4.3
+(supervisor/process.py: `finish`, `spawn`, `transition`).
 """
 
 import re
@@ -29,10 +30,10 @@ from sensors.stack.errors import StackError
 from sensors.stack.services import STOP_SECONDS, Program, Service, program_name
 
 RESTART_LIMIT = 5
-"""How often in a row a service that dies early is started again before it is given up."""
+"""How many times in a row a service that dies early is restarted before it is given up."""
 
 EARLY_SECONDS = 30
-"""A service that lives longer than this has started well, and its restarts are counted anew."""
+"""A service that runs longer than this has started well; its restarts are then counted from 0 again."""
 
 _SERVICES = "|".join(Service)
 _NAME = rf"(?P<name>(?P<service>{_SERVICES})(-(?P<number>\d+))?)"
@@ -44,17 +45,17 @@ _GAVE_UP = re.compile(rf"gave up: {_NAME} ")
 
 @dataclass(frozen=True)
 class Incident:
-    """Something that happened to a service; `gave_up` when it will not be started again."""
+    """A service's process stopped and was restarted, or with `gave_up` will not be restarted."""
 
     service: Service
     message: str
     gave_up: bool = False
     number: int | None = None
-    """Which of the service's processes it happened to, where there may be several."""
+    """The number of the process, for a service that may have several."""
 
     @property
     def program(self) -> str:
-        """The name of the program that it happened to."""
+        """The name of the program that died."""
         return program_name(self.service, self.number)
 
 
@@ -67,7 +68,7 @@ class _Past:
 
 @dataclass
 class Incidents:
-    """Turns supervisord's lines into incidents; remembers how often each service has died early.
+    """Turns supervisord's log lines into incidents and counts the early deaths of each program.
 
     >>> incidents = Incidents()
     >>> incidents.read("WARN exited: sensor (terminated by SIGKILL; not expected)")
@@ -114,20 +115,18 @@ def _which(match: re.Match[str]) -> tuple[Service, int | None]:
     return Service(match["service"]), int(match["number"]) if match["number"] else None
 
 
-# Supervision: supervisord as our child, its configuration, and what we ask it to do.
-
 START_SECONDS = 10.0
 CLOSE_SECONDS = STOP_SECONDS + 3
-"""More than supervisord needs to stop what still runs; it looks once a second."""
+"""Longer than supervisord takes to stop the remaining services; it checks on them once a second."""
 
 TETHERED = (sys.executable, "-m", "sensors.stack.die_with_parent")
-"""How a Python module is started so that it does not outlive us: see sensors/stack/die_with_parent.py."""
+"""Command prefix for a Python module that must not outlive this process: see sensors/stack/die_with_parent.py."""
 
 _NOT_FOR_FLOWS = ("HEARTBEAT_URL", "HEARTBEAT_FAIL_URL")
 _RUNS_FLOWS = (Service.WORKER, Service.WARM)
 
-# No path of ours stands in the file: a `;`, a `#` or a `%` in it would be syntax there. The folders of the
-# services come in through the environment, and supervisord itself runs in the folder of the logs.
+# The file contains no path of the installation, because `;`, `#` and `%` in a path would be read as syntax. The
+# services' folders are passed through the environment, and supervisord's working directory is the log folder.
 _SUPERVISORD = """\
 [supervisord]
 nodaemon=true
@@ -146,11 +145,11 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 
 
 def configuration(programs: Sequence[Program]) -> str:
-    """Return supervisord's configuration for programs in their order of starting.
+    """Return supervisord's configuration for programs, given in start order.
 
-    A service that dies within EARLY_SECONDS is started again after 1, 2, 3... seconds, RESTART_LIMIT times
-    in a row; one that dies later is started again at once, as often as it takes. supervisord stops the
-    services in the reverse of the order of starting when it is told to end.
+    A service that dies within EARLY_SECONDS is restarted after 1, 2, 3... seconds, up to RESTART_LIMIT times in a
+    row. A service that dies later is restarted immediately, without a limit. When supervisord shuts down, it stops the
+    services in reverse start order.
     """
     return "\n".join([_SUPERVISORD, *(_program(program, place) for place, program in enumerate(programs))])
 
@@ -176,7 +175,7 @@ stdout_logfile_backups=3
 
 
 def _without_secrets(program: Program) -> str:
-    """Return what keeps from flows, which anybody may write, what only servers need."""
+    """Return the `env -u` prefix that keeps server secrets from flows, which anyone may write."""
     if program.service not in _RUNS_FLOWS:
         return ""
     return " ".join(["env", *(f"-u {name}" for name in (*SERVER_SECRETS, *_NOT_FOR_FLOWS)), ""])
@@ -187,10 +186,10 @@ def _folder_variable(program: Program) -> str:
 
 
 class Supervisor:
-    """supervisord as a child process, in a session of its own so that a Ctrl-C reaches only us.
+    """supervisord as a child process, in its own session so that Ctrl-C reaches only this process.
 
-    Its socket lies in a private temporary folder, because the path of a Unix socket has at most 107 bytes
-    and a state folder's may have more. `tell` is called, from a thread, with each incident.
+    Its socket is in a private temporary folder, because the path of a Unix socket is limited to 107 bytes and the path
+    of a state folder may be longer. `tell` is called with each incident, from a thread.
     """
 
     def __init__(
@@ -231,27 +230,27 @@ class Supervisor:
 
     @property
     def alive(self) -> bool:
-        """Whether supervisord itself is running."""
+        """Whether supervisord is running."""
         return self._process.poll() is None
 
     @property
     def death(self) -> str:
-        """How supervisord ended, in words."""
+        """The signal or exit status that ended supervisord; waits for the end."""
         status = self._process.wait()
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
     def given_up(self, service: Service) -> Incident | None:
-        """Return the incident after which a service is not started again, or None."""
+        """Return the incident after which a service is no longer restarted, or None."""
         return self._given_up.get(service)
 
     def _call(self, method: str, *arguments: object) -> Any:
-        """Call supervisord's API, each time over a new connection: a broken one cannot be used again."""
+        """Call supervisord's API over a new connection each time, as a broken connection cannot be reused."""
         transport: Any = SupervisorTransport(None, None, serverurl=f"unix://{self._socket}")
         with ServerProxy("http://localhost", transport=transport) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)
 
     def wait_until_it_answers(self) -> None:
-        """Wait for supervisord's socket; raises StackError."""
+        """Wait until supervisord's API answers; raises StackError."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.alive:
             try:
@@ -263,7 +262,7 @@ class Supervisor:
         raise StackError("supervisord did not start; it said:", *(f"    {line}" for line in self._said))
 
     def start(self, service: Service, *, only_first: bool = False) -> None:
-        """Start a service's programs; one that dies at once is started again like any other."""
+        """Start a service's programs; supervisord restarts a program that dies immediately. Raises StackError."""
         for name in self._names(service)[: 1 if only_first else None]:
             try:
                 self._call("startProcess", name, False)
@@ -272,14 +271,14 @@ class Supervisor:
                     raise StackError(f"{name} cannot be started: {fault.faultString}") from fault
 
     def ask_to_stop(self, service: Service) -> None:
-        """Have a service stopped, and killed if it takes longer than its time; does not wait."""
+        """Have supervisord stop a service, and kill it after STOP_SECONDS; does not wait."""
         for name in self._names(service):
-            # It may not be running, and supervisord neither.
+            # The service or supervisord may not be running.
             with suppress(Fault, OSError, HTTPException):
                 self._call("stopProcess", name, False)
 
     def is_running(self, service: Service) -> bool:
-        """Tell whether a service has a process, starting or stopping ones included."""
+        """Return whether a service has a process, starting and stopping ones included."""
         return any(map(self._runs, self._names(service)))
 
     def _runs(self, name: str) -> bool:
@@ -293,7 +292,7 @@ class Supervisor:
         return [program.name for program in self._programs if program.service is service]
 
     def close(self) -> None:
-        """End supervisord, and with it the services that still run, and clean up behind it."""
+        """Stop supervisord with the services that still run, and remove its temporary folder."""
         if self.alive:
             self._process.terminate()
             try:
@@ -306,7 +305,7 @@ class Supervisor:
 
     def _read(self) -> None:
         incidents = Incidents()
-        assert self._process.stdout is not None  # noqa: S101 # it was asked for above
+        assert self._process.stdout is not None  # noqa: S101 # Popen was called with a pipe
         with self._process.stdout as lines:
             for line in lines:
                 self._said.append(line.rstrip())

@@ -1,4 +1,4 @@
-"""What `up` says on the terminal: plain lines, and while it waits a spinner where there is a terminal."""
+"""Console output of `up` and other commands: plain lines, and on a terminal a spinner during waits."""
 
 import time
 from collections.abc import Generator, Iterable
@@ -14,14 +14,14 @@ TAIL_LINES = 15
 
 
 class _LastingConsole(Console):
-    """A console that may be closed, as by `just up | head`: the stack has to be stopped in order all the same."""
+    """A console that ignores a broken pipe, as of `just up | head`, so that the stack is still stopped in order."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
 
 
 class Terminal:
-    """A console that counts the seconds since it was made."""
+    """A console that counts the seconds since its creation."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or _LastingConsole(highlight=False, soft_wrap=True)
@@ -29,26 +29,26 @@ class Terminal:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the start."""
+        """Seconds since the creation."""
         return time.monotonic() - self._started
 
     def say(self, line: str, style: str = "") -> None:
-        """Print one line; what stands in it is text and never markup."""
+        """Print one line as plain text, without interpreting markup."""
         with suppress(OSError):  # the terminal was closed
             self.console.print(Text(line, style=style))
 
     def step(self, line: str) -> None:
-        """Print one line with the seconds since the start before it."""
+        """Print one line, preceded by the elapsed seconds."""
         self.say(f"{self.seconds:6.1f} s  {line}")
 
     @contextmanager
     def waiting(self, what: str) -> Generator[None]:
-        """Show that something is being waited for, if anybody can see it move."""
+        """Show a spinner inside the block, if the output is a terminal."""
         with self.console.status(Text(what)) if self.console.is_terminal else _nothing():
             yield
 
     def show_incident(self, incident: Incident, log: Path) -> None:
-        """Print an incident; for a service that is given up also the end of its log and what to do."""
+        """Print an incident; for a service that is given up, also the end of its log and what to do."""
         if not incident.gave_up:
             self.say(incident.message, "yellow")
             return
@@ -67,7 +67,7 @@ class Terminal:
 
 
 def tail(file: Path, lines: int = TAIL_LINES, begin: int = 0) -> list[str]:
-    """Return the last lines of a text file, none from before byte `begin`; empty if there is no file."""
+    """Return the last lines of a text file, at most 20 kB and from byte `begin` on; empty if it cannot be read."""
     try:
         with file.open("rb") as opened:
             opened.seek(max(begin, file.stat().st_size - 20_000))

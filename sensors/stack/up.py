@@ -1,4 +1,4 @@
-"""Bringing the stack up, in order, and watching over it until somebody stops it."""
+"""Start the stack in order and supervise it in the foreground until it is stopped (`just up`)."""
 
 import sys
 from collections.abc import Callable
@@ -33,7 +33,7 @@ HEALTHY_SECONDS = {
     Service.WORKER: 90,
     Service.SENSOR: 90,
 }
-"""How long a service has to become healthy; the server's first start makes its database."""
+"""How long a service may take to become healthy; the server's first start creates its database."""
 
 _SERVER_SIDE = (Service.SERVER, Service.BALANCER, Service.SERVICES)
 
@@ -41,7 +41,7 @@ _SERVER_SIDE = (Service.SERVER, Service.BALANCER, Service.SERVICES)
 def up() -> int:
     """Run the stack in the foreground until SIGINT, SIGTERM or SIGHUP; return the exit status.
 
-    Raises StackError when it cannot be brought up; whatever was started by then has been stopped.
+    Raises StackError if the stack cannot be started; services started until then have been stopped.
     """
     terminal = Terminal()
     settings = checked_settings()
@@ -60,7 +60,7 @@ def up() -> int:
 
 
 def _end_leftovers(settings: Settings, terminal: Terminal) -> None:
-    """End what a stack that was killed has left, which may have our ports; nobody else holds the folder."""
+    """End processes left behind by a killed stack, which may occupy the ports. The caller holds the state folder."""
     leftovers = marking.sweep(settings.state_dir, grace_seconds=3)
     if leftovers:
         pids = ", ".join(str(process.pid) for process in leftovers)
@@ -98,10 +98,11 @@ def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
 
 @dataclass
 class _BringUp:
-    """The order: server, work pool, deployments, automations, worker, sensor, warm server.
+    """Starts server, work pool, deployments, automations, sensor, worker and warm server: the order of a first start.
 
-    On a machine with two cores the time goes into starting Python processes, so whatever does not need
-    another one's result is started next to it.
+    On a machine with two cores most of the time is spent on starting Python processes, so steps that do not depend on
+    each other run in parallel: once the flows are deployed, the worker starts together with the server, and the sensor
+    before the automations are applied.
     """
 
     settings: Settings
@@ -113,7 +114,7 @@ class _BringUp:
     _started: dict[Service, datetime] = field(default_factory=dict[Service, datetime], init=False)
 
     def run(self) -> None:
-        """Return when everything is healthy; raises StackError, StopRequestedError."""
+        """Return when all services are healthy; raises StackError, StopRequestedError."""
         try:
             self._run()
         except httpx.HTTPError as error:
@@ -126,7 +127,7 @@ class _BringUp:
         self.supervisor.wait_until_it_answers()
         self._start_server_side()
         if warm:
-            # Its work pool exists; it waits for the server by itself.
+            # The work pool exists, and the worker itself waits for the server.
             self._start(Service.WORKER)
         for service in _SERVER_SIDE:
             self._wait(service)
@@ -142,18 +143,18 @@ class _BringUp:
         else:
             self._start(Service.SENSOR)
         if not warm:
-            # Not next to the first deploy: a worker's first polls have been seen to lock Prefect's SQLite
-            # against it, and both waited for 60 s.
+            # Not in parallel with the first deploy: a worker's first polls were seen to lock Prefect's SQLite
+            # against it, so that both waited for 60 s.
             self._start(Service.WORKER)
         self._wait(Service.WORKER)
         self._wait(Service.SENSOR)
         if sys.platform == "linux":
-            # Last, and nobody waits for it: it takes two seconds of a core, and runs work without it.
+            # Started last and not waited for: its start takes two seconds of a core, and runs work without it.
             self._start(Service.WARM)
 
     def _start_server_side(self) -> None:
         if self.settings.is_main and self.settings.is_scale:
-            from sensors.stack.prefect_setup import migrate  # its driver is for one profile only
+            from sensors.stack.prefect_setup import migrate  # only one profile needs its driver
 
             with self.terminal.waiting("bringing the database up to date"):
                 migrate(self.settings, self.commands)
@@ -172,7 +173,7 @@ class _BringUp:
     def _prepare(self, deploying: Deploying) -> None:
         known = deploying.is_up_to_date()
         if known:
-            # Then its automations are there as well, and an announcement finds them.
+            # The server then has the automations too, so announcements start runs.
             self._start(Service.SENSOR)
         else:
             with self.terminal.waiting("deploying the flows"):
@@ -189,7 +190,7 @@ class _BringUp:
         self.supervisor.start(service)
 
     def _start_first_server(self) -> None:
-        """Have one server by itself first: each writes into an empty database what they all need, and one can."""
+        """Start one server alone first: each server writes the same rows into an empty database, and only one can."""
         self.supervisor.start(Service.SERVER, only_first=True)
         port = self.settings.api_server_ports[0]
         self._wait_for(Service.SERVER, lambda: check_api(port), "the first server")

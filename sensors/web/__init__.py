@@ -1,4 +1,4 @@
-"""The drop page on SENSOR_PORT: uploads, what became of files, metrics and health.
+"""The drop page on SENSOR_PORT: uploads, the state of files and arrivals, metrics and health.
 
-What it shows is read by `reports`; who may ask is decided in `access`.
+It shows data that `reports` reads from the ledger; accounts, log-ins and the audit log are in `access`.
 """

@@ -1,4 +1,7 @@
-"""Another try: an arrival is announced again because somebody asked for it on the page."""
+"""Routes that retry an arrival and that dismiss files and runs; they need Role.OPERATE and are audited.
+
+A browser that sends a form is redirected to a page; a script gets JSON.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -26,13 +29,13 @@ from sensors.web.upload_routes import Answer
 
 
 class Told(BaseModel):
-    """What happens next, in lines."""
+    """The response to an action: what happens next, in lines."""
 
     told: list[str]
 
 
 def retry_route(settings: Settings, wake: Callable[[], None]) -> APIRouter:
-    """Return the route; `wake` has what is to be announced announced at once."""
+    """Return the route that retries an arrival; `wake` starts pending announcements immediately."""
     router = APIRouter(tags=["arrivals"])
 
     @router.post(
@@ -41,7 +44,7 @@ def retry_route(settings: Settings, wake: Callable[[], None]) -> APIRouter:
         responses={200: {"model": Told}, 404: {"model": Answer}, 409: {"model": Answer}},
     )
     async def try_again(arrival_id: str, request: Request, asker: AskedBy) -> Response:
-        """Have an arrival announced again; what is loaded already is skipped."""
+        """Announce an arrival again; files that are already loaded are skipped."""
         told = await run_in_threadpool(_retried, settings, arrival_id)
         asker.record(Action.RETRY, arrival=arrival_id)
         wake()
@@ -62,32 +65,30 @@ def _retried(settings: Settings, arrival_id: str) -> list[str]:
         raise HTTPException(409, str(error)) from error
 
 
-# Dismissal: files that were not loaded and runs are taken off what needs attention, as asked for on the page.
-
 _ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Told}, 409: {"model": Answer}}
 
 
 def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
-    """Return the routes."""
+    """Return the routes that dismiss files and runs."""
     router = APIRouter(tags=["arrivals"])
 
     @router.post("/files/{file_id}/dismiss", dependencies=[needs(Role.OPERATE)], responses=_ANSWERS)
     async def dismiss(file_id: parameters.FileId, request: Request, asker: AskedBy) -> Response:
-        """Dismiss a file that was not loaded: it needs no attention any more."""
+        """Dismiss a file that was not loaded, so that it no longer needs attention."""
         count = await run_in_threadpool(one_file, file_id)
         asker.record(Action.DISMISS, file_id=file_id, files=count)
         return _told(count, request)
 
     @router.post("/files/dismiss", dependencies=[needs(Role.OPERATE)], responses=_ANSWERS)
     async def dismiss_all(until: parameters.Moment, request: Request, asker: AskedBy) -> Response:
-        """Say it of all files whose end came no later than `until`: of those that somebody saw, and of none since."""
+        """Dismiss all files that ended no later than `until`: those that the user has seen, and none since."""
         count = await run_in_threadpool(all_files, until)
         asker.record(Action.DISMISS, until=until.isoformat(), files=count)
         return _told(count, request)
 
     @router.post("/runs/{run}/dismiss", dependencies=[needs(Role.OPERATE)], responses={200: {"model": Told}})
     async def dismiss_run(run: parameters.RunKey, request: Request, asker: AskedBy) -> Response:
-        """Say that a run that failed, was missing or takes long is settled."""
+        """Dismiss a run that failed, is missing or takes long."""
         await run_in_threadpool(one_run, run)
         asker.record(Action.DISMISS, run=run)
         if wants_page(request.headers.get("accept", "")):
@@ -110,7 +111,7 @@ def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
 
 
 def _told(count: int, request: Request) -> Response:
-    if wants_page(request.headers.get("accept", "")):  # a form without JavaScript; twice is as good as once
+    if wants_page(request.headers.get("accept", "")):  # a form without JavaScript; sending it twice is no error
         return RedirectResponse("/", 303)
     if not count:
         raise HTTPException(409, "no such file needs a person any more")

@@ -1,4 +1,4 @@
-"""The page put together: what it is served from, and who may ask."""
+"""The FastAPI application of the drop page and its uvicorn server."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -31,7 +31,7 @@ from sensors.web.uploads import uploads_of
 
 STATIC = Path(__file__).with_name("static")
 ALONE = SensorState()
-"""A page without a sensor behind it."""
+"""The state for a page without a running sensor."""
 
 
 def make_page(
@@ -43,7 +43,7 @@ def make_page(
     sensor: SensorState = ALONE,
     wake: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """Return the application; `wake` has what is to be announced announced at once."""
+    """Return the application; `wake` starts pending announcements immediately."""
     audit = audit_of(settings.logs_dir)
     reading = Reading(settings, inboxes, clock, sensor)
     templates = templates_of(reading)
@@ -54,7 +54,7 @@ def make_page(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # FastAPI's own route would need no role
-        # They would lead to http, and to the port that a proxy was given: behind one both are others.
+        # Redirects would name http and the internal port, and both are wrong behind a proxy.
         redirect_slashes=False,
     )
     app.state.audit = audit
@@ -75,7 +75,7 @@ def make_page(
 
 
 def openapi_route(app: FastAPI) -> APIRouter:
-    """Return the route of the page's OpenAPI document, for scripts."""
+    """Return the route of the OpenAPI document."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/openapi.json", dependencies=[needs(Role.LOOK)])
@@ -92,18 +92,18 @@ def serve(app: FastAPI, settings: Settings) -> None:
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """Return how the page is served."""
+    """Return uvicorn's configuration for the page."""
     return uvicorn.Config(
         app,
         host=settings.sensor_host,
         port=settings.sensor_port,
         http=ImpatientProtocol,
         limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=1,  # a page that is open keeps its stream for ever
+        timeout_graceful_shutdown=1,  # an open page keeps its stream indefinitely
         log_config=None,
         access_log=False,
         server_header=False,
-        # Only log-ins depend on the client's address, and only a trusted proxy's word for it counts.
+        # The client's address is used for log-ins and the audit log; only trusted proxies may set it.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies.split(),
     )

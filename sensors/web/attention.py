@@ -1,4 +1,4 @@
-"""Attention: what needs a person, each with what mends it, the most urgent first."""
+"""The page's list of everything that needs attention, each entry with its remedy, most urgent first."""
 
 from dataclasses import dataclass
 
@@ -14,34 +14,34 @@ SHOWN_FILES = 4
 
 @dataclass(frozen=True)
 class Matter:
-    """Something that does not mend itself, in words."""
+    """A problem that needs attention, in words."""
 
     title: str
     detail: str
     mend: str
     href: str | None = None
     dismiss: str | None = None
-    """Where a form is sent to that says that this is settled."""
+    """The address to which the form that dismisses the problem is sent."""
 
 
 @dataclass(frozen=True)
 class Attention:
-    """All that needs a person."""
+    """Everything that needs attention."""
 
     matters: tuple[Matter, ...] = ()
     files: tuple[FileView, ...] = ()
-    """The latest files that were not loaded and that nobody has dismissed."""
+    """The latest files that were not loaded and not dismissed."""
     file_count: int = 0
-    """How many there are in all."""
+    """The total number of such files."""
 
     @property
     def count(self) -> int:
-        """How many things there are to look at."""
+        """The total number of problems and files."""
         return len(self.matters) + self.file_count
 
     @property
     def more_files(self) -> int:
-        """How many files are not shown here."""
+        """The number of files beyond those in `files`."""
         return self.file_count - len(self.files)
 
 
@@ -53,7 +53,7 @@ def attention_of(
     services: tuple[Matter, ...] = (),
     runs: tuple[Matter, ...] = (),
 ) -> Attention:
-    """Return what needs a person; pure."""
+    """Combine all problems into one list; pure."""
     return Attention(
         (
             *services,
@@ -70,10 +70,10 @@ def attention_of(
 
 
 def run_matter(issue: RunIssue, prefect_page: str) -> Matter:
-    """Return what is shown of a run that needs attention."""
+    """Return the entry for a run that needs attention."""
     more = f", and {issue.more:,} more" if issue.more else ""
     title = f"{issue.title[0].upper()}{issue.title[1:]}{more}"
-    mend = issue.mend.partition(", or `just dismiss")[0]  # there is a button for that
+    mend = issue.mend.partition(", or `just dismiss")[0]  # the page has a button for that
     href = None if issue.run_id is None else run_url(prefect_page, issue.run_id)
     dismiss = f"/runs/{issue.key}/dismiss" if issue.is_dismissable else None
     return Matter(readable(title), readable(issue.reason), mend, href, dismiss)

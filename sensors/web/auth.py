@@ -1,4 +1,9 @@
-"""Access to the drop page: names, origins and credentials are checked before a byte of a request's body is read."""
+"""Authentication and authorization of requests to the drop page.
+
+The Guard checks host name, origin and credentials before a request's body is read. Then each route checks the one role
+that it declares: `dependencies=[needs(Role.DROP)]` on a route, `NeedsRole(app, Role.LOOK)` around a mounted
+application. `check_roles` makes sure at every start that each route declares one.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +21,7 @@ from sensors.access.log_ins import Client, LogIns, client_of, headers_of, retry_
 from sensors.access.origins import READING, OwnNames, Rejection
 
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
-"""What is answered without credentials: how the sensor is, in numbers; a trouble that it has may name a path."""
+"""Paths served without credentials: health and metrics. The reason why the sensor is unhealthy may name a file path."""
 CHALLENGE = 'Basic realm="drop page", charset="UTF-8"'
 NEEDED = "credentials are needed: those of Prefect's page, PREFECT_API_AUTH_STRING in .env"
 VISITOR = "visitor"
@@ -25,7 +30,7 @@ VISITOR = "visitor"
 
 @dataclass(frozen=True)
 class RequestHead:
-    """The head of a request; `headers` have names in small letters."""
+    """The head of a request; header names are in lower case."""
 
     method: str
     path: str
@@ -36,19 +41,20 @@ class RequestHead:
 
 @dataclass(frozen=True)
 class Access:
-    """The rules: under which names the page is known, and whose credentials count."""
+    """The access rules: host names and origins of the page, and accepted credentials."""
 
     log_ins: LogIns
     is_open: bool = False
-    """AUTH=off: no one is asked for credentials."""
+    """Whether AUTH=off: no credentials are needed."""
     upload_token: str | None = None
-    """Lets a script upload and do nothing else."""
+    """A bearer token that allows uploads and nothing else."""
     names: OwnNames = field(default_factory=OwnNames)
     is_reachable: bool = False
-    """Whether the page listens beyond the loopback: what is open is then answered under any name, for Prometheus."""
+    """Whether the page listens beyond the loopback; the OPEN paths are then served under any host name, for
+    Prometheus."""
 
     def visitor(self, asked: RequestHead) -> Visitor | Rejection:
-        """Return the visitor of a request, or why it is rejected. A visitor without roles reaches what is open."""
+        """Return the visitor of a request, or why it is rejected. Requests for OPEN paths get one without roles."""
         is_open = asked.path in OPEN and asked.method in READING
         if rejection := self.names.wrong_host(asked.headers.get("host", "")):
             return Visitor("unknown", frozenset()) if is_open and self.is_reachable else rejection
@@ -75,10 +81,10 @@ def _is_upload(asked: RequestHead) -> bool:
 
 
 class Guard:
-    """ASGI middleware that answers what may not pass, and gives the request its visitor."""
+    """ASGI middleware that rejects requests by the access rules and stores the Visitor in the state of all others."""
 
     def __init__(self, app: ASGIApp, access: Access, page: Callable[[Rejection], str] | None = None) -> None:
-        """`page` makes what a browser shows instead of the bare reason."""
+        """`page` renders the HTML that a browser gets instead of the plain reason."""
         self._app = app
         self._access = access
         self._page = page
@@ -95,7 +101,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = {"WWW-Authenticate": CHALLENGE} if found.status == 401 else retry_after(found)
-        # What the client is still sending is not waited for.
+        # Do not wait for the rest of the request's body.
         headers["Connection"] = "close"
         if self._page is not None and "text/html" in asked.headers.get("accept", ""):
             answer = HTMLResponse(self._page(found), found.status, headers)
@@ -104,28 +110,24 @@ class Guard:
         await answer(scope, receive, send)
 
 
-# Roles of routes: each route declares the one role that it needs; an application with one that does not is not made.
-#
-# `dependencies=[needs(Role.DROP)]` on a route, `NeedsRole(app, Role.LOOK)` around a mounted application.
-
 NO_ONE = Visitor("unknown", frozenset())
 
 
 def visitor_of(request: Request) -> Visitor:
-    """Return the visitor that the Guard has found; one without any role if it has not run."""
+    """Return the visitor that the Guard stored, or one without roles if the Guard did not run."""
     return getattr(request.state, VISITOR, NO_ONE)
 
 
 @dataclass(frozen=True)
 class Asker:
-    """The visitor behind a request and its audit log."""
+    """The visitor and address of a request, with the audit log that records its actions."""
 
     visitor: Visitor
     address: str
     audit: Audit
 
     def record(self, action: Action, **details: str | int) -> None:
-        """Record what the visitor has done."""
+        """Record an action of the visitor in the audit log."""
         self.audit.record(action, self.visitor.name, self.address, **details)
 
 
@@ -134,7 +136,7 @@ def _asker(request: Request) -> Asker:
 
 
 AskedBy = Annotated[Asker, Depends(_asker)]
-"""The asker, as a parameter of a route."""
+"""The type of a route's parameter that receives the Asker."""
 
 
 class _RequiredRole:
@@ -151,7 +153,7 @@ class _RequiredRole:
 
 
 def needs(role: Role) -> Any:
-    """Return the dependency by which a route declares its role."""
+    """Return the FastAPI dependency by which a route declares its role."""
     return Depends(_RequiredRole(role))
 
 
@@ -162,7 +164,7 @@ def rejection_of(visitor: Visitor, role: Role) -> str:
 
 
 class NeedsRole:
-    """ASGI application around one that is mounted, which has no dependencies."""
+    """ASGI wrapper that checks a role for a mounted application, which cannot have dependencies."""
 
     def __init__(self, app: ASGIApp, role: Role) -> None:
         self._app = app
@@ -185,7 +187,7 @@ def _record(scope: Scope, visitor: Visitor, role: Role) -> None:
 
 
 def declared_roles(app: FastAPI) -> Iterator[tuple[str, str, tuple[Role, ...]]]:
-    """Yield method, path and declared roles of every route but those that are open (access.OPEN)."""
+    """Yield method, path and declared roles of every route whose path is not in OPEN."""
     for route in iter_route_contexts(app.routes):
         path = route.path or ""
         if path in OPEN:
@@ -202,7 +204,7 @@ def declared_roles(app: FastAPI) -> Iterator[tuple[str, str, tuple[Role, ...]]]:
 
 
 def check_roles(app: FastAPI) -> None:
-    """Raise TypeError if a route does not declare exactly one role: a mistake of the code, found at every start."""
+    """Raise TypeError if a route does not declare exactly one role, which is a bug."""
     wrong = [f"{method} {path}" for method, path, roles in declared_roles(app) if len(roles) != 1]
     if wrong:
         raise TypeError(f"expected exactly one role for each route, dependencies=[needs(Role...)]: {', '.join(wrong)}")

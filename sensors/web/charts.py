@@ -1,4 +1,7 @@
-"""A plot's geometry: where its columns, lines and words stand. Pure; a template draws it as SVG."""
+"""Geometry of the bar charts on the page of a day: arrivals, rows, files not loaded and latency, hour by hour.
+
+Pure: a template draws the result as SVG.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,18 +11,18 @@ from sensors.reports.days import Day, Hour
 from sensors.web.formats import counted, duration, number, short
 
 WIDTH, HEIGHT = 360.0, 176.0
-"""Of the drawing, in its own units: at this size a phone shows its letters about as large as they are meant."""
+"""Size of the drawing in SVG units; at this size a phone shows its text at about the intended size."""
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 6.0, 10.0, 26.0
 MOST_TICKS = 4
 LEAST = 0.001
-"""No axis is finer."""
+"""The smallest top value of an axis."""
 GAP = 0.24
-"""The share of a column's place that is left free."""
+"""The share of a column's slot that stays empty."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """What one column shows; `most` is drawn as a thin line above it."""
+    """The value of one column; `most` is drawn as a thin line above it."""
 
     label: str
     value: float | None
@@ -28,7 +31,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Column:
-    """A column, with the line to its `most` if there is one; y grows downwards."""
+    """A column and, if it has a `most`, the end of the line to that; y grows downwards."""
 
     x: float
     y: float
@@ -41,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Tick:
-    """A word at an axis."""
+    """A label of an axis."""
 
     at: float
     text: str
@@ -49,12 +52,12 @@ class Tick:
 
 @dataclass(frozen=True)
 class Plot:
-    """Everything that is drawn, and what it is called."""
+    """The title, summary and geometry of one chart."""
 
     name: str
     title: str
     summary: str
-    """What it shows, for somebody who does not see it."""
+    """The content in words, for screen readers."""
     columns: tuple[Column, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
@@ -74,7 +77,7 @@ def make_plot(
     summary: str,
     whole: bool = True,
 ) -> Plot:
-    """Return the plot of some values side by side; `said` writes a value, `whole` keeps the axis to whole numbers."""
+    """Return a bar chart of the values; `said` formats a value, `whole` restricts the axis to whole numbers."""
     top = max((each for one in values for each in (one.value, one.most) if each is not None), default=0.0)
     ticks = ticks_for(top, whole=whole)
     place = (WIDTH - LEFT - RIGHT) / max(1, len(values))
@@ -104,7 +107,7 @@ def make_plot(
 
 
 def ticks_for(top: float, *, whole: bool = True) -> list[float]:
-    """Return at most five round numbers from 0 to one that is not below `top`, at even distances.
+    """Return at most five evenly spaced round numbers, from 0 up to at least `top`.
 
     >>> ticks_for(7)
     [0.0, 2.0, 4.0, 6.0, 8.0]
@@ -122,16 +125,13 @@ def ticks_for(top: float, *, whole: bool = True) -> list[float]:
 
 
 def _round_up(step: float) -> float:
-    """Return the next number that is 1, 2 or 5 times a power of ten."""
+    """Round up to the next number that is 1, 2 or 5 times a power of ten."""
     power = 10.0 ** floor(log10(step))
     return next(nice * power for nice in (1, 2, 5, 10) if nice * power >= step * (1 - 1e-9))
 
 
-# The plots of a day: arrivals, rows, files that were not loaded, and how fast runs began, hour by hour.
-
-
 def day_plots(day: Day) -> tuple[Plot, ...]:
-    """Return the plots in the order in which they are looked at; pure."""
+    """Return the plots in the order in which the page shows them."""
 
     def values(figure: Callable[[Hour], float | None], most: Callable[[Hour], float | None] | None = None):
         return [Value(f"{hour.start:%H:%M}", figure(hour), most(hour) if most else None) for hour in day.hours]

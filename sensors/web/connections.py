@@ -1,4 +1,8 @@
-"""Connections: one that is open and asks for nothing is closed, so that others find room."""
+"""Connection handling of the drop page: idle timeouts, responses to rejected uploads, security headers.
+
+Idle connections are closed so that they do not use up MOST_CONNECTIONS. The two ASGI middlewares wrap the whole
+application, the Guard included.
+"""
 
 import asyncio
 import resource
@@ -10,16 +14,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 IDLE_SECONDS = 15.0
-"""How long a client may take to ask; what it sends after its request has limits of its own."""
+"""Seconds between idle checks. A connection that is idle at two checks in a row is closed, so a client has up to twice
+this time to send a request's head; `uploads.Patience` limits the time for the body."""
 MOST_CONNECTIONS = 1000
-"""More are answered with 503."""
+"""Requests on further connections get 503."""
 
 
 class ImpatientProtocol(H11Protocol):
-    """Uvicorn's protocol, which by itself waits for ever for a request's first line and its headers."""
+    """Uvicorn's HTTP protocol with an idle timeout: on its own it waits indefinitely for a request's head."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Begin to look whether it is used."""
+        """Start the idle timer."""
         super().connection_made(transport)
         self._seen: Any = object()
         self._look_again()
@@ -28,7 +33,7 @@ class ImpatientProtocol(H11Protocol):
         self._looking = self.loop.call_later(IDLE_SECONDS, self._look)
 
     def _look(self) -> None:
-        cycle: RequestResponseCycle | None = cast(Any, self).cycle  # None until it asks
+        cycle: RequestResponseCycle | None = cast(Any, self).cycle  # None until the first request
         is_idle = cycle is None or cycle.response_complete
         if is_idle and self._seen is cycle:
             self.transport.close()
@@ -37,13 +42,13 @@ class ImpatientProtocol(H11Protocol):
         self._look_again()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop looking."""
+        """Cancel the idle timer."""
         self._looking.cancel()
         super().connection_lost(exc)
 
 
 def allow_connections() -> None:
-    """Raise this process's limit of open files, which many systems set to about as many as there may be connections."""
+    """Raise this process's limit of open files; many systems set it to about MOST_CONNECTIONS."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 4 * MOST_CONNECTIONS
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -51,24 +56,22 @@ def allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
-# Lingering: who is refused in the middle of sending is told why, and not merely cut off.
-
 LINGER_SECONDS = 2.0
-"""For so long what a client is still sending is taken and thrown away once it has been answered."""
+"""How long to read and discard the rest of a request's body after the response was sent."""
 
 
 class Lingering:
-    """ASGI middleware that has a connection closed only when its client could read the answer.
+    """ASGI middleware that lets a client read the error response to a rejected upload before the connection closes.
 
-    Closed with bytes unread the kernel resets it, and whoever is still writing finds that instead of the answer: of
-    an upload that is too large nginx makes a 502. RFC 9112, 9.6, tells servers to go on reading for a while.
+    If a socket is closed with unread bytes, the kernel sends RST and the client never sees the response: nginx
+    turns it into a 502. RFC 9112, section 9.6, asks servers to go on reading for a while.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, and have its answer end when all of it has come or the time is over."""
+        """Serve a request; end its response when the whole body was read or after LINGER_SECONDS."""
         if scope["type"] != "http" or not _is_sending(scope):
             await self._app(scope, receive, send)
             return
@@ -96,13 +99,11 @@ class Lingering:
 
 
 def _is_sending(scope: Scope) -> bool:
-    """Tell whether a body is on its way; one who asks first whether he may (Expect) sends none that is refused."""
+    """Return whether the client is sending a body; with an Expect header it sends none before it is asked to."""
     headers = dict(scope["headers"])
     has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
     return has_body and b"expect" not in headers
 
-
-# Headers: what every answer of the page tells the browser to keep to.
 
 CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -116,7 +117,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-"""Nothing of another site, nothing written into the page itself: a file's name cannot become a script."""
+"""No content from other sites and no inline scripts or styles, so a file's name cannot become a script."""
 
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -131,13 +132,13 @@ _HEADERS = {
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds them; what an answer sets itself stays."""
+    """Adds security headers; never overrides one that the response already set."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, with the headers in its answer."""
+        """Serve a request and add the headers to its response."""
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

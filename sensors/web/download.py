@@ -1,4 +1,4 @@
-"""Download: a file's bytes for somebody who wants to see what is wrong with it."""
+"""Send a file's content as an attachment, so that a user can see what is wrong with it."""
 
 import os
 import stat
@@ -19,15 +19,18 @@ CHUNK_BYTES = 1 << 18
 
 
 def download(file: KnownFile) -> StreamingResponse:
-    """Return a file as an attachment, which no browser shows or runs; HTTPException (404) is raised as it is sent."""
+    """Return a file as an attachment, which no browser displays or runs.
+
+    HTTPException (404) is raised when the response is sent.
+    """
     return _Download(file)
 
 
 class _Download(StreamingResponse):
-    """Opens the file when it is sent and closes it however that ends: sent, cut off, cancelled, or never begun.
+    """Opens the file when the response is sent and closes it however that ends: sent, cut off, cancelled or not begun.
 
-    A generator that closes what it was given does so only if it was begun: a client that hangs up before that left the
-    descriptor open.
+    A generator that closes the file on its end would not do: if a client hangs up before the generator has begun, the
+    descriptor stays open.
     """
 
     def __init__(self, file: KnownFile) -> None:
@@ -40,9 +43,9 @@ class _Download(StreamingResponse):
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the file; raises HTTPException (404) if it is not there any more."""
+        """Send the file. Raises HTTPException (404) if it is gone."""
         with ExitStack() as held:
-            # The thread itself hands over what it has opened: a request that is cancelled meanwhile gets no result.
+            # The thread itself registers the descriptor: a request that is cancelled meanwhile never gets its result.
             descriptor = await run_in_threadpool(open_into, held, self._file)
             size = os.fstat(descriptor).st_size
             self.headers["Content-Length"] = str(size)
@@ -51,7 +54,7 @@ class _Download(StreamingResponse):
 
 
 def open_into(held: ExitStack, file: KnownFile) -> int:
-    """Open a file, following no link, and have `held` close it. Raises HTTPException (404) if it is not there."""
+    """Open a file without following links, and register it with `held`. Raises HTTPException (404) if it is gone."""
     descriptor = _opened(file)
     held.callback(os.close, descriptor)
     status = os.fstat(descriptor)
@@ -63,7 +66,7 @@ def open_into(held: ExitStack, file: KnownFile) -> int:
 
 
 def _opened(file: KnownFile) -> int:
-    """Open a file in its inbox or arrival; its owner may have put a link or a FIFO in its place, or in its folder's."""
+    """Open a file in its inbox or arrival; its owner may have replaced it or its folder by a link or a FIFO."""
     root, name = root_of(file.lies, file.name), file.name
     if file.arrival_id is None and "\\" in name:
         name = EscapedNames(root).find(name, file.inode) or name
@@ -75,7 +78,7 @@ def _opened(file: KnownFile) -> int:
 
 
 def _chunks(descriptor: int, size: int) -> Iterator[bytes]:
-    """Yield as much as was promised; a file that shrinks meanwhile ends the connection."""
+    """Yield `size` bytes, the announced Content-Length; if the file shrinks meanwhile, the connection is closed."""
     left = size
     while left and (chunk := os.read(descriptor, min(CHUNK_BYTES, left))):
         left -= len(chunk)

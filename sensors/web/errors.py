@@ -1,4 +1,4 @@
-"""Error pages: what went wrong, as a page for a browser and as JSON for a script."""
+"""Render errors as an HTML page for a browser or as JSON for a script."""
 
 import sqlite3
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from sensors.ledger.database import refusal_of
 
 
 def wants_page(accept: str) -> bool:
-    """Tell whether it is a browser that shows the answer to a person."""
+    """Return whether an Accept header asks for HTML, as browsers do."""
     return "text/html" in accept
 
 
 def add_error_pages(app: FastAPI, templates: Environment) -> None:
-    """Have whatever goes wrong answered in the way that was asked for."""
+    """Render errors as JSON or HTML, as the Accept header asks."""
 
     def shown(request: Request, status: int, detail: str) -> Response | None:
         if not wants_page(request.headers.get("accept", "")):
@@ -58,7 +58,10 @@ def add_error_pages(app: FastAPI, templates: Environment) -> None:
 
 
 def refusal_page(templates: Environment) -> Callable[[Rejection], str]:
-    """Return what makes the page that a browser shows when access is refused; it stands alone, as all else is too."""
+    """Return a function that renders the page for a rejected request.
+
+    The page needs no other file, as a request for that would be rejected too.
+    """
 
     def page(refusal: Rejection) -> str:
         return templates.get_template("refused.html").render(

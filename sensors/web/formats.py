@@ -1,4 +1,4 @@
-"""Wording: how moments, sizes and durations are written on the page."""
+"""Template filters that format times, sizes, counts and durations."""
 
 from collections.abc import Callable
 from datetime import datetime, tzinfo
@@ -7,7 +7,7 @@ from sensors.runtime.clock import Clock
 
 
 def in_zone(zone: tzinfo) -> Callable[[datetime | None], str]:
-    """Return what writes a moment in a time zone, `2026-11-24 09:00:00 CET`."""
+    """Return a filter that formats a time as `2026-11-24 09:00:00 CET`."""
 
     def local(moment: datetime | None) -> str:
         return "" if moment is None else f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"
@@ -16,7 +16,7 @@ def in_zone(zone: tzinfo) -> Callable[[datetime | None], str]:
 
 
 def clock_time(zone: tzinfo) -> Callable[[datetime | None], str]:
-    """Return what writes a moment's time of day, `09:00:00`."""
+    """Return a filter that formats a time as `09:00:00`."""
 
     def at(moment: datetime | None) -> str:
         return "" if moment is None else f"{moment.astimezone(zone):%H:%M:%S}"
@@ -25,7 +25,7 @@ def clock_time(zone: tzinfo) -> Callable[[datetime | None], str]:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes as people read it.
+    """Format a number of bytes, with decimal units.
 
     >>> [size(n) for n in (1, 999, 1_500, 2 * 10**9)]
     ['1 B', '999 B', '1.5 kB', '2.0 GB']
@@ -39,7 +39,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds as people read them.
+    """Format a duration in seconds.
 
     >>> [duration(s) for s in (0.0421, 0.75, 12.34, 75.0, 7260.0, None)]
     ['0.04 s', '0.75 s', '12.3 s', '1 min 15 s', '2 h 1 min', '']
@@ -53,12 +53,12 @@ def duration(seconds: float | None) -> str:
 
 
 def number(count: int | None) -> str:
-    """Return a count with its thousands apart, or nothing."""
+    """Format a count with thousands separators; None gives an empty string."""
     return "" if count is None else f"{count:,}"
 
 
 def counted(count: int, one: str) -> str:
-    """Return a number of things.
+    """Format a count with its noun in singular or plural.
 
     >>> counted(1, "row"), counted(1200, "row")
     ('1 row', '1,200 rows')
@@ -67,7 +67,7 @@ def counted(count: int, one: str) -> str:
 
 
 def short(count: float) -> str:
-    """Return a number in at most five letters, for the axis of a plot.
+    """Format a number in at most five characters, for the axis of a plot.
 
     >>> [short(n) for n in (0, 7, 950, 1500, 20_000, 3_400_000)]
     ['0', '7', '950', '1.5k', '20k', '3.4M']
@@ -80,12 +80,12 @@ def short(count: float) -> str:
 
 
 def machine(moment: datetime | None) -> str:
-    """Return a moment as programs read it, for the `datetime` of a <time>."""
+    """Format a time in ISO 8601, for the `datetime` attribute of <time>."""
     return "" if moment is None else moment.isoformat()
 
 
 def today_by_time(zone: tzinfo, clock: Clock) -> Callable[[datetime | None], str]:
-    """Return what writes a moment of today as `09:00:00`, and any other as `2026-11-24 09:00`."""
+    """Return a filter that formats a time of today as `09:00:00`, and any other as `2026-11-24 09:00`."""
 
     def when(moment: datetime | None) -> str:
         if moment is None:
@@ -98,7 +98,7 @@ def today_by_time(zone: tzinfo, clock: Clock) -> Callable[[datetime | None], str
 
 
 def filters(zone: tzinfo, clock: Clock) -> dict[str, Callable[..., str]]:
-    """Return the templates' filters by their names."""
+    """Return the filters by their names in the templates."""
     return {
         "local": in_zone(zone),
         "clock_time": clock_time(zone),

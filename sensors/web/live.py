@@ -1,4 +1,4 @@
-"""Live: what has changed in the ledger is looked up once and told to every page that is open."""
+"""Live updates: poll the ledger while pages are open, and send each change to the queues of all of them."""
 
 import asyncio
 import sqlite3
@@ -16,29 +16,29 @@ from sensors.web.services import Services
 LOOK_SECONDS = 0.25
 LOOK_SHARE = 0.1
 LONGEST_PAUSE_SECONDS = 3.0
-"""The pause between two looks: longer where a look always takes long, a tenth of a core at most, but never so long that
-an open page seems to stand still."""
+"""The pause between two polls is LOOK_SECONDS, or longer if polls keep taking so long that they would use more than
+LOOK_SHARE of a core, but at most LONGEST_PAUSE_SECONDS, so that an open page does not seem to hang."""
 QUEUED = 2000
-"""How much may wait for a page that does not read; then its stream ends, and it asks anew."""
+"""How many changes may wait for a page that does not read them; then its stream ends and the page reconnects."""
 MOST_PAGES = 200
 
 Change = InboxView | ArrivalView | Services
 
 
 class TooManyPagesError(Exception):
-    """So many pages are open that no other gets a stream."""
+    """MOST_PAGES pages are open already."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What pages show, as it was at one moment."""
+    """A snapshot of everything that pages show."""
 
     inboxes: dict[str, InboxView] = field(default_factory=dict[str, InboxView])
     arrivals: dict[str, ArrivalView] = field(default_factory=dict[str, ArrivalView])
     services: Services | None = None
 
     def changes_since(self, before: "Look") -> Iterator[Change]:
-        """Yield what is new or has changed, the oldest arrivals first."""
+        """Yield everything that is new or has changed, oldest arrivals first."""
         yield from (view for name, view in self.inboxes.items() if before.inboxes.get(name) != view)
         yield from (view for id_, view in reversed(self.arrivals.items()) if before.arrivals.get(id_) != view)
         if self.services is not None and self.services != before.services:
@@ -46,21 +46,21 @@ class Look:
 
 
 class LedgerChanges:
-    """Tells whether the ledger has changed, at the price of reading one number."""
+    """Detects changes of the ledger at the cost of reading one number."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._version: int | None = None
 
     def seen(self) -> bool:
-        """Return whether another connection has written since the last call; the first one counts as that."""
+        """Return whether another connection has written since the last call; the first call returns True."""
         version = int(self._ledger.rows("PRAGMA data_version")[0][0])
         changed, self._version = version != self._version, version
         return changed
 
 
 class Live:
-    """Looks while a page is open, and only then."""
+    """Polls while at least one page is open, and only then."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Live:
         open_ledger: Callable[[], Ledger],
         services: Callable[[], Services | None] = lambda: None,
     ) -> None:
-        """`look` reads what pages show; `open_ledger` gives a connection for this alone; `services` does not wait."""
+        """`look` reads a snapshot; `open_ledger` opens a connection only for polling; `services` must not wait."""
         self._look = look
         self._services = services
         self._open_ledger = open_ledger
@@ -78,7 +78,7 @@ class Live:
 
     @asynccontextmanager
     async def page(self) -> AsyncGenerator[asyncio.Queue[Change | None]]:
-        """Give a queue that holds all there is, and then every change; None means that it ends here.
+        """Yield a queue of the present state followed by every change; None in it marks its end.
 
         Raises TooManyPagesError.
         """
@@ -104,7 +104,7 @@ class Live:
             changes, duty = LedgerChanges(ledger), DutyCycle(LOOK_SHARE, LONGEST_PAUSE_SECONDS)
             while self._pages:
                 begun = clock()
-                with suppress(LedgerError, sqlite3.Error):  # the sensor's own loops tell of that
+                with suppress(LedgerError, sqlite3.Error):  # the sensor's own loops report it
                     if await run_in_threadpool(changes.seen):
                         self._tell(await run_in_threadpool(self._look))
                     if (services := self._services()) != self._latest.services:

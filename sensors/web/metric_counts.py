@@ -1,6 +1,7 @@
-"""Followed arrivals: how long each took from step to step, and how often one had to be announced again.
+"""Figures behind the Prometheus metrics: durations of arrivals, pending files and alerts, counts of files.
 
-Read off the ledger between two looks, so that nothing on the way of a file has to report: who looks seldom reads more.
+All are read from the ledger and the outbox at each scrape, so no code that handles files has to report anything. Times
+are in seconds.
 """
 
 import json
@@ -21,11 +22,12 @@ from sensors.reports.inboxes import Books, balance, waiting_since
 from sensors.runtime.clock import Clock
 
 OVERLAP = timedelta(minutes=1)
-"""How much later than others an arrival may get into the ledger: its writer waits for them, up to half a minute."""
+"""How far back each scrape searches: an arrival is committed up to half a minute after its `created_at`, as its writer
+waits for other writers of the ledger."""
 
 
 class Span(StrEnum):
-    """What is timed of an arrival."""
+    """A measured part of an arrival's processing."""
 
     STAGING = "staging"
     SEEN_TO_RUN = "seen_to_run"
@@ -34,7 +36,7 @@ class Span(StrEnum):
 
 @dataclass(frozen=True)
 class Timing:
-    """How many seconds an arrival of an inbox took for something."""
+    """The duration of one span of one arrival."""
 
     inbox: str
     span: Span
@@ -43,16 +45,16 @@ class Timing:
 
 @dataclass
 class Look:
-    """What has happened since the look before."""
+    """The changes since the previous scrape."""
 
     timings: list[Timing] = field(default_factory=list[Timing])
     repeated: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-    """How many announcements that were repetitions an inbox has made."""
+    """Inbox and number of repeated announcements."""
 
 
 @dataclass
 class _Followed:
-    """What was told of an arrival already; of one from before the start no times are told."""
+    """What was already reported of an arrival; no times are reported for arrivals from before the start."""
 
     is_new: bool
     repeats: int
@@ -61,17 +63,17 @@ class _Followed:
 
 
 class FollowedArrivals:
-    """Follows the arrivals that are taken after a moment, and those that are on their way at the first look."""
+    """Follows arrivals created after `since`, and all arrivals without an outcome."""
 
     def __init__(self, since: datetime) -> None:
         self._newest = self._since = since
         self._open: dict[str, _Followed] = {}
         self._recent: dict[str, datetime] = {}
-        """The new arrivals of the last minute, which the next look finds again."""
+        """The new arrivals of the last minute, which the next query finds again."""
         self._has_looked = False
 
     def look(self, ledger: Ledger) -> Look:
-        """Return what has happened since the last look. Raises LedgerError, sqlite3.Error."""
+        """Return the changes since the last call. Raises LedgerError, sqlite3.Error."""
         self._meet_new(ledger)
         self._meet_old(ledger)
         look = Look()
@@ -93,7 +95,7 @@ class FollowedArrivals:
         return look
 
     def _meet_new(self, ledger: Ledger) -> None:
-        """Begin to follow what was taken since the last look."""
+        """Follow the arrivals created since the last call."""
         since = max(self._since, self._newest - OVERLAP)
         for row in ledger.rows("SELECT id, created_at FROM arrivals WHERE created_at >= ?", (stamp(since),)):
             if row["id"] not in self._recent:
@@ -103,7 +105,7 @@ class FollowedArrivals:
         self._recent = {one: at for one, at in self._recent.items() if at >= self._newest - OVERLAP}
 
     def _meet_old(self, ledger: Ledger) -> None:
-        """Begin to follow what is on its way although it was taken before: it may be announced again."""
+        """Follow older arrivals without an outcome, as they may be announced again."""
         unfinished = ledger.rows(f"SELECT id, attempt, given_up FROM arrivals WHERE {UNFINISHED}")
         for row in unfinished:
             if row["id"] not in self._open:
@@ -112,7 +114,7 @@ class FollowedArrivals:
 
 
 def _tell(ledger: Ledger, row: sqlite3.Row, followed: _Followed, look: Look) -> None:
-    """Add to a look what has happened to one arrival."""
+    """Add the changes of one arrival to `look`."""
     repeats = _repeats(row)
     if repeats > followed.repeats:
         look.repeated.append((row["inbox"], repeats - followed.repeats))
@@ -132,7 +134,7 @@ def _tell(ledger: Ledger, row: sqlite3.Row, followed: _Followed, look: Look) -> 
 
 
 def _repeats(row: sqlite3.Row) -> int:
-    """Return how many announcements of the present try were repetitions; a replay is a try of its own."""
+    """Return the number of repeated announcements since the arrival was created or last replayed."""
     return max(0, row["attempt"] - row["given_up"] - 1)
 
 
@@ -140,12 +142,9 @@ def _first_seen(ledger: Ledger, arrival_id: str) -> datetime | None:
     return moment(ledger.rows("SELECT min(seen_at) FROM files WHERE arrival_id = ?", (arrival_id,))[0][0])
 
 
-# What is pending now: files that wait, arrivals on their way, alerts that nobody has.
-
-
 @dataclass(frozen=True)
 class Pending:
-    """What is pending of one inbox; ages in seconds, 0 where there is nothing."""
+    """The pending files and arrivals of one inbox; ages are 0 when there are none."""
 
     oldest_waiting: float = 0.0
     in_flight: int = 0
@@ -154,7 +153,7 @@ class Pending:
 
 
 def read_pending(ledger: Ledger, inboxes: Iterable[str], now: datetime) -> dict[str, Pending]:
-    """Return what is pending of these inboxes, and of any other that has arrivals on their way.
+    """Return the pending counts of these inboxes, and of any other that has arrivals without an outcome.
 
     Raises LedgerError, sqlite3.Error.
     """
@@ -178,14 +177,14 @@ def read_pending(ledger: Ledger, inboxes: Iterable[str], now: datetime) -> dict[
 
 @dataclass(frozen=True)
 class PendingAlerts:
-    """How many alerts nobody has, and how many channels do not take theirs."""
+    """The number of undelivered alerts and of channels that fail to deliver."""
 
     alerts: int = 0
     failing_channels: int = 0
 
 
 def read_pending_alerts(outbox: Path) -> PendingAlerts | None:
-    """Look into the outbox; None if it cannot be read, which the loop `bell` tells."""
+    """Read the outbox; return None if it cannot be read, which the loop `bell` reports."""
     try:
         found = read_undelivered(outbox)
     except (OutboxError, sqlite3.Error):
@@ -197,53 +196,52 @@ def _age(since: datetime | None, now: datetime) -> float:
     return 0.0 if since is None else max(0.0, (now - since).total_seconds())
 
 
-# The tally: how many files each inbox has seen and what became of them, counted in two ways that must agree.
-
 QUICK_SECONDS = 0.01
-"""A tally that takes no longer is made for everybody who asks."""
+"""A count that takes no longer than this runs at every scrape."""
 SHARE = 0.02
 LONGEST_PAUSE_SECONDS = 60.0
-"""One that takes longer is made in the background, for this share of the time; and once a minute all the same, so that
-one slow count, or a clock that was set back, does not leave the figures as they were."""
+"""A slower count runs in the background for SHARE of the time, and at least every LONGEST_PAUSE_SECONDS, so that one
+slow count does not leave old figures in place."""
 
 _EVERY = "every"
 _COUNTS = (
     "SELECT inbox, state, count(*) AS files FROM files INDEXED BY files_by_state GROUP BY inbox, state"
-    # One statement, so that both are of the same moment; another index and no state, so that they are two counts.
+    # One statement, so that both counts see the same snapshot; a different index without the state, so that they are
+    # independent.
     f" UNION ALL SELECT inbox, '{_EVERY}', count(*) FROM files INDEXED BY files_by_time GROUP BY inbox"
 )
 
 
 @dataclass(frozen=True)
 class InboxTally:
-    """The files of one inbox."""
+    """The file counts of one inbox, made in two independent ways that must agree."""
 
     seen: int = 0
-    """All of them, counted without asking what became of each; not those that their owners took away again."""
+    """All files except withdrawn ones, counted without their states."""
     books: Books = field(default_factory=Books)
-    """What became of each."""
+    """The same files, counted by state."""
 
     @property
     def imbalance(self) -> int:
-        """How many files of those that were seen no entry of the books has; anything but 0 is a mistake of ours."""
+        """How many seen files are missing from the counts by state; anything but 0 is a bug."""
         books = self.books
         return self.seen - (books.waiting + books.in_flight + books.loaded + books.rejected + books.failed)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """All inboxes that have files, at one moment (UTC)."""
+    """The counts of all inboxes that have files, at one moment (UTC)."""
 
     at: datetime
     seconds: float
-    """How long the counting took."""
+    """How long the count took."""
     inboxes: Mapping[str, InboxTally]
     counted_at: float = 0.0
-    """The same moment by the monotonic clock."""
+    """The same moment on the monotonic clock."""
 
 
 def count(ledger: Ledger, clock: Clock) -> Tally:
-    """Count now; a million files take about 0.2 s. Raises LedgerError, sqlite3.Error."""
+    """Count all files; a million take about 0.2 s. Raises LedgerError, sqlite3.Error."""
     at, began = clock.utc(), clock.monotonic()
     every: dict[str, int] = {}
     states: dict[str, dict[FileState, int]] = {}
@@ -260,10 +258,10 @@ def count(ledger: Ledger, clock: Clock) -> Tally:
 
 
 class TallyKeeper:
-    """Keeps the last tally, so that nobody waits for a million files to be counted.
+    """Caches the last tally, so that no scrape waits for a million files to be counted.
 
-    While counting is quick every tally is new. Otherwise whoever asks gets the last one, and if that is old a thread
-    makes the next; only the very first is waited for.
+    While counting is quick, every call counts anew. Otherwise a call returns the last tally and, if that is old, starts
+    a thread that counts again. A call waits for a slow count only if there is no last tally.
     """
 
     def __init__(self, ledger_path: Path, clock: Clock) -> None:
@@ -273,7 +271,7 @@ class TallyKeeper:
         self._counting: threading.Thread | None = None
 
     def tally(self, ledger: Ledger) -> Tally:
-        """Return the latest tally there is. Raises LedgerError, sqlite3.Error."""
+        """Return the latest tally. Raises LedgerError, sqlite3.Error."""
         last = self._last
         if last is None or last.seconds <= QUICK_SECONDS:
             last = self._last = count(ledger, self._clock)
@@ -283,7 +281,7 @@ class TallyKeeper:
         return last
 
     def wait(self) -> None:
-        """Wait until no tally is being made."""
+        """Wait for the background count, if one is running."""
         if self._counting is not None:
             self._counting.join()
 
@@ -295,4 +293,4 @@ class TallyKeeper:
             with Ledger(self._path, read_only=True) as ledger:
                 self._last = count(ledger, self._clock)
         except (LedgerError, sqlite3.Error):
-            self._last = None  # the next who asks counts himself, and is told what is wrong
+            self._last = None  # the next call counts itself and raises the error

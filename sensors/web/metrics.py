@@ -1,4 +1,7 @@
-"""The collector: what Prometheus is given at a scrape, each metric with its name, its labels and what it means."""
+"""Prometheus metrics of the sensor: the collector and the route `/metrics` on SENSOR_PORT.
+
+The metrics contain no secrets and no file names.
+"""
 
 import platform
 import sqlite3
@@ -35,7 +38,7 @@ from sensors.web.probes import Watched, no_issues
 
 ENTRIES = tuple(name for name in Books.model_fields if name != "seen")
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800, 7200)
-"""Seconds; close together around a second, which is what a file should take."""
+"""Seconds; close together around one second, the time that a file should take."""
 
 _SINCE = "Of the arrivals taken since this process started, read at each scrape; a restart begins anew"
 _SPANS = {
@@ -44,11 +47,11 @@ _SPANS = {
     Span.SEEN_TO_OUTCOME: "Seconds from an arrival's first file being seen to its outcome, loaded or failed",
 }
 
-disable_created_metrics()  # a second series for each histogram, which nobody asks for
+disable_created_metrics()  # else each histogram has a second series, which is not used
 
 
 class SensorCollector(Collector):
-    """Gives the metrics of this sensor; one scrape after the other, as the arrivals are followed between two."""
+    """Collects the metrics of this sensor, one scrape at a time: each reports the arrivals' changes since the last."""
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class SensorCollector(Collector):
                 histogram.labels(inbox)
 
     def collect(self) -> Generator[Metric]:
-        """Yield every metric. A ledger that cannot be read is told, and all else is given."""
+        """Yield every metric. If the ledger cannot be read, a metric says so and the others are still reported."""
         with self._lock:
             began = self._clock.monotonic()
             yield from self._of_the_process()
@@ -192,7 +195,7 @@ class SensorCollector(Collector):
             )
 
     def close(self) -> None:
-        """Close the ledger."""
+        """Wait for a running count and close the ledger."""
         with self._lock:
             self._keeper.wait()
             if self._ledger is not None:
@@ -201,7 +204,7 @@ class SensorCollector(Collector):
 
 
 def _books(tally: Tally, pending: Mapping[str, Pending]) -> Iterator[Metric]:
-    """Yield the books of every inbox, of one that has no files as well."""
+    """Yield the file counts of every inbox, including those without files."""
     seen = GaugeMetricFamily(
         "blueprint_files_seen", "Files that an inbox has seen and the ledger still knows", labels=["inbox"]
     )
@@ -246,11 +249,8 @@ def _gauge(name: str, meaning: str, value: float) -> Metric:
     return GaugeMetricFamily(name, meaning, value=value)
 
 
-# The page that Prometheus scrapes, on SENSOR_PORT; it holds no secrets and no file names.
-
-
 def metrics_page(collector: SensorCollector) -> Route:
-    """Return the route `/metrics`, in the format that the scraper asks for."""
+    """Return the route `/metrics`; it responds in the format that the Accept header asks for."""
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)

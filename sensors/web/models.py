@@ -1,4 +1,4 @@
-"""Views: what the page shows of inboxes, arrivals and files, as pages, stream and scripts get it."""
+"""Response models for inboxes, arrivals and files, shared by the HTML pages, the stream and the JSON API."""
 
 from datetime import datetime
 
@@ -12,19 +12,19 @@ from sensors.reports.inboxes import Books
 
 
 class View(BaseModel):
-    """Moments are UTC; names are made readable."""
+    """Base of all response models. Times are UTC; names have unprintable characters escaped."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class InboxView(View):
-    """An inbox with its books, and what lets a browser tell at once what it takes."""
+    """An inbox with its file counts, and the rules by which the page checks a file before it uploads it."""
 
     name: str
     where: str
     watched_by: str
     being_written: str = ""
-    """Which files have temporary names, in words."""
+    """A sentence about the files that have temporary names, or empty."""
     patterns: tuple[str, ...]
     max_bytes: int
     books: Books
@@ -34,13 +34,13 @@ class InboxView(View):
     last_name: str | None
     last_seen: datetime | None
     last_dismissed: datetime | None
-    """When somebody last dismissed a file: a change that no other figure shows."""
+    """When a user last dismissed a file; no other field changes then, and the stream sends only changed views."""
     done_file: str | None = None
-    """What ends the name of a file that says that another one is done; those are uploaded too."""
+    """The suffix of done files, each of which marks another file as complete; they are uploaded too."""
 
 
 class ArrivalView(View):
-    """An arrival; `run_url` leads to its run on Prefect's page."""
+    """An arrival; `run_url` is the address of its run on Prefect's page."""
 
     id: str
     inbox: str
@@ -65,7 +65,7 @@ class ArrivalView(View):
 
 
 class FileView(View):
-    """A file of an arrival, or one that was refused."""
+    """A file of an arrival, or one that was rejected before."""
 
     id: int
     name: str
@@ -78,18 +78,18 @@ class FileView(View):
     seen_at: datetime
     ended_at: datetime | None
     dismissed_at: datetime | None
-    """When a person said that it needs nobody any more."""
+    """When a user dismissed it from the list of files that need attention."""
 
 
 class StepView(View):
-    """A step of a journey, and when it was reached."""
+    """A step of a journey; `at` is None until it is reached."""
 
     name: str
     at: datetime | None
 
 
 class AnnouncementView(View):
-    """One announcement, and what it led to."""
+    """One announcement and its result."""
 
     attempt: int
     intended_at: datetime
@@ -99,7 +99,7 @@ class AnnouncementView(View):
 
 
 class JourneyView(View):
-    """An arrival with its steps, its announcements and as many of its files as were asked for."""
+    """An arrival with its steps, its announcements and as many of its files as were requested."""
 
     arrival: ArrivalView
     steps: tuple[StepView, ...]
@@ -108,7 +108,7 @@ class JourneyView(View):
 
 
 def arrival_view(arrival: ArrivalSummary, prefect_page: str) -> ArrivalView:
-    """Return what is shown of an arrival."""
+    """Return the view of an arrival."""
     return ArrivalView(
         id=arrival.id,
         inbox=arrival.inbox,
@@ -134,7 +134,7 @@ def arrival_view(arrival: ArrivalSummary, prefect_page: str) -> ArrivalView:
 
 
 def journey_view(journey: ArrivalJourney, prefect_page: str) -> JourneyView:
-    """Return what is shown of an arrival's journey."""
+    """Return the view of an arrival's journey."""
     return JourneyView(
         arrival=arrival_view(journey.arrival, prefect_page),
         steps=tuple(StepView(name=name, at=at) for name, at in journey.steps()),
@@ -153,7 +153,7 @@ def journey_view(journey: ArrivalJourney, prefect_page: str) -> JourneyView:
 
 
 def file_view(file: KnownFile) -> FileView:
-    """Return what is shown of a file."""
+    """Return the view of a file."""
     return FileView(
         id=file.id,
         name=readable(file.name),

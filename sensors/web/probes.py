@@ -1,4 +1,4 @@
-"""What the sensor says of its own health, on SENSOR_PORT."""
+"""Health and readiness probes of the sensor on SENSOR_PORT: `/healthz` and `/readyz`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ from sensors.ledger import Ledger, LedgerError
 from sensors.runtime.loop import Loop
 
 STUCK = "stuck"
-"""What is wrong with a loop that does not step."""
+"""The trouble of a loop that makes no progress."""
 ENDED = "its thread has ended"
 
 
 class Watched(Protocol):
-    """How an inbox is watched, and why not better."""
+    """The watch mode of an inbox, the reason if it is polled, and the files that are being written."""
 
     @property
     def mode(self) -> WatchMode: ...
@@ -31,7 +31,7 @@ class Watched(Protocol):
 
 
 def troubles(loops: Sequence[Loop]) -> dict[str, str]:
-    """Return what is wrong with those loops that do not step or whose last step failed, by their names."""
+    """Return the troubles of the loops that make no progress or whose last step failed, by the names of the loops."""
     return {
         loop.name: ENDED if loop.has_ended else loop.trouble or STUCK
         for loop in loops
@@ -40,7 +40,7 @@ def troubles(loops: Sequence[Loop]) -> dict[str, str]:
 
 
 def no_issues() -> dict[str, Issue]:
-    """Return that nothing else is wrong."""
+    """Return no issues."""
     return {}
 
 
@@ -49,9 +49,9 @@ def health_page(
     watches: Mapping[str, Watched],
     issues: Callable[[], Mapping[str, Issue]] = no_issues,
 ) -> Route:
-    """Return the route `/healthz`: 200 while every loop steps and has no trouble, else 503 and `detail`.
+    """Return the route `/healthz`: 200 while every loop makes progress without trouble, else 503 and `detail`.
 
-    `issues` returns what is wrong apart from the loops. A warning among them leaves the sensor healthy.
+    `issues` returns problems other than those of the loops. A warning among them leaves the sensor healthy.
     """
 
     def healthz(_: Request) -> JSONResponse:
@@ -77,13 +77,11 @@ def _watching(watch: Watched) -> dict[str, str]:
     return {"mode": watch.mode, "why": watch.why_polling, "being_written": in_words(watch.being_written)}
 
 
-# Whether the sensor is ready: it has begun with everything, and the ledger opens.
-
-
 def ready_page(loops: Sequence[Loop], ledger_path: Path) -> Route:
-    """Return the route `/readyz`: 200 once each loop's first step is over and while the ledger opens, else 503.
+    """Return the route `/readyz`: 200 if every loop has finished its first step and the ledger opens, else 503.
 
-    A first step may have failed: a store that is down keeps its inbox waiting and no other. `/healthz` tells of that.
+    A failed first step counts as finished: a remote store that is down delays only its own inbox, and `/healthz`
+    reports it.
     """
 
     def readyz(_: Request) -> JSONResponse:

@@ -1,4 +1,7 @@
-"""Reading: what the page shows, asked of the ledger anew for every request."""
+"""Queries behind the routes: each reads the ledger anew and returns views.
+
+Days are those of the machine's time zone. Queries raise LedgerError or sqlite3.Error.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,19 +32,19 @@ from sensors.web.uploads import largest_upload
 
 @dataclass(frozen=True)
 class SensorState:
-    """What the page asks of the sensor itself; each answer is what is known, without a wait."""
+    """Callbacks to the running sensor; each returns the latest known state without waiting."""
 
     watches: Callable[[], Mapping[str, Watched]] = dict
-    """How the inboxes are watched, once they are."""
+    """How the inboxes are watched; empty until they are."""
     services: Callable[[], Services | None] = lambda: None
-    """How the services are, as far as that is known."""
+    """The health of the services, or None while unknown."""
     run_issues: Callable[[], Sequence[RunIssue]] = tuple
-    """The runs that need attention, as they were found last."""
+    """The runs that need attention."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Answers the page's questions; each answer is of one moment."""
+    """The queries of the page; each result but `attention` is read from one snapshot of the ledger."""
 
     settings: Settings
     inboxes: Sequence[Inbox]
@@ -54,7 +57,7 @@ class Reading:
             return self._inbox_views(ledger)
 
     def inboxes_and_arrivals(self, limit: int) -> tuple[list[InboxView], list[ArrivalView]]:
-        """Return every inbox and the latest arrivals, as they were at the same moment."""
+        """Return every inbox and the latest arrivals, from the same snapshot."""
         with self._ledger() as ledger:
             return self._inbox_views(ledger), self._arrival_views(ledger, limit)
 
@@ -88,7 +91,7 @@ class Reading:
         )
 
     def arrivals(self, limit: int, inbox: str | None = None, before: datetime | None = None) -> list[ArrivalView]:
-        """Return the latest arrivals, the newest first."""
+        """Return the latest arrivals, newest first."""
         with self._ledger() as ledger:
             return self._arrival_views(ledger, limit, inbox, before)
 
@@ -105,12 +108,12 @@ class Reading:
         return found and journey_view(found, self.settings.prefect_page)
 
     def bad_files(self, limit: int, inbox: str | None = None) -> list[FileView]:
-        """Return the files that were not loaded, the latest first."""
+        """Return the files that were not loaded, latest first."""
         with self._ledger() as ledger:
             return [file_view(file) for file in bad_files(ledger, limit, inbox)]
 
     def attention(self, services: Services | None = None) -> Attention:
-        """Return what needs a person now, what is wrong with the services first."""
+        """Return everything that needs attention now, problems of the services first."""
         with self._ledger() as ledger:
             files = tuple(file_view(file) for file in needing_a_person(ledger, SHOWN_FILES))
             count = len(files) if len(files) < SHOWN_FILES else count_needing_a_person(ledger)
@@ -120,21 +123,21 @@ class Reading:
         return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count, sick, runs)
 
     def file(self, file_id: int) -> KnownFile | None:
-        """Return one file and where it lies."""
+        """Return one file with its path, or None if there is no such file."""
         with self._ledger() as ledger:
             return file_by_id(ledger, file_id)
 
     def day(self, day: date | None, inbox: str | None = None) -> Day:
-        """Return a local day, today's unless another is asked for."""
+        """Return the figures of a local day, by default today."""
         with self._ledger() as ledger:
             return read_day(ledger, day or self.midnight().date(), self.zone(), inbox)
 
     def midnight(self) -> datetime:
-        """Return the start of the local day."""
+        """Return the start of the current local day."""
         return midnight_before(self.clock.utc(), self.zone())
 
     def zone(self) -> tzinfo:
-        """Return the machine's time zone by its name: an offset alone is off after a change of the clock."""
+        """Return the machine's named time zone; a fixed offset is wrong across a daylight saving change."""
         return get_localzone()
 
     def _ledger(self) -> AbstractContextManager[Ledger]:

@@ -1,4 +1,7 @@
-"""The parameters that a request may have, and within which limits."""
+"""Routes that read: the JSON API, the HTML pages and the stream of server-sent events.
+
+Request parameters have limits: a number or date outside of them gets 422 instead of an error in SQLite or `datetime`.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -30,36 +33,34 @@ from sensors.web.why import why
 
 FileId = Annotated[int, Field(ge=0, le=2**63 - 1)]
 RunKey = Annotated[str, PathParameter(pattern=r"^[0-9A-Za-z-]{1,64}$")]
-"""The id of a run, or of a deployment whose run is missing."""
+"""The id of a run, or for a missing run the id of its deployment."""
 Limit = Annotated[int, Query(ge=1, le=500)]
 MostFiles = Annotated[int, Query(ge=0, le=10_000)]
-# Python knows no day after 9999-12-31, and a time zone may need one.
+# Python has no dates after 9999-12-31, and a conversion to a time zone may need one.
 DayParameter = Annotated[date, Interval(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
 Moment = Annotated[AwareDatetime, Interval(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2999, 12, 31, tzinfo=UTC))]
 
-
-# The addresses of what is known, for scripts: inboxes, arrivals, days, bad files.
 
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Answer}}
 
 
 def api_routes(reading: Reading) -> APIRouter:
-    """Return the routes; each answer is of one moment."""
+    """Return the routes of the JSON API; each response is read from one snapshot of the ledger."""
     router = APIRouter(tags=["arrivals"])
 
     @router.get("/api/inboxes", dependencies=[needs(Role.LOOK)])
     def inboxes() -> list[InboxView]:
-        """Tell how every inbox is."""
+        """Return the state of every inbox."""
         return reading.inbox_views()
 
     @router.get("/api/arrivals", dependencies=[needs(Role.LOOK)])
     def arrivals(limit: Limit = 50, inbox: str | None = None, before: Moment | None = None) -> list[ArrivalView]:
-        """Tell of the latest arrivals, the newest first."""
+        """Return the latest arrivals, newest first."""
         return reading.arrivals(limit, inbox, before)
 
     @router.get("/api/arrivals/{arrival_id}", dependencies=[needs(Role.LOOK)], responses=_NOT_FOUND)
     def journey(arrival_id: str, files: MostFiles = 200) -> JourneyView:
-        """Tell the whole journey of an arrival, with at most `files` of its files, those that need a person first."""
+        """Return the whole journey of an arrival with at most `files` of its files, rejected and failed ones first."""
         found = reading.journey(arrival_id, files)
         if found is None:
             raise no_such_arrival(arrival_id)
@@ -67,17 +68,17 @@ def api_routes(reading: Reading) -> APIRouter:
 
     @router.get("/api/day", dependencies=[needs(Role.LOOK)])
     def day(day: DayParameter | None = None, inbox: str | None = None) -> Day:
-        """Tell what each hour of a local day had; today's unless another is asked for."""
+        """Return the figures of each hour of a local day, by default today."""
         return reading.day(day, inbox)
 
     @router.get("/api/bad-files", dependencies=[needs(Role.LOOK)])
     def bad_files(limit: Limit = 50, inbox: str | None = None) -> list[FileView]:
-        """Tell which files were not loaded, and why, the latest first."""
+        """Return the files that were not loaded and the reasons, latest first."""
         return reading.bad_files(limit, inbox)
 
     @router.get("/files/{file_id}", dependencies=[needs(Role.LOOK)], responses=_NOT_FOUND)
     def file(file_id: FileId) -> StreamingResponse:
-        """Give the bytes of a file."""
+        """Return the content of a file."""
         found = reading.file(file_id)
         if found is None:
             raise HTTPException(404, f"there is no file {file_id}")
@@ -87,11 +88,9 @@ def api_routes(reading: Reading) -> APIRouter:
 
 
 def no_such_arrival(arrival_id: str) -> HTTPException:
-    """Return the answer for an id that no arrival has."""
+    """Return the error (404) for an id that no arrival has."""
     return HTTPException(404, f"there is no arrival {readable(arrival_id)[:100]}")
 
-
-# The pages that people read: all there is to see, an arrival, a day, what went wrong.
 
 TEMPLATES = Path(__file__).with_name("templates")
 SHOWN_ARRIVALS = 50
@@ -101,7 +100,7 @@ ONE_DAY = timedelta(days=1)
 
 
 def templates_of(reading: Reading) -> Environment:
-    """Return the templates; whatever a file's name holds is escaped in them."""
+    """Return the Jinja environment; it escapes all values, such as file names."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -115,7 +114,7 @@ def templates_of(reading: Reading) -> Environment:
 
 
 def event_maker(templates: Environment) -> Callable[[Change], ServerSentEvent]:
-    """Return what makes a change into the event that a page puts in the place of what it shows."""
+    """Return a function that renders a change as the server-sent event from which an open page updates itself."""
     parts = cast(Any, templates.get_template("parts.html").module)
 
     def event_of(change: Change) -> ServerSentEvent:
@@ -129,7 +128,7 @@ def event_maker(templates: Environment) -> Callable[[Change], ServerSentEvent]:
 
 
 def page_routes(reading: Reading, templates: Environment) -> APIRouter:
-    """Return the routes of the pages."""
+    """Return the routes of the HTML pages."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     names = [inbox.name for inbox in reading.inboxes]
@@ -207,18 +206,16 @@ def page_routes(reading: Reading, templates: Environment) -> APIRouter:
     return router
 
 
-# The stream: a page that is open is told of every change, and need not be loaded again.
-
 FULL_MILLISECONDS = 60_000
-"""After so long a page that got no stream asks again."""
+"""When a page that got no stream tries again."""
 
 
 def stream_route(live: Live, event_of: Callable[[Change], ServerSentEvent]) -> APIRouter:
-    """Return the route; `event_of` makes what a page puts in the place of what it shows."""
+    """Return the route `/stream`; `event_of` renders a change as an event."""
     router = APIRouter(tags=["arrivals"])
 
-    # Entered by the request and not by the generator: one that was left suspended would keep its page, and have the
-    # ledger looked at, until the garbage collector came by.
+    # A dependency of the request, not a `with` in the generator: a generator that is left suspended would keep its page
+    # registered, and the ledger polled, until it is garbage-collected.
     async def page() -> AsyncIterator[asyncio.Queue[Change | None] | None]:
         try:
             async with live.page() as queue:
@@ -230,7 +227,7 @@ def stream_route(live: Live, event_of: Callable[[Change], ServerSentEvent]) -> A
     async def stream(
         queue: Annotated[asyncio.Queue[Change | None] | None, Depends(page)],
     ) -> AsyncIterator[ServerSentEvent]:
-        """Send all there is, and then every change, as server-sent events `inbox`, `arrival` and `services`."""
+        """Send the present state and then every change, as server-sent events `inbox`, `arrival` and `services`."""
         if queue is None:
             yield ServerSentEvent(event="full", data="too many pages are open", retry=FULL_MILLISECONDS)
             return

@@ -1,4 +1,7 @@
-"""Services: how server, worker, sensor and the others are, in one line, and what of it needs a person."""
+"""Health of the stack's services for the drop page: one word for each, and the problems that need attention.
+
+Checks run in the background while the page is open, at most one every LOOK_SECONDS, so no request waits for them.
+"""
 
 import logging
 import math
@@ -33,12 +36,12 @@ _WITHOUT = {
     Service.WARM: f"{OPTIONAL[Service.WARM].capitalize()}.",
 }
 _OF_THE_API = tuple(f"{kind.__name__}: " for kind in (ApiError, NotReachedError))
-"""What the troubles begin with that a loop has with the API."""
+"""How the text of a loop's trouble begins if Prefect's API caused it."""
 
 
 @dataclass(frozen=True)
 class Sign:
-    """What one word says of a service; `tone` is a tone of the page."""
+    """The state of a service in one word; `tone` is the page's CSS class for it."""
 
     name: str
     tone: str
@@ -47,22 +50,22 @@ class Sign:
 
 @dataclass(frozen=True)
 class Services:
-    """How the services were found."""
+    """The result of one check of all services."""
 
     healths: dict[Service, Health] = field(default_factory=dict[Service, Health])
-    """Without the worker's while no API answers, which alone knows of workers."""
+    """The health of each service; while no API responds, the worker is missing, as only the API knows of workers."""
     loops: dict[str, str] = field(default_factory=dict[str, str])
-    """What is wrong with loops of the sensor, by their names."""
+    """Troubles of the sensor's loops, by the names of the loops."""
     issues: dict[str, Issue] = field(default_factory=dict[str, Issue])
-    """What is wrong with the sensor apart from its loops, or soon will be, by keys that stay the same."""
+    """Other present or impending problems of the sensor, by keys that stay the same."""
     lasting: frozenset[str] = frozenset()
-    """What of it was wrong the last time as well: what is started again by itself needs nobody."""
+    """The problems that the previous check found as well; a service that restarts by itself needs no attention."""
     run_issues: tuple[RunIssue, ...] = ()
-    """The runs that need attention: a page that is open is to show what has changed of them."""
+    """The runs that need attention; they are here so that an open page shows changes."""
 
     @property
     def wrong(self) -> frozenset[str]:
-        """The services and loops that are not well, and what else is wrong."""
+        """The unhealthy services, the loops in trouble and the keys of the issues."""
         services = {one for one, health in self.healths.items() if not health.healthy}
         return frozenset(services) | frozenset(self.loops) | frozenset(self.issues)
 
@@ -72,13 +75,13 @@ class Services:
         return not self.wrong
 
     def signs(self) -> tuple[Sign, ...]:
-        """Return a word for each, in the order of starting."""
+        """Return the sign of each service, in the order in which they start."""
         sensor = Health(healthy=not self.loops and all(issue.is_warning for issue in self.issues.values()))
         known = {Service.WORKER: None, **self.healths, Service.SENSOR: sensor}
         return tuple(_sign(service, known[service]) for service in Service if service in known)
 
     def matters(self, settings: Settings) -> tuple[Matter, ...]:
-        """Return what needs a person."""
+        """Return the lasting problems, which need attention."""
         return (
             *(
                 _service_matter(service, health, settings)
@@ -96,7 +99,7 @@ def look_at_services(
     run_issues: Callable[[], tuple[RunIssue, ...]] = tuple,
     issues: Callable[[], Mapping[str, Issue]] = no_issues,
 ) -> Services:
-    """Look at all services once; it may take some seconds for each that does not answer."""
+    """Check all services once; each that does not respond may take some seconds."""
     here = [one for one in services_of(settings) if one not in {Service.SERVER, Service.WORKER, Service.SENSOR}]
     healths = {service: check(settings, service) for service in (Service.SERVER, *here)}
     answers = healths.get(Service.BALANCER, healths[Service.SERVER]).healthy
@@ -106,7 +109,7 @@ def look_at_services(
 
 
 def _own_troubles(found: dict[str, str], *, answers: bool) -> dict[str, str]:
-    """Leave out what loops say of an API that does not answer: that is told already, and once."""
+    """Leave out the loops' complaints about an API that does not respond: the services' health shows it already."""
     return {name: text for name, text in found.items() if answers or not text.startswith(_OF_THE_API)}
 
 
@@ -173,22 +176,20 @@ def _loop_matter(name: str, trouble: str) -> Matter:
     return Matter(f"{called} is in trouble", readable(trouble), mend, href)
 
 
-# The services' watch: they are looked at while somebody looks at the page, in the background and not too often.
-
 LOOK_SECONDS = 5.0
-"""The pause between two looks: 2 ms of ours and two requests to the server each."""
+"""The pause between two checks; each takes 2 ms of CPU and two requests to the server."""
 STALE_SECONDS = 30.0
-"""What was found longer ago than this tells nothing of now."""
+"""Results older than this are not used."""
 STARTING_SECONDS = 30.0
-"""What starts together with the sensor, and later than it, has this long before it needs anybody."""
+"""How long after the sensor's start no problem counts as lasting: other services start later than the sensor."""
 
 logger = logging.getLogger(__name__)
 
 
 class ServicesWatch:
-    """Looks when it is asked, and answers at once with what it knows; nobody asks, and it does nothing.
+    """Checks the services in the background when a caller asks, and immediately returns the latest result.
 
-    What is wrong lasts when two looks in a row have found it, and the sensor is not just starting.
+    A problem is lasting if two checks in a row found it and the sensor has been running for STARTING_SECONDS.
     """
 
     def __init__(self, look: Callable[[], Services], clock: Clock) -> None:
@@ -201,7 +202,7 @@ class ServicesWatch:
         self._looked_at = -math.inf
 
     def latest(self) -> Services | None:
-        """Return how the services were found a moment ago; None: they are being looked at for the first time."""
+        """Return the latest result, None if it is older than STALE_SECONDS or missing; start a check if one is due."""
         now = self._clock.monotonic()
         with self._lock:
             if not self._is_looking and now - self._looked_at >= LOOK_SECONDS:
@@ -216,7 +217,7 @@ class ServicesWatch:
         found = None
         try:
             found = self._look()
-        except Exception:  # the page says nothing of them then, and goes on
+        except Exception:  # the page then shows no services
             logger.exception("the services cannot be looked at")
         now = self._clock.monotonic()
         with self._lock:

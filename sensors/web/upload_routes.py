@@ -1,4 +1,4 @@
-"""The addresses of files: `PUT /inbox/NAME/FILE` brings one in, `GET` tells what became of it."""
+"""Routes for files: `PUT /inbox/NAME/FILE` uploads a file, `GET` on the same address returns its journey."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -18,12 +18,12 @@ from sensors.web.auth import AskedBy, needs
 from sensors.web.uploads import Upload, UploadError, Uploads, content_digest
 
 MOST_UPLOADS = 32
-"""How many are taken at once; the others are asked to come again."""
+"""How many uploads run at a time; further ones get 503 with Retry-After."""
 COME_AGAIN = {"Retry-After": "1"}
 
 
 class Uploaded(BaseModel):
-    """What came in."""
+    """The response to an upload."""
 
     inbox: str
     file: str
@@ -32,7 +32,7 @@ class Uploaded(BaseModel):
 
 
 class Answer(BaseModel):
-    """Why not."""
+    """The response to a request that failed; `detail` is the reason."""
 
     detail: str
 
@@ -42,7 +42,7 @@ _RESPONSES = {status: {"model": Answer} for status in _STATUSES}
 
 
 def upload_routes(uploads: Uploads, inboxes: Mapping[str, Inbox]) -> APIRouter:
-    """Return the routes for scripts and for the page's own uploads."""
+    """Return the routes, which scripts and the page itself use."""
     router = APIRouter(tags=["files"])
     taking = anyio.CapacityLimiter(MOST_UPLOADS)
 
@@ -59,10 +59,10 @@ def upload_routes(uploads: Uploads, inboxes: Mapping[str, Inbox]) -> APIRouter:
         request: Request,
         asker: AskedBy,
     ) -> JSONResponse:
-        """Bring a file into an inbox; it appears there whole, and replaces nothing.
+        """Upload a file into an inbox; it appears there only when it is complete, and it replaces nothing.
 
-        `If-None-Match: *` brings it in only if none of that name has come before; `Content-Digest` (RFC 9530) has
-        the bytes checked.
+        With `If-None-Match: *` a name that has come before is rejected; with `Content-Digest` (RFC 9530) the content is
+        verified.
         """
         asked = Upload(_known(inboxes, inbox), file, _length(request), dict(request.headers))
         try:
@@ -82,7 +82,7 @@ def upload_routes(uploads: Uploads, inboxes: Mapping[str, Inbox]) -> APIRouter:
 
     @router.get("/inbox/{inbox}/{file:path}", dependencies=[needs(Role.LOOK)], responses={404: {"model": Answer}})
     def fate(inbox: str, file: str) -> FileJourney:
-        """Tell what became of the file that came last under a name."""
+        """Return the journey of the latest file of that name."""
         _known(inboxes, inbox)
         with Ledger(uploads.ledger_path, read_only=True) as ledger:
             found = journey_of(ledger, file, inbox)

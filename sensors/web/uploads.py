@@ -1,4 +1,8 @@
-"""Content-Digest: a client says what it sends, and we look whether it came so (RFC 9530)."""
+"""Receive uploaded files: verify Content-Digest, write the body to a hidden file, move it into the inbox.
+
+A file appears under its name only when it is complete, verified and on disk, and it never replaces another file.
+Digests follow RFC 9530. Errors carry the HTTP status of the response.
+"""
 
 import asyncio
 import base64
@@ -31,18 +35,18 @@ from sensors.stack.drop import upload as upload_to_store
 from sensors.stack.errors import StackError
 
 ALGORITHMS = {"sha-256": "sha256", "sha-512": "sha512"}
-"""The two that RFC 9530 calls active, with hashlib's names for them."""
+"""The two algorithms that RFC 9530 calls active, with hashlib's names for them."""
 _MEMBER = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;[^,]*)?")
 
 
 class DigestError(ValueError):
-    """The header cannot be read; the message says what was expected."""
+    """A malformed Content-Digest header; the message says what was expected."""
 
 
 def expected_digests(header: str | None) -> dict[str, bytes]:
-    """Return the digests that a Content-Digest header promises, by hashlib's names; raises DigestError.
+    """Return the digests in a Content-Digest header, keyed by hashlib's names. Raises DigestError.
 
-    Algorithms that we do not know are left aside, as the RFC has it.
+    Unknown algorithms are ignored, as the RFC requires.
 
     >>> expected_digests("sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:").keys()
     dict_keys(['sha256'])
@@ -59,7 +63,7 @@ def expected_digests(header: str | None) -> dict[str, bytes]:
 
 
 def content_digest(sha256: bytes) -> str:
-    """Return the header for what has come."""
+    """Return the Content-Digest header value for a SHA-256 digest."""
     return f"sha-256=:{base64.b64encode(sha256).decode('ascii')}:"
 
 
@@ -70,14 +74,12 @@ def _decoded(encoded: str) -> bytes:
         raise DigestError(f"Content-Digest: expected base64 between colons, got {encoded!r:.100}") from error
 
 
-# Receiving: a request's body becomes a file under a hidden name, however slowly or falsely it comes.
-
 WRITE_BYTES = 1 << 20
-"""How much is gathered before it is written: a thread's turn costs as much as 100 kB."""
+"""How many bytes to buffer before each write: a call in a thread costs as much as writing 100 kB."""
 
 
 class ReceivingError(Exception):
-    """The body did not come as it should; `status` is that of the answer."""
+    """A body that was not received as expected; `status` is the status of the response."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -86,21 +88,21 @@ class ReceivingError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How slow a client may be, in seconds and bytes a second."""
+    """Limits for slow clients, in seconds and bytes per second."""
 
     silence_seconds: float = 30.0
-    """Without a byte for so long it is given up."""
+    """The upload is aborted when no byte arrives for this long."""
     grace_seconds: float = 60.0
-    """After that it must have come at `least_rate` on the average."""
+    """After this time the average rate must be at least `least_rate`."""
     least_rate: float = 1024.0
 
     def is_over(self, size: int, seconds: float) -> bool:
-        """Tell whether a client that has sent so much in so long is too slow."""
+        """Return whether a client that sent `size` bytes in `seconds` is too slow."""
         return seconds > self.grace_seconds and size < seconds * self.least_rate
 
 
 class Digest(Protocol):
-    """What hashlib makes."""
+    """The part of hashlib's hash objects that is used here."""
 
     def update(self, part: bytes, /) -> None: ...
     def digest(self) -> bytes: ...
@@ -108,14 +110,14 @@ class Digest(Protocol):
 
 @dataclass
 class Body:
-    """What has come so far."""
+    """The size and digests of the bytes received so far."""
 
     size: int = 0
     digests: dict[str, Digest] = field(default_factory=dict[str, Digest])
 
     @property
     def sha256(self) -> bytes:
-        """The digest of all of it."""
+        """The SHA-256 digest of all bytes."""
         return self.digests["sha256"].digest()
 
 
@@ -127,14 +129,14 @@ async def receive(
     expected: Mapping[str, bytes],
     patience: Patience,
 ) -> Body:
-    """Write a body to a new file, which is on the disk when this returns; without success there is no file.
+    """Write a body to a new file and sync it to disk; on any error the file is removed.
 
-    `partial` is the file's path below `root`, `most` is in bytes, `expected` holds digests by hashlib's names. Raises
-    ReceivingError, OSError.
+    `partial` is the file's path below `root`, `most` the largest size in bytes, `expected` the digests keyed by
+    hashlib's names. Raises ReceivingError, OSError.
     """
     body = Body(digests={name: hashlib.new(name) for name in {"sha256", *expected}})
     try:
-        # Not in a thread: what that has opened would be nobody's if the request is cancelled meanwhile.
+        # Not opened in a thread: if the request were cancelled meanwhile, nothing would close the file.
         with _created(root, partial) as file:
             await _write_all(chunks, file, body, most, patience)
             _check(body, expected)
@@ -190,16 +192,14 @@ def _check(body: Body, expected: Mapping[str, bytes]) -> None:
             raise ReceivingError(400, f"Content-Digest: the {name} of the {body.size:,} bytes that came is another one")
 
 
-# An upload: whether a file may come in under a name, and how it appears in its inbox whole.
-
 PARTIAL = ".uploading"
-"""The end of the hidden name under which an upload grows."""
+"""The suffix of the hidden file that an upload is written to."""
 FORGOTTEN_SECONDS = 86_400.0
-"""After so long without a change it is what a sensor that was killed has left."""
+"""A hidden file that has not changed for this long was left behind by a sensor that was killed."""
 
 
 class UploadError(Exception):
-    """A file does not come in; `status` is that of the answer, the message is for a person."""
+    """A rejected or failed upload; `status` is the status of the response, the message is for users."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -208,7 +208,7 @@ class UploadError(Exception):
 
 @dataclass(frozen=True)
 class Upload:
-    """What a client asks for; `size` is the length that it announces, None if it does not."""
+    """A request to upload a file; `size` is its Content-Length, or None without one."""
 
     inbox: Inbox
     name: str
@@ -218,16 +218,16 @@ class Upload:
 
 @dataclass(frozen=True)
 class Uploads:
-    """Takes uploads in; one of it serves all inboxes."""
+    """Receives uploads for all inboxes."""
 
     ledger_path: Path
     spool: Path
-    """A folder for what goes on to a remote inbox."""
+    """The folder for files on their way to a remote inbox."""
     max_bytes: int
     patience: Patience = field(default_factory=Patience)
 
     async def take(self, upload: Upload, chunks: AsyncIterator[bytes]) -> Body:
-        """Receive a file and let it appear in its inbox; raises UploadError, and then nothing is there."""
+        """Receive a file and move it into its inbox. Raises UploadError and then leaves no file behind."""
         expected = _expected(upload)
         await run_in_threadpool(self._check, upload)
         root, above = self._root(upload), upload.name.rpartition("/")[0]
@@ -259,21 +259,21 @@ class Uploads:
             raise _taken(upload)
 
     def _was_seen(self, upload: Upload) -> bool:
-        """Tell whether a file of that name has been seen in the inbox."""
+        """Return whether the ledger has a file of that name in the inbox that was not withdrawn."""
         with Ledger(self.ledger_path, read_only=True) as ledger:
             seen = "SELECT 1 FROM files WHERE name = ? AND inbox = ? AND state <> 'withdrawn' LIMIT 1"
             return bool(ledger.rows(seen, (upload.name, upload.inbox.name)))
 
 
 def largest_upload(inbox: Inbox, max_bytes: int) -> int:
-    """Return how many bytes a file may have that is uploaded into an inbox, where no upload may have more."""
+    """Return the largest size in bytes of an upload into an inbox; `max_bytes` is the limit for all inboxes."""
     return min(inbox.max_file_bytes, max_bytes)
 
 
 def check_name(name: str, inbox: Inbox) -> None:
-    """Raise UploadError for a name that leads anywhere but into the inbox."""
+    """Raise UploadError for a name that is not UTF-8, leads out of the inbox, or into a folder it does not read."""
     parts = name.split("/")
-    if "\ufffd" in name:  # the server puts it in the place of what is no UTF-8
+    if "\ufffd" in name:  # the server's replacement for invalid UTF-8
         raise UploadError(400, "the name is not UTF-8; rename the file")
     if not name or "\0" in name or any(part in {"", ".", ".."} for part in parts):
         raise UploadError(400, f"expected the name of a file, got {readable(name)!r:.200}")
@@ -284,7 +284,7 @@ def check_name(name: str, inbox: Inbox) -> None:
 
 
 def _check_ruling(upload: Upload, most: int) -> None:
-    """Refuse at the door what the sensor would refuse or leave alone."""
+    """Reject early a file that the sensor would reject or ignore."""
     name, inbox = upload.name, upload.inbox
     if upload.size is not None and upload.size > most:
         raise UploadError(413, f"{readable(name)} has {upload.size:,} bytes, at most {most:,} are taken here")
@@ -313,7 +313,7 @@ def _expected(upload: Upload) -> dict[str, bytes]:
 
 
 def _exists(upload: Upload) -> bool:
-    """Tell whether the inbox has something of that name. Raises UploadError where a link is in the way."""
+    """Return whether the inbox has an entry of that name. Raises UploadError if a symbolic link is in its path."""
     try:
         with place_of(upload.inbox.path, upload.name) as place:
             return place.exists()
@@ -337,7 +337,7 @@ def _place(root: Path, partial: str, upload: Upload) -> None:
         with place_of(root, partial) as place:
             name = upload.name.rpartition("/")[2]
             rename_without_replacing(place.name, name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
-            place.sync_folder()  # the new name outlives a power cut before the client reads that the file is there
+            place.sync_folder()  # the name must survive a power cut before the client gets its response
     except FileExistsError as error:
         raise _taken(upload) from error
     except StackError as error:
@@ -347,7 +347,7 @@ def _place(root: Path, partial: str, upload: Upload) -> None:
 
 
 def _send_on(spool: Path, partial: str, upload: Upload) -> None:
-    """Upload what has come to a remote inbox; the spool is a folder of ours."""
+    """Send a received file to its remote inbox; the spool is the sensor's own folder, so plain paths are safe."""
     named = spool / f"{partial}.d" / Path(upload.name).name
     named.parent.mkdir(0o700)
     try:
@@ -374,7 +374,7 @@ def _failure(error: OSError, upload: Upload) -> UploadError:
 
 
 def clear_forgotten(settings: Settings, inboxes: Iterable[Inbox]) -> None:
-    """Remove what uploads that a kill cut short have left; raises OSError."""
+    """Remove the hidden files of uploads during which a sensor was killed. Raises OSError."""
     for partial in _spool(settings).glob(f".*{PARTIAL}*"):
         if _is_forgotten(partial.lstat()):
             with place_of(partial.parent, partial.name) as place:
@@ -385,7 +385,7 @@ def clear_forgotten(settings: Settings, inboxes: Iterable[Inbox]) -> None:
 
 
 def _clear_inbox(inbox: Inbox) -> None:
-    """Remove forgotten uploads from an inbox: regular files, whatever else has such a name."""
+    """Remove forgotten uploads from an inbox; only regular files, as links and folders of such a name are not ours."""
     for entry in list(scan(inbox.path, _pass_by, subfolders=inbox.subfolders)):
         plain = entry.name.rpartition("/")[2]
         is_ours = plain.startswith(".") and plain.endswith(PARTIAL) and stat.S_ISREG(entry.status.st_mode)
@@ -394,16 +394,16 @@ def _clear_inbox(inbox: Inbox) -> None:
 
 
 def _pass_by(folder: str, status: os.stat_result) -> None:
-    """Listen to no folder."""
+    """Do not watch the folder: `scan` calls this for each one."""
 
 
 def _is_forgotten(status: os.stat_result) -> bool:
-    # A younger one is of another sensor on the same folder, perhaps.
+    # A younger file may belong to another sensor that uses the same folder.
     return time.time() - status.st_mtime >= FORGOTTEN_SECONDS
 
 
 def uploads_of(settings: Settings) -> Uploads:
-    """Return what takes the uploads of a sensor in."""
+    """Return the Uploads of a sensor with these settings."""
     return Uploads(settings.ledger_path, _spool(settings), settings.max_upload_bytes)
 
 

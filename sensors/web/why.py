@@ -1,4 +1,4 @@
-"""Why a file was rejected: it is checked again, in a process with limits, and the line at fault is shown."""
+"""Explain why a file was rejected: check it again, in a process with limits, and show the line at fault."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sensors.web.download import open_into
 
 SECONDS = 30.0
 LARGEST = 256 * 2**20
-"""How many bytes a file has at most that the page checks; for more there is the command."""
+"""The largest file in bytes that the page checks; `just check` has no such limit."""
 AT_ONCE = 2
-"""How many checks run at a time: each takes a core."""
+"""How many checks run at a time; each uses a core."""
 _WAIT_SECONDS = 20.0
 _running = BoundedSemaphore(AT_ONCE)
 
 
 @dataclass(frozen=True)
 class ShownLine:
-    """A line of a file, or a piece of it."""
+    """A line of a file or a part of it, in three pieces."""
 
     number: int
     before: str
@@ -40,25 +40,28 @@ class ShownLine:
 
 @dataclass(frozen=True)
 class Why:
-    """What a check shows; all texts are readable."""
+    """The result of a check; unprintable characters in its texts are escaped."""
 
     table: str | None = None
-    """The table that the file was checked against; None: a new one."""
+    """The table that the file was checked against; None for a new one."""
     loads: bool = False
     rows: int = 0
     reason: str = ""
     format: str = ""
     lines: tuple[ShownLine, ...] = ()
     columns: tuple[tuple[str, str, str], ...] = ()
-    """Each one's name, its type in the file and its place in the table."""
+    """Name, type in the file, and column of the table, for each column."""
     names: tuple[str, ...] = ()
     first_rows: tuple[tuple[str | None, ...], ...] = ()
     trouble: str = ""
-    """What keeps the file from being checked."""
+    """Why the file could not be checked, or empty."""
 
 
 def why(file: KnownFile, inboxes: Sequence[Inbox]) -> Why:
-    """Check a file against the table of its inbox. Raises HTTPException (404) if it is not there any more."""
+    """Check a file against the table of its inbox.
+
+    Raises HTTPException: 404 if the file is gone, 503 if other checks do not end in time.
+    """
     inbox = next((one for one in inboxes if one.name == file.inbox), None)
     with ExitStack() as held:
         descriptor = open_into(held, file)

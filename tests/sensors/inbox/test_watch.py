@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.inbox import folder_events as inotify
+from sensors.inbox import inotify
 from sensors.inbox.scan import scan
 from sensors.inbox.watcher import Watch, WatchMode
 from tests.journeys.stack import wait_until
