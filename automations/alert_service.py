@@ -1,8 +1,8 @@
 """Interface of alert delivery for the sensor; apart from `as_code.drift`, the only module here that `sensors` imports.
 
-The sensor's process runs the dispatcher (`Bell`), and the server's process has the notification block, which posts into
-the same outbox. While the dispatcher reports that it is running, the block leaves the delivery to it; otherwise the
-block delivers itself.
+The sensor's process runs the `Dispatcher`, and the server's process has the notification block, which posts into the
+same outbox. While the dispatcher reports that it is running, the block leaves the delivery to it; otherwise the block
+delivers itself.
 """
 
 import logging
@@ -11,11 +11,11 @@ from typing import Any
 
 from automations.delivery.channels import ALERTS, FALLBACK, Policy
 from automations.delivery.direct import DirectSender, direct_sender
-from automations.delivery.dispatcher import Bell, Ringer
-from automations.delivery.enqueue import Posted, Posting
+from automations.delivery.dispatcher import AlertService, Dispatcher
+from automations.delivery.enqueue import EnqueueResult, NewAlert
 from automations.delivery.escalation import FailingChannel, read_open_troubles, read_undelivered
 from automations.delivery.events import (
-    Happening,
+    PrefectEvent,
     Resource,
     SendingAutomation,
     in_files,
@@ -23,35 +23,34 @@ from automations.delivery.events import (
     server_back,
     server_silent,
 )
-from automations.delivery.models import Alert, Cause, Unless
+from automations.delivery.models import Alert, AlertMetadata, Unless
 from automations.delivery.outbox import OutboxError
 from automations.errors import ConfigurationError
-from automations.settings import PROJECT_ROOT, read_settings
-from automations.settings import Settings as AlarmSettings
+from automations.settings import PROJECT_ROOT, AlertSettings, read_settings
 
 __all__ = [
     "ALERTS",
     "FALLBACK",
-    "AlarmSettings",
     "Alert",
-    "Bell",
-    "Cause",
+    "AlertMetadata",
+    "AlertService",
+    "AlertSettings",
     "ConfigurationError",
     "DirectSender",
+    "Dispatcher",
+    "EnqueueResult",
     "FailingChannel",
-    "Happening",
+    "NewAlert",
     "OutboxError",
     "Policy",
-    "Posted",
-    "Posting",
+    "PrefectEvent",
     "Resource",
-    "Ringer",
     "SendingAutomation",
     "Unless",
     "automations_in_files",
     "automations_on_server",
     "direct_sender",
-    "open_bell",
+    "open_dispatcher",
     "policy_of_blocks",
     "read_alarm_settings",
     "read_open_troubles",
@@ -68,7 +67,7 @@ read_alarm_settings = read_settings
 
 def policy_of_blocks(alerts: Mapping[str, Any], fallback: Mapping[str, Any]) -> Policy | None:
     """Return the policy that our two blocks hold, secrets included; None if it cannot be read."""
-    defaults = {name: str(field.default) for name, field in AlarmSettings.model_fields.items()}
+    defaults = {name: str(field.default) for name, field in AlertSettings.model_fields.items()}
     try:
         return Policy.read(
             urls=alerts.get("urls") or "",
@@ -83,9 +82,9 @@ def policy_of_blocks(alerts: Mapping[str, Any], fallback: Mapping[str, Any]) -> 
         return None
 
 
-def open_bell(settings: AlarmSettings) -> Bell:
+def open_dispatcher(settings: AlertSettings) -> Dispatcher:
     """Open the dispatcher of an installation; raises OutboxError."""
-    return Bell(settings.outbox, settings.alert_log, settings.policy)
+    return Dispatcher(settings.outbox, settings.alert_log, settings.policy)
 
 
 def automations_in_files() -> list[SendingAutomation]:

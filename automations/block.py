@@ -31,7 +31,7 @@ from automations.delivery import log as alert_log
 from automations.delivery.channels import ALERTS, FALLBACK, Channel, Policy, read_routes
 from automations.delivery.deliver import drain, send
 from automations.delivery.direct import direct_sender
-from automations.delivery.enqueue import Posted, Posting, post, tell
+from automations.delivery.enqueue import EnqueueResult, NewAlert, post, release_alert
 from automations.delivery.models import Alert, NotifyType, split
 from automations.delivery.outbox import Outbox, OutboxError
 from automations.delivery.quiet_hours import QuietHours
@@ -153,9 +153,9 @@ class AppriseAlerts(NotificationBlock):
         alert = Alert.of(subject, text)
         failures: list[str] | None = None
         if self.outbox is not None and self._block_document_name in {ALERTS, FALLBACK}:
-            posting = Posting(alert, cause, self._block_document_name)
+            posting = NewAlert(alert, cause, self._block_document_name)
             try:
-                failures = ring(Path(self.outbox), self._policy(), posting, self._log_path)
+                failures = post_and_deliver(Path(self.outbox), self._policy(), posting, self._log_path)
             except (OutboxError, sqlite3.Error) as error:
                 self.logger.warning("the alert is sent without the outbox: %s", error)
                 sender = direct_sender(Path(self.outbox), self._log_path)
@@ -209,7 +209,7 @@ DRAIN_SECONDS = 15.0
 """How long one action delivers alerts that a dead dispatcher left; the server's other actions wait meanwhile."""
 
 
-def ring(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list[str]:
+def post_and_deliver(path: Path, policy: Policy, posting: NewAlert, log: Path | None) -> list[str]:
     """Write an alert to the outbox at `path`, and deliver it here if no dispatcher is running.
 
     Alerts that a dead dispatcher left are then delivered as well. Returns one line for each channel that did not take
@@ -224,19 +224,19 @@ def ring(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list
         sender.record_sent(outbox, policy, now)
         posted = post(outbox, posting, policy, now)
         alert_log.record(log, posting, posted, policy, now)
-        if outbox.has_a_bell(now):
+        if outbox.has_dispatcher(now):
             return []
-    if posted is Posted.WAITING:
+    if posted is EnqueueResult.WAITING:
         _ring_later(path, policy, posting, log)
         return []
     return _ring_without_bell(path, policy, posting, log)
 
 
-def _ring_without_bell(path: Path, policy: Policy, posting: Posting, log: Path | None) -> list[str]:
+def _ring_without_bell(path: Path, policy: Policy, posting: NewAlert, log: Path | None) -> list[str]:
     now = datetime.now(UTC)
     failures: list[str] = []
     try:
-        if _is_to_be_told(path, posting, policy, log, now):
+        if _process_outbox(path, posting, policy, log, now):
             channels = policy.channels(posting.block, posting.cause.all_tags)
             failures = _deliver(path, posting.cause.id, channels, log)
         _drain(path, list(policy.all_channels.values()), log)
@@ -245,7 +245,7 @@ def _ring_without_bell(path: Path, policy: Policy, posting: Posting, log: Path |
     return failures
 
 
-def with_grace(posting: Posting, now: datetime, started_at: datetime) -> Posting:
+def with_grace(posting: NewAlert, now: datetime, started_at: datetime) -> NewAlert:
     """Return the alert with a longer wait if an event may make it unnecessary and the server has just started.
 
     A server that was down has received no events, and services that start together with it need time to report.
@@ -263,7 +263,7 @@ def server_started_at() -> datetime:
     return datetime.fromtimestamp(psutil.Process().create_time(), UTC)
 
 
-def _ring_later(path: Path, policy: Policy, posting: Posting, log: Path | None) -> None:
+def _ring_later(path: Path, policy: Policy, posting: NewAlert, log: Path | None) -> None:
     """Send a waiting alert when its wait is over, unless a dispatcher that can check for the event is running by then.
 
     This happens in a thread, since the server's other actions wait for this one. If the server dies meanwhile, the
@@ -275,29 +275,29 @@ def _ring_later(path: Path, policy: Policy, posting: Posting, log: Path | None) 
     timer.start()
 
 
-def _ring_if_no_bell(path: Path, policy: Policy, posting: Posting, log: Path | None) -> None:
+def _ring_if_no_bell(path: Path, policy: Policy, posting: NewAlert, log: Path | None) -> None:
     try:
         with Outbox(path) as outbox:
-            has_a_bell = outbox.has_a_bell(datetime.now(UTC))
-        failures = [] if has_a_bell else _ring_without_bell(path, policy, posting, log)
+            has_dispatcher = outbox.has_dispatcher(datetime.now(UTC))
+        failures = [] if has_dispatcher else _ring_without_bell(path, policy, posting, log)
     except (OutboxError, sqlite3.Error) as error:
         failures = [f"the outbox: {error}"]
     if failures:
         logger.warning("an alert that has waited is not delivered: %s", "; ".join(failures))
 
 
-def _is_to_be_told(path: Path, posting: Posting, policy: Policy, log: Path | None, now: datetime) -> bool:
+def _process_outbox(path: Path, posting: NewAlert, policy: Policy, log: Path | None, now: datetime) -> bool:
     """Do the dispatcher's periodic work: release waiting alerts, send digests. Return whether this alert is pending."""
     with Outbox(path) as outbox:
         _break_silence(outbox, posting, policy, now)
         if posting.block == ALERTS:  # the fallback block does not know the channels of other alerts
             release_overdue(outbox, policy, now, timedelta(0))
             for message in digests.step(outbox, policy, now):
-                alert_log.record(log, message, Posted.PENDING, policy, now)
+                alert_log.record(log, message, EnqueueResult.PENDING, policy, now)
         return bool(outbox.rows("SELECT 1 FROM alerts WHERE cause = ? AND state = 'pending'", (posting.cause.id,)))
 
 
-def _break_silence(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> None:
+def _break_silence(outbox: Outbox, posting: NewAlert, policy: Policy, now: datetime) -> None:
     """Release an alert that is held back for quiet hours: without a dispatcher, nothing would send it when they end."""
     with outbox.transaction():
         held = outbox.rows(
@@ -306,7 +306,7 @@ def _break_silence(outbox: Outbox, posting: Posting, policy: Policy, now: dateti
             (posting.cause.id,),
         )
         if held:
-            tell(outbox, posting.cause.id, policy.channels(posting.block, posting.cause.all_tags), now)
+            release_alert(outbox, posting.cause.id, policy.channels(posting.block, posting.cause.all_tags), now)
 
 
 def _drain(path: Path, channels: Sequence[Channel], log: Path | None) -> None:

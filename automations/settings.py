@@ -42,7 +42,7 @@ class Addresses(BaseSettings):
         ]
 
 
-class Settings(Addresses):
+class AlertSettings(Addresses):
     """Each field is an environment variable of the same name in capitals; the environment takes precedence over `.env`.
 
     A relative STATE_DIR is resolved from the project's root. NOTIFY_URLS and NOTIFY_FALLBACK_URLS are Apprise URLs,
@@ -100,10 +100,10 @@ class Settings(Addresses):
         return self.state_dir / "alerts.db"
 
 
-def read_settings() -> Settings:
+def read_settings() -> AlertSettings:
     """Read the settings from the environment and from ENV_FILE, or `.env` at the root. Raises ConfigurationError."""
     try:
-        return Settings(_env_file=_env_file())  # pyright: ignore[reportCallIssue]
+        return AlertSettings(_env_file=_env_file())  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         raise ConfigurationError(
             Problem(str(mistake["loc"][0]).upper(), mistake["msg"].removeprefix("Value error, "))

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from flows.errors import PipelineError, machines_fault_explained, may_help_to_retry
+from flows.errors import PipelineError, infrastructure_errors_translated, may_help_to_retry
 from flows.extract_config import ExtractConfig, extract_config
 from flows.loading.bulk import BulkLoader
 from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
@@ -31,7 +31,7 @@ from flows.sources.redact_url import redact_url
 from flows.sources.spool import spool_folder
 from flows.warehouse.address import table_in
 from flows.warehouse.base import WaitBudget
-from flows.warehouse.duckdb import memory_reader
+from flows.warehouse.duckdb import in_memory_reader
 from flows.warehouse.open import open_warehouse
 
 _Value = TypeVar("_Value")
@@ -85,8 +85,8 @@ def transform_data(extraction: Extraction, spool: Path) -> tuple[Plan, ...]:
     """Plan how the text of each file becomes typed columns; the rows themselves stay in the files."""
     settings = read_settings()
     with (
-        machines_fault_explained(),
-        memory_reader(settings.warehouse_memory_limit, spool / "transform.tmp") as reader,
+        infrastructure_errors_translated(),
+        in_memory_reader(settings.warehouse_memory_limit, spool / "transform.tmp") as reader,
         Guard(settings.file_limits, lambda: reader.connection) as guard,
     ):
         plans = tuple(plans_of(reader, extraction.files, spool, guard))
@@ -117,7 +117,7 @@ def load_data(
     size = sum(size_of(plan) for plan in plans)
     progress = LoadProgress(load_id, len(plans), size, began, logger)
     with (
-        machines_fault_explained(),
+        infrastructure_errors_translated(),
         open_warehouse(address, settings.open_options, logger.info, budget) as warehouse,
         watched(lambda: warehouse.reader, size, progress.estimate),
         Guard(settings.file_limits, lambda: warehouse.reader) as guard,

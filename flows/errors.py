@@ -46,7 +46,7 @@ class RejectionError(Exception):
     """A file cannot be loaded; the message is the reason, in one line and without the file's name."""
 
 
-class RefusedError(RejectionError):
+class RowRejectedError(RejectionError):
     """The database rejects a row; the error may name the column and the value."""
 
     def __init__(self, reason: str, column: str | None = None, value: str | None = None) -> None:
@@ -75,7 +75,7 @@ _MACHINES_ERRORS = (duckdb.ConnectionException, duckdb.TransactionException)
 
 _LONGEST = 300
 _MEMORY_LIMIT = re.compile(r"/([\d.]+ [KMGT]iB) used")
-OUR_WORDS = "reason: "
+REASON_PREFIX = "reason: "
 """The prefix of the reason in an error that a query raises itself."""
 _WORDS = tuple(
     (re.compile(pattern, re.DOTALL), said)
@@ -125,7 +125,7 @@ _FORMAT_NAMES = {
 }
 
 
-def is_machines_fault(error: Exception, written: Sequence[SourceFile] = ()) -> bool:
+def is_infrastructure_error(error: Exception, written: Sequence[SourceFile] = ()) -> bool:
     """Return whether the machine is at fault, and not a file: the disk, a lock, a connection. A retry may help.
 
     Any other exception raised while files are read is the fault of one of them. `written` are the files that were being
@@ -145,7 +145,7 @@ def is_machines_fault(error: Exception, written: Sequence[SourceFile] = ()) -> b
 
 
 @contextmanager
-def keeping_books() -> Generator[None, None, None]:
+def load_key_errors() -> Generator[None, None, None]:
     """Mark exceptions raised in the block, which reads or writes load keys, as not caused by a file."""
     try:
         yield
@@ -167,7 +167,7 @@ def _is_about_another(error: duckdb.IOException, files: Sequence[SourceFile]) ->
 
 
 @contextmanager
-def machines_fault_explained() -> Generator[None, None, None]:
+def infrastructure_errors_translated() -> Generator[None, None, None]:
     """Turn DuckDB, OS and memory errors raised in the block, which no file has caused, into a TemporaryError."""
     try:
         yield
@@ -228,8 +228,8 @@ def _known_reason(error: Exception, file: SourceFile) -> str | None:  # noqa: PL
 
 
 def _translated(message: str) -> str | None:
-    if OUR_WORDS in message:
-        return message.partition(OUR_WORDS)[2].partition("\n")[0]
+    if REASON_PREFIX in message:
+        return message.partition(REASON_PREFIX)[2].partition("\n")[0]
     found = ((pattern.search(message), said) for pattern, said in _WORDS)
     return next((match.expand(said) for match, said in found if match), None)
 

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from sensors.runtime.packages import told_when_missing
+from sensors.runtime.packages import exit_if_missing
 
-with told_when_missing():
+with exit_if_missing():
     import typer
 
     from sensors.access.audit import Action
     from sensors.cli.commands import looking
-    from sensors.stack.errors import mistakes_told
+    from sensors.stack.errors import as_stack_error
 
 app = typer.Typer(
     help="Bring the stack up, drop files into it and see how it is.",
@@ -92,7 +92,7 @@ def profile() -> None:
 
     from sensors.stack.summary import show_profile
 
-    with mistakes_told():
+    with as_stack_error():
         show_profile(Console(highlight=False))
 
 
@@ -103,7 +103,7 @@ def preview() -> None:
     from sensors.cli.preview import preview as look
     from sensors.stack.configuration import checked_settings
 
-    with mistakes_told():
+    with as_stack_error():
         for line in lines(look(checked_settings())):
             typer.echo(line)
 
@@ -114,7 +114,7 @@ def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `sta
     from sensors.recovery.replay import retry as try_again
     from sensors.stack.configuration import checked_settings
 
-    with mistakes_told():
+    with as_stack_error():
         said = try_again(checked_settings(), arrival)
         _record(Action.RETRY, arrival=arrival)
         for line in said:
@@ -138,7 +138,7 @@ def dismiss(
     if (what is None) is not everything:
         raise StackError("expected either an arrival's id, a file's name or a run, or --all")
     settings = checked_settings()
-    with mistakes_told():
+    with as_stack_error():
         said = settle(settings, what, datetime.now(UTC), lambda: find_run_issues(settings))
         _record(Action.DISMISS, what=what or "all")
         typer.echo(said)
@@ -159,7 +159,7 @@ def replay(
     from sensors.recovery.replay import replay as announce_again
     from sensors.stack.configuration import checked_settings
 
-    with mistakes_told():
+    with as_stack_error():
         moment = None if since is None else moment_of(since, datetime.now(UTC))
         said = announce_again(checked_settings(), Selection(file, moment, failed), reload=reload)
         details = {"file": file or "", "since": since or "", "failed": str(failed), "reload": str(reload)}
@@ -180,11 +180,11 @@ def rebuild(
 
     from sensors.recovery.rebuild import rebuild as make_anew
     from sensors.stack.configuration import checked_settings
-    from sensors.stack.server import server_at_hand
+    from sensors.stack.server import running_server
     from sensors.stack.terminal import Terminal
 
     settings = checked_settings()
-    with mistakes_told(), nullcontext(settings) if offline else server_at_hand(settings, Terminal()) as access:
+    with as_stack_error(), nullcontext(settings) if offline else running_server(settings, Terminal()) as access:
         said = make_anew(access, offline=offline).lines()
         _record(Action.REBUILD, offline=str(offline))
         for line in said:
@@ -214,7 +214,7 @@ def main() -> None:
 
     take_private_umask()
     try:
-        with told_when_missing():
+        with exit_if_missing():
             app()
     except StackError as error:
         for line in error.lines:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from automations.alert_service import Bell, Ringer
+from automations.alert_service import AlertService, Dispatcher
 from sensors.config.inboxes import Inbox
 from sensors.files.identity import Identity
 from sensors.ledger import Ledger
@@ -93,9 +93,9 @@ def nobody() -> Generator[str, None, None]:
 
 
 @pytest.fixture
-def ringer(tmp_path: Path) -> Generator[Ringer, None, None]:
-    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
-    ringer = Ringer(bell)
+def ringer(tmp_path: Path) -> Generator[AlertService, None, None]:
+    bell = Dispatcher(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
+    ringer = AlertService(bell)
     yield ringer
     ringer.close()
     bell.close()

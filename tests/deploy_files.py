@@ -11,7 +11,7 @@ import pytest
 from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_valid_setting_names
 
-from automations.settings import Settings as AlertSettings
+from automations.settings import AlertSettings
 from flows.settings import PipelineSettings
 from sensors.config.settings import Settings
 from sensors.stack.environment import scale_environment

@@ -10,10 +10,10 @@ from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
-from sensors.reports.needs_attention import read_trouble
+from sensors.reports.needs_attention import read_needs_attention
 from sensors.stack.status import Status
 from tests.hand_clock import HandClock
 
@@ -35,7 +35,7 @@ class OneInbox:
         clock = self.hand.clock
         self.watch = Watch(self.inbox.path, polling=True)
         stager = Stager(self.ledger, self.settings.arrivals_dir, clock)
-        refusals = Refusals(self.inbox, self.ledger, FailedFolder(self.ledger, self.settings.failed_dir), clock)
+        refusals = Rejections(self.inbox, self.ledger, FailedFolder(self.ledger, self.settings.failed_dir), clock)
         self.intake = Intake(self.inbox, self.watch, self.ledger, stager, refusals, clock)
 
     def pass_time(self, seconds: float) -> None:
@@ -54,7 +54,7 @@ class OneInbox:
         return [{"event": row["event"], **json.loads(row["payload"])} for row in rows]
 
     def attention(self) -> list[str]:
-        return Status(self.settings, {}, {}, read_trouble(self.settings)).needs_a_person()[1:]
+        return Status(self.settings, {}, {}, read_needs_attention(self.settings)).needs_a_person()[1:]
 
     def folders(self) -> list[str]:
         return [str(path) for path in self.settings.arrivals_dir.glob("*/*")]

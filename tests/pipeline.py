@@ -20,7 +20,7 @@ from flows.source_file import Rejected
 from flows.sources.files import files_of
 from flows.sql_names import TargetTable
 from flows.warehouse.base import Warehouse
-from flows.warehouse.duckdb import DuckDbWarehouse, memory_reader, open_duckdb
+from flows.warehouse.duckdb import DuckDbWarehouse, in_memory_reader, open_duckdb
 
 TABLE = TargetTable("warehouse", "public", "metrics")
 
@@ -82,7 +82,7 @@ class Pipeline:
         limits = limits or FileLimits()
         files = files_of((self.folder / arrival).as_uri(), None, Reload(frozenset(reload)).covers)
         with (
-            memory_reader("1GB", self.folder / "transform.tmp") as reader,
+            in_memory_reader("1GB", self.folder / "transform.tmp") as reader,
             Guard(limits, lambda: reader.connection) as guard,
         ):
             plans = list(plans_of(reader, files, self.spool, guard))

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from automations.delivery.channels import ALERTS, Policy
-from automations.delivery.enqueue import Posting
-from automations.delivery.models import Alert, Cause
+from automations.delivery.enqueue import NewAlert
+from automations.delivery.models import Alert, AlertMetadata
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LOCAL = "json://127.0.0.1/alerts"
@@ -18,7 +18,7 @@ def at(seconds: float) -> datetime:
 
 def posting(cause: str = "c-1", *, subject: str = "", body: str = "Run: otter", block: str = ALERTS, **more: Any):
     """Return an alert about something."""
-    return Posting(Alert.of(subject or f"Failed: {cause}", body), Cause(id=cause, **more), block)
+    return NewAlert(Alert.of(subject or f"Failed: {cause}", body), AlertMetadata(id=cause, **more), block)
 
 
 def policy(*urls: str, **more: str) -> Policy:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sensors.config.inboxes import Inbox, read_inboxes
 from sensors.remote.open import open_store
-from sensors.runtime import crash_points as killpoint
+from sensors.runtime import crash_points
 from tests.hand_clock import HandClock
 from tests.remote_stack import RemoteStack, by_the_ledger
 
@@ -26,7 +26,7 @@ def main(folder: Path, point: str) -> int:
     child = os.fork()
     if child == 0:
         name, _, times = point.partition(":")
-        killpoint._armed, killpoint._left = name, int(times or 1)
+        crash_points._armed, crash_points._left = name, int(times or 1)
         work(folder, inbox)
         os._exit(2)  # it was not killed
     if os.waitpid(child, 0)[1] != signal.SIGKILL:

@@ -7,11 +7,11 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.ledger import Ledger
 from sensors.remote.open import open_store
-from sensors.remote.scanner import Patience, RemoteWatch
-from sensors.remote.source import RemoteOrigin
+from sensors.remote.scanner import Backoff, RemoteWatch
+from sensors.remote.source import RemoteSource
 from sensors.remote.store import Store
 from tests.hand_clock import HandClock
 
@@ -33,10 +33,10 @@ class RemoteStack:
     inbox: Inbox
     hand: HandClock
     store: Store | None = None
-    origin: RemoteOrigin = field(init=False)
+    origin: RemoteSource = field(init=False)
     ledger: Ledger = field(init=False)
     intake: Intake = field(init=False)
-    step: Patience = field(init=False)
+    step: Backoff = field(init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -46,11 +46,11 @@ class RemoteStack:
     def restart(self) -> None:
         """Begin as after a crash: with nothing but the ledger."""
         clock = self.hand.clock
-        self.origin = RemoteOrigin(self.inbox, self.store or open_store(self.inbox))
+        self.origin = RemoteSource(self.inbox, self.store or open_store(self.inbox))
         stager = Stager(self.ledger, self.arrivals_dir, clock, self.origin)
-        refusals = Refusals(self.inbox, self.ledger, FailedFolder(self.ledger, self.folder / "failed"), clock)
+        refusals = Rejections(self.inbox, self.ledger, FailedFolder(self.ledger, self.folder / "failed"), clock)
         self.intake = Intake(self.inbox, RemoteWatch(self.inbox, self.origin), self.ledger, stager, refusals, clock)
-        self.step = Patience(self.intake.step, self.origin, lambda: None)
+        self.step = Backoff(self.intake.step, self.origin, lambda: None)
 
     @property
     def arrivals_dir(self) -> Path:

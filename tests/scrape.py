@@ -14,7 +14,7 @@ from sensors.inbox.watcher import Watch
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 from sensors.web.metrics import SensorCollector, metrics_page
-from sensors.web.probes import Watched
+from sensors.web.probes import WatchStatus
 
 Samples = dict[tuple[str, ...], float]
 
@@ -46,7 +46,7 @@ class Sensor:
         folder: Path,
         clock: Clock,
         loops: Sequence[Loop] = (),
-        watches: Mapping[str, Watched] | None = None,
+        watches: Mapping[str, WatchStatus] | None = None,
     ) -> None:
         space = DiskSpace({"the ledger": folder}, Minimum())
         space.look()

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from automations.settings import Settings as AlertSettings
+from automations.settings import AlertSettings
 from flows.settings import PipelineSettings
 from sensors.config.inboxes import Expectation, Inbox
 from sensors.config.profile import ProfileSettings

@@ -9,12 +9,12 @@ from prefect.client.schemas.objects import BlockDocument
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr, ValidationError
 
-from automations.as_code.diff import Absent, Change, Difference, Outcome
+from automations.as_code.diff import Absent, AutomationChange, ChangeOutcome, Difference
 from automations.as_code.references import Kind
 from automations.block import AppriseAlerts
 from automations.delivery.channels import ALERTS, FALLBACK
 from automations.errors import Problem
-from automations.settings import Settings
+from automations.settings import AlertSettings
 
 # The setting that holds each block's URLs, by the block's name.
 _SETTING_OF_BLOCK = {ALERTS: "notify_urls", FALLBACK: "notify_fallback_urls"}
@@ -41,7 +41,7 @@ class AlertChannel:
         return f"goes to {count} URL{'s' if count > 1 else ''} and the alert log"
 
 
-def _block(name: str, settings: Settings) -> AppriseAlerts:
+def _block(name: str, settings: AlertSettings) -> AppriseAlerts:
     """Return the block of a name; raises ValidationError for URLs that cannot be used."""
     urls: SecretStr = getattr(settings, _SETTING_OF_BLOCK[name])
     log_file, outbox = str(settings.alert_log), str(settings.outbox)
@@ -58,7 +58,7 @@ def _block(name: str, settings: Settings) -> AppriseAlerts:
     )
 
 
-def wanted(settings: Settings) -> tuple[list[AlertChannel], list[Problem]]:
+def wanted(settings: AlertSettings) -> tuple[list[AlertChannel], list[Problem]]:
     """Return the blocks that the settings describe, and what is wrong with the others."""
     channels: list[AlertChannel] = []
     problems: list[Problem] = []
@@ -77,26 +77,26 @@ def wanted(settings: Settings) -> tuple[list[AlertChannel], list[Problem]]:
     return channels, problems
 
 
-def planned(channel: AlertChannel, client: SyncPrefectClient) -> Change:
+def planned(channel: AlertChannel, client: SyncPrefectClient) -> AutomationChange:
     """Return the change that gives the server a block as the settings define it."""
     try:
         existing = client.read_block_document_by_name(channel.name, AppriseAlerts.get_block_type_slug())
     except ObjectNotFound:
         found = tuple(_differences({}, _data(channel.block)))
-        return Change(Kind.BLOCK, channel.reference, Outcome.CREATED, None, channel.note, found)
+        return AutomationChange(Kind.BLOCK, channel.reference, ChangeOutcome.CREATED, None, channel.note, found)
     found = (*_schema_difference(existing), *_differences(existing.data, _data(channel.block)))
-    outcome = Outcome.UPDATED if found else Outcome.UNCHANGED
-    return Change(Kind.BLOCK, channel.reference, outcome, existing.id, channel.note, found)
+    outcome = ChangeOutcome.UPDATED if found else ChangeOutcome.UNCHANGED
+    return AutomationChange(Kind.BLOCK, channel.reference, outcome, existing.id, channel.note, found)
 
 
-def put(channel: AlertChannel, change: Change) -> Change:
+def put(channel: AlertChannel, change: AutomationChange) -> AutomationChange:
     """Carry out a planned change: register the block's type and create or update its document, keeping its id."""
     if not change.outcome.is_write:
         return change
     AppriseAlerts.register_type_and_schema()
     # Prefect's type covers the sync and the async call; outside an event loop `save` returns the id, not a coroutine.
     block_id = cast("Any", channel.block.save(channel.name, overwrite=True))
-    return Change(change.kind, change.name, change.outcome, block_id, change.note, change.differences)
+    return AutomationChange(change.kind, change.name, change.outcome, block_id, change.note, change.differences)
 
 
 def _schema_difference(existing: BlockDocument) -> list[Difference]:

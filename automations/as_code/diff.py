@@ -67,7 +67,7 @@ def _mappings(node: Any) -> list[Any]:
     return items if any(isinstance(item, Mapping) for item in items) else []
 
 
-class Outcome(StrEnum):
+class ChangeOutcome(StrEnum):
     """What is planned or done about one block or automation."""
 
     CREATED = "created"
@@ -87,16 +87,16 @@ class Outcome(StrEnum):
         return self in _PLANNED
 
 
-_PLANNED = {Outcome.CREATED: "create", Outcome.UPDATED: "update", Outcome.DELETED: "delete"}
+_PLANNED = {ChangeOutcome.CREATED: "create", ChangeOutcome.UPDATED: "update", ChangeOutcome.DELETED: "delete"}
 
 
 @dataclass(frozen=True)
-class Change:
+class AutomationChange:
     """One block or automation, and what is done about it; `id` is None if it is not on the server yet."""
 
     kind: str
     name: str
-    outcome: Outcome
+    outcome: ChangeOutcome
     id: UUID | None = None
     note: str = ""
     differences: tuple[Difference, ...] = ()
@@ -106,7 +106,7 @@ class Change:
 class Changes:
     """Everything that one plan or apply compared, in the order of execution."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[AutomationChange, ...]
     done: bool
     """Whether the changes were made, or are only planned."""
 
@@ -115,11 +115,11 @@ class Changes:
         """Whether anything is written to the server."""
         return any(change.outcome.is_write for change in self.changes)
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: ChangeOutcome) -> int:
         """Return how many blocks and automations have an outcome."""
         return sum(change.outcome is outcome for change in self.changes)
 
-    def word(self, outcome: Outcome) -> str:
+    def word(self, outcome: ChangeOutcome) -> str:
         """Return the word for an outcome, which depends on whether the changes were made."""
         return str(outcome) if self.done else outcome.planned
 
@@ -127,7 +127,7 @@ class Changes:
         """Return what `--json` prints."""
         return {
             "changed": self.changed,
-            "counts": {self.word(outcome): self.count(outcome) for outcome in Outcome},
+            "counts": {self.word(outcome): self.count(outcome) for outcome in ChangeOutcome},
             "changes": [
                 {
                     "kind": change.kind,

@@ -19,7 +19,7 @@ from prefect.events.schemas.automations import Automation
 from automations.as_code import blocks as alert_channels
 from automations.as_code import drift, schema
 from automations.as_code.blocks import AlertChannel
-from automations.as_code.diff import Change, Outcome, contents, differences
+from automations.as_code.diff import AutomationChange, ChangeOutcome, contents, differences
 from automations.as_code.files import Definition, Values, completed, read_definitions, variables_of
 from automations.as_code.references import (
     Catalogue,
@@ -35,7 +35,7 @@ from automations.as_code.references import (
 )
 from automations.as_code.server import connected
 from automations.errors import ConfigurationError, Problem
-from automations.settings import Settings, read_settings
+from automations.settings import AlertSettings, read_settings
 
 
 def in_order(definitions: Sequence[Definition]) -> tuple[list[Definition], list[Problem]]:
@@ -71,10 +71,10 @@ KIND = "automation"
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedChange:
     """One change of the plan, and the document to write with it."""
 
-    change: Change
+    change: AutomationChange
     document: Document | None = None
 
 
@@ -123,22 +123,22 @@ def claim(
     return Claims(kept, seconds, orphans), problems
 
 
-def plan(definitions: Sequence[Definition], claims: Claims, catalogue: Catalogue, owner: str) -> list[Step]:
+def plan(definitions: Sequence[Definition], claims: Claims, catalogue: Catalogue, owner: str) -> list[PlannedChange]:
     """Return the steps in the order in which to carry them out; deletions come last.
 
     The definitions must be in the order that `in_order` returns, and the catalogue must have every name that they use.
     """
-    steps: list[Step] = []
-    deleted: list[Step] = []
+    steps: list[PlannedChange] = []
+    deleted: list[PlannedChange] = []
     for definition in definitions:
         steps.append(_wanted(definition, claims.kept.get(definition.name), catalogue, owner))
         for second in claims.seconds.get(definition.name, ()):
-            step = Step(_second(second, owner))
-            (deleted if step.change.outcome is Outcome.DELETED else steps).append(step)
-    return [*steps, *deleted, *(Step(_orphan(one)) for one in claims.orphans)]
+            step = PlannedChange(_second(second, owner))
+            (deleted if step.change.outcome is ChangeOutcome.DELETED else steps).append(step)
+    return [*steps, *deleted, *(PlannedChange(_orphan(one)) for one in claims.orphans)]
 
 
-def _wanted(definition: Definition, existing: Automation | None, catalogue: Catalogue, owner: str) -> Step:
+def _wanted(definition: Definition, existing: Automation | None, catalogue: Catalogue, owner: str) -> PlannedChange:
     model = schema.automation(definition.document, catalogue)
     new = drift.canonical(schema.content(model))
     if existing is None:
@@ -146,14 +146,20 @@ def _wanted(definition: Definition, existing: Automation | None, catalogue: Cata
         found = tuple(
             contents({key: value for key, value in by_name(new, catalogue).items() if usual.get(key) != value})
         )
-        return Step(Change(KIND, model.name, Outcome.CREATED, None, "", found), definition.document)
+        return PlannedChange(
+            AutomationChange(KIND, model.name, ChangeOutcome.CREATED, None, "", found), definition.document
+        )
     old = drift.canonical(schema.content(existing))
     is_marked = {*drift.marks(owner, new)} <= {*existing.tags}
     if old == new and is_marked:
-        return Step(Change(KIND, model.name, Outcome.UNCHANGED, existing.id), definition.document)
+        return PlannedChange(
+            AutomationChange(KIND, model.name, ChangeOutcome.UNCHANGED, existing.id), definition.document
+        )
     found = tuple(differences(by_name(old, catalogue), by_name(new, catalogue)))
     note = _why(existing, drift.content_hash(new), is_same=old == new)
-    return Step(Change(KIND, model.name, Outcome.UPDATED, existing.id, note, found), definition.document)
+    return PlannedChange(
+        AutomationChange(KIND, model.name, ChangeOutcome.UPDATED, existing.id, note, found), definition.document
+    )
 
 
 def _why(existing: Automation, wanted: str, *, is_same: bool) -> str:
@@ -171,19 +177,21 @@ def _why(existing: Automation, wanted: str, *, is_same: bool) -> str:
     return "; ".join(reasons)
 
 
-def _second(second: Automation, owner: str) -> Change:
+def _second(second: Automation, owner: str) -> AutomationChange:
     other = drift.owner_of(second.tags)
     if other == owner:
-        return Change(KIND, second.name, Outcome.DELETED, second.id, "a second one of this name, made by us")
+        return AutomationChange(
+            KIND, second.name, ChangeOutcome.DELETED, second.id, "a second one of this name, made by us"
+        )
     whose = f", kept in '{other}'" if other else ""
     note = f"a second one of this name, {second.id}{whose}: both act; delete the one you do not want"
-    return Change(KIND, second.name, Outcome.DUPLICATE, second.id, note)
+    return AutomationChange(KIND, second.name, ChangeOutcome.DUPLICATE, second.id, note)
 
 
-def _orphan(orphan: Automation) -> Change:
+def _orphan(orphan: Automation) -> AutomationChange:
     on_server = drift.drift(schema.content(orphan))
     note = "no file has it" + (f"; {on_server} on the server since the last apply" if on_server else "")
-    return Change(KIND, orphan.name, Outcome.DELETED, orphan.id, note)
+    return AutomationChange(KIND, orphan.name, ChangeOutcome.DELETED, orphan.id, note)
 
 
 FOLDER = Path(__file__).resolve().parent.parent
@@ -194,13 +202,13 @@ class Survey:
     """The changes to make, and what is needed to make them."""
 
     client: SyncPrefectClient
-    channels: Sequence[tuple[AlertChannel, Change]]
-    steps: Sequence[Step]
+    channels: Sequence[tuple[AlertChannel, AutomationChange]]
+    steps: Sequence[PlannedChange]
     catalogue: Catalogue
 
 
 @contextmanager
-def surveyed(folder: Path, settings: Settings | None, owner: str) -> Generator[Survey, None, None]:
+def surveyed(folder: Path, settings: AlertSettings | None, owner: str) -> Generator[Survey, None, None]:
     """Compare a folder with the server; yield the changes to make while the connection is open.
 
     The notification blocks are included if the folder is this project's own, or if there are settings.
@@ -220,7 +228,7 @@ def surveyed(folder: Path, settings: Settings | None, owner: str) -> Generator[S
         yield _survey(client, definitions, channels, owner, [*problems, *mistakes])
 
 
-def _wanted_channels(folder: Path, settings: Settings | None) -> tuple[list[AlertChannel], list[Problem]]:
+def _wanted_channels(folder: Path, settings: AlertSettings | None) -> tuple[list[AlertChannel], list[Problem]]:
     if settings is None and folder.resolve() != FOLDER:
         return [], []
     try:

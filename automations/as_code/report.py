@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automations.as_code.diff import Absent, Change, Changes, Difference, Outcome
+from automations.as_code.diff import Absent, AutomationChange, ChangeOutcome, Changes, Difference
 
-_SIGNS = {Outcome.CREATED: "+", Outcome.UPDATED: "~", Outcome.DELETED: "-"}
+_SIGNS = {ChangeOutcome.CREATED: "+", ChangeOutcome.UPDATED: "~", ChangeOutcome.DELETED: "-"}
 _STYLES = {"+": "green", "~": "yellow", "-": "red"}
 
 
@@ -26,7 +26,7 @@ def show(changes: Changes, console: Console) -> None:
     console.print(_summary(changes))
 
 
-def lines_of(change: Change, word: str) -> Iterator[str]:
+def lines_of(change: AutomationChange, word: str) -> Iterator[str]:
     """Yield the lines about one written object: the action, its reason, and the differences."""
     if not change.outcome.is_write:
         return
@@ -94,7 +94,7 @@ def _table(changes: Changes) -> Table:
 
 
 def _summary(changes: Changes) -> str:
-    counted = [Outcome.CREATED, Outcome.UPDATED, Outcome.DELETED, Outcome.UNCHANGED]
+    counted = [ChangeOutcome.CREATED, ChangeOutcome.UPDATED, ChangeOutcome.DELETED, ChangeOutcome.UNCHANGED]
     if not changes.changed:
         return "\nNothing was changed." if changes.done else "\nNothing to do: the server has what the files say."
     to = "" if changes.done else "to "

@@ -33,7 +33,7 @@ LONGEST_PERHAPS_PAUSE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Claim:
+class DeliveryClaim:
     """One alert that only this process may send to one channel now."""
 
     cause: str
@@ -89,7 +89,7 @@ def has_something_due(outbox: Outbox, channel: str, now: datetime) -> bool:
     )
 
 
-def claim(outbox: Outbox, channel: str, now: datetime, cause: str | None = None) -> Claim | None:
+def claim(outbox: Outbox, channel: str, now: datetime, cause: str | None = None) -> DeliveryClaim | None:
     """Claim a channel's next alert, with the fewest attempts and the oldest first; None if none is due.
 
     With a `cause`, claim the alert of that cause and ignore its pauses and the channel's rest.
@@ -114,7 +114,7 @@ def claim(outbox: Outbox, channel: str, now: datetime, cause: str | None = None)
     return _claim(row)
 
 
-def unclaimed(outbox: Outbox, channel: str, now: datetime) -> list[Claim]:
+def unclaimed(outbox: Outbox, channel: str, now: datetime) -> list[DeliveryClaim]:
     """Return a channel's due alerts without claiming them, for when the outbox cannot be written."""
     rows = outbox.rows(
         f"SELECT a.*, d.attempts, d.failure, d.perhaps_at FROM {_TABLES} WHERE {_DUE} AND {_RESTED}"
@@ -124,8 +124,8 @@ def unclaimed(outbox: Outbox, channel: str, now: datetime) -> list[Claim]:
     return [_claim(row) for row in rows]
 
 
-def _claim(row: sqlite3.Row) -> Claim:
-    return Claim(
+def _claim(row: sqlite3.Row) -> DeliveryClaim:
+    return DeliveryClaim(
         row["cause"],
         row["subject"],
         row["body"],
@@ -137,7 +137,7 @@ def _claim(row: sqlite3.Row) -> Claim:
     )
 
 
-def record_delivered(outbox: Outbox, claimed: Claim, channel: Channel, now: datetime) -> bool:
+def record_delivered(outbox: Outbox, claimed: DeliveryClaim, channel: Channel, now: datetime) -> bool:
     """Record that a channel took an alert; return False if that was recorded before."""
     with outbox.transaction():
         changed = outbox.change(
@@ -160,7 +160,7 @@ def record_delivered(outbox: Outbox, claimed: Claim, channel: Channel, now: date
 
 def record_failed(
     outbox: Outbox,
-    claimed: Claim,
+    claimed: DeliveryClaim,
     channel: Channel,
     failure: str,
     now: datetime,
@@ -270,7 +270,7 @@ def _send_unclaimed(outbox: Outbox, channel: Channel, log: Path | None, is_over:
         now = datetime.now(UTC)
         if is_over() or not record.claim(one.cause, channel.id, now):
             continue
-        [delivery] = deliver(told_late(one, now), [channel.url], cast("NotifyType", one.type))
+        [delivery] = deliver(with_late_note(one, now), [channel.url], cast("NotifyType", one.type))
         if delivery.delivered:
             record.record_sent(one.cause, channel.id, now)
             alert_log.note(log, f"delivered to {channel.name}, without the outbox: {one.subject}", now)
@@ -285,9 +285,9 @@ def _send_unclaimed(outbox: Outbox, channel: Channel, log: Path | None, is_over:
         return
 
 
-def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> str | None:
+def send(outbox: Outbox, claimed: DeliveryClaim, channel: Channel, log: Path | None) -> str | None:
     """Send one claimed alert and record the result; return why it failed, or None."""
-    alert = told_late(claimed, datetime.now(UTC))
+    alert = with_late_note(claimed, datetime.now(UTC))
     record = sent_record(outbox.path)
     if record.was_sent(claimed.cause, channel.id):
         record_delivered(outbox, claimed, channel, datetime.now(UTC))
@@ -322,7 +322,7 @@ def send(outbox: Outbox, claimed: Claim, channel: Channel, log: Path | None) -> 
     return failure
 
 
-def told_late(claimed: Claim, now: datetime) -> Alert:
+def with_late_note(claimed: DeliveryClaim, now: datetime) -> Alert:
     """Return the alert as it is sent now, with a note if it is late or may be a repetition."""
     alert = Alert(claimed.subject, claimed.body)
     if claimed.perhaps_at is not None:

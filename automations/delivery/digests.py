@@ -4,35 +4,34 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from automations.delivery import enqueue as gatherings
-from automations.delivery import rate_limit as storm
+from automations.delivery import enqueue, rate_limit
 from automations.delivery.channels import ALERTS, Policy
-from automations.delivery.enqueue import Posting, address, insert, tell, told_lately
-from automations.delivery.models import Alert, AlertState, Cause, NotifyType
+from automations.delivery.enqueue import NewAlert, address, insert, release_alert, sent_recently
+from automations.delivery.models import Alert, AlertMetadata, AlertState, NotifyType
 from automations.delivery.outbox import Outbox, stamp
-from automations.delivery.rate_limit import Gathered, Gathering, Verdict, Why
+from automations.delivery.rate_limit import GatherDecision, Gathered, Gathering, GatherReason
 
 
-def step(outbox: Outbox, policy: Policy, now: datetime) -> list[Posting]:
+def step(outbox: Outbox, policy: Policy, now: datetime) -> list[NewAlert]:
     """Process every gathering that is due; return the messages about them. Raises sqlite3.Error."""
-    made: list[Posting] = []
-    for gathering in gatherings.due(outbox, now):
+    made: list[NewAlert] = []
+    for gathering in enqueue.due(outbox, now):
         with outbox.transaction():
-            if gatherings.read(outbox, gathering.group) != gathering:
+            if enqueue.read(outbox, gathering.group) != gathering:
                 continue  # another process has processed it: the dispatcher, or a server while no dispatcher runs
-            waiting = gatherings.waiting(outbox, gathering.group)
+            waiting = enqueue.waiting(outbox, gathering.group)
             if silent_until := _silent_until(policy, waiting, now):
-                gatherings.write(outbox, replace(gathering, due_at=silent_until))
+                enqueue.write(outbox, replace(gathering, due_at=silent_until))
                 continue
-            recent = told_lately(outbox, gathering.group, policy, now)
-            verdict = storm.judge(gathering, len(waiting), recent, policy.storm)
+            recent = sent_recently(outbox, gathering.group, policy, now)
+            verdict = rate_limit.judge(gathering, len(waiting), recent, policy.storm)
             made += _tell(outbox, gathering, waiting, verdict, policy, now)
-            after = storm.goes_on(gathering, verdict, policy.storm, now)
+            after = rate_limit.goes_on(gathering, verdict, policy.storm, now)
             if after is None:
-                gatherings.remove(outbox, gathering.group)
+                enqueue.remove(outbox, gathering.group)
             else:
-                told = len(waiting) if verdict is Verdict.DIGEST else 0
-                gatherings.write(outbox, replace(after, summed_up=after.summed_up + told))
+                told = len(waiting) if verdict is GatherDecision.DIGEST else 0
+                enqueue.write(outbox, replace(after, summed_up=after.summed_up + told))
     return made
 
 
@@ -44,23 +43,28 @@ def _silent_until(policy: Policy, waiting: Sequence[Gathered], now: datetime) ->
 
 
 def _tell(
-    outbox: Outbox, gathering: Gathering, waiting: list[Gathered], verdict: Verdict, policy: Policy, now: datetime
-) -> list[Posting]:
+    outbox: Outbox,
+    gathering: Gathering,
+    waiting: list[Gathered],
+    verdict: GatherDecision,
+    policy: Policy,
+    now: datetime,
+) -> list[NewAlert]:
     name = f"{gathering.group}/{stamp(gathering.opened_at)}"
-    made: list[Posting] = []
-    if verdict is Verdict.RELEASE:
+    made: list[NewAlert] = []
+    if verdict is GatherDecision.RELEASE:
         for one in waiting:
-            tell(outbox, one.cause, policy.channels(ALERTS, one.tags), now)
-    elif verdict is Verdict.DIGEST:
+            release_alert(outbox, one.cause, policy.channels(ALERTS, one.tags), now)
+    elif verdict is GatherDecision.DIGEST:
         for number, some in enumerate(_by_channels(policy, waiting)):
             cause = f"digest/{name}/{gathering.digests}/{number}"
-            made.append(_message(cause, storm.digest(gathering, some), some[0].tags, "failure"))
+            made.append(_message(cause, rate_limit.digest(gathering, some), some[0].tags, "failure"))
             for one in some:
                 outbox.change("UPDATE alerts SET state = 'summed up', told_by = ? WHERE cause = ?", (cause, one.cause))
-    elif gathering.why is Why.STORM and gathering.summed_up:
-        before = gatherings.summed_up(outbox, f"digest/{name}/")
+    elif gathering.why is GatherReason.STORM and gathering.summed_up:
+        before = enqueue.summed_up(outbox, f"digest/{name}/")
         for number, some in enumerate(_by_channels(policy, before)):
-            alert = storm.calm(gathering, policy.storm)
+            alert = rate_limit.calm(gathering, policy.storm)
             made.append(_message(f"calm/{name}/{number}", alert, some[0].tags, "success"))
     for message in made:
         insert(outbox, message, AlertState.PENDING, now)
@@ -76,5 +80,5 @@ def _by_channels(policy: Policy, waiting: Sequence[Gathered]) -> list[list[Gathe
     return list(found.values())
 
 
-def _message(cause: str, alert: Alert, tags: tuple[str, ...], kind: NotifyType) -> Posting:
-    return Posting(alert, Cause(id=cause, kind="digest", tags=tags, type=kind), ALERTS)
+def _message(cause: str, alert: Alert, tags: tuple[str, ...], kind: NotifyType) -> NewAlert:
+    return NewAlert(alert, AlertMetadata(id=cause, kind="digest", tags=tags, type=kind), ALERTS)

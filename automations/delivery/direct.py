@@ -4,7 +4,8 @@ Each channel gets an alert once, whichever process sends it (see `sent_record`).
 everything is recorded in the outbox as soon as that works. The rate limit applies as in the outbox. Quiet hours do not:
 nothing would keep the alert until they end.
 
-An incident (`Cause.opens`, `Cause.ends`; "trouble" in the code) is a problem that one alert reports and another ends.
+An incident (`AlertMetadata.opens`, `AlertMetadata.ends`; "trouble" in the code) is a problem that one alert reports
+and another ends.
 """
 
 import logging
@@ -20,10 +21,10 @@ from pathlib import Path
 from automations.delivery import log as alert_log
 from automations.delivery.channels import ALERTS, FALLBACK, Channel, Policy
 from automations.delivery.deliver import pause
-from automations.delivery.enqueue import Posted, Posting, address, insert, post
-from automations.delivery.models import AlertState, Cause
+from automations.delivery.enqueue import EnqueueResult, NewAlert, address, insert, post
+from automations.delivery.models import AlertMetadata, AlertState
 from automations.delivery.outbox import Outbox, OutboxError, stamp
-from automations.delivery.rate_limit import Gathered, Gathering, Why, digest
+from automations.delivery.rate_limit import Gathered, Gathering, GatherReason, digest
 from automations.delivery.send import deliver
 from automations.delivery.sent_record import SentRecord, sent_record
 
@@ -37,7 +38,7 @@ UNRECORDED_LIMIT = 500
 class _Unrecorded:
     """An alert that the outbox does not have yet."""
 
-    posting: Posting
+    posting: NewAlert
     at: datetime
     is_held: bool = False
     """Whether it exceeded the rate limit."""
@@ -61,7 +62,7 @@ class DirectSender:
     _sent_at: dict[str, deque[datetime]] = field(default_factory=dict[str, deque[datetime]])
     """When messages of each group were sent, within the window of the rate limit."""
 
-    def post(self, posting: Posting, policy: Policy, now: datetime) -> Posted:
+    def post(self, posting: NewAlert, policy: Policy, now: datetime) -> EnqueueResult:
         """Write an alert to the outbox, or send it directly if that fails; never raises for a broken outbox."""
         try:
             with Outbox(self.outbox) as outbox:
@@ -73,7 +74,7 @@ class DirectSender:
         alert_log.record(self.log, posting, posted, policy, now)
         return posted
 
-    def send(self, posting: Posting, policy: Policy, now: datetime) -> tuple[Posted, list[str]]:
+    def send(self, posting: NewAlert, policy: Policy, now: datetime) -> tuple[EnqueueResult, list[str]]:
         """Send an alert directly, once per cause; takes up to TIME_LIMIT_SECONDS, and as long again for the fallback.
 
         Returns the state of the alert and, for each channel that did not take it, the reason. `retry` repeats failed
@@ -82,17 +83,17 @@ class DirectSender:
         cause = posting.cause
         with self._lock:
             if cause.void or self._is_over(cause):
-                return Posted.CANCELLED, []
+                return EnqueueResult.CANCELLED, []
             one = self._unrecorded.get(cause.id)
             is_known = one is not None or (cause.opens is not None and self._troubles.get(cause.opens) is not None)
             if is_known and (one is None or one.next_at is None):
-                return Posted.KNOWN, []
+                return EnqueueResult.KNOWN, []
             if one is None:
                 one = _Unrecorded(posting, now, is_held=not self._may_send(posting, policy, now))
                 self._keep(one)
         if one.is_held:
             self._write_log(one, ["is held back: too many of its kind; a digest reports it"], now)
-            return Posted.GATHERED, []
+            return EnqueueResult.GATHERED, []
         return self._send(one, policy, now)
 
     def retry(self, policy: Policy, now: datetime) -> None:
@@ -149,7 +150,7 @@ class DirectSender:
                     outbox.change("DELETE FROM troubles WHERE key = ?", (cause.ends,))
                 address(outbox, cause.id, policy.channels(posting.block, cause.all_tags), now)
 
-    def _send(self, one: _Unrecorded, policy: Policy, now: datetime) -> tuple[Posted, list[str]]:
+    def _send(self, one: _Unrecorded, policy: Policy, now: datetime) -> tuple[EnqueueResult, list[str]]:
         posting = one.posting
         channels = policy.channels(posting.block, posting.cause.all_tags)
         failures, sent, taken = self._deliver(posting, channels, now)
@@ -168,10 +169,10 @@ class DirectSender:
             notes = [f"delivered to {name}, without the outbox" for name in sent]
             notes += [f"NOT delivered to {why}" for why in failures]
             self._write_log(one, notes or (alert_log.outcomes([]) if not channels else []), now)
-        return (Posted.PENDING if sent or failures or not channels else Posted.KNOWN), failures
+        return (EnqueueResult.PENDING if sent or failures or not channels else EnqueueResult.KNOWN), failures
 
     def _deliver(
-        self, posting: Posting, channels: Sequence[Channel], now: datetime
+        self, posting: NewAlert, channels: Sequence[Channel], now: datetime
     ) -> tuple[list[str], list[str], list[str]]:
         """Return the failed channels with their reasons, those that took the alert, and those that had it already."""
         mine = [one for one in channels if self.record.claim(posting.cause.id, one.id, now)]
@@ -191,7 +192,7 @@ class DirectSender:
                 failures.append(f"{channel.name}: {one.failure}")
         return failures, sent, [one.name for one in channels if one not in mine]
 
-    def _is_over(self, cause: Cause) -> bool:
+    def _is_over(self, cause: AlertMetadata) -> bool:
         """Return whether the end of an incident needs no alert: its beginning was not sent, or its end was already."""
         if cause.ends is None:
             return False
@@ -203,7 +204,7 @@ class DirectSender:
         except (OutboxError, sqlite3.Error):
             return True
 
-    def _may_send(self, posting: Posting, policy: Policy, now: datetime) -> bool:
+    def _may_send(self, posting: NewAlert, policy: Policy, now: datetime) -> bool:
         moments = self._sent_at.setdefault(posting.cause.group or posting.alert.subject, deque())
         while moments and not now - policy.storm.window < moments[0] <= now:
             moments.popleft()
@@ -212,12 +213,12 @@ class DirectSender:
         moments.append(now)
         return True
 
-    def _digests(self, policy: Policy, now: datetime) -> list[tuple[Posting, list[_Unrecorded]]]:
+    def _digests(self, policy: Policy, now: datetime) -> list[tuple[NewAlert, list[_Unrecorded]]]:
         held: dict[str, list[_Unrecorded]] = {}
         for one in self._unrecorded.values():
             if one.is_held and one.summed_up_by is None:
                 held.setdefault(one.posting.cause.group or one.posting.alert.subject, []).append(one)
-        made: list[tuple[Posting, list[_Unrecorded]]] = []
+        made: list[tuple[NewAlert, list[_Unrecorded]]] = []
         for group, some in held.items():
             first = some[0].posting
             moments = self._sent_at.get(group, deque())
@@ -229,10 +230,10 @@ class DirectSender:
                 )
                 for one in some
             ]
-            text = digest(Gathering(group, Why.STORM, some[0].at, now), gathered)
+            text = digest(Gathering(group, GatherReason.STORM, some[0].at, now), gathered)
             identity = f"digest/direct/{group}/{stamp(some[0].at)}"[:500]
-            cause = Cause(id=identity, kind="digest", tags=first.cause.tags)
-            made.append((Posting(text, cause, first.block or ALERTS), some))
+            cause = AlertMetadata(id=identity, kind="digest", tags=first.cause.tags)
+            made.append((NewAlert(text, cause, first.block or ALERTS), some))
         return made
 
     def _keep(self, one: _Unrecorded) -> None:

@@ -1,7 +1,7 @@
-"""Dispatcher: deliver alerts from the outbox, with a thread for each channel.
+"""Deliver alerts from the outbox, with a thread for each channel.
 
-`Bell` is the dispatcher, which the sensor runs. `Ringer` is for another thread of the sensor: it posts alerts, resolves
-those that wait for an event, and remembers which incidents ("troubles") and failing channels were reported.
+The sensor runs the `Dispatcher`. `AlertService` is for another thread of the sensor: it posts alerts, resolves those
+that wait for an event, and remembers which incidents ("troubles") and failing channels were reported.
 """
 
 import logging
@@ -12,13 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from automations.delivery import deliver as deliveries
-from automations.delivery import digests, escalation, waiting
+from automations.delivery import deliver, digests, escalation, waiting
 from automations.delivery import log as alert_log
 from automations.delivery.channels import Policy
 from automations.delivery.deliver import drain
 from automations.delivery.direct import direct_sender
-from automations.delivery.enqueue import Posted, Posting, post
+from automations.delivery.enqueue import EnqueueResult, NewAlert, post
 from automations.delivery.escalation import FailingChannel
 from automations.delivery.models import Unless
 from automations.delivery.outbox import Outbox, OutboxError, stamp
@@ -31,7 +30,7 @@ LOOK_SECONDS = 1.0
 """How often to run every check, whether or not anything was posted."""
 
 
-class Bell:
+class Dispatcher:
     """Delivers the outbox's alerts; each channel has a thread of its own, so that a slow one delays no other."""
 
     def __init__(self, path: Path, log: Path, policy: Policy) -> None:
@@ -72,22 +71,22 @@ class Bell:
         if not self.outbox.is_in_place:
             raise OutboxError(f"{self.outbox.path} was moved away or put back; it is opened anew")
         self._seen, self._looked_at = changes, now
-        self.outbox.say_alive()
+        self.outbox.record_heartbeat()
         self.direct.record_sent(self.outbox, policy, now)
         if told is not None and told != self._in_force:
             # Not before the server's blocks were read: the settings may be older than the block in Prefect's UI, and
             # alerts for a channel that the settings do not have would be lost.
-            deliveries.retarget(self.outbox, told, now)
+            deliver.retarget(self.outbox, told, now)
             self._in_force = told
         for message in digests.step(self.outbox, policy, now):
-            alert_log.record(self.log, message, Posted.PENDING, policy, now)
+            alert_log.record(self.log, message, EnqueueResult.PENDING, policy, now)
         escalation.step(self.outbox, policy, now)
         self._deliver(policy, now)
         return TICK_SECONDS
 
     def _deliver(self, policy: Policy, now: datetime) -> None:
         for channel in policy.all_channels.values():
-            if not deliveries.has_something_due(self.outbox, channel.id, now):
+            if not deliver.has_something_due(self.outbox, channel.id, now):
                 continue
             if self._is_sending(channel.id):
                 # Its thread may be about to end, without knowing of newer alerts: check again at the next tick.
@@ -121,10 +120,10 @@ UNVERIFIED = timedelta(minutes=1)
 """How long past its wait an alert is held while no server can say whether its event has come."""
 
 
-class Ringer:
+class AlertService:
     """Posts alerts and resolves waiting ones, from a thread other than the dispatcher's."""
 
-    def __init__(self, bell: Bell) -> None:
+    def __init__(self, bell: Dispatcher) -> None:
         """Open a separate connection to the outbox; raises OutboxError."""
         self.bell = bell
         self._outbox = Outbox(bell.outbox.path)
@@ -134,7 +133,7 @@ class Ringer:
         self._told: set[tuple[str, datetime]] = set()
         """The failing channels reported to Prefect, whether or not that could be written."""
 
-    def post(self, posting: Posting, now: datetime) -> Posted:
+    def post(self, posting: NewAlert, now: datetime) -> EnqueueResult:
         """Post an alert for delivery, once per cause; send it directly while the outbox cannot be written."""
         try:
             self._direct.record_sent(self._outbox, self.bell.policy, now)
@@ -195,11 +194,11 @@ class Ringer:
         found = escalation.failing_channels(self._outbox, now, untold=True)
         return [one for one in found if (one.channel, one.failing_since) not in self._told]
 
-    def record_told(self, channel: FailingChannel, now: datetime) -> None:
+    def record_reported(self, channel: FailingChannel, now: datetime) -> None:
         """Record that a failing channel was reported to Prefect."""
         self._told.add((channel.channel, channel.failing_since))
         try:
-            escalation.record_told(self._outbox, channel.channel, now)
+            escalation.record_reported(self._outbox, channel.channel, now)
         except sqlite3.Error as error:
             logger.warning("the outbox cannot be written; that a channel fails is not reported again: %s", error)
 

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from automations.delivery.channels import FALLBACK, Channel, Policy
-from automations.delivery.models import Alert, AlertState, Cause, DeliveryState
+from automations.delivery.models import Alert, AlertMetadata, AlertState, DeliveryState
 from automations.delivery.outbox import Outbox, stamp
-from automations.delivery.rate_limit import Gathered, Gathering, Why, joins
+from automations.delivery.rate_limit import Gathered, Gathering, GatherReason, joins
 from automations.delivery.sent_record import sent_record
 
 
@@ -32,7 +32,7 @@ def _read(outbox: Outbox, condition: str, value: str) -> list[Gathering]:
     return [
         Gathering(
             row["group_name"],
-            Why(row["why"]),
+            GatherReason(row["why"]),
             datetime.fromisoformat(row["opened_at"]),
             datetime.fromisoformat(row["due_at"]),
             row["digests"],
@@ -89,7 +89,7 @@ PERHAPS_PAUSE = timedelta(hours=1)
 """The pause after an alert was sent without an answer: it may have arrived, and each further attempt may be a copy."""
 
 
-class Posted(StrEnum):
+class EnqueueResult(StrEnum):
     """The result of posting an alert."""
 
     PENDING = "pending"  # to be delivered immediately
@@ -100,26 +100,26 @@ class Posted(StrEnum):
 
 
 @dataclass(frozen=True)
-class Posting:
+class NewAlert:
     """An alert to post: its text, its cause, and the name of the notification block."""
 
     alert: Alert
-    cause: Cause
+    cause: AlertMetadata
     block: str
 
 
-def post(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> Posted:
+def post(outbox: Outbox, posting: NewAlert, policy: Policy, now: datetime) -> EnqueueResult:
     """Write an alert to the outbox, unless its cause has one already. Raises sqlite3.Error."""
     cause = posting.cause
     if cause.void:
-        return Posted.CANCELLED
+        return EnqueueResult.CANCELLED
     with outbox.transaction():
         if outbox.rows("SELECT 1 FROM alerts WHERE cause = ?", (cause.id,)):
-            return Posted.KNOWN
+            return EnqueueResult.KNOWN
         if told_by := _told_under_its_alias(outbox, cause, now):
             insert(outbox, posting, AlertState.SUMMED_UP, now)
             outbox.change("UPDATE alerts SET told_by = ? WHERE cause = ?", (told_by, cause.id))
-            return Posted.KNOWN
+            return EnqueueResult.KNOWN
         state = _state(outbox, posting, policy, now)
         insert(outbox, posting, state, now)
         if cause.opens and state is not AlertState.CANCELLED:
@@ -130,10 +130,10 @@ def post(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> Pos
             )
         if state is AlertState.PENDING:
             address(outbox, cause.id, policy.channels(posting.block, cause.all_tags), now)
-    return Posted(state.value)
+    return EnqueueResult(state.value)
 
 
-def _told_under_its_alias(outbox: Outbox, cause: Cause, now: datetime) -> str | None:
+def _told_under_its_alias(outbox: Outbox, cause: AlertMetadata, now: datetime) -> str | None:
     """Return the cause of an alert that reports the same thing under the same alias, or None."""
     happened = cause.occurred or now
     rows = outbox.rows(
@@ -144,7 +144,7 @@ def _told_under_its_alias(outbox: Outbox, cause: Cause, now: datetime) -> str | 
     return rows[0]["cause"] if rows else None
 
 
-def _state(outbox: Outbox, posting: Posting, policy: Policy, now: datetime) -> AlertState:
+def _state(outbox: Outbox, posting: NewAlert, policy: Policy, now: datetime) -> AlertState:
     cause = posting.cause
     if cause.ends is not None and not _end(outbox, cause.ends):
         return AlertState.CANCELLED
@@ -169,7 +169,7 @@ def _end(outbox: Outbox, key: str) -> bool:
 def settle(outbox: Outbox, group: str, tags: Sequence[str], policy: Policy, now: datetime) -> AlertState:
     """Return whether an alert is delivered immediately or held back, inside the caller's transaction."""
     before = read(outbox, group)
-    recent = told_lately(outbox, group, policy, now)
+    recent = sent_recently(outbox, group, policy, now)
     after = joins(group, recent, before, policy.storm, policy.silent_until(tags, now), now)
     if after is None:
         return AlertState.PENDING
@@ -178,7 +178,7 @@ def settle(outbox: Outbox, group: str, tags: Sequence[str], policy: Policy, now:
     return AlertState.GATHERED
 
 
-def told_lately(outbox: Outbox, group: str, policy: Policy, now: datetime) -> int:
+def sent_recently(outbox: Outbox, group: str, policy: Policy, now: datetime) -> int:
     """Return how many alerts of a group were sent individually within the window; 0 without a group."""
     if not group:
         return 0
@@ -188,7 +188,7 @@ def told_lately(outbox: Outbox, group: str, policy: Policy, now: datetime) -> in
     )[0][0]
 
 
-def insert(outbox: Outbox, posting: Posting, state: AlertState, now: datetime) -> None:
+def insert(outbox: Outbox, posting: NewAlert, state: AlertState, now: datetime) -> None:
     """Insert one alert, inside the caller's transaction."""
     cause = posting.cause
     unless = cause.unless
@@ -215,7 +215,7 @@ def insert(outbox: Outbox, posting: Posting, state: AlertState, now: datetime) -
     )
 
 
-def tell(outbox: Outbox, cause: str, channels: Sequence[Channel], now: datetime) -> None:
+def release_alert(outbox: Outbox, cause: str, channels: Sequence[Channel], now: datetime) -> None:
     """Release a held-back alert for delivery, inside the caller's transaction."""
     outbox.change("UPDATE alerts SET state = 'pending', told_at = ? WHERE cause = ?", (stamp(now), cause))
     address(outbox, cause, channels, now)

@@ -84,7 +84,7 @@ def failing_channels(outbox: Outbox, now: datetime, *, untold: bool = False) -> 
     ]
 
 
-def record_told(outbox: Outbox, channel: str, now: datetime) -> None:
+def record_reported(outbox: Outbox, channel: str, now: datetime) -> None:
     """Record that a failing channel was reported to Prefect."""
     with outbox.transaction():
         outbox.change("UPDATE channels SET told_at = ? WHERE channel = ?", (stamp(now), channel))

@@ -23,8 +23,8 @@ from jinja2 import ChainableUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from automations.delivery.channels import ALERTS, FALLBACK
-from automations.delivery.enqueue import Posting
-from automations.delivery.models import Alert, Cause, split
+from automations.delivery.enqueue import NewAlert
+from automations.delivery.models import Alert, AlertMetadata, split
 
 
 class Resource(dict[str, str]):
@@ -45,7 +45,7 @@ class Resource(dict[str, str]):
 
 
 @dataclass(frozen=True)
-class Happening:
+class PrefectEvent:
     """An event with the attributes that templates read from Prefect's events."""
 
     id: str
@@ -70,14 +70,14 @@ class Happening:
 
 
 @dataclass(frozen=True)
-class Awaited:
+class AwaitedEvent:
     """An event that another event must follow, and the deadline for that."""
 
-    begun: Happening
+    begun: PrefectEvent
     until: datetime
 
 
-def fires(trigger: Mapping[str, Any], happening: Happening) -> bool:
+def fires(trigger: Mapping[str, Any], happening: PrefectEvent) -> bool:
     """Return whether each such event fires the trigger.
 
     False for every trigger that counts events, waits for the absence of events, or combines other triggers.
@@ -95,9 +95,9 @@ def waits(trigger: Mapping[str, Any]) -> bool:
     return bool(is_event and trigger.get("after") and trigger.get("threshold", 1) == 1)
 
 
-def awaited(trigger: Mapping[str, Any], history: Iterable[Happening]) -> Awaited | None:
+def awaited(trigger: Mapping[str, Any], history: Iterable[PrefectEvent]) -> AwaitedEvent | None:
     """Return the event that has to be followed by another one, given all events of one resource, the oldest first."""
-    begun: Happening | None = None
+    begun: PrefectEvent | None = None
     for happening in history:
         if not matches(trigger, happening):
             continue
@@ -105,10 +105,12 @@ def awaited(trigger: Mapping[str, Any], history: Iterable[Happening]) -> Awaited
             begun = None
         elif begun is None and _expects(trigger["after"], happening.event):
             begun = happening
-    return None if begun is None else Awaited(begun, begun.occurred + timedelta(seconds=trigger.get("within") or 0))
+    return (
+        None if begun is None else AwaitedEvent(begun, begun.occurred + timedelta(seconds=trigger.get("within") or 0))
+    )
 
 
-def matches(trigger: Mapping[str, Any], happening: Happening) -> bool:
+def matches(trigger: Mapping[str, Any], happening: PrefectEvent) -> bool:
     """Return whether an event's resources match the trigger, whatever the event's name is."""
     related: Any = trigger.get("match_related") or {}
     specifications = cast("list[Mapping[str, Any]]", related if isinstance(related, list) else [related])
@@ -142,7 +144,7 @@ def _texts(given: Any) -> list[str]:
     return [given] if isinstance(given, str) else [str(one) for one in given]
 
 
-def render(template: str, automation: str, happening: Happening, run: Mapping[str, Any] | None, page: str) -> str:
+def render(template: str, automation: str, happening: PrefectEvent, run: Mapping[str, Any] | None, page: str) -> str:
     """Render a template for an event, as Prefect's server does.
 
     `run` is the event's flow run, as the API returns it, and `page` the URL of Prefect's UI. Raises
@@ -181,7 +183,7 @@ class SendingAutomation:
     body: str
     created: datetime | None = None
 
-    def concerns(self, happening: Happening) -> bool:
+    def concerns(self, happening: PrefectEvent) -> bool:
         """Return whether the event should have led to this alert; False if the event is older than the automation."""
         return (self.created is None or self.created <= happening.occurred) and fires(self.trigger, happening)
 
@@ -190,11 +192,11 @@ class SendingAutomation:
         """Whether this alert is sent when an event is not followed by another one in time."""
         return waits(self.trigger)
 
-    def is_about(self, happening: Happening) -> bool:
+    def is_about(self, happening: PrefectEvent) -> bool:
         """Return whether the event's resources match the automation, whatever the event's name is."""
         return matches(self.trigger, happening)
 
-    def awaited(self, history: Iterable[Happening]) -> Awaited | None:
+    def awaited(self, history: Iterable[PrefectEvent]) -> AwaitedEvent | None:
         """Return the event that has to be followed by another one, given all events of a resource, the oldest first.
 
         None if no event is waited for, or if the wait began before the automation existed.
@@ -204,7 +206,7 @@ class SendingAutomation:
             return None
         return found
 
-    def posting(self, happening: Happening, run: Mapping[str, Any] | None, page: str) -> Posting:
+    def posting(self, happening: PrefectEvent, run: Mapping[str, Any] | None, page: str) -> NewAlert:
         """Return the alert that Prefect would have posted."""
         try:
             subject, body = (render(text, self.name, happening, run, page) for text in (self.subject, self.body))
@@ -213,10 +215,10 @@ class SendingAutomation:
             subject, body = f"{happening.event}: {happening.resource.name or happening.resource.id}", ""
         text, cause = split(body)
         if not body:
-            cause = Cause(id=self.cause(happening), occurred=happening.occurred)
-        return Posting(Alert.of(subject, text), cause, self.block)
+            cause = AlertMetadata(id=self.cause(happening), occurred=happening.occurred)
+        return NewAlert(Alert.of(subject, text), cause, self.block)
 
-    def cause(self, happening: Happening) -> str:
+    def cause(self, happening: PrefectEvent) -> str:
         """Return the id of the cause, as our templates write it."""
         return f"{happening.id}/{self.name}"
 
@@ -266,7 +268,7 @@ def _documents(folder: Path) -> Iterable[dict[str, Any]]:
 # The two alerts that no automation can send: the server is silent, and it is back.
 
 
-def server_silent(url: str, since: datetime, why: str, now: datetime) -> Posting:
+def server_silent(url: str, since: datetime, why: str, now: datetime) -> NewAlert:
     """Return the alert for a server that has not answered for a while."""
     lines = [
         f"Server: {url}",
@@ -275,15 +277,17 @@ def server_silent(url: str, since: datetime, why: str, now: datetime) -> Posting
         "Meanwhile: files are taken and wait, none is lost; nothing runs",
         "Next: `just status`; data/logs/server.log says why",
     ]
-    cause = Cause(id=f"server-silent/{url}/{now.isoformat()}", kind="server-silent", opens=_trouble(url))
-    return Posting(Alert.of("The Prefect server is silent", "\n".join(lines)), cause, ALERTS)
+    cause = AlertMetadata(id=f"server-silent/{url}/{now.isoformat()}", kind="server-silent", opens=_trouble(url))
+    return NewAlert(Alert.of("The Prefect server is silent", "\n".join(lines)), cause, ALERTS)
 
 
-def server_back(url: str, now: datetime) -> Posting:
+def server_back(url: str, now: datetime) -> NewAlert:
     """Return the alert for a server that answers again, sent only if the alert about its silence was sent."""
     alert = Alert.of("The Prefect server answers again", f"Server: {url}\nWhat has waited goes on now.")
-    cause = Cause(id=f"server-back/{url}/{now.isoformat()}", kind="server-back", type="success", ends=_trouble(url))
-    return Posting(alert, cause, ALERTS)
+    cause = AlertMetadata(
+        id=f"server-back/{url}/{now.isoformat()}", kind="server-back", type="success", ends=_trouble(url)
+    )
+    return NewAlert(alert, cause, ALERTS)
 
 
 def _trouble(url: str) -> str:

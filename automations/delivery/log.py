@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from automations.delivery.channels import Policy
-from automations.delivery.enqueue import Posted, Posting
+from automations.delivery.enqueue import EnqueueResult, NewAlert
 from automations.delivery.models import Alert
 from automations.delivery.send import Delivery
 
@@ -41,16 +41,16 @@ def outcomes(deliveries: Sequence[Delivery]) -> list[str]:
     ]
 
 
-def record(path: Path | None, posting: Posting, posted: Posted, policy: Policy, at: datetime) -> None:
+def record(path: Path | None, posting: NewAlert, posted: EnqueueResult, policy: Policy, at: datetime) -> None:
     """Append the entry of a posted alert and where it goes; nothing for one that is known or cancelled."""
     match posted:
-        case Posted.KNOWN | Posted.CANCELLED:
+        case EnqueueResult.KNOWN | EnqueueResult.CANCELLED:
             return
-        case Posted.WAITING:
+        case EnqueueResult.WAITING:
             where = "waits a little: it may turn out to be over already"
-        case Posted.GATHERED:
+        case EnqueueResult.GATHERED:
             where = "is gathered: a digest tells of it"
-        case Posted.PENDING:
+        case EnqueueResult.PENDING:
             names = [one.name for one in policy.channels(posting.block, posting.cause.all_tags)]
             where = f"goes to {', '.join(names)}" if names else outcomes([])[0]
     if path is not None:

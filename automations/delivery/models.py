@@ -97,7 +97,7 @@ class Unless(BaseModel):
     wait_seconds: float = Field(ge=0, le=3600)
 
 
-class Cause(BaseModel):
+class AlertMetadata(BaseModel):
     """What an alert is about; without this information every alert is about something of its own."""
 
     model_config = ConfigDict(frozen=True)
@@ -134,7 +134,7 @@ class Cause(BaseModel):
         return (*self.tags, f"alert:{self.kind}")
 
 
-def split(body: str) -> tuple[str, Cause]:
+def split(body: str) -> tuple[str, AlertMetadata]:
     """Return the body's text, and the cause in its last line.
 
     A cause that cannot be read is left out all the same; the alert is then about something of its own.
@@ -145,11 +145,11 @@ def split(body: str) -> tuple[str, Cause]:
     text, _, last = body.rstrip().rpartition("\n")
     mark = MARK.rstrip()
     if not last.startswith(mark):
-        return body, Cause()
+        return body, AlertMetadata()
     try:
-        return text.rstrip(), Cause.model_validate_json(last.removeprefix(mark))
+        return text.rstrip(), AlertMetadata.model_validate_json(last.removeprefix(mark))
     except ValidationError:
-        return text.rstrip(), Cause()
+        return text.rstrip(), AlertMetadata()
 
 
 # `outbox.sql` repeats these states in its CHECK constraints.

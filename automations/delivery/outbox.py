@@ -108,7 +108,7 @@ class Outbox:
         """Return a number that changes when another connection has changed something."""
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
-    def say_alive(self) -> None:
+    def record_heartbeat(self) -> None:
         """Report that a dispatcher is running and delivers what is posted."""
         descriptor = os.open(self._alive, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
@@ -116,7 +116,7 @@ class Outbox:
         finally:
             os.close(descriptor)
 
-    def has_a_bell(self, now: datetime) -> bool:
+    def has_dispatcher(self, now: datetime) -> bool:
         """Return whether a dispatcher has reported lately that it is running."""
         try:
             said = self._alive.stat().st_mtime

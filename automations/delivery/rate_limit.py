@@ -36,7 +36,7 @@ class StormLimit:
         return cls(int(match["messages"]), timedelta(**{_UNITS[match["unit"]]: int(match["span"])}))
 
 
-class Why(StrEnum):
+class GatherReason(StrEnum):
     """Why alerts are held back."""
 
     STORM = "storm"
@@ -48,7 +48,7 @@ class Gathering:
     """The alerts of one group that are held back, and when the next digest is due or the gathering ends."""
 
     group: str
-    why: Why
+    why: GatherReason
     opened_at: datetime
     due_at: datetime
     digests: int = 0
@@ -65,7 +65,7 @@ class Gathered:
     tags: tuple[str, ...]
 
 
-class Verdict(StrEnum):
+class GatherDecision(StrEnum):
     """What happens to a gathering that is due."""
 
     RELEASE = "release"  # few enough to be sent individually
@@ -88,26 +88,26 @@ def joins(
     """
     is_too_much = bool(group) and recent >= limit.messages
     if silent_until is not None:
-        return gathering or Gathering(group, Why.SILENCE, now, silent_until)
+        return gathering or Gathering(group, GatherReason.SILENCE, now, silent_until)
     if gathering is None:
-        return Gathering(group, Why.STORM, now, now + min(FIRST_DIGEST, limit.window)) if is_too_much else None
-    if gathering.why is Why.SILENCE and not is_too_much:
+        return Gathering(group, GatherReason.STORM, now, now + min(FIRST_DIGEST, limit.window)) if is_too_much else None
+    if gathering.why is GatherReason.SILENCE and not is_too_much:
         return None  # quiet hours hold back the others, but not this alert
     return replace(gathering, due_at=min(gathering.due_at, now + limit.window))
 
 
-def judge(gathering: Gathering, waiting: int, recent: int, limit: StormLimit) -> Verdict:
+def judge(gathering: Gathering, waiting: int, recent: int, limit: StormLimit) -> GatherDecision:
     """Return what happens to a due gathering that holds `waiting` alerts; `recent` is as in `joins`."""
     # In a storm a single alert is sent instead of a digest about it.
-    few = max(0, limit.messages - recent) if gathering.why is Why.SILENCE else 1
+    few = max(0, limit.messages - recent) if gathering.why is GatherReason.SILENCE else 1
     if waiting == 0:
-        return Verdict.CALM
-    return Verdict.RELEASE if waiting <= few else Verdict.DIGEST
+        return GatherDecision.CALM
+    return GatherDecision.RELEASE if waiting <= few else GatherDecision.DIGEST
 
 
-def goes_on(gathering: Gathering, verdict: Verdict, limit: StormLimit, now: datetime) -> Gathering | None:
+def goes_on(gathering: Gathering, verdict: GatherDecision, limit: StormLimit, now: datetime) -> Gathering | None:
     """Return the gathering as it continues, or None if it is over."""
-    if gathering.why is Why.SILENCE or verdict is Verdict.CALM:
+    if gathering.why is GatherReason.SILENCE or verdict is GatherDecision.CALM:
         return None
     return replace(gathering, due_at=now + limit.window, digests=gathering.digests + 1)
 
@@ -125,7 +125,7 @@ def digest(gathering: Gathering, waiting: Sequence[Gathered]) -> Alert:
         "\n".join(
             [
                 f"Kinds: {kinds}",
-                f"Since: {since}" + (" (hours of silence)" if gathering.why is Why.SILENCE else ""),
+                f"Since: {since}" + (" (hours of silence)" if gathering.why is GatherReason.SILENCE else ""),
                 *first,
                 *([f"- and {more} more, all in the log of alerts"] if more else []),
             ]

@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from automations.delivery import rate_limit as storm
+from automations.delivery import rate_limit
 from automations.delivery.channels import ALERTS, Policy
-from automations.delivery.enqueue import Posting
-from automations.delivery.events import Happening, Resource, SendingAutomation, server_back, server_silent
-from automations.delivery.models import Alert, Cause
-from automations.delivery.rate_limit import Gathered, Gathering, Why
+from automations.delivery.enqueue import NewAlert
+from automations.delivery.events import PrefectEvent, Resource, SendingAutomation, server_back, server_silent
+from automations.delivery.models import Alert, AlertMetadata
+from automations.delivery.rate_limit import Gathered, Gathering, GatherReason
 from automations.delivery.send import deliver
 
 _RUN = "00000000-0000-4000-8000-000000000000"
 
 
 @dataclass(frozen=True)
-class Sent:
+class SampleResult:
     """One sample on one channel, and why it did not arrive."""
 
     kind: str
@@ -27,27 +27,31 @@ class Sent:
     failure: str | None
 
 
-def samples(automations: list[SendingAutomation], now: datetime, page: str) -> list[Posting]:
+def samples(automations: list[SendingAutomation], now: datetime, page: str) -> list[NewAlert]:
     """Return a sample of each automation's alert and of the alerts that the sensor makes itself, marked as tests."""
     made = [one.posting(_happening(one, event, now), _run(now), page) for one in automations for event in _events(one)]
     made += [
         server_silent(page, now, "this is a test", now),
         server_back(page, now),
-        Posting(storm.digest(_gathering(now), _gathered()), Cause(kind="digest"), ALERTS),
-        Posting(storm.calm(_gathering(now), storm.StormLimit()), Cause(kind="digest", type="success"), ALERTS),
+        NewAlert(rate_limit.digest(_gathering(now), _gathered()), AlertMetadata(kind="digest"), ALERTS),
+        NewAlert(
+            rate_limit.calm(_gathering(now), rate_limit.StormLimit()),
+            AlertMetadata(kind="digest", type="success"),
+            ALERTS,
+        ),
     ]
     return [replace(one, alert=Alert.of(f"[test] {one.alert.subject}", one.alert.body)) for one in made]
 
 
-def send(postings: list[Posting], policy: Policy) -> Iterator[Sent]:
+def send(postings: list[NewAlert], policy: Policy) -> Iterator[SampleResult]:
     """Send each sample to the channels that a real alert would go to; nothing is recorded."""
     for one in postings:
         channels = policy.channels(one.block, one.cause.all_tags)
         deliveries = deliver(one.alert, [channel.url for channel in channels], one.cause.type)
         for channel, delivery in zip(channels, deliveries, strict=True):
-            yield Sent(one.cause.kind, one.alert.subject, channel.name, delivery.failure)
+            yield SampleResult(one.cause.kind, one.alert.subject, channel.name, delivery.failure)
         if not channels:
-            yield Sent(one.cause.kind, one.alert.subject, "the log of alerts only", None)
+            yield SampleResult(one.cause.kind, one.alert.subject, "the log of alerts only", None)
 
 
 def _events(automation: SendingAutomation) -> list[str]:
@@ -56,10 +60,10 @@ def _events(automation: SendingAutomation) -> list[str]:
     return [event.replace(".*", ".Failed") for event in events]
 
 
-def _happening(automation: SendingAutomation, event: str, now: datetime) -> Happening:
+def _happening(automation: SendingAutomation, event: str, now: datetime) -> PrefectEvent:
     match: dict[str, Any] = automation.trigger.get("match") or {}
     resource = str(match.get("prefect.resource.id", "sample.*")).replace("*", _RUN)
-    return Happening(
+    return PrefectEvent(
         id=str(uuid.uuid4()),
         event=event,
         occurred=now,
@@ -112,7 +116,9 @@ def _run(now: datetime) -> dict[str, Any]:
 
 
 def _gathering(now: datetime) -> Gathering:
-    return Gathering("Enterprise Data Pipeline/production-etl", Why.STORM, now - timedelta(minutes=10), now, 1, 40)
+    return Gathering(
+        "Enterprise Data Pipeline/production-etl", GatherReason.STORM, now - timedelta(minutes=10), now, 1, 40
+    )
 
 
 def _gathered() -> list[Gathered]:

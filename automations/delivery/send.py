@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from automations.delivery.models import Alert, NotifyType, harmless
-from automations.delivery.transport import Outcome, Watch, judge, watching, words_of
+from automations.delivery.transport import RequestWatch, SendOutcome, judge, watching, words_of
 
 if TYPE_CHECKING:
     from apprise import NotifyBase
@@ -71,7 +71,7 @@ def deliver(
     """
     if not urls:
         return []
-    watches = [Watch(words_of((alert.subject, alert.body), url), url) for url in urls]
+    watches = [RequestWatch(words_of((alert.subject, alert.body), url), url) for url in urls]
     executor = ThreadPoolExecutor(max_workers=len(urls), thread_name_prefix="alert")
     sending = [
         executor.submit(_send, alert, watch, position, notify_type) for position, watch in enumerate(watches, start=1)
@@ -84,19 +84,19 @@ def deliver(
     ]
 
 
-def _result(future: Future[Delivery], position: int, watch: Watch, time_limit: float) -> Delivery:
+def _result(future: Future[Delivery], position: int, watch: RequestWatch, time_limit: float) -> Delivery:
     watch.end()
     if not future.done() or future.cancelled():
         service = service_at(watch.url)
         judged = judge(watch, sent=None, is_watched=_is_watched(service))
         failure = f"no answer within {time_limit:g} s"
-        return Delivery(position, service_name(service), failure, judged.outcome is Outcome.PERHAPS)
+        return Delivery(position, service_name(service), failure, judged.outcome is SendOutcome.PERHAPS)
     if error := future.exception():
         return Delivery(position, "unknown service", f"sending ended in {type(error).__name__}")
     return future.result()
 
 
-def _send(alert: Alert, watch: Watch, position: int, notify_type: NotifyType) -> Delivery:
+def _send(alert: Alert, watch: RequestWatch, position: int, notify_type: NotifyType) -> Delivery:
     import apprise  # deferred: it takes 0.3 s, and every process of Prefect imports our block
 
     with _captured_log() as log:
@@ -120,11 +120,11 @@ def _send(alert: Alert, watch: Watch, position: int, notify_type: NotifyType) ->
             log.errors.append(error)
             sent = False
     judged = judge(watch, sent=bool(sent), is_watched=_is_watched(service), errors=log.errors)
-    if judged.outcome is Outcome.DELIVERED:
+    if judged.outcome is SendOutcome.DELIVERED:
         return Delivery(position, name)
     said = _without_secrets(" ".join(log.lines), watch.url)
     failure = " ".join(one for one in (judged.reason, said) if one) or "the service gave no reason"
-    return Delivery(position, name, failure, judged.outcome is Outcome.PERHAPS, judged.retry_after or 0.0)
+    return Delivery(position, name, failure, judged.outcome is SendOutcome.PERHAPS, judged.retry_after or 0.0)
 
 
 def _is_watched(service: "NotifyBase | None") -> bool:

@@ -41,7 +41,7 @@ _PAGE_WITHIN = 2048
 _CONNECTING = {"_new_conn", "_validate_conn", "_prepare_proxy", "create_connection", "do_handshake"}
 
 
-class Outcome(StrEnum):
+class SendOutcome(StrEnum):
     """The result of sending an alert to a channel."""
 
     DELIVERED = "delivered"
@@ -73,7 +73,7 @@ class _Attempt:
 
 
 @dataclass
-class Watch:
+class RequestWatch:
     """The requests made for one alert on one channel."""
 
     words: frozenset[str] = frozenset()
@@ -99,17 +99,17 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class SendJudgement:
     """The result of an alert, derived from its requests."""
 
-    outcome: Outcome
+    outcome: SendOutcome
     reason: str = ""
     retry_after: float | None = None
 
 
 def judge(
-    watch: Watch, *, sent: bool | None, is_watched: bool = True, errors: Iterable[BaseException] = ()
-) -> Judgement:
+    watch: RequestWatch, *, sent: bool | None, is_watched: bool = True, errors: Iterable[BaseException] = ()
+) -> SendJudgement:
     """Return the result of an alert; `sent` is what Apprise returned, None if it did not return in time.
 
     `is_watched` says whether the plugin makes its requests through the wrapped methods, and `errors` are the exceptions
@@ -120,27 +120,29 @@ def judge(
     reasons = " ".join(dict.fromkeys(one.reason for one in attempts if one.reason))
     waits = [one.retry_after for one in attempts if one.retry_after is not None]
     if sent and not pages:
-        return Judgement(Outcome.DELIVERED)
+        return SendJudgement(SendOutcome.DELIVERED)
     if sent:
-        return Judgement(Outcome.PERHAPS, "it answered with a web page, perhaps a log-in page")
+        return SendJudgement(SendOutcome.PERHAPS, "it answered with a web page, perhaps a log-in page")
     if any(one.state in {_State.UNANSWERED, _State.UNDER_WAY} for one in attempts):
-        return Judgement(Outcome.PERHAPS, reasons or "no answer came in time")
+        return SendJudgement(SendOutcome.PERHAPS, reasons or "no answer came in time")
     taken = [one for one in attempts if one.is_taken and one.carries_alert]
     if taken and (len(taken) > 1 or len(attempts) > len(taken)):
-        return Judgement(Outcome.PERHAPS, f"only a part of it was taken, or some of its recipients have it. {reasons}")
+        return SendJudgement(
+            SendOutcome.PERHAPS, f"only a part of it was taken, or some of its recipients have it. {reasons}"
+        )
     lost = any(isinstance(one, TimeoutError | ConnectionResetError | BrokenPipeError) for one in errors)
     if not attempts and not is_watched and (sent is None or lost):
-        return Judgement(Outcome.PERHAPS, "no answer came in time")
-    return Judgement(Outcome.FAILED, reasons, max(waits, default=None))
+        return SendJudgement(SendOutcome.PERHAPS, "no answer came in time")
+    return SendJudgement(SendOutcome.FAILED, reasons, max(waits, default=None))
 
 
-_watch: ContextVar[Watch | None] = ContextVar("alert being sent", default=None)
+_watch: ContextVar[RequestWatch | None] = ContextVar("alert being sent", default=None)
 _installing = threading.Lock()
 _is_installed = False
 
 
 @contextmanager
-def watching(watch: Watch) -> Generator[None]:
+def watching(watch: RequestWatch) -> Generator[None]:
     """Record every request that this thread makes within the block."""
     _install()
     token = _watch.set(watch)
@@ -179,7 +181,7 @@ def _wrapped_send(original: Callable[..., "Response"]) -> Callable[..., "Respons
 
 
 def _watched_send(
-    watch: Watch,
+    watch: RequestWatch,
     send: "Callable[..., Response]",
     request: "PreparedRequest",
     args: tuple[Any, ...],

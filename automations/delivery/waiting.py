@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from automations.delivery.channels import Policy
-from automations.delivery.enqueue import settle, tell
+from automations.delivery.enqueue import release_alert, settle
 from automations.delivery.models import AlertState, Unless
 from automations.delivery.outbox import Outbox, stamp
 
@@ -40,7 +40,7 @@ def release(outbox: Outbox, cause: str, policy: Policy, now: datetime) -> None:
             tags = json.loads(row["tags"])
             state = settle(outbox, row["group_name"], tags, policy, now)
             if state is AlertState.PENDING:
-                tell(outbox, cause, policy.channels(row["block"], tags), now)
+                release_alert(outbox, cause, policy.channels(row["block"], tags), now)
             else:
                 outbox.change("UPDATE alerts SET state = ? WHERE cause = ?", (state, cause))
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 from flows.check.excerpt import Line, excerpt
-from flows.check.scratch import ScratchWarehouse, Target, scratch_reader, taken_key
+from flows.check.scratch import ScratchWarehouse, Target, duplicate_key, scratch_reader
 from flows.loading.bulk import BulkLoader
 from flows.loading.file_result import Outcome
 from flows.loading.header_scan import HeaderScan, plans_of, weight
@@ -29,7 +29,7 @@ from flows.settings import PipelineSettings
 from flows.source_file import Rejected, SourceFile, format_of
 from flows.sources.files import examined
 from flows.sql_names import identifier, literal
-from flows.warehouse.duckdb import memory_reader
+from flows.warehouse.duckdb import in_memory_reader
 
 FIRST_ROWS = 10
 _SHOWN_COLUMNS = 60
@@ -39,7 +39,7 @@ _LONG_INTEGERS = frozenset({"HUGEINT", "UHUGEINT"})
 """DuckDB 2.0 writes these types into Parquet as DOUBLE (measured)."""
 
 
-class Verdict(StrEnum):
+class CheckResult(StrEnum):
     """Whether a file would load."""
 
     LOADS = "loads"
@@ -77,7 +77,7 @@ class FileCheck:
     """The result of checking one file."""
 
     file: str
-    outcome: Verdict
+    outcome: CheckResult
     reason: str | None = None
     format: Format | None = None
     columns: tuple[CheckedColumn, ...] = ()
@@ -100,7 +100,7 @@ class Checker:
         self._folder = folder
         self._say = say
         self._limit = settings.warehouse_memory_limit
-        self._reader = memory_reader(self._limit, folder / "reader.tmp")
+        self._reader = in_memory_reader(self._limit, folder / "reader.tmp")
         self._scratch = scratch_reader(target, self._limit, folder, on_disk=False)
 
     def check(self, path: Path, shown: str, out: Path | None = None, name: str | None = None) -> FileCheck:
@@ -116,7 +116,7 @@ class Checker:
         try:
             file = examined(path, name, path.stat())
         except OSError as error:
-            return FileCheck(shown, Verdict.REJECTED, f"cannot be read: {error.strerror}", kind)
+            return FileCheck(shown, CheckResult.REJECTED, f"cannot be read: {error.strerror}", kind)
         with (
             TemporaryDirectory(dir=self._folder, prefix="file-") as own,
             Guard(self._settings.file_limits, lambda: self._reader.connection) as guard,
@@ -124,9 +124,9 @@ class Checker:
             (plan,) = plans_of(self._reader, [file], Path(own), guard)
             if isinstance(plan, Rejected):
                 lines = excerpt(file, plan.reason, guard) if isinstance(file, SourceFile) else ()
-                return FileCheck(shown, Verdict.REJECTED, plan.reason, kind, excerpt=lines)
+                return FileCheck(shown, CheckResult.REJECTED, plan.reason, kind, excerpt=lines)
             with self._warehouse(plan.file, Path(own)) as warehouse:
-                return self._loaded(warehouse, plan, FileCheck(shown, Verdict.LOADS), Path(own), out)
+                return self._loaded(warehouse, plan, FileCheck(shown, CheckResult.LOADS), Path(own), out)
 
     def _loaded(
         self, warehouse: ScratchWarehouse, plan: Reading | HeaderScan, found: FileCheck, own: Path, out: Path | None
@@ -139,10 +139,10 @@ class Checker:
             loader = Loader(warehouse, self._target.table, f"check-{secrets.token_hex(8)}", guard=guard)
             ((result,),) = BulkLoader(loader).load([plan])
             reason = result.reason if result.outcome is Outcome.REJECTED else None
-            reason = reason or taken_key(warehouse, self._settings, self._say, own)
+            reason = reason or duplicate_key(warehouse, self._settings, self._say, own)
             if reason is not None:
                 lines = excerpt(reading.file, reason, guard)
-                return replace(found, outcome=Verdict.REJECTED, reason=reason, columns=known, excerpt=lines)
+                return replace(found, outcome=CheckResult.REJECTED, reason=reason, columns=known, excerpt=lines)
         columns = _columns(warehouse, reading, is_loaded=True)
         first = _first_rows(warehouse, reading, columns)
         if out is not None:

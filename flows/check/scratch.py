@@ -154,7 +154,7 @@ def _make_table(connection: duckdb.DuckDBPyConnection, target: Target) -> None:
         connection.execute(f"CREATE TABLE {table.sql} ({columns})")
 
 
-def taken_key(
+def duplicate_key(
     warehouse: ScratchWarehouse, settings: PipelineSettings, on_wait: Callable[[str], None], folder: Path
 ) -> str | None:
     """Return the reason if a loaded row's key is already in the target table (DuckDB only); None otherwise.

@@ -20,7 +20,7 @@ from types import CodeType, ModuleType
 from typing import NoReturn, cast
 
 from flows.forkserver import settings_fingerprint
-from flows.forkserver.settings_fingerprint import Ground
+from flows.forkserver.settings_fingerprint import SettingsFingerprint
 
 STREAMS = 3
 """Standard input, output and error."""
@@ -41,7 +41,7 @@ FIXED_AT_START = (
 """Prefixes of environment variables that are read only when a process starts or a library is imported."""
 
 
-class RefusedError(Exception):
+class CannotForkError(Exception):
     """A request that the warm server cannot serve; the client falls back to `python -m prefect.engine`."""
 
 
@@ -63,7 +63,7 @@ def read_request(connection: socket.socket) -> Request:
         b"\0"
     )
     if len(streams) != STREAMS:
-        raise RefusedError(f"expected {STREAMS} standard streams, got {len(streams)}")
+        raise CannotForkError(f"expected {STREAMS} standard streams, got {len(streams)}")
     environment = dict(variable.split(b"=", 1) for variable in variables)
     return Request(os.fsdecode(executable), os.fsdecode(folder), int(umask), environment, tuple(streams))
 
@@ -74,7 +74,7 @@ def check_sameness(request: Request, own: Mapping[bytes, bytes] = os.environb) -
     `own` is the environment of this process.
     """
     if request.executable != sys.executable:
-        raise RefusedError(f"the warm server runs {sys.executable}, not {request.executable}")
+        raise CannotForkError(f"the warm server runs {sys.executable}, not {request.executable}")
     names = {*request.environment, *own}
     different = sorted(
         os.fsdecode(name)
@@ -82,7 +82,7 @@ def check_sameness(request: Request, own: Mapping[bytes, bytes] = os.environb) -
         if os.fsdecode(name).startswith(FIXED_AT_START) and request.environment.get(name) != own.get(name)
     )
     if different:
-        raise RefusedError(f"the warm server was started with another {', '.join(different)}")
+        raise CannotForkError(f"the warm server was started with another {', '.join(different)}")
 
 
 def _read(connection: socket.socket, size: int, got: bytes = b"") -> bytes:
@@ -99,7 +99,7 @@ PACKAGE = __name__.partition(".")[0]
 """The package of the flows. The server has only its own modules of it imported; a run must import all of it anew."""
 
 
-def run(request: Request, name: str = "prefect.engine", ground: Ground | None = None) -> NoReturn:
+def run(request: Request, name: str = "prefect.engine", ground: SettingsFingerprint | None = None) -> NoReturn:
     """Run a module as `python -m` does, as the process that the request describes.
 
     `ground` is the fingerprint of the server's own Prefect settings.
@@ -148,12 +148,12 @@ def _take_path(request: Request, main: ModuleType) -> None:
     importlib.invalidate_caches()
 
 
-def _execute(code: CodeType, main: ModuleType, ground: Ground | None) -> None:
+def _execute(code: CodeType, main: ModuleType, ground: SettingsFingerprint | None) -> None:
     _refresh(ground)
     exec(code, main.__dict__)  # noqa: S102 # as `python -m` does
 
 
-def _refresh(ground: Ground | None) -> None:
+def _refresh(ground: SettingsFingerprint | None) -> None:
     """Reset the state that libraries derived from the environment or from random numbers when they were imported."""
     tempfile.tempdir = None
     if "numpy" in sys.modules:  # `random` and OpenSSL reseed themselves after a fork

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from flows.forkserver import flow_process, settings_fingerprint
 from flows.forkserver.client import FORWARDED, GO, GREETING, READY, SOCKET_VARIABLE, STATUS_BYTES, user_of
-from flows.forkserver.flow_process import RefusedError, Request, check_sameness, read_request
+from flows.forkserver.flow_process import CannotForkError, Request, check_sameness, read_request
 from flows.forkserver.preload import LIBRARIES, open_descriptors, preload, project_modules, unsafe_to_fork
 
 _MARKS = (".dist-info", ".egg-info", ".egg-link", ".pth")
@@ -93,7 +93,7 @@ def _agreed(connection: socket.socket) -> Request | None:
         check_sameness(request)
         os.umask(request.umask)
         os.chdir(request.folder)
-    except (RefusedError, OSError, ValueError) as error:
+    except (CannotForkError, OSError, ValueError) as error:
         connection.sendall(str(error).encode() or b"it cannot read the request")
         return None
     connection.sendall(READY)

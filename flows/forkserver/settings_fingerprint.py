@@ -17,7 +17,7 @@ _IN_THE_FOLDER = (".env", "prefect.toml", "pyproject.toml")
 
 
 @dataclass(frozen=True)
-class Ground:
+class SettingsFingerprint:
     """The sources of Prefect's settings and logging."""
 
     environment: frozenset[tuple[bytes, bytes]]
@@ -26,7 +26,7 @@ class Ground:
     terminals: tuple[bool, ...]
 
 
-def settle() -> Ground:
+def settle() -> SettingsFingerprint:
     """Set up settings and logging as in a worker's run, and return their sources.
 
     A worker passes its own settings to its runs as environment variables, some under other names and spellings.
@@ -38,20 +38,20 @@ def settle() -> Ground:
     return look()
 
 
-def refresh(ground: Ground | None) -> None:
+def refresh(ground: SettingsFingerprint | None) -> None:
     """Set up settings and logging again, unless their sources are the same as `ground`."""
     if ground != look():
         _make()
 
 
-def look() -> Ground:
+def look() -> SettingsFingerprint:
     """Return the present sources of settings and logging."""
     from prefect.settings import get_current_settings
 
     settings = get_current_settings()
     variables = {name: value for name, value in os.environb.items() if not os.fsdecode(name).startswith(_OF_THE_RUN)}
     files = (*(Path(name) for name in _IN_THE_FOLDER), settings.profiles_path, settings.logging.config_path)
-    return Ground(
+    return SettingsFingerprint(
         frozenset(variables.items()),
         tuple(_changed(file) for file in files),
         tuple(stream.isatty() for stream in (sys.stdout, sys.stderr)),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from flows.errors import ColumnsChangedError, is_machines_fault
+from flows.errors import ColumnsChangedError, is_infrastructure_error
 from flows.loading.file_result import FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan, weight
 from flows.loading.insert import StagingTable, matched, read_together
@@ -104,7 +104,7 @@ class BulkLoader:
             with self.loader.guard.watching(len(files)):
                 incoming = read_together(self.loader.warehouse, insertion, [one.file for one in files])
         except Exception as error:
-            if is_machines_fault(error, [one.file for one in files]):
+            if is_infrastructure_error(error, [one.file for one in files]):
                 raise
             self.loader.warehouse.renew_reader()
             bad = _named_in(error, files)
@@ -152,7 +152,7 @@ class BulkLoader:
                 yield from self._alone(files[place])
             return
         except Exception as error:
-            if is_machines_fault(error, [one.file for one in files]):
+            if is_infrastructure_error(error, [one.file for one in files]):
                 raise
             # With a new reader the staging table is gone.
             if self.loader.warehouse.renew_reader() or len(places) == 1:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from flows.errors import is_machines_fault, original_of, reason_of
+from flows.errors import is_infrastructure_error, original_of, reason_of
 from flows.readers.base import FILE_INDEX, Reading
 from flows.readers.csv_files import csv_header_scan
 from flows.readers.guard import Guard, Reader
@@ -133,7 +133,7 @@ def _scan(
     try:
         reading = read()
     except Exception as error:
-        if is_machines_fault(error):
+        if is_infrastructure_error(error):
             raise
         reader.renew()
         yield (

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import duckdb
 
-from flows.errors import RefusedError, keeping_books
+from flows.errors import RowRejectedError, load_key_errors
 from flows.file_limits import FileLimits
 from flows.loading.mismatch import COLUMNS_AT_ONCE, check_columns, converted, marked, place, shortened
 from flows.readers.base import Reading, one_thread, raw
@@ -153,13 +153,13 @@ class StagingTable:
         """
         warehouse, table = self.warehouse, self.insertion.table
         with warehouse.transaction(table, arrival_id):
-            with keeping_books():
+            with load_key_errors():
                 there = warehouse.loaded_meanwhile(table, arrival_id, [self.files[place].name for place in places])
             ours = [place for place in places if self.files[place].name not in there]
             if ours and self.insertion.conversions:
                 self._insert(arrival_id, ours, at)
             files, rows = [self.files[place] for place in ours], [self.rows[place] for place in ours]
-            with keeping_books():
+            with load_key_errors():
                 warehouse.record_loads(table, arrival_id, files, rows, at)
         return there
 
@@ -197,7 +197,7 @@ _CUT = "..."
 """Marks a long value of which the database quotes only the beginning."""
 
 
-def describe_refusal(reader: duckdb.DuckDBPyConnection, insertion: Insertion, refused: RefusedError) -> str:
+def describe_refusal(reader: duckdb.DuckDBPyConnection, insertion: Insertion, refused: RowRejectedError) -> str:
     """Return where the value is that the database refused, its column, the value and the reason, as far as known.
 
     Reads the file once more: a rejection is rare.

@@ -15,11 +15,11 @@ import duckdb
 
 from flows.errors import (
     ColumnsChangedError,
-    RefusedError,
     RejectionError,
+    RowRejectedError,
     TemporaryError,
-    is_machines_fault,
-    keeping_books,
+    is_infrastructure_error,
+    load_key_errors,
     may_be_the_warehouses,
     original_of,
     reason_of,
@@ -125,7 +125,7 @@ class Loader:
         except WouldWidenError:
             raise
         except Exception as error:
-            if is_machines_fault(error, [file]):
+            if is_infrastructure_error(error, [file]):
                 raise
             load = _Load(Outcome.REJECTED, reason=self._reason(error, plan), original=original_of(error, file))
         seconds = round(time.monotonic() - began, 3)
@@ -145,7 +145,7 @@ class Loader:
         """Return the result of a file that cannot be loaded as it is now; an earlier run may have loaded it."""
         key = LoadKey(self.arrival_id, plan.name, str(self.table))
         if not self.reload.covers(plan.name):
-            with keeping_books():
+            with load_key_errors():
                 rows = self.warehouse.loaded_rows(self.table, key)
             if rows is not None:
                 return FileResult(plan.name, Outcome.SKIPPED, rows, plan.size, 0.0)
@@ -170,7 +170,7 @@ class Loader:
                 self.warehouse.reader.execute(f"CREATE OR REPLACE TEMP TABLE staging AS {rows}")
                 self.warehouse.reader.execute("DROP TABLE temp.main.staging")
         except Exception as error:
-            if is_machines_fault(error, [known.file]):
+            if is_infrastructure_error(error, [known.file]):
                 raise
             self.warehouse.renew_reader()
             return False
@@ -185,7 +185,7 @@ class Loader:
         if isinstance(reading, Rejected):
             raise RejectionError(reading.reason)
         key = LoadKey(self.arrival_id, reading.file.name, str(self.table))
-        with keeping_books():
+        with load_key_errors():
             rows = self.warehouse.loaded_rows(self.table, key)
         if rows is None or self.reload.covers(key.file_name):
             return self._load(reading, key, may_widen=may_widen)
@@ -234,7 +234,7 @@ class Loader:
         try:
             with self.warehouse.transaction(self.table, self.arrival_id):
                 covered = self.reload.covers(key.file_name)
-                with keeping_books():
+                with load_key_errors():
                     there = self.warehouse.loaded_meanwhile(self.table, self.arrival_id, [key.file_name])
                 if there and not covered:
                     return _Load(Outcome.SKIPPED, there[key.file_name])
@@ -244,18 +244,18 @@ class Loader:
                 _check_new_texts(insertion)
                 insertion.add_columns(self.warehouse)
                 # After the columns: the table may have been dropped or recreated since the earlier load.
-                with keeping_books():
+                with load_key_errors():
                     replaced = self.warehouse.remove_load(self.table, key) if covered else None
                 rows = insertion.insert(self.warehouse, self.arrival_id, now, self.batch_size)
                 self.guard.limits.check_rows(rows)
                 _check_rows(reading, rows)
-                with keeping_books():
+                with load_key_errors():
                     self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [rows], now)
                 _check_unchanged(reading.file)
         except BaseException as error:
             if insertion and MISMATCH in str(error):
                 raise _MismatchError(insertion) from None
-            if insertion and isinstance(error, RefusedError):
+            if insertion and isinstance(error, RowRejectedError):
                 raise RejectionError(describe_refusal(self.warehouse.reader, insertion, error)) from None
             raise
         return _Load(Outcome.LOADED, rows, replaced, widened=widening.lines if widening else ())

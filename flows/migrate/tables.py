@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import duckdb
 from psycopg.sql import SQL, Identifier
 
-from flows.errors import RefusedError, RejectionError
+from flows.errors import RejectionError, RowRejectedError
 from flows.loading.insert import describe_refusal, matched
 from flows.loading.mismatch import MISMATCH, converted, describe_mismatch
 from flows.readers.base import FileColumn, selection
@@ -31,7 +31,7 @@ _Key = tuple[str, str, int, int, datetime]
 
 
 @dataclass(frozen=True)
-class Move:
+class TableCopy:
     """What was copied of one table."""
 
     rows: int
@@ -83,7 +83,7 @@ def moved_tables(warehouse: PostgresWarehouse) -> list[TargetTable]:
     return [TargetTable(*name.split(".")) for name in sorted(names)]
 
 
-def move_table(warehouse: PostgresWarehouse, source: TargetTable, target: TargetTable, file: SourceFile) -> Move:
+def move_table(warehouse: PostgresWarehouse, source: TargetTable, target: TargetTable, file: SourceFile) -> TableCopy:
     """Copy the rows that the target does not have yet.
 
     Raises RejectionError, without any change, if the target has rows of other load keys or cannot store a value.
@@ -105,7 +105,7 @@ def move_table(warehouse: PostgresWarehouse, source: TargetTable, target: Target
             if keyless and not has_keyless:
                 missing.append((*KEYLESS, keyless, 0, datetime.now(UTC)))
         _record(warehouse, target, missing)
-    return Move(rows, len(missing))
+    return TableCopy(rows, len(missing))
 
 
 def _columns(warehouse: PostgresWarehouse, source: TargetTable) -> tuple[FileColumn, ...]:
@@ -172,7 +172,7 @@ def _copy(warehouse: PostgresWarehouse, reading: TableReading, target: TargetTab
     query = converted(insertion.scan, insertion.conversions)
     try:
         return warehouse.insert(target, [one.column for one in insertion.conversions], query, [])
-    except RefusedError as refused:
+    except RowRejectedError as refused:
         raise RejectionError(describe_refusal(warehouse.reader, insertion, refused)) from None
     except duckdb.Error as error:
         if MISMATCH not in str(error):

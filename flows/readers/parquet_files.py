@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from flows.errors import OUR_WORDS, RejectionError
+from flows.errors import REASON_PREFIX, RejectionError
 from flows.readers.base import FileColumn, check_names, paths, selection
 from flows.readers.column_types import JSON, TEXT, is_nested
 from flows.readers.csv_names import table_name
@@ -257,7 +257,7 @@ def _decoded(name: str, where: str) -> str:
 
 
 def _unless(bad: str, value: str, where: str, why: str) -> str:
-    return f"CASE WHEN {bad} THEN error('{OUR_WORDS}' || {where} || {why}) ELSE {value} END"
+    return f"CASE WHEN {bad} THEN error('{REASON_PREFIX}' || {where} || {why}) ELSE {value} END"
 
 
 def type_read(type_: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from flows.errors import is_machines_fault, original_of, reason_of
+from flows.errors import is_infrastructure_error, original_of, reason_of
 from flows.readers.base import Reading
 from flows.readers.csv_files import CsvReading, csv_reading, typed
 from flows.readers.guard import Guard
@@ -51,7 +51,7 @@ def _or_rejected(file: SourceFile, guard: Guard, read: Callable[[], Reading]) ->
         with guard.watching():
             return read()
     except Exception as error:
-        if is_machines_fault(error):
+        if is_infrastructure_error(error):
             raise
         reason = file.change() or reason_of(error, file)
         return Rejected(file.name, file.size, reason, original_of(error, file))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from flows.errors import TemporaryError, is_machines_fault, reason_of
+from flows.errors import TemporaryError, is_infrastructure_error, reason_of
 from flows.source_file import Rejected, SourceFile, version_and_digest
 
 NAME = ".arrival-manifest"
@@ -73,7 +73,7 @@ class Manifest:
         try:
             version, sha256 = version_and_digest(file.path, listed.size)
         except OSError as error:
-            if is_machines_fault(error):
+            if is_infrastructure_error(error):
                 raise TemporaryError(f"{file.path} cannot be compared with its manifest: {error.strerror}") from None
             return Rejected(file.name, file.size, reason_of(error, file))
         if version.size == listed.size and listed.sha256 in {None, sha256}:

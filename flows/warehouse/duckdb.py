@@ -33,7 +33,7 @@ rows of 60 texts, loads within it, also with 16 threads (measured, DuckDB 2.0: t
 limit 2.2 GB)."""
 
 
-def memory_reader(limit: str, spill_dir: Path) -> Reader:
+def in_memory_reader(limit: str, spill_dir: Path) -> Reader:
     """Return a reader on an in-memory database."""
     return Reader(lambda: settled(duckdb.connect(), limit, spill_dir))
 

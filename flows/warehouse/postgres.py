@@ -30,7 +30,7 @@ from flows.sources.spool import spool_folder
 from flows.sql_names import LOADS_TABLE, TargetTable
 from flows.warehouse.address import PostgresDatabase
 from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns, not_widened
-from flows.warehouse.duckdb import memory_reader
+from flows.warehouse.duckdb import in_memory_reader
 from flows.warehouse.postgres_errors import explained, meaning, said_by
 from flows.warehouse.postgres_types import column_type, duckdb_type, text_form, written
 
@@ -403,7 +403,7 @@ def open_postgres(
     try:
         with (
             spool_folder(spool_dir, f"warehouse-{uuid4().hex}") as spool,
-            memory_reader(memory_limit, spool / "reader.tmp") as reader,
+            in_memory_reader(memory_limit, spool / "reader.tmp") as reader,
         ):
             yield PostgresWarehouse(connection, reader, spool, str(database), budget)
     finally:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from flows.errors import PermanentError, PipelineError, RefusedError, StillInUseError, TemporaryError
+from flows.errors import PermanentError, PipelineError, RowRejectedError, StillInUseError, TemporaryError
 from flows.sql_names import LOADS_TABLE
 
 _REFUSALS = re.compile(r"22...|23...|42P10|428C9|44000|54...|P0001")
@@ -41,7 +41,7 @@ def explained(shown: str, wait_seconds: float) -> Generator[None, None, None]:
         raise meaning(error, shown, wait_seconds) from None
 
 
-def meaning(error: psycopg.Error, shown: str, wait_seconds: float) -> PipelineError | RefusedError:
+def meaning(error: psycopg.Error, shown: str, wait_seconds: float) -> PipelineError | RowRejectedError:
     """Return the pipeline's error for a PostgreSQL error."""
     state, said = error.sqlstate, said_by(error)
     if state is None or _LOST.fullmatch(state):
@@ -68,11 +68,11 @@ def said_by(error: psycopg.Error) -> str:
     return " ".join(message.split())
 
 
-def _refused(error: psycopg.Error, said: str) -> RefusedError:
+def _refused(error: psycopg.Error, said: str) -> RowRejectedError:
     if error.sqlstate == _NUL and said.endswith("0x00"):
-        return RefusedError("holds a NUL character, which PostgreSQL cannot store", value="\0")
+        return RowRejectedError("holds a NUL character, which PostgreSQL cannot store", value="\0")
     detail = error.diag.message_detail or ""
     if _KEY.match(detail):
-        return RefusedError(f"{said}: {detail}")
+        return RowRejectedError(f"{said}: {detail}")
     quoted = _QUOTED.search(error.diag.context or "")
-    return RefusedError(said, quoted["column"], quoted["value"]) if quoted else RefusedError(said)
+    return RowRejectedError(said, quoted["column"], quoted["value"]) if quoted else RowRejectedError(said)

@@ -1,6 +1,6 @@
 """Send Prefect an event every few seconds, so that an automation notices when the sensor falls silent.
 
-`Rhythm` is the timer for this and for the other periodic checks.
+`Interval` is the timer for this and for the other periodic checks.
 """
 
 import platform
@@ -8,12 +8,12 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from automations.alert_service import Ringer
+from automations.alert_service import AlertService
 from sensors.runs.api import Event, PrefectApi
 
 
 @dataclass
-class Rhythm:
+class Interval:
     """Says when a periodic task is due.
 
     It goes by the wall clock, because a test or a user may set that. A clock that is set back stops nothing: a task
@@ -45,10 +45,10 @@ class Heartbeat:
     """Sends the heartbeats of one sensor."""
 
     api: PrefectApi
-    ringer: Ringer
+    ringer: AlertService
     sensor: str
     """Identifies this sensor: the machine and the sensor's port."""
-    _rhythm: Rhythm = field(default_factory=lambda: Rhythm(EVERY))
+    _rhythm: Interval = field(default_factory=lambda: Interval(EVERY))
 
     def step(self, now: datetime) -> bool:
         """Send a heartbeat if one is due; return whether one was. Raises ApiError; the next step sends it then."""

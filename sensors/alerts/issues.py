@@ -128,7 +128,7 @@ def issue_of(key: str, parts: Mapping[str, str]) -> Issue:
     return Issue(key, title, parts, mend)
 
 
-class Turn(StrEnum):
+class ChangeKind(StrEnum):
     """How an issue has changed."""
 
     BEGUN = "begun"
@@ -137,10 +137,10 @@ class Turn(StrEnum):
 
 
 @dataclass(frozen=True)
-class Change:
+class IssueChange:
     """An issue that has begun, affects more parts, or is over."""
 
-    turn: Turn
+    turn: ChangeKind
     issue: Issue
     lasted: float
     """Seconds from the first to the last time that the issue was seen."""
@@ -171,34 +171,34 @@ class IssueTracker:
             issue = Issue(key, title, {}, "")
             self._known[key] = _Known(issue, {"": now}, now, ADOPTED_CALM_SECONDS, is_reported=True)
 
-    def look(self, issues: Iterable[Issue], now: float, resumed: float | None = None) -> list[Change]:
+    def look(self, issues: Iterable[Issue], now: float, resumed: float | None = None) -> list[IssueChange]:
         """Record the current issues, with the monotonic time; return the changes that deserve an alert.
 
         `resumed` is when this process last resumed after a suspension; an issue has to last anew from then on.
         """
-        changes: list[Change] = []
+        changes: list[IssueChange] = []
         for issue in issues:
             known = self._known.setdefault(issue.key, _Known(issue, {}, now))
             known.issue, known.last = issue, now
             for part in issue.parts:
                 known.first.setdefault(part, now)
             if turn := self._turn(known, now, resumed):
-                changes.append(Change(turn, issue, now - min(known.first.values())))
+                changes.append(IssueChange(turn, issue, now - min(known.first.values())))
         for key, known in list(self._known.items()):
             if now - known.last >= known.calm_seconds:
                 del self._known[key]
                 if known.is_reported:
-                    changes.append(Change(Turn.OVER, known.issue, known.last - min(known.first.values())))
+                    changes.append(IssueChange(ChangeKind.OVER, known.issue, known.last - min(known.first.values())))
         return changes
 
-    def _turn(self, known: _Known, now: float, resumed: float | None) -> Turn | None:
+    def _turn(self, known: _Known, now: float, resumed: float | None) -> ChangeKind | None:
         new = known.issue.parts.keys() - known.reported
         own = known.issue.patience_seconds
         patience = self._patience_seconds if own is None else own
         since = [max(known.first[part], resumed or known.first[part]) for part in new]
         if not any(now - one >= patience for one in since) or (known.is_reported and not known.issue.grows):
             return None
-        turn = Turn.GROWN if known.is_reported else Turn.BEGUN
+        turn = ChangeKind.GROWN if known.is_reported else ChangeKind.BEGUN
         known.is_reported = True
         known.reported |= new  # with the first part, also parts that are not due yet: they have the same cause
         return turn

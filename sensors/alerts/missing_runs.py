@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from automations.alert_service import Happening, Resource
+from automations.alert_service import PrefectEvent, Resource
 from sensors.alerts.reconcile import GRACE, MissedAlerts, RunState, happening_of
 from sensors.runs.api import Event, PrefectApi
 from sensors.runs.facts import Found, RunFacts, parts
@@ -26,7 +26,7 @@ _PROGRESS = "schedules"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedRun:
     """A time at which a schedule wanted a run."""
 
     at: datetime
@@ -39,7 +39,9 @@ class MissingRuns:
 
     api: PrefectApi
     missed: MissedAlerts
-    _reported: dict[str, tuple[Happening, datetime]] = field(default_factory=dict[str, tuple[Happening, datetime]])
+    _reported: dict[str, tuple[PrefectEvent, datetime]] = field(
+        default_factory=dict[str, tuple[PrefectEvent, datetime]]
+    )
     """The events sent, by id, and when."""
     _reported_until: dict[str, datetime] = field(default_factory=dict[str, datetime])
     """The last missing time reported for each deployment."""
@@ -59,14 +61,14 @@ class MissingRuns:
         # After a restart the latest missing runs are found again, and their alert is posted if the event was lost.
         ringer.record_progress(_PROGRESS, max(begin, until - 2 * GRACE))
 
-    def _without_run(self, deployment: Found, wanted: list[Wanted]) -> list[Wanted]:
+    def _without_run(self, deployment: Found, wanted: list[ExpectedRun]) -> list[ExpectedRun]:
         span = {"after_": wanted[0].at.isoformat(), "before_": wanted[-1].at.isoformat()}
         runs = {"deployment_id": {"any_": [deployment["id"]]}, "expected_start_time": span}
         found = self.api.pages("/flow_runs/filter", {"flow_runs": runs, "sort": "EXPECTED_START_TIME_ASC"})
         there = {datetime.fromisoformat(run["expected_start_time"]) for run in found}
         return [one for one in wanted if one.at not in there]
 
-    def _report(self, deployment: Found, missing: list[Wanted], facts: RunFacts, now: datetime) -> None:
+    def _report(self, deployment: Found, missing: list[ExpectedRun], facts: RunFacts, now: datetime) -> None:
         if not missing:
             return
         happening = _happening(deployment, missing, facts, now)
@@ -77,28 +79,28 @@ class MissingRuns:
         self._reported_until[deployment["id"]] = missing[-1].at
 
 
-def wanted_runs(deployment: Found, after: datetime, until: datetime) -> list[Wanted]:
+def wanted_runs(deployment: Found, after: datetime, until: datetime) -> list[ExpectedRun]:
     """Return the times in a period at which a deployment's schedules, as they are now, wanted runs."""
     if deployment.get("paused"):
         return []
     return sorted(_wanted_runs(deployment, after, until), key=lambda one: one.at)
 
 
-def _wanted_runs(deployment: Found, after: datetime, until: datetime) -> Iterator[Wanted]:
+def _wanted_runs(deployment: Found, after: datetime, until: datetime) -> Iterator[ExpectedRun]:
     for one in parts(deployment, "schedules"):
         # The schedule before a change is unknown, and nothing was planned before a pause ended.
         changed_at = max(datetime.fromisoformat(which["updated"]) for which in (deployment, one))
         if one.get("active"):
             for at in times(one["schedule"], max(after, changed_at + PLANNED_WITHIN), until):
-                yield Wanted(at, one["schedule"])
+                yield ExpectedRun(at, one["schedule"])
 
 
-def _happening(deployment: Found, missing: list[Wanted], facts: RunFacts, now: datetime) -> Happening:
+def _happening(deployment: Found, missing: list[ExpectedRun], facts: RunFacts, now: datetime) -> PrefectEvent:
     first, last = missing[0], missing[-1]
     flow = facts.flow_of(deployment)
     state = {"id": "", "name": "", "type": "", "timestamp": now.isoformat()}
     run = {"id": "", "name": "", "state": state, **_pool_of(deployment)}
-    return Happening(
+    return PrefectEvent(
         id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{MISSING}/{deployment['id']}/{first.at.isoformat()}")),
         event=MISSING,
         occurred=now,
@@ -124,5 +126,5 @@ def _pool_of(deployment: Found) -> dict[str, Any]:
     return {"work_queue_id": deployment.get("work_queue_id"), "work_queue_name": deployment.get("work_queue_name")}
 
 
-def _local(wanted: Wanted) -> str:
+def _local(wanted: ExpectedRun) -> str:
     return f"{wanted.at.astimezone():%Y-%m-%d %H:%M %Z}"

@@ -19,17 +19,17 @@ import httpx
 
 from automations.alert_service import (
     ALERTS,
-    AlarmSettings,
     Alert,
-    Cause,
+    AlertMetadata,
+    AlertSettings,
+    NewAlert,
     OutboxError,
     Policy,
-    Posting,
     direct_sender,
     read_open_troubles,
 )
 from sensors.alerts.in_place import FolderGuard, LedgerGuard
-from sensors.alerts.issues import Change, Issue, IssueTracker, Turn, issue_of, issues_of
+from sensors.alerts.issues import ChangeKind, Issue, IssueChange, IssueTracker, issue_of, issues_of
 from sensors.files.file_systems import DiskSpace
 from sensors.ledger.database import identity_of
 from sensors.runtime.clock import Clock
@@ -113,7 +113,7 @@ class Monitor:
         loops: Sequence[Loop],
         inspection: Inspection,
         clock: Clock,
-        alarm: AlarmSettings,
+        alarm: AlertSettings,
         policy: Callable[[], Policy],
         is_server_silent: Callable[[], bool] = no_silence,
     ) -> None:
@@ -160,14 +160,14 @@ class Monitor:
 class IssueSender(threading.Thread):
     """Sends the alerts about issues one after the other, in a thread of its own: a channel may be slow."""
 
-    def __init__(self, sensor: str, alarm: AlarmSettings, policy: Callable[[], Policy]) -> None:
+    def __init__(self, sensor: str, alarm: AlertSettings, policy: Callable[[], Policy]) -> None:
         super().__init__(name="issue alerts", daemon=True)
         self.is_outbox_broken = False
         """Whether the outbox, or the bell loop that delivers from it, is unreliable."""
         self._sensor = sensor
         self._alarm = alarm
         self._policy = policy
-        self._waiting: queue.SimpleQueue[Posting | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[NewAlert | None] = queue.SimpleQueue()
         self._has_retries = False
         self._begun_with: dict[str, tuple[int, int] | None] = {}
         """The identity of the outbox file when an issue began, by the issue's key."""
@@ -181,16 +181,16 @@ class IssueSender(threading.Thread):
             return {}
         return {key.removeprefix(prefix): title for key, title in troubles.items()}
 
-    def send(self, change: Change, now: datetime) -> None:
+    def send(self, change: IssueChange, now: datetime) -> None:
         """Log a change, and queue the alert about it."""
         issue = change.issue
-        level = logging.INFO if change.turn is Turn.OVER else logging.ERROR
+        level = logging.INFO if change.turn is ChangeKind.OVER else logging.ERROR
         logger.log(level, "%s: %s: %s", change.turn.value, issue.title, issue.detail)
         outbox = _identity(self._alarm.outbox)
-        if change.turn is Turn.BEGUN:
+        if change.turn is ChangeKind.BEGUN:
             self._begun_with[issue.key] = outbox
         posting = posting_of(self._sensor, change, now)
-        if change.turn is Turn.OVER and self._begun_with.pop(issue.key, outbox) != outbox:
+        if change.turn is ChangeKind.OVER and self._begun_with.pop(issue.key, outbox) != outbox:
             # This outbox does not know of the beginning, and would drop the alert about the end as needless.
             posting = replace(posting, cause=posting.cause.model_copy(update={"ends": None}))
         self._waiting.put(posting)
@@ -207,7 +207,7 @@ class IssueSender(threading.Thread):
                 return
             self._guarded(lambda one=one: self._send(one))
 
-    def _send(self, posting: Posting) -> None:
+    def _send(self, posting: NewAlert) -> None:
         sender, now = direct_sender(self._alarm.outbox, self._alarm.alert_log), datetime.now(UTC)
         with reserve_opened():
             if self.is_outbox_broken:
@@ -234,17 +234,17 @@ class IssueSender(threading.Thread):
         self._waiting.put(None)
 
 
-def posting_of(sensor: str, change: Change, now: datetime) -> Posting:
+def posting_of(sensor: str, change: IssueChange, now: datetime) -> NewAlert:
     """Return the alert about a change."""
     issue = change.issue
     since = (now - timedelta(seconds=change.lasted)).astimezone()
     trouble = _trouble(sensor, issue.key)
     lines = [f"Sensor: {sensor}"]
-    if change.turn is Turn.OVER:
+    if change.turn is ChangeKind.OVER:
         lines += [f"Lasted: {_duration(change.lasted)}", "Everything that has waited goes on now."]
-        return Posting(
+        return NewAlert(
             Alert.of(f"Over: {issue.title}", "\n".join(lines)),
-            Cause(
+            AlertMetadata(
                 id=f"{trouble}/over/{now.isoformat()}", kind="sensor-well", type="success", ends=trouble, group=sensor
             ),
             ALERTS,
@@ -252,14 +252,14 @@ def posting_of(sensor: str, change: Change, now: datetime) -> Posting:
     parts = list(issue.detail.split("; "))
     lines += [f"Reason: {part:.300}" for part in parts[:5]]
     lines += [f"Since: {since:%Y-%m-%d %H:%M:%S %Z}", f"Next: {issue.mend}"]
-    cause = Cause(
+    cause = AlertMetadata(
         id=f"{trouble}/{change.turn}/{now.isoformat()}",
         kind="sensor-trouble",
         type="warning" if issue.is_warning else "failure",
-        opens=trouble if change.turn is Turn.BEGUN else None,
+        opens=trouble if change.turn is ChangeKind.BEGUN else None,
         group=sensor,
     )
-    return Posting(Alert.of(issue.title, "\n".join(lines)), cause, ALERTS)
+    return NewAlert(Alert.of(issue.title, "\n".join(lines)), cause, ALERTS)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

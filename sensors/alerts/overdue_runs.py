@@ -19,14 +19,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from automations.alert_service import Happening, Resource, SendingAutomation
-from sensors.alerts.heartbeat import Rhythm
+from automations.alert_service import PrefectEvent, Resource, SendingAutomation
+from sensors.alerts.heartbeat import Interval
 from sensors.alerts.reconcile import GRACE, MissedAlerts, RunState, happening_of, read_runs
 from sensors.runs.api import Event, PrefectApi
 from sensors.runs.facts import Found, RunFacts
 from sensors.runs.issues import is_of_an_arrival
 from sensors.runs.outcomes import HEARTBEAT
-from sensors.runs.waiting import Hold, hold_of, waits_since
+from sensors.runs.waiting import RunHold, hold_of, waits_since
 from sensors.runtime.clock import Clock
 
 STUCK = "run.stuck"
@@ -43,7 +43,7 @@ class StuckRuns:
     """How long a run may send no heartbeat; heartbeats come every 30 s."""
     clock: Clock = field(default_factory=Clock)
     """Knows of suspensions of this process, after which every run gets its full time again."""
-    _rhythm: Rhythm = field(default_factory=lambda: Rhythm(EVERY))
+    _rhythm: Interval = field(default_factory=lambda: Interval(EVERY))
     _told: dict[str, datetime] = field(default_factory=dict[str, datetime])
     """The events sent, by id, and when."""
 
@@ -96,7 +96,9 @@ class RunDeadlines:
     missed: MissedAlerts
     clock: Clock = field(default_factory=Clock)
     _begun_at: datetime | None = None
-    _histories: dict[str, tuple[str, list[Happening]]] = field(default_factory=dict[str, tuple[str, list[Happening]]])
+    _histories: dict[str, tuple[str, list[PrefectEvent]]] = field(
+        default_factory=dict[str, tuple[str, list[PrefectEvent]]]
+    )
     """The events of each run that has started, and the id of the state up to which they go."""
     _rung: set[tuple[str, int, str]] = field(default_factory=set[tuple[str, int, str]])
     """The attempts of runs for which an alert was posted, each with the automation."""
@@ -123,7 +125,7 @@ class RunDeadlines:
             if attempt not in self._rung and self.missed.ring_for(automation, RunState(run, awaited.begun), now):
                 self._rung.add(attempt)
 
-    def _history(self, run: Found, facts: RunFacts) -> list[Happening]:
+    def _history(self, run: Found, facts: RunFacts) -> list[PrefectEvent]:
         """Return the events that Prefect emits for a run, the oldest first."""
         flow, deployment = facts.flow_of(run), facts.deployment_of(run)
         if run["state_type"] in _UNSTARTED and not run.get("run_count"):
@@ -131,7 +133,7 @@ class RunDeadlines:
         known = self._histories.get(run["id"])
         if known is None or known[0] != run["state"]["id"]:
             states: list[Mapping[str, Any]] = self.api.get(f"/flow_run_states/?flow_run_id={run['id']}")
-            history: list[Happening] = []
+            history: list[PrefectEvent] = []
             attempts = 0
             for state in sorted(states, key=lambda one: datetime.fromisoformat(one["timestamp"])):
                 attempts += state["type"] == "RUNNING"
@@ -171,7 +173,7 @@ class Held:
     """A run and what holds it."""
 
     run: Found
-    hold: Hold
+    hold: RunHold
 
 
 @dataclass
@@ -185,7 +187,9 @@ class WaitingRuns:
     _begun_at: datetime | None = None
     _reported: dict[str, datetime] = field(default_factory=dict[str, datetime])
     """The keys of the holds that were reported, and when."""
-    _unproved: dict[str, tuple[Happening, datetime]] = field(default_factory=dict[str, tuple[Happening, datetime]])
+    _unproved: dict[str, tuple[PrefectEvent, datetime]] = field(
+        default_factory=dict[str, tuple[PrefectEvent, datetime]]
+    )
     """The events sent lately, by id, and when; they are checked for an alert once GRACE has passed."""
 
     def step(self, facts: RunFacts, ours: frozenset[str], now: datetime) -> None:
@@ -245,18 +249,18 @@ class WaitingRuns:
             identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{RELEASED}/{key}/{since}"))
             if identity not in self._unproved:
                 payload = {"trouble": f"{TROUBLE}{key}"}
-                self._emit(Happening(identity, RELEASED, now, _resource(key), payload=payload), now)
+                self._emit(PrefectEvent(identity, RELEASED, now, _resource(key), payload=payload), now)
 
-    def _emit(self, happening: Happening, now: datetime) -> None:
+    def _emit(self, happening: PrefectEvent, now: datetime) -> None:
         resource, related = dict(happening.resource), [dict(one) for one in happening.related]
         payload = dict(happening.payload)
         self.api.emit([Event(happening.id, happening.event, happening.occurred, resource, related, payload)])
         self._unproved[happening.id] = (happening, now)
 
 
-def _waiting(key: str, held: Sequence[Held], first: Held, facts: RunFacts, now: datetime) -> Happening:
+def _waiting(key: str, held: Sequence[Held], first: Held, facts: RunFacts, now: datetime) -> PrefectEvent:
     run, hold = first.run, first.hold
-    return Happening(
+    return PrefectEvent(
         id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{WAITING}/{key}/{hold.since.isoformat()}")),
         event=WAITING,
         occurred=now,

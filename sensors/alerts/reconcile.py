@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from automations.alert_service import Happening, Posted, Resource, Ringer, SendingAutomation
-from sensors.alerts.heartbeat import Rhythm
+from automations.alert_service import AlertService, EnqueueResult, PrefectEvent, Resource, SendingAutomation
+from sensors.alerts.heartbeat import Interval
 from sensors.ledger import Ledger, arrivals, notices
 from sensors.ledger.notices import StoredNotice
 from sensors.ledger.states import ArrivalState
@@ -32,7 +32,7 @@ class RunState:
     """A run as the API returns it, and the event of the run's current state."""
 
     run: Mapping[str, Any]
-    happening: Happening
+    happening: PrefectEvent
 
 
 def read_failed_runs(api: PrefectApi, since: datetime) -> list[RunState]:
@@ -71,7 +71,7 @@ def _by_id(api: PrefectApi, what: str, ids: Sequence[str]) -> dict[str, dict[str
 
 def happening_of(
     run: Mapping[str, Any], flow: Mapping[str, Any] | None, deployment: Mapping[str, Any] | None
-) -> Happening:
+) -> PrefectEvent:
     """Return the event of a run's state, as `prefect.server.models.events.flow_run_state_change_event` makes it.
 
     The event has the state's id, so that its alert is the same whether Prefect or the sensor posts it.
@@ -93,7 +93,7 @@ def happening_of(
     ]
     related += _creator(run.get("created_by") or {})
     occurred = datetime.fromisoformat(state["timestamp"])
-    return Happening(
+    return PrefectEvent(
         id=state["id"],
         event=f"prefect.flow-run.{state['name']}",
         occurred=occurred,
@@ -150,12 +150,12 @@ class MissedAlerts:
     """Posts the alerts that Prefect has missed."""
 
     api: PrefectApi
-    ringer: Ringer
+    ringer: AlertService
     ledger: Ledger
     page: str
     """Address of Prefect's UI, for links."""
     automations: list[SendingAutomation] = field(default_factory=list[SendingAutomation])
-    _rhythm: Rhythm = field(default_factory=lambda: Rhythm(EVERY))
+    _rhythm: Interval = field(default_factory=lambda: Interval(EVERY))
 
     def step(self, now: datetime) -> bool:
         """Check the latest failures, if it is time; return whether an alert was posted. Raises ApiError."""
@@ -175,7 +175,7 @@ class MissedAlerts:
         unsent = notices.unsent(self.ledger, UNSENT_AT_ONCE)
         self._ring_for([one for one in unsent if one.created_at < now - UNSENT_FOR], now)
 
-    def _had_its_time(self, happening: Happening, begin: datetime, now: datetime) -> bool:
+    def _had_its_time(self, happening: PrefectEvent, begin: datetime, now: datetime) -> bool:
         return begin - OVERLAP < happening.occurred < now - GRACE
 
     def _ring_for_run(self, failed: RunState, now: datetime) -> bool:
@@ -217,12 +217,12 @@ class MissedAlerts:
         # If an automation gives the outbox no cause, it is unknown whether its alert was sent.
         if posting.cause.is_its_own or posting.cause.void or self.ringer.knows(posting.cause.id):
             return False
-        if self.ringer.post(posting, now) is Posted.KNOWN:
+        if self.ringer.post(posting, now) is EnqueueResult.KNOWN:
             return False
         logger.warning("%s: no alert came of it; the bell is rung: %s", happening.event, posting.alert.subject)
         return True
 
 
-def _happening(event: Event) -> Happening:
+def _happening(event: Event) -> PrefectEvent:
     related = [Resource(one) for one in event.related]
-    return Happening(event.id, event.event, event.occurred, Resource(event.resource), related, event.payload)
+    return PrefectEvent(event.id, event.event, event.occurred, Resource(event.resource), related, event.payload)

@@ -14,29 +14,28 @@ from typing import Any
 from automations.alert_service import (
     ALERTS,
     FALLBACK,
-    AlarmSettings,
-    Bell,
+    AlertService,
+    AlertSettings,
+    Dispatcher,
     FailingChannel,
     OutboxError,
     Policy,
-    Ringer,
     SendingAutomation,
     Unless,
     automations_in_files,
     automations_on_server,
     direct_sender,
-    open_bell,
+    open_dispatcher,
     policy_of_blocks,
     server_back,
     server_silent,
 )
-from sensors.alerts.heartbeat import Heartbeat, Rhythm, sensor_name
+from sensors.alerts.heartbeat import Heartbeat, Interval, sensor_name
 from sensors.alerts.missing_runs import MissingRuns
 from sensors.alerts.overdue_runs import RunDeadlines, StuckRuns, WaitingRuns
 from sensors.alerts.reconcile import MissedAlerts
 from sensors.config.settings import PROJECT_ROOT, Settings
-from sensors.ledger import Ledger
-from sensors.ledger import files as dismissals
+from sensors.ledger import Ledger, files
 from sensors.runs.api import ApiError, Event, PrefectApi
 from sensors.runs.facts import our_deployments, read_run_facts
 from sensors.runs.issues import RunIssue, read_run_issues
@@ -47,7 +46,7 @@ from sensors.runtime.clock import Clock
 class ServerSilence:
     """Reports that the server has not answered for a while, and that it answers again."""
 
-    ringer: Ringer
+    ringer: AlertService
     url: str
     patience: timedelta
     clock: Clock = field(default_factory=Clock)
@@ -83,7 +82,7 @@ _PAGE = 200
 
 
 @dataclass(frozen=True)
-class ServerAlarm:
+class ServerAlertSettings:
     """The alert settings that are in force on the server."""
 
     policy: Policy | None
@@ -93,7 +92,7 @@ class ServerAlarm:
     """The outbox into which the server's block posts its alerts."""
 
 
-def read_server_alarm(api: PrefectApi) -> ServerAlarm:
+def read_server_alarm(api: PrefectApi) -> ServerAlertSettings:
     """Read the notification blocks, and the automations that send through them, from the server. Raises ApiError.
 
     Not from the sensor's own settings: the server has what was applied last, or edited in its UI.
@@ -114,7 +113,7 @@ def read_server_alarm(api: PrefectApi) -> ServerAlarm:
     data = {name: one["data"] for name, one in blocks.items()}
     policy = policy_of_blocks(data[ALERTS], data.get(FALLBACK, {})) if ALERTS in data else None
     sending = automations_on_server(automations, {one["id"]: name for name, one in blocks.items()})
-    return ServerAlarm(policy, sending, data.get(ALERTS, {}).get("outbox"))
+    return ServerAlertSettings(policy, sending, data.get(ALERTS, {}).get("outbox"))
 
 
 logger = logging.getLogger(__name__)
@@ -126,14 +125,14 @@ FORGET_EVERY = timedelta(hours=1)
 PAUSE_SECONDS = 1.0
 
 
-class Watchman:
+class ServerWatch:
     """The step of a loop that checks alerts, runs and the server; other alert loops do not wait for the server."""
 
-    def __init__(self, settings: Settings, bell: Bell, clock: Clock, alarm: AlarmSettings) -> None:
+    def __init__(self, settings: Settings, bell: Dispatcher, clock: Clock, alarm: AlertSettings) -> None:
         self.bell = bell
         self._clock = clock
         self._api = PrefectApi(settings.api_url, settings.auth_string)
-        self._ringer = Ringer(bell)
+        self._ringer = AlertService(bell)
         self._heartbeat = Heartbeat(self._api, self._ringer, sensor_name(settings.sensor_port))
         page = settings.prefect_page
         self._silence = ServerSilence(self._ringer, page, timedelta(seconds=alarm.server_silent_seconds), clock)
@@ -143,9 +142,9 @@ class Watchman:
         self._deadlines = RunDeadlines(self._api, self._missed, clock)
         self._missing = MissingRuns(self._api, self._missed)
         self._waiting = WaitingRuns(self._api, self._missed, clock)
-        self._settings = Rhythm(SETTINGS_EVERY)
-        self._runs = Rhythm(RUNS_EVERY)
-        self._forgetting = Rhythm(FORGET_EVERY)
+        self._settings = Interval(SETTINGS_EVERY)
+        self._runs = Interval(RUNS_EVERY)
+        self._forgetting = Interval(FORGET_EVERY)
         self.run_issues: tuple[RunIssue, ...] = ()
         """The runs that needed attention at the last check, including those dismissed since."""
 
@@ -190,7 +189,7 @@ class Watchman:
         self._ringer.verify(self._has_come, now)
         for channel in self._ringer.failing_channels(now):
             self._api.emit([_undelivered(channel, now)])
-            self._ringer.record_told(channel, now)
+            self._ringer.record_reported(channel, now)
             logger.warning("alerts are not delivered to %s: %s", channel.name, channel.failure)
 
     def _look_at_runs(self, now: datetime) -> None:
@@ -201,7 +200,7 @@ class Watchman:
             self._deadlines.step(facts, now)
             self._missing.step(facts, now)
             self._waiting.step(facts, ours, now)
-        self.run_issues = read_run_issues(self._api, facts, ours, dismissals.of_runs(self._ledger), now)
+        self.run_issues = read_run_issues(self._api, facts, ours, files.of_runs(self._ledger), now)
 
     def _read_settings(self) -> None:
         found = read_server_alarm(self._api)
@@ -235,24 +234,24 @@ def _undelivered(channel: FailingChannel, now: datetime) -> Event:
     )
 
 
-class Alarm:
+class AlertLoops:
     """The steps of two loops: one delivers alerts, the other watches the server.
 
     Both open the outbox when they can, so that a broken outbox does not hold up any file.
     """
 
-    def __init__(self, settings: Settings, alarm_settings: AlarmSettings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, alarm_settings: AlertSettings, clock: Clock) -> None:
         self._settings = settings
         self._alarm_settings = alarm_settings
         self._clock = clock
-        self._bell: Bell | None = None
-        self._watchman: Watchman | None = None
+        self._bell: Dispatcher | None = None
+        self._watchman: ServerWatch | None = None
 
     def deliver(self) -> float:
         """Start the deliveries that are due; return the seconds until the next. Raises OutboxError, sqlite3.Error."""
         now = self._clock.utc()
         try:
-            bell = self._bell = self._bell or open_bell(self._alarm_settings)
+            bell = self._bell = self._bell or open_dispatcher(self._alarm_settings)
             return bell.step(now)
         except (OutboxError, sqlite3.Error) as error:
             # Alerts work again once the broken outbox has been moved away.
@@ -271,7 +270,7 @@ class Alarm:
         if self._watchman is None or self._watchman.bell is not bell:
             if self._watchman is not None:
                 self._watchman.close()
-            self._watchman = Watchman(self._settings, bell, self._clock, self._alarm_settings)
+            self._watchman = ServerWatch(self._settings, bell, self._clock, self._alarm_settings)
         return self._watchman.step()
 
     def run_issues(self) -> tuple[RunIssue, ...]:

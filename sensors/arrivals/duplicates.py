@@ -8,8 +8,7 @@ from pathlib import Path
 from sensors.config.inboxes import Duplicates, Inbox
 from sensors.files.beneath import appending, place_of
 from sensors.files.identity import Identity
-from sensors.ledger import Ledger
-from sensors.ledger import files as ledger_files
+from sensors.ledger import Ledger, files
 from sensors.ledger.files import WaitingFile
 
 _MARK = ".duplicates"
@@ -34,12 +33,12 @@ def duplicates_among(
         if digest is None:
             continue
         digests.append((file.id, digest))
-        earlier = first.get(digest) or ledger_files.first_with_content(ledger, inbox.name, digest)
+        earlier = first.get(digest) or files.first_with_content(ledger, inbox.name, digest)
         if earlier is None:
             first[digest] = f"{file.name}, which came with it"
         else:
             found[file.id] = f"a duplicate: the same content as {earlier}"
-    ledger_files.record_content(ledger, digests)
+    files.record_content(ledger, digests)
     return found
 
 

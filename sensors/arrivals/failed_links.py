@@ -34,7 +34,7 @@ from sensors.files.beneath import (
     write_all,
 )
 from sensors.ledger import Ledger
-from sensors.ledger.files import Refused
+from sensors.ledger.files import RejectedInPlace
 
 
 @dataclass
@@ -129,7 +129,7 @@ class FailedFolder:
         self._remove(ARRIVALS, [arrival_id])
         self.show(arrival_id)
 
-    def show_refused(self, inbox: str) -> None:
+    def show_rejected(self, inbox: str) -> None:
         """Link all files that were rejected in an inbox; safe to repeat. Raises OSError."""
         rows = self.ledger.rows(
             "SELECT name, reason, path, inode FROM files"
@@ -139,7 +139,7 @@ class FailedFolder:
         bad = [_BadFile(row["name"], row["path"], row["reason"], int(row["inode"])) for row in rows]
         self._show(INBOXES, inbox, bad)
 
-    def show_more_refused(self, inbox: str, refused: Sequence[Refused]) -> None:
+    def show_more_refused(self, inbox: str, refused: Sequence[RejectedInPlace]) -> None:
         """Link newly rejected files of an inbox, at a cost that does not depend on earlier ones. Raises OSError."""
         bad = [_BadFile(file.name, file.path, file.reason, file.identity.inode) for file in refused]
         try:
@@ -149,7 +149,7 @@ class FailedFolder:
         except OSError as error:
             if error.errno not in NOT_THERE:
                 raise
-            self.show_refused(inbox)  # something else has the name of the reasons file
+            self.show_rejected(inbox)  # something else has the name of the reasons file
 
     def show_all(self) -> None:
         """Repair the folder after a crash, and replace the layout of version 1.0.0. Raises OSError."""

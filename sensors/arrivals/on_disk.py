@@ -24,7 +24,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
-class Stored:
+class ArrivalOnDisk:
     """One arrival on the disk."""
 
     id: str
@@ -38,17 +38,17 @@ class Stored:
     """Why its manifest cannot be used, if that is damaged."""
 
 
-def stored_arrivals(arrivals_dir: Path) -> list[Stored]:
+def stored_arrivals(arrivals_dir: Path) -> list[ArrivalOnDisk]:
     """Return every arrival that has at least one file, oldest first. Raises OSError."""
-    found: dict[str, Stored] = {}
+    found: dict[str, ArrivalOnDisk] = {}
     for date in _folders(arrivals_dir):
         for folder in _folders(date):
-            told = told_by_id(folder.name)
+            told = parse_arrival_id(folder.name)
             if told is None or folder.name in found:
                 continue
             listed, damage = _manifest(folder)
             if files := tuple(_listed(_files(folder, ""), listed)):
-                found[folder.name] = Stored(folder.name, told[0], folder, told[1], files, listed, damage)
+                found[folder.name] = ArrivalOnDisk(folder.name, told[0], folder, told[1], files, listed, damage)
     return sorted(found.values(), key=lambda one: (one.taken_at, one.id))
 
 
@@ -69,7 +69,7 @@ def _listed(found: Iterator[StoredFile], listed: Manifest | None) -> Iterator[St
     yield from there.values()
 
 
-def told_by_id(arrival_id: str) -> tuple[str, datetime] | None:
+def parse_arrival_id(arrival_id: str) -> tuple[str, datetime] | None:
     """Return the inbox and the UTC time in an arrival's id, or None if the text is no such id.
 
     >>> told_by_id("north-sea-20261124-140509-3f9a1c")

@@ -23,7 +23,7 @@ from sensors.runtime.loop import beat
 _NOT_THE_FILES_FAULT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
-class Origin(Protocol):
+class Source(Protocol):
     """Moves the files of an inbox into arrivals, which is safe to repeat, and computes their digests before."""
 
     blocked: dict[str, str]
@@ -43,7 +43,7 @@ class Origin(Protocol):
 
 
 @dataclass
-class LocalOrigin:
+class LocalSource:
     """An inbox in a local folder."""
 
     blocked: dict[str, str] = field(default_factory=dict[str, str])

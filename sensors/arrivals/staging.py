@@ -17,7 +17,7 @@ from sensors.arrivals import manifest
 from sensors.arrivals.blocked import REPORT_AFTER, notice_of
 from sensors.arrivals.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
 from sensors.arrivals.move import Move
-from sensors.arrivals.source import LocalOrigin, Origin
+from sensors.arrivals.source import LocalSource, Source
 from sensors.config.admission import readable
 from sensors.config.inboxes import Duplicates, Inbox
 from sensors.files.beneath import OpenFolders
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Taken:
+class StagingResult:
     """The results for an inbox's settled files, by file name."""
 
     moved: list[str] = field(default_factory=list[str])
@@ -57,14 +57,14 @@ class Stager:
     ledger: Ledger
     arrivals_dir: Path
     clock: Clock
-    origin: Origin = field(default_factory=LocalOrigin)
+    origin: Source = field(default_factory=LocalSource)
     readers: int | None = None
     """The id of a group that may read the arrivals."""
     _synced: set[Path] = field(default_factory=set[Path])
     _spare: dict[str, Arrival] = field(default_factory=dict[str, Arrival])
     """By inbox, an arrival that got no file; the next attempt to move blocked files reuses its id."""
 
-    def step(self, inbox: Inbox) -> Taken | None:
+    def step(self, inbox: Inbox) -> StagingResult | None:
         """Move the next settled files into an arrival; None if there are none, or too many arrivals are unfinished.
 
         Duplicates get an arrival of their own, or are rejected, as the inbox is configured. Raises OSError if a file
@@ -76,7 +76,7 @@ class Stager:
         if not batch:
             return None
         repeats = duplicates_among(self.ledger, inbox, batch, self.origin.digest)
-        taken = Taken()
+        taken = StagingResult()
         self._take(inbox, [file for file in batch if file.id not in repeats], taken)
         repeated = [file for file in batch if file.id in repeats]
         if inbox.duplicates is Duplicates.REJECT:
@@ -87,7 +87,7 @@ class Stager:
 
     def recover(self, inbox: Inbox) -> list[str]:
         """Finish arrivals that a crash or an error interrupted; return the files that remain in the inbox."""
-        taken = Taken()
+        taken = StagingResult()
         for arrival in arrivals.in_state(self.ledger, ArrivalState.STAGING):
             if arrival.inbox == inbox.name:
                 logger.info(
@@ -96,7 +96,9 @@ class Stager:
                 self._stage(inbox, arrival, taken)
         return [*taken.returned, *taken.blocked]
 
-    def _take(self, inbox: Inbox, files: Sequence[WaitingFile], taken: Taken, repeats: Mapping[int, str] = {}) -> None:
+    def _take(
+        self, inbox: Inbox, files: Sequence[WaitingFile], taken: StagingResult, repeats: Mapping[int, str] = {}
+    ) -> None:
         """Move files into one arrival; with `repeats` it is an arrival of duplicates."""
         if not files:
             return
@@ -126,7 +128,7 @@ class Stager:
             return replace(spare, is_duplicate=is_duplicate)
         return new_arrival(inbox.name, self.arrivals_dir, now, is_duplicate=is_duplicate)
 
-    def _stage(self, inbox: Inbox, arrival: Arrival, taken: Taken, *, first: bool = False) -> None:
+    def _stage(self, inbox: Inbox, arrival: Arrival, taken: StagingResult, *, first: bool = False) -> None:
         files = arrivals.files_to_stage(self.ledger, arrival.id)
         self._make_folders(arrival.folder, files)
         if arrival.is_duplicate:

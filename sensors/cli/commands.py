@@ -41,9 +41,9 @@ def history(
     """List the arrivals that were taken last, the newest first."""
     from sensors.cli.history import show_history
     from sensors.stack.configuration import checked_settings
-    from sensors.stack.errors import mistakes_told
+    from sensors.stack.errors import as_stack_error
 
-    with mistakes_told():
+    with as_stack_error():
         show_history(checked_settings(), inbox, limit=limit, failed=failed, as_json=json)
 
 
@@ -56,9 +56,9 @@ def show(
     """Show one arrival: every step with its time, its files, its run and the end of the run's log."""
     from sensors.cli.show import show_arrival
     from sensors.stack.configuration import checked_settings
-    from sensors.stack.errors import mistakes_told
+    from sensors.stack.errors import as_stack_error
 
-    with mistakes_told():
+    with as_stack_error():
         show_arrival(checked_settings(), arrival, as_json=json)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sensors.arrivals.staging import next_batch
-from sensors.config.admission import Admission, Ruling, admit, readable
+from sensors.config.admission import Admission, AdmissionResult, admit, readable
 from sensors.config.inboxes import Duplicates, EmptyFiles, Inbox, read_inboxes
 from sensors.config.settings import Settings
-from sensors.files import stability as settle
+from sensors.files import stability
 from sensors.files.beneath import place_of
 from sensors.files.identity import Identity
 from sensors.files.lease import writer_of
-from sensors.files.stability import Sighting, Writer
+from sensors.files.stability import Observation, Writer
 from sensors.inbox.intake import EMPTY
 from sensors.inbox.scan import Entry, scan
 from sensors.ledger import Ledger, arrivals
@@ -72,7 +72,7 @@ def _known(settings: Settings, inbox: Inbox) -> Known:
         return Known()
     with Ledger(settings.ledger_path, read_only=True) as ledger:
         unfinished = arrivals.count_unfinished(ledger, inbox.name)
-        return Known(unfinished, dict(ledger_files.refused_in_place(ledger, inbox.name)))
+        return Known(unfinished, dict(ledger_files.rejected_in_place(ledger, inbox.name)))
 
 
 def look(inbox: Inbox, known: Known, arrivals_dir: Path) -> InboxPreview:
@@ -99,7 +99,7 @@ def look(inbox: Inbox, known: Known, arrivals_dir: Path) -> InboxPreview:
     return found
 
 
-def _entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
+def _entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, AdmissionResult]]:
     """Yield the entries of an inbox. Raises OSError."""
     if inbox.url:
         yield from _remote_entries(inbox)
@@ -108,7 +108,7 @@ def _entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
         yield entry, Identity.of(entry.status), admit(entry.name, entry.status, inbox)
 
 
-def _remote_entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, Ruling]]:
+def _remote_entries(inbox: Inbox) -> Iterator[tuple[Entry, Identity, AdmissionResult]]:
     from sensors.remote.open import open_store
     from sensors.remote.scanner import rule
 
@@ -147,8 +147,8 @@ def _why_it_waits(inbox: Inbox, name: str, identity: Identity, done: int | None)
         writer = Writer.UNKNOWN if inbox.url else _writer_of(inbox, name)
     except OSError as error:
         return f"it cannot be opened: {error.strerror or error}"
-    sighting = Sighting(identity, unchanged_since=0.0, done_at=0.0 if is_done else None)
-    if settle.complete_at(sighting, inbox, writer) is not None:
+    sighting = Observation(identity, unchanged_since=0.0, done_at=0.0 if is_done else None)
+    if stability.complete_at(sighting, inbox, writer) is not None:
         return ""
     if writer is Writer.PRESENT:
         return "somebody has it open for writing"

@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from sensors.cli.console import ago, local, open_console, plain, span
-from sensors.reports.inboxes import Books, InboxGlance
+from sensors.reports.inboxes import InboxActivity, InboxCounts
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
 from sensors.stack.status import SCHEDULED, NextRun, Status, read_status
 
-_COUNTS = tuple(Books.model_fields)
+_COUNTS = tuple(InboxCounts.model_fields)
 
 
 def needs_a_person(status: Status) -> list[Text]:
@@ -66,7 +66,7 @@ def _glances(status: Status) -> Table:
     table.add_column("last file", overflow="fold")
     table.add_column("watched by" if status.watching else "", overflow="fold")
     for name in status.inboxes:
-        glance = status.glances.get(name, InboxGlance())
+        glance = status.glances.get(name, InboxActivity())
         table.add_row(
             name,
             f"{glance.files_today:,}",
@@ -77,7 +77,7 @@ def _glances(status: Status) -> Table:
     return table
 
 
-def _last_file(glance: InboxGlance, status: Status) -> Text:
+def _last_file(glance: InboxActivity, status: Status) -> Text:
     """Return the age and name of the latest file; the age comes first, so that a long name does not hide it."""
     return Text() if glance.last_name is None else plain(f"{ago(glance.last_seen, status.at)}: {glance.last_name}")
 

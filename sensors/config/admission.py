@@ -160,7 +160,7 @@ class Admission(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ruling:
+class AdmissionResult:
     """How a directory entry is treated, and why."""
 
     admission: Admission
@@ -169,18 +169,18 @@ class Ruling:
     """Whether it is left alone because a program has not finished it."""
 
 
-_ADMITTED = Ruling(Admission.ADMITTED)
+_ADMITTED = AdmissionResult(Admission.ADMITTED)
 
 
-def admit(name: str, status: os.stat_result, inbox: Inbox) -> Ruling:
+def admit(name: str, status: os.stat_result, inbox: Inbox) -> AdmissionResult:
     """Return the ruling on an entry, by its path below the inbox and its stat (a symlink is not followed)."""
     plain = name.rpartition("/")[2]
     if is_temporary(plain, inbox):
-        return Ruling(Admission.LEFT_ALONE, "temporary name", is_temporary=stat.S_ISREG(status.st_mode))
+        return AdmissionResult(Admission.LEFT_ALONE, "temporary name", is_temporary=stat.S_ISREG(status.st_mode))
     if reason := _not_ours(name, plain, status.st_mode, inbox):
-        return Ruling(Admission.LEFT_ALONE, reason)
+        return AdmissionResult(Admission.LEFT_ALONE, reason)
     if reason := _bad_name(name, plain) or _not_wanted(plain, status.st_size, inbox):
-        return Ruling(Admission.REJECTED, reason)
+        return AdmissionResult(Admission.REJECTED, reason)
     return _ADMITTED
 
 

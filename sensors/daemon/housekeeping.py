@@ -12,9 +12,8 @@ from datetime import timedelta
 
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
-from sensors.inbox.deadlines import Punctuality
-from sensors.ledger import Ledger
-from sensors.ledger import maintenance as pruning
+from sensors.inbox.deadlines import OverdueCheck
+from sensors.ledger import Ledger, maintenance
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.json_logging import about_inbox
@@ -41,11 +40,11 @@ class Pruner:
 
     def _prune(self, inbox: Inbox, keep_days: float) -> bool:
         before = self.clock.utc() - timedelta(days=keep_days)
-        old = pruning.prunable(self.ledger, inbox.name, before, AT_ONCE)
+        old = maintenance.prunable(self.ledger, inbox.name, before, AT_ONCE)
         for arrival_id, folder in old:
             # One transaction, so that no one can have the arrival announced again while its files are deleted.
             with self.ledger.transaction():
-                if pruning.forget(self.ledger, arrival_id):
+                if maintenance.forget(self.ledger, arrival_id):
                     if folder.exists():
                         shutil.rmtree(folder)
                     kill_point("files-pruned")
@@ -60,7 +59,7 @@ class Pruner:
                 extra=about_inbox(inbox.name),
             )
         else:
-            pruning.forget_leftovers(self.ledger, inbox.name, before)
+            maintenance.forget_leftovers(self.ledger, inbox.name, before)
         return len(old) == AT_ONCE
 
 
@@ -76,7 +75,7 @@ class Housekeeping:
 
     def __init__(self, settings: Settings, inboxes: Sequence[Inbox], clock: Clock) -> None:
         ledger = Ledger(settings.ledger_path)
-        self._punctuality = Punctuality(ledger, inboxes, clock)
+        self._punctuality = OverdueCheck(ledger, inboxes, clock)
         self._pruner = Pruner(ledger, inboxes, clock)
         self._clock = clock
         self._not_before = clock.monotonic() + AFTER_START_SECONDS

@@ -4,23 +4,23 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from automations.alert_service import AlarmSettings
+from automations.alert_service import AlertSettings
 from sensors.alerts.heartbeat import sensor_name
 from sensors.alerts.in_place import FolderGuard, LedgerGuard
 from sensors.alerts.issues import Issue
 from sensors.alerts.monitor import Inspection, Monitor
-from sensors.alerts.server_watch import Alarm
+from sensors.alerts.server_watch import AlertLoops
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.arrivals.source import LocalOrigin
+from sensors.arrivals.source import LocalSource
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox, WatchChoice
 from sensors.config.settings import Settings
 from sensors.daemon.housekeeping import Housekeeping
-from sensors.daemon.run_loops import PrefectSide
+from sensors.daemon.run_loops import RunLoops
 from sensors.files.file_systems import DiskSpace, Minimum
 from sensors.files.permissions import ARRIVALS
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
 from sensors.ledger.maintenance import LedgerCheck
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Work:
+class SensorLoops:
     """All background loops; none of them runs before `start`."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Work:
         settings: Settings,
         inboxes: tuple[Inbox, ...],
         stores: "dict[str, Store]",
-        alarm_settings: AlarmSettings,
+        alarm_settings: AlertSettings,
     ) -> None:
         """`stores` has the stores of the remote inboxes, by inbox name."""
         self._suspensions = Suspensions()
@@ -57,7 +57,7 @@ class Work:
         self._stores = stores
         self._alarm_settings = alarm_settings
         self._announcing: Loop | None = None
-        self._alarm: Alarm | None = None
+        self._alarm: AlertLoops | None = None
         self.space = DiskSpace(settings.disk_folders, Minimum.parse(settings.disk_free_min))
         self.monitor: Monitor | None = None
 
@@ -66,11 +66,11 @@ class Work:
         settings, clock = self._settings, self.clock
         self._suspensions.start()
         self.space.look()
-        prefect = PrefectSide(settings, self._inboxes, clock, self.space.require)
+        prefect = RunLoops(settings, self._inboxes, clock, self.space.require)
         self._announcing = prefect.announcing
         for inbox in self._inboxes:
             self.watches[inbox.name] = _remote_watch(inbox, self._stores[inbox.name]) if inbox.url else _watch(inbox)
-        self._alarm = alarm = Alarm(settings, self._alarm_settings, clock)
+        self._alarm = alarm = AlertLoops(settings, self._alarm_settings, clock)
         # A loop for each inbox, so that a folder that cannot be read holds up no other inbox.
         intakes = [
             _intake_loop(settings, inbox, self.watches[inbox.name], prefect.announcing, clock, self.space)
@@ -105,7 +105,7 @@ class Work:
             loop.start()
         logger.info("watching %s", ", ".join(inbox.where for inbox in self._inboxes))
 
-    def what_is_wrong(self) -> str:
+    def problems(self) -> str:
         """Return what keeps this sensor from its work, the server included, as text; empty if nothing does."""
         wrong = [f"{name}: {trouble}" for name, trouble in troubles(self.loops).items()]
         wrong += [issue.title for issue in self.issues().values() if not issue.is_warning]
@@ -162,9 +162,9 @@ def _watch(inbox: Inbox) -> Watch:
 
 def _remote_watch(inbox: Inbox, store: "Store") -> "RemoteWatch":
     from sensors.remote.scanner import RemoteWatch
-    from sensors.remote.source import RemoteOrigin
+    from sensors.remote.source import RemoteSource
 
-    return RemoteWatch(inbox, RemoteOrigin(inbox, store))
+    return RemoteWatch(inbox, RemoteSource(inbox, store))
 
 
 def _intake_loop(
@@ -176,9 +176,9 @@ def _intake_loop(
     space: DiskSpace,
 ) -> Loop:
     ledger = Ledger(settings.ledger_path)
-    origin = LocalOrigin() if isinstance(watch, Watch) else watch.origin
+    origin = LocalSource() if isinstance(watch, Watch) else watch.origin
     stager = Stager(ledger, settings.arrivals_dir, clock, origin, settings.readers.get(ARRIVALS))
-    refusals = Refusals(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
+    refusals = Rejections(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
     intake = Intake(inbox, watch, ledger, stager, refusals, clock)
     take_step = intake.step if isinstance(watch, Watch) else watch.patient(intake.step, announcing.wake.set)
 

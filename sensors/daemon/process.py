@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from automations.alert_service import read_alarm_settings
 from sensors.config.inboxes import Inbox, InboxesError, read_inboxes
 from sensors.config.settings import Settings
-from sensors.daemon.inbox_loops import Work
+from sensors.daemon.inbox_loops import SensorLoops
 from sensors.files.permissions import close_to_others, make_state_folder
 from sensors.inbox.folders import make_folders
 from sensors.ledger import Ledger, LedgerError
@@ -25,7 +25,7 @@ from sensors.web.app import make_page, serve
 from sensors.web.metrics import SensorCollector, metrics_page
 from sensors.web.probes import health_page, ready_page
 from sensors.web.queries import SensorState
-from sensors.web.services import ServicesWatch, look_at_services
+from sensors.web.services import ServicesWatch, check_services
 from sensors.web.uploads import clear_forgotten
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(settings: Settings) -> None:
         with lock:
             _check_ledger(settings)
             clear_forgotten(settings, inboxes)
-            serve(_page(settings, inboxes, Work(settings, inboxes, stores, alarm_settings)), settings)
+            serve(_page(settings, inboxes, SensorLoops(settings, inboxes, stores, alarm_settings)), settings)
     except Timeout as error:
         raise SensorRunningError(
             f"another sensor, or `just rebuild`, works on {settings.state_dir}; "
@@ -64,7 +64,7 @@ def run(settings: Settings) -> None:
         ) from error
 
 
-def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI:
+def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: SensorLoops) -> FastAPI:
     """Return the web app; the loops run while it is served."""
     # Under `just up`, `up` calls the dead man's switch, as it sees the other services too; a lone sensor calls its own.
     switch = None if MARK in os.environ else _switch(settings, work)
@@ -94,7 +94,7 @@ def _page(settings: Settings, inboxes: tuple[Inbox, ...], work: Work) -> FastAPI
         sensor=SensorState(
             lambda: work.watches,
             ServicesWatch(
-                lambda: look_at_services(settings, work.loops, work.run_issues, work.issues), work.clock
+                lambda: check_services(settings, work.loops, work.run_issues, work.issues), work.clock
             ).latest,
             work.run_issues,
         ),
@@ -112,9 +112,11 @@ def _close_to_others(settings: Settings) -> None:
         logger.warning("%s", line)
 
 
-def _switch(settings: Settings, work: Work) -> DeadMansSwitch:
+def _switch(settings: Settings, work: SensorLoops) -> DeadMansSwitch:
     return DeadMansSwitch(
-        settings.heartbeat_url.get_secret_value(), settings.heartbeat_fail_url.get_secret_value(), work.what_is_wrong
+        settings.heartbeat_url.get_secret_value(),
+        settings.heartbeat_fail_url.get_secret_value(),
+        work.problems,
     )
 
 

@@ -12,15 +12,15 @@ from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger.states import ArrivalState
 from sensors.runs import api as pace
-from sensors.runs.announcer import Announcer, Messenger, RunNamer
+from sensors.runs.announcer import Announcer, NoticeSender, RunNamer
 from sensors.runs.api import PrefectApi
-from sensors.runs.outcomes import Follower, LostRuns
-from sensors.runs.receipts import ReceiptClerk
+from sensors.runs.outcomes import LostRuns, RunFollower
+from sensors.runs.receipts import ReceiptFinder
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 
 
-class PrefectSide:
+class RunLoops:
     """The three loops; each has its own connections to the ledger and to the server."""
 
     def __init__(
@@ -39,9 +39,9 @@ class PrefectSide:
         self._failed = FailedFolder(self._ledger, settings.failed_dir)
         self._is_shown = False
         self._namer = RunNamer(Ledger(settings.ledger_path), _api(settings), clock)
-        self._clerk = ReceiptClerk(self._ledger, api, self._failed, clock, self._has_started)
-        self._messenger = Messenger(self._ledger, api, clock)
-        self._follower = Follower(self._ledger, api, self._failed, LostRuns(api, clock), clock)
+        self._clerk = ReceiptFinder(self._ledger, api, self._failed, clock, self._has_started)
+        self._messenger = NoticeSender(self._ledger, api, clock)
+        self._follower = RunFollower(self._ledger, api, self._failed, LostRuns(api, clock), clock)
         self._clock = clock
         self._require_space = require_space
         self._waiting_for_runs: Sequence[Loop] = ()

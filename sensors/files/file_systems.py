@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from sensors.runtime.loop import PausingError
+from sensors.runtime.loop import RetryLaterError
 
 REMOTE = frozenset(
     {"9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs"}
@@ -39,7 +39,7 @@ def innermost(folder: Path, mounts: Iterable[tuple[Path, str]]) -> str:
     return kind
 
 
-def tells_events(kind: str) -> bool:
+def reports_events(kind: str) -> bool:
     """Return whether every change on this type of file system causes an inotify event here."""
     return kind not in REMOTE and not kind.startswith("fuse")
 
@@ -58,7 +58,7 @@ _UNITS = {
 }
 
 
-class DiskSpaceError(PausingError):
+class DiskSpaceError(RetryLaterError):
     """The intake pauses because a disk is nearly full."""
 
     pause_seconds = PAUSED_SECONDS

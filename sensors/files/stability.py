@@ -40,7 +40,7 @@ class SettlingRules(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Observation:
     """The observations of one file so far; times are monotonic seconds."""
 
     identity: Identity
@@ -53,9 +53,9 @@ class Sighting:
     """Whether its last event was a rename."""
 
 
-def sight(
-    before: Sighting | None, identity: Identity, now: float, *, completed: bool, renamed: bool = False
-) -> Sighting:
+def observe(
+    before: Observation | None, identity: Identity, now: float, *, completed: bool, renamed: bool = False
+) -> Observation:
     """Return the sighting that follows `before`, now that the file is observed with `identity`.
 
     `completed`: since `before` the file was closed after writing, or renamed into the inbox. `renamed`: it was only
@@ -63,18 +63,18 @@ def sight(
     """
     if before is None or before.identity != identity:
         # A change without a new event came after the last close: the file is being written again.
-        return Sighting(identity, now, now if completed else None, is_renamed=completed and renamed)
+        return Observation(identity, now, now if completed else None, is_renamed=completed and renamed)
     return replace(before, completed_at=now, is_renamed=renamed) if completed else before
 
 
-def mark_done(sighting: Sighting, now: float, *, done: bool) -> Sighting:
+def mark_done(sighting: Observation, now: float, *, done: bool) -> Observation:
     """Return the sighting with or without a done-file, as `done` says."""
     if done == (sighting.done_at is not None):
         return sighting
     return replace(sighting, done_at=now if done else None)
 
 
-def rejectable_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> float | None:
+def rejectable_at(sighting: Observation, rules: SettlingRules, writer: Writer) -> float | None:
     """Return the time from which a file that the inbox does not take may be rejected, or None while it is written.
 
     File events prove nothing here, since a program may still rename the file; so the longer quiet period decides.
@@ -82,7 +82,7 @@ def rejectable_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> f
     return None if writer is Writer.PRESENT else sighting.unchanged_since + rules.unproven_quiet_seconds
 
 
-def complete_at(sighting: Sighting, rules: SettlingRules, writer: Writer) -> float | None:
+def complete_at(sighting: Observation, rules: SettlingRules, writer: Writer) -> float | None:
     """Return the time from which the file counts as complete if nothing changes.
 
     None while it is written, and while the done-file that the inbox expects is missing.

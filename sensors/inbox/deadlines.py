@@ -8,8 +8,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 
 from sensors.config.inboxes import Expectation, Inbox
-from sensors.ledger import Ledger
-from sensors.ledger import deadlines as expectations
+from sensors.ledger import Ledger, deadlines
 from sensors.ledger.deadlines import Expected
 from sensors.ledger.notices import Notice
 from sensors.runtime.clock import Clock
@@ -22,7 +21,7 @@ CountArrived = Callable[[datetime, datetime], int]
 
 
 @dataclass(frozen=True)
-class Punctuality:
+class OverdueCheck:
     """Checks the inboxes that expect files and writes a notice of each change."""
 
     ledger: Ledger
@@ -37,19 +36,19 @@ class Punctuality:
     def _look(self, inbox: Inbox, expect: Expectation) -> bool:
         now = self.clock.utc()
         rule = expect.model_dump_json()
-        before = expectations.read(self.ledger, inbox.name)
+        before = deadlines.read(self.ledger, inbox.name)
         if before is None or before.rule != rule:
-            expectations.record(self.ledger, inbox.name, Expected(rule, now), None, now)
+            deadlines.record(self.ledger, inbox.name, Expected(rule, now), None, now)
             return False
 
         def arrived(after: datetime, until: datetime) -> int:
-            return expectations.count_arrived(self.ledger, inbox.name, after, until)
+            return deadlines.count_arrived(self.ledger, inbox.name, after, until)
 
         after, event = judge(expect, before, now, arrived)
         if after == before:
             return False
         notice = None if event is None else _notice(inbox, expect, event, after.overdue_since or before.overdue_since)
-        expectations.record(self.ledger, inbox.name, after, notice, now)
+        deadlines.record(self.ledger, inbox.name, after, notice, now)
         return event is not None
 
 

@@ -9,16 +9,14 @@ from typing import Protocol
 from sensors.arrivals.blocked import BlockedFiles
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import EmptyFiles, Inbox
-from sensors.files import stability as settle
-from sensors.files.stability import Sighting, Writer
-from sensors.inbox.pending_files import LyingFiles
-from sensors.inbox.rejections import Refusals
-from sensors.inbox.scanner import Found, Lookout, Outlook
+from sensors.files import stability
+from sensors.files.stability import Observation, Writer
+from sensors.inbox.pending_files import PendingFiles
+from sensors.inbox.rejections import Rejections
+from sensors.inbox.scanner import Found, LocalScanner, Scanner
 from sensors.inbox.unfinished import UnfinishedFiles
 from sensors.inbox.watcher import Watch
-from sensors.ledger import Ledger, LedgerError
-from sensors.ledger import blocked as ledger_blocked
-from sensors.ledger import files as ledger_files
+from sensors.ledger import Ledger, LedgerError, blocked, files
 from sensors.ledger.files import Before, Dropped
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
@@ -28,16 +26,16 @@ logger = logging.getLogger(__name__)
 EMPTY = "the file is empty"
 
 
-class Watched(Protocol):
+class CustomWatch(Protocol):
     """A watch on something other than a local folder; it supplies its own scanner."""
 
     being_written: tuple[str, ...]
 
-    def outlook(self, inbox: Inbox, refusals: Refusals, lying: LyingFiles, clock: Clock) -> Outlook: ...
+    def outlook(self, inbox: Inbox, refusals: Rejections, lying: PendingFiles, clock: Clock) -> Scanner: ...
 
 
 @dataclass(frozen=True)
-class Step:
+class IntakeStep:
     """Result of one step of the intake."""
 
     found_work: bool
@@ -49,7 +47,13 @@ class Intake:
     """Intake of one inbox: observations are kept in memory, results in the ledger."""
 
     def __init__(
-        self, inbox: Inbox, watch: Watch | Watched, ledger: Ledger, stager: Stager, refusals: Refusals, clock: Clock
+        self,
+        inbox: Inbox,
+        watch: Watch | CustomWatch,
+        ledger: Ledger,
+        stager: Stager,
+        refusals: Rejections,
+        clock: Clock,
     ) -> None:
         self.inbox = inbox
         self.watch = watch
@@ -58,9 +62,9 @@ class Intake:
         self._refusals = refusals
         self._clock = clock
         self._at = inbox.at("")
-        self._lying = LyingFiles()
-        self._lookout: Outlook = (
-            Lookout(inbox, watch, refusals, self._lying, clock)
+        self._lying = PendingFiles()
+        self._lookout: Scanner = (
+            LocalScanner(inbox, watch, refusals, self._lying, clock)
             if isinstance(watch, Watch)
             else watch.outlook(inbox, refusals, self._lying, clock)
         )
@@ -73,7 +77,7 @@ class Intake:
         """Whether an arrival may be half staged: after a start, or after an error."""
         self._resumed = clock.resumed()
 
-    def step(self) -> Step:
+    def step(self) -> IntakeStep:
         """Check what changed, settle complete files, and stage the settled ones.
 
         Raises OSError when the file system fails, sqlite3.Error or LedgerError when the ledger does; a later step
@@ -88,15 +92,15 @@ class Intake:
     def _begin(self) -> None:
         """Forget everything and start from the ledger."""
         self._lying.clear()
-        self._before = ledger_files.waiting_before(self._ledger, self.inbox.name, self._at)
+        self._before = files.waiting_before(self._ledger, self.inbox.name, self._at)
         # Settled files have to settle again: nothing has watched them since.
-        ledger_files.record_all_unsettled(self._ledger, self.inbox.name)
-        self._stager.origin.blocked.update(ledger_blocked.names_blocked(self._ledger, self.inbox.name))
+        files.record_all_unsettled(self._ledger, self.inbox.name)
+        self._stager.origin.blocked.update(blocked.names_blocked(self._ledger, self.inbox.name))
         self._lookout.scan_due = 0.0
         self._is_interrupted = True
         self._has_begun = True
 
-    def _step(self) -> Step:
+    def _step(self) -> IntakeStep:
         if (resumed := self._clock.resumed()) != self._resumed:
             # Nothing watched the files while this process was suspended, perhaps together with their writers.
             self._resumed, self._has_begun = resumed, False
@@ -118,12 +122,12 @@ class Intake:
         taken = self._take(now)
         if found.trouble is not None:
             raise found.trouble
-        return Step(bool(complete) or taken, self._pause(has_taken=taken))
+        return IntakeStep(bool(complete) or taken, self._pause(has_taken=taken))
 
     def _take(self, now: float) -> bool:
         """Stage the settled files as the next arrival; return whether there was anything to do."""
         if due := [name for name in self._blocked.take_due(now) if self._lying.has_settled(name)]:
-            ledger_blocked.record_due(self._ledger, (self._at + name for name in due), self._clock.utc())
+            blocked.record_due(self._ledger, (self._at + name for name in due), self._clock.utc())
         self._is_interrupted = True
         taken = self._stager.step(self.inbox)
         self._is_interrupted = False
@@ -175,10 +179,10 @@ class Intake:
         # In order of their last change, the best known approximation of their order of arrival.
         seen = sorted(found.new + found.changed, key=lambda name: (sightings[name].identity.mtime_ns, name))
         with self._ledger.transaction():
-            ledger_files.record_withdrawn(self._ledger, gone, now)
-            ledger_files.record_unsettled(self._ledger, (self._at + name for name in found.changed))
-            ledger_files.record_seen(self._ledger, self.inbox.name, self._dropped(seen), now)
-            ledger_files.record_settled(self._ledger, self._dropped(complete), now)
+            files.record_withdrawn(self._ledger, gone, now)
+            files.record_unsettled(self._ledger, (self._at + name for name in found.changed))
+            files.record_seen(self._ledger, self.inbox.name, self._dropped(seen), now)
+            files.record_settled(self._ledger, self._dropped(complete), now)
 
     def _dropped(self, names: Iterable[str]) -> Iterator[Dropped]:
         """Yield open files one by one: a second list of 100,000 files is never built."""
@@ -196,9 +200,9 @@ class Intake:
                 continue
             if sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.WAIT:
                 continue  # waits for its content: many writers create a file long before they fill it
-            earliest = settle.complete_at(sighting, self.inbox, Writer.NONE)
+            earliest = stability.complete_at(sighting, self.inbox, Writer.NONE)
             if earliest is not None and now >= earliest:
-                earliest = self._lookout.prove(name, now)
+                earliest = self._lookout.confirm(name, now)
             if earliest is None:
                 continue
             if now < earliest:
@@ -211,11 +215,11 @@ class Intake:
         self._lookout.rest()
         return complete
 
-    def _reject(self, name: str, sighting: Sighting, now: float, found: Found) -> None:
+    def _reject(self, name: str, sighting: Observation, now: float, found: Found) -> None:
         """Reject a file that the inbox does not take, unless it may still be written or renamed."""
-        earliest = settle.rejectable_at(sighting, self.inbox, Writer.NONE)
+        earliest = stability.rejectable_at(sighting, self.inbox, Writer.NONE)
         if earliest is not None and now >= earliest:
-            earliest = self._lookout.prove_unwanted(name, now)
+            earliest = self._lookout.confirm_rejected(name, now)
         if earliest is None:
             return
         if now < earliest:

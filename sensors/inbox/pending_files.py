@@ -1,6 +1,6 @@
 """In-memory state of the files in an inbox.
 
-An open file has an observation (`Sighting`); of a settled one only a hash is kept.
+An open file has an observation (`Observation`); of a settled one only a hash is kept.
 
 Each change makes a file due to be judged, and a file that waits for a time is due at that time. The cost of a look
 therefore depends on the files that changed, not on how many are in the inbox.
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import chain
 
-from sensors.files import stability as settle
+from sensors.files import stability
 from sensors.files.identity import Identity
-from sensors.files.stability import Sighting
+from sensors.files.stability import Observation
 
 
-class Look(Enum):
+class Change(Enum):
     """Result of comparing a file with what was known of it."""
 
     NEW = auto()
@@ -30,10 +30,10 @@ _NO_HASH = -1
 
 
 @dataclass
-class LyingFiles:
+class PendingFiles:
     """The files of one inbox by name; the `open` ones have not settled."""
 
-    open: dict[str, Sighting] = field(default_factory=dict[str, Sighting])
+    open: dict[str, Observation] = field(default_factory=dict[str, Observation])
     unwanted: dict[str, str] = field(default_factory=dict[str, str])
     """The open files that the inbox does not take, and why; they are rejected once they have settled."""
     unrecorded: set[str] = field(default_factory=set[str])
@@ -67,7 +67,7 @@ class LyingFiles:
         completed: bool = False,
         renamed: bool = False,
         unwanted: str = "",
-    ) -> Look:
+    ) -> Change:
         """Record a file's current identity and return how it compares; `completed` and `renamed` as in `settle.sight`.
 
         A file that is `unwanted`, for the given reason, does not count as new until the inbox takes it, for example
@@ -78,24 +78,24 @@ class LyingFiles:
             self.unwanted.pop(name, None)
             if name in self.unrecorded:
                 self.unrecorded.discard(name)
-                return Look.NEW
+                return Change.NEW
             return look
-        if look is Look.NEW:
+        if look is Change.NEW:
             self.unrecorded.add(name)
         self.unwanted[name] = unwanted
-        return Look.CHANGED if look is Look.CHANGED else Look.KNOWN
+        return Change.CHANGED if look is Change.CHANGED else Change.KNOWN
 
-    def _see(self, name: str, identity: Identity, now: float, *, completed: bool, renamed: bool) -> Look:
+    def _see(self, name: str, identity: Identity, now: float, *, completed: bool, renamed: bool) -> Change:
         known = self.open.get(name)
         if known is not None:
-            self._note(name, known, settle.sight(known, identity, now, completed=completed, renamed=renamed), now)
-            return Look.KNOWN
+            self._note(name, known, stability.observe(known, identity, now, completed=completed, renamed=renamed), now)
+            return Change.KNOWN
         settled = self._settled.get(name)
         if settled == hash(identity):
-            return Look.KNOWN
+            return Change.KNOWN
         self._settled.pop(name, None)
-        self._note(name, None, settle.sight(None, identity, now, completed=completed, renamed=renamed), now)
-        return Look.NEW if settled is None else Look.CHANGED
+        self._note(name, None, stability.observe(None, identity, now, completed=completed, renamed=renamed), now)
+        return Change.NEW if settled is None else Change.CHANGED
 
     def mark_done(self, names: Iterable[str], done: Mapping[str, int], now: float) -> None:
         """Record which of these files have a done-file; `done` has the times of the done-files in nanoseconds.
@@ -105,9 +105,9 @@ class LyingFiles:
         for name in names:
             if (sighting := self.open.get(name)) is not None:
                 is_done = done.get(name, -1) >= sighting.identity.mtime_ns
-                self._note(name, sighting, settle.mark_done(sighting, now, done=is_done), now)
+                self._note(name, sighting, stability.mark_done(sighting, now, done=is_done), now)
 
-    def _note(self, name: str, before: Sighting | None, sighting: Sighting, now: float) -> None:
+    def _note(self, name: str, before: Observation | None, sighting: Observation, now: float) -> None:
         if sighting is not before:
             self.open[name] = sighting
             self.judge_at(name, now)

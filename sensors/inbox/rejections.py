@@ -8,9 +8,8 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.files.identity import Identity
-from sensors.ledger import Ledger
-from sensors.ledger import files as ledger_files
-from sensors.ledger.files import Refused
+from sensors.ledger import Ledger, files
+from sensors.ledger.files import RejectedInPlace
 from sensors.ledger.notices import Notice, first_lines
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
@@ -22,7 +21,7 @@ EVENT = "inbox.files.rejected"
 
 
 @dataclass
-class Refusals:
+class Rejections:
     """The rejected files of one inbox; each file is rejected once, however often it is seen."""
 
     inbox: Inbox
@@ -33,7 +32,7 @@ class Refusals:
     """Identities of the rejected files, by readable name, which two files may share."""
     _seen: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]], init=False)
     """The rejected files that the current scan has found, by name and inode."""
-    _new: list[Refused] = field(default_factory=list[Refused], init=False)
+    _new: list[RejectedInPlace] = field(default_factory=list[RejectedInPlace], init=False)
     _gone: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]], init=False)
     """The rejections to be withdrawn, by name and inode."""
     _is_shown: bool = field(default=False, init=False)
@@ -43,7 +42,7 @@ class Refusals:
         self._folder = self.inbox.at("")
         prefix = readable(self._folder)
         self._known = {}
-        for path, identity in ledger_files.refused_in_place(self.ledger, self.inbox.name):
+        for path, identity in files.rejected_in_place(self.ledger, self.inbox.name):
             if path.startswith(prefix):
                 self._known.setdefault(path.removeprefix(prefix), []).append(identity)
 
@@ -65,7 +64,7 @@ class Refusals:
             if (one.device, one.inode) == (identity.device, identity.inode):
                 known[number] = identity  # it has grown since
                 return
-        self._new.append(Refused(readable(self._folder + name), shown, identity, reason))
+        self._new.append(RejectedInPlace(readable(self._folder + name), shown, identity, reason))
 
     def begin_scan(self) -> None:
         """Start a scan, which has to find every rejected file that is still there."""
@@ -97,7 +96,7 @@ class Refusals:
         if self._gone:
             prefix = readable(self._folder)
             gone = [(name, prefix + name, inode) for name, inode in self._gone]
-            count = ledger_files.record_rejections_withdrawn(self.ledger, gone, self.clock.utc())
+            count = files.record_rejections_withdrawn(self.ledger, gone, self.clock.utc())
             self._gone, self._is_shown = [], False
             kill_point("rejection-withdrawn")
             logger.info(
@@ -109,7 +108,7 @@ class Refusals:
         if self._new:
             refused, self._new = self._new, []
             notice = _notice(self.inbox, refused)
-            ledger_files.record_refused(self.ledger, self.inbox.name, refused, notice, self.clock.utc())
+            files.record_rejected_in_place(self.ledger, self.inbox.name, refused, notice, self.clock.utc())
             were_shown, self._is_shown = self._is_shown, False
             kill_point("refused")
             for file in refused:
@@ -125,11 +124,11 @@ class Refusals:
                 self.failed.show_more_refused(self.inbox.name, refused)
                 self._is_shown = True
         if not self._is_shown:
-            self.failed.show_refused(self.inbox.name)
+            self.failed.show_rejected(self.inbox.name)
             self._is_shown = True
 
 
-def _notice(inbox: Inbox, refused: list[Refused]) -> Notice:
+def _notice(inbox: Inbox, refused: list[RejectedInPlace]) -> Notice:
     first, count = refused[0], len(refused)
     named = first_lines([f"{file.name}: {file.reason}" for file in refused])
     return Notice(

@@ -12,13 +12,13 @@ from typing import Protocol
 
 from sensors.config.admission import Admission, admit
 from sensors.config.inboxes import Inbox
-from sensors.files import stability as settle
+from sensors.files import stability
 from sensors.files.beneath import OpenFolders, Place
 from sensors.files.identity import Identity
 from sensors.files.lease import read_lease
 from sensors.files.stability import Writer
-from sensors.inbox.pending_files import Look, LyingFiles
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.pending_files import Change, PendingFiles
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.scan import Entry, look, scan
 from sensors.inbox.watcher import Hints, Watch, WatchMode
 from sensors.runtime.clock import Clock
@@ -65,22 +65,22 @@ class Found:
     """Why some files could not be checked."""
 
 
-class Outlook(Protocol):
-    """Finds the changes in an inbox: `Lookout` in a local folder, `RemoteLookout` in a listing."""
+class Scanner(Protocol):
+    """Finds the changes in an inbox: `LocalScanner` in a local folder, `RemoteLookout` in a listing."""
 
     scan_due: float
     again: set[str]
 
     def look(self, now: float) -> Found: ...
-    def prove(self, name: str, now: float) -> float | None: ...
+    def confirm(self, name: str, now: float) -> float | None: ...
     def rest(self) -> None: ...
-    def prove_unwanted(self, name: str, now: float) -> float | None: ...
+    def confirm_rejected(self, name: str, now: float) -> float | None: ...
 
 
-class Lookout:
+class LocalScanner:
     """The files of one local inbox, as far as they have been checked."""
 
-    def __init__(self, inbox: Inbox, watch: Watch, refusals: Refusals, lying: LyingFiles, clock: Clock) -> None:
+    def __init__(self, inbox: Inbox, watch: Watch, refusals: Rejections, lying: PendingFiles, clock: Clock) -> None:
         """Files go into `lying`, and those that the inbox does not take into `refusals`."""
         self._inbox = inbox
         self._watch = watch
@@ -115,7 +115,7 @@ class Lookout:
             self.scan_due = 0.0  # the hints are spent, so the next look has to list everything
         return found
 
-    def prove(self, name: str, now: float) -> float | None:
+    def confirm(self, name: str, now: float) -> float | None:
         """Check for writers; return when the file, as observed, is complete, or None if it needs another look."""
         suffix = self._inbox.done_file
         try:
@@ -134,13 +134,13 @@ class Lookout:
             if self._inbox.done_file:
                 self.again.add(name)
             return None  # the next step judges it again
-        return settle.complete_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
+        return stability.complete_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
 
     def rest(self) -> None:
-        """Close the folders that `prove` keeps open from one file to the next."""
+        """Close the folders that `confirm` keeps open from one file to the next."""
         self._folders.close()
 
-    def prove_unwanted(self, name: str, now: float) -> float | None:
+    def confirm_rejected(self, name: str, now: float) -> float | None:
         """Check for writers; return when the file, as observed, may be rejected, or None if it needs another look."""
         try:
             writer, identity = _observed(self._folders.place(self._inbox.path, name))
@@ -149,7 +149,7 @@ class Lookout:
         if identity != self._lying.open[name].identity:
             self.again.add(name)
             return None
-        return settle.rejectable_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
+        return stability.rejectable_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
 
     @property
     def _rescan_seconds(self) -> float:
@@ -222,8 +222,8 @@ class Lookout:
             found.seen.add(name)
             completed, renamed = name in hints.completed, name in hints.renamed
             known = self._lying.see(name, identity, now, completed=completed, renamed=renamed, unwanted=ruling.reason)
-            if known is not Look.KNOWN:
-                (found.new if known is Look.NEW else found.changed).append(name)
+            if known is not Change.KNOWN:
+                (found.new if known is Change.NEW else found.changed).append(name)
 
 
 def _observed(place: Place) -> tuple[Writer, Identity | None]:

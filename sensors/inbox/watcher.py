@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from sensors.files import file_systems as mounts
+from sensors.files import file_systems
 from sensors.inbox.folder_events import FolderEvents, Listener
 
 JUST_NOW_NS = 1_000_000_000
@@ -136,7 +136,7 @@ class Watch:
                 self._identities.pop(folder, None)
         if self._events is None or self._identities.get(folder) == identity:
             return
-        if not folder and (kind := mounts.kind_of(self._inbox)) and not mounts.tells_events(kind):
+        if not folder and (kind := file_systems.kind_of(self._inbox)) and not file_systems.reports_events(kind):
             self._poll(f"{kind} does not tell us what other machines do there")
             self._events.close()
             self._events = None

@@ -120,7 +120,7 @@ def record_withdrawn(ledger: Ledger, paths: Iterable[Path | str], now: datetime)
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedInPlace:
     """A file that was rejected and stays in its inbox; path and name are escaped where they cannot be stored as is."""
 
     path: str
@@ -129,7 +129,9 @@ class Refused:
     reason: str
 
 
-def record_refused(ledger: Ledger, inbox: str, refused: Iterable[Refused], notice: Notice, now: datetime) -> None:
+def record_rejected_in_place(
+    ledger: Ledger, inbox: str, refused: Iterable[RejectedInPlace], notice: Notice, now: datetime
+) -> None:
     """Record files that were rejected in their inbox, waiting ones included, and write the notice about them."""
     with ledger.transaction():
         for file in refused:
@@ -146,7 +148,7 @@ def record_refused(ledger: Ledger, inbox: str, refused: Iterable[Refused], notic
         write(ledger, notice, now)
 
 
-def refused_in_place(ledger: Ledger, inbox: str) -> list[tuple[str, Identity]]:
+def rejected_in_place(ledger: Ledger, inbox: str) -> list[tuple[str, Identity]]:
     """Return the path and identity of each file that was rejected in an inbox, latest last."""
     return [
         (row["path"], _identity(row))
@@ -231,7 +233,7 @@ def _waiting_file(row: sqlite3.Row) -> WaitingFile:
 
 # Dismissals: files that were not loaded, and runs, that a user has marked as dealt with.
 
-NEEDS_A_PERSON = (
+NEEDS_ATTENTION = (
     "f.state IN ('rejected', 'failed') AND (f.dismissed_at IS NULL OR f.dismissed_at < f.ended_at)"
     f" AND f.inbox IN (WITH {EVERY_INBOX} SELECT one FROM every_inbox)"
 )
@@ -283,5 +285,5 @@ def record_runs(ledger: Ledger, what: Iterable[str], now: datetime) -> None:
 def _record(ledger: Ledger, which: str, parameters: Sequence[str | int], now: datetime) -> int:
     with ledger.transaction():
         return ledger.change(
-            f"UPDATE files AS f SET dismissed_at = ? WHERE {which} AND {NEEDS_A_PERSON}", [stamp(now), *parameters]
+            f"UPDATE files AS f SET dismissed_at = ? WHERE {which} AND {NEEDS_ATTENTION}", [stamp(now), *parameters]
         )

@@ -5,9 +5,7 @@ from datetime import datetime
 
 from sensors.config.admission import readable
 from sensors.config.settings import Settings
-from sensors.ledger import Ledger
-from sensors.ledger import arrivals as replays
-from sensors.ledger import files as dismissals
+from sensors.ledger import Ledger, arrivals, files
 from sensors.runs.issues import ALL, RunIssue
 
 
@@ -28,10 +26,10 @@ def dismiss(
         raise DismissalError(f"nothing has been dropped yet: there is no ledger at {settings.ledger_path}")
     with Ledger(settings.ledger_path, make=False) as ledger:
         if wanted is None:
-            dismissals.record_runs(ledger, [ALL], now)
-            return dismissed(dismissals.record_until(ledger, now, now))
-        is_arrival = replays.by_id(ledger, wanted) is not None
-        record = dismissals.record_arrival if is_arrival else dismissals.record_named
+            files.record_runs(ledger, [ALL], now)
+            return dismissed(files.record_until(ledger, now, now))
+        is_arrival = arrivals.by_id(ledger, wanted) is not None
+        record = files.record_arrival if is_arrival else files.record_named
         if count := record(ledger, wanted, now):
             return dismissed(count)
         is_known = is_arrival or ledger.rows("SELECT 1 FROM files WHERE name = ? LIMIT 1", (wanted,))
@@ -49,7 +47,7 @@ def _dismiss_runs(ledger: Ledger, wanted: str, issues: Sequence[RunIssue], now: 
     settled = [one for one in issues if one.is_dismissable]
     if not settled:
         raise DismissalError(f"{readable(wanted)} waits, and goes on when that is mended: {issues[0].line}")
-    dismissals.record_runs(ledger, [one.key for one in settled], now)
+    files.record_runs(ledger, [one.key for one in settled], now)
     return f"{settled[0].title}: this needs attention no more"
 
 

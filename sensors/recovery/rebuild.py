@@ -12,31 +12,30 @@ from filelock import FileLock, Timeout
 from sensors.arrivals import manifest
 from sensors.arrivals.duplicates import digest_of, is_marked_as_duplicates
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.arrivals.on_disk import Stored, stored_arrivals
+from sensors.arrivals.on_disk import ArrivalOnDisk, stored_arrivals
 from sensors.config.inboxes import Duplicates, Inbox, read_inboxes
 from sensors.config.settings import Settings
 from sensors.files.durability import sync_folder
 from sensors.files.permissions import make_state_folder
 from sensors.files.rename import rename_without_replacing
-from sensors.ledger import Ledger, announcements
-from sensors.ledger import maintenance as rebuilding
+from sensors.ledger import Ledger, announcements, maintenance
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.files import Dropped
 from sensors.ledger.states import ArrivalState
 from sensors.recovery.claims import give_back_claims, give_back_remote_claims
 from sensors.runs.api import ApiError, PrefectApi, Report, Run
-from sensors.runs.outcomes import ARTIFACT_KEY, Outcome, outcome_of
+from sensors.runs.outcomes import ARTIFACT_KEY, RunOutcome, outcome_of
 
 
 @dataclass(frozen=True)
-class Fate:
+class KnownOutcome:
     """The run that determines an arrival's outcome, and the outcome unless that run is still active."""
 
     run: Run
-    outcome: Outcome | None = None
+    outcome: RunOutcome | None = None
 
 
-def read_fates(api: PrefectApi, arrival_ids: Iterable[str]) -> dict[str, Fate]:
+def read_fates(api: PrefectApi, arrival_ids: Iterable[str]) -> dict[str, KnownOutcome]:
     """Return the fates of arrivals; arrivals that Prefect does not know, or whose run crashed, are left out.
 
     A run reports its files only when it ends. Active runs, and runs that failed before they came to a file, are
@@ -57,16 +56,16 @@ def _latest(runs: Iterable[Run]) -> dict[str, Run]:
     return {run.arrival_id: run for run in ordered if run.arrival_id}
 
 
-def _fate(silent: Run | None, report: Report | None, runs: Mapping[str, Run]) -> Fate | None:
+def _fate(silent: Run | None, report: Report | None, runs: Mapping[str, Run]) -> KnownOutcome | None:
     if silent is not None and not silent.ended:
-        return Fate(silent)
+        return KnownOutcome(silent)
     if report is not None:
         run = runs.get(report.run_id) or _deleted_run(report)
         if not run.ended:
-            return Fate(run)
+            return KnownOutcome(run)
         crashed = run.state_type == "CRASHED"  # the sensor announces such an arrival again
-        return None if crashed else Fate(run, outcome_of(run, report.table))
-    return None if silent is None else Fate(silent, outcome_of(silent, ()))
+        return None if crashed else KnownOutcome(run, outcome_of(run, report.table))
+    return None if silent is None else KnownOutcome(silent, outcome_of(silent, ()))
 
 
 def _deleted_run(report: Report) -> Run:
@@ -151,17 +150,17 @@ def _rebuild(settings: Settings, inboxes: Sequence[Inbox], *, offline: bool) -> 
     given_back = give_back_claims(inboxes, settings.arrivals_dir)
     remote = give_back_remote_claims(inboxes, settings.arrivals_dir)
     new = settings.ledger_path.with_name(f"{settings.ledger_path.name}.rebuilding")
-    for leftover in rebuilding.files_of_ledger(new):
+    for leftover in maintenance.files_of_ledger(new):
         leftover.unlink(missing_ok=True)
     with Ledger(new) as ledger:
-        rebuilding.hurry(ledger)
+        maintenance.hurry(ledger)
         writer = _Writer(ledger, {inbox.name: inbox for inbox in inboxes}, settings.inbox_dir)
         failed = FailedFolder(ledger, settings.failed_dir)
         for stored in found:
             writer.write(stored, fates.get(stored.id))
             failed.refresh(stored.id)
-        rebuilding.finish(ledger)
-        arrivals, files = rebuilding.counts(ledger, "arrivals"), rebuilding.counts(ledger, "files")
+        maintenance.finish(ledger)
+        arrivals, files = maintenance.counts(ledger, "arrivals"), maintenance.counts(ledger, "files")
     damaged = [_put_aside_manifest(stored) for stored in found if stored.damage]
     aside = put_aside(settings.ledger_path, datetime.now(UTC))
     rename_without_replacing(new, settings.ledger_path)
@@ -169,14 +168,14 @@ def _rebuild(settings: Settings, inboxes: Sequence[Inbox], *, offline: bool) -> 
     return Rebuilt(settings.ledger_path, arrivals, files, aside, given_back, remote, damaged)
 
 
-def _put_aside_manifest(stored: Stored) -> str:
+def _put_aside_manifest(stored: ArrivalOnDisk) -> str:
     """Put a damaged manifest aside, so that it stops no run; return a line that says so."""
     manifest.set_aside(stored.folder)
     what = f"the manifest of {stored.folder} is damaged and was put aside"
     return f"{what}, its files are loaded as they are: {stored.damage}"
 
 
-def _ask(settings: Settings, arrival_ids: Sequence[str]) -> dict[str, Fate]:
+def _ask(settings: Settings, arrival_ids: Sequence[str]) -> dict[str, KnownOutcome]:
     try:
         with PrefectApi(settings.api_url, settings.auth_string) as api:
             return read_fates(api, arrival_ids)
@@ -195,25 +194,25 @@ class _Writer:
     inboxes: Mapping[str, Inbox]
     inbox_dir: Path
 
-    def write(self, stored: Stored, fate: Fate | None) -> None:
+    def write(self, stored: ArrivalOnDisk, fate: KnownOutcome | None) -> None:
         inbox = self.inboxes.get(stored.inbox)
         at = inbox.at("") if inbox else f"{self.inbox_dir / stored.inbox}/"
         files = [Dropped(at + file.name, file.name, file.identity) for file in stored.files]
         arrival = _arrival(stored, fate)
-        rebuilding.record_found(self.ledger, arrival, fate.run.name if fate else None, files, stored.taken_at)
+        maintenance.record_found(self.ledger, arrival, fate.run.name if fate else None, files, stored.taken_at)
         if stored.manifest:
             digests = {file.name: file.sha256 for file in stored.manifest.files if file.sha256}
-            rebuilding.record_digests(self.ledger, stored.id, digests, stored.manifest.digest)
+            maintenance.record_digests(self.ledger, stored.id, digests, stored.manifest.digest)
         elif inbox and inbox.duplicates is not Duplicates.LOAD:
             digests = {file.name: digest_of(stored.folder, file.name, file.identity) for file in files}
             known = {name: digest for name, digest in digests.items() if digest}
-            rebuilding.record_digests(self.ledger, stored.id, known)
+            maintenance.record_digests(self.ledger, stored.id, known)
         if fate and fate.outcome:
             outcome, ended_at = fate.outcome, fate.run.since
             announcements.record_outcome(self.ledger, stored.id, outcome.state, outcome.files, outcome.reason, ended_at)
 
 
-def _arrival(stored: Stored, fate: Fate | None) -> Arrival:
+def _arrival(stored: ArrivalOnDisk, fate: KnownOutcome | None) -> Arrival:
     """Return an arrival as it is before its outcome is known: running, skipped as a duplicate, or staged."""
     is_duplicate = fate is None and is_marked_as_duplicates(stored.folder)
     state = ArrivalState.RUNNING if fate else ArrivalState.SKIPPED if is_duplicate else ArrivalState.STAGED
@@ -230,7 +229,7 @@ def put_aside(ledger_path: Path, now: datetime) -> Path | None:
     aside = _free_name(ledger_path, now)
     moved = [
         (file, kept)
-        for file, kept in zip(rebuilding.files_of_ledger(ledger_path), rebuilding.files_of_ledger(aside), strict=True)
+        for file, kept in zip(maintenance.files_of_ledger(ledger_path), maintenance.files_of_ledger(aside), strict=True)
         if file.exists()
     ]
     for file, kept in moved:
@@ -241,7 +240,7 @@ def put_aside(ledger_path: Path, now: datetime) -> Path | None:
 
 def _free_name(ledger_path: Path, now: datetime) -> Path:
     aside = ledger_path.with_name(f"{ledger_path.name}.broken-{now:%Y%m%d-%H%M%S}")
-    taken = any(file.exists() for file in rebuilding.files_of_ledger(aside))
+    taken = any(file.exists() for file in maintenance.files_of_ledger(aside))
     return _free_name(ledger_path, now + timedelta(seconds=1)) if taken else aside
 
 

@@ -17,7 +17,15 @@ from functools import cached_property
 from typing import Any
 
 from sensors.files.identity import Identity
-from sensors.remote.store import BLOCK_BYTES, Asking, ChangedError, Claim, Hold, RemoteFile, remote_identity
+from sensors.remote.store import (
+    BLOCK_BYTES,
+    ChangedError,
+    Claim,
+    ClaimResult,
+    ErrorTranslator,
+    RemoteFile,
+    remote_identity,
+)
 from sensors.runtime.crash_points import kill_point
 
 logger = logging.getLogger(__name__)
@@ -33,7 +41,7 @@ class ObjectStore:
 
     filesystem: Any
     root: str
-    asking: Asking
+    asking: ErrorTranslator
     appears_whole: bool = field(default=True, init=False)
 
     # -- listing
@@ -102,15 +110,15 @@ class ObjectStore:
             return False
         return True
 
-    def hold(self, name: str, identity: Identity, token: str) -> Hold:
+    def hold(self, name: str, identity: Identity, token: str) -> ClaimResult:
         """Claim a file if it is the one that had settled."""
         if self.honours_claims and not self._claim(name, identity, token):
-            return Hold.GONE
+            return ClaimResult.GONE
         found = self.find(name)
         if found is not None and found.identity == identity:
-            return Hold.HELD
+            return ClaimResult.HELD
         self.release(name, identity, token)
-        return Hold.GONE if found is None else Hold.CHANGED
+        return ClaimResult.GONE if found is None else ClaimResult.CHANGED
 
     def _claim(self, name: str, identity: Identity, token: str) -> bool:
         marker = self._path(claim_of(name, identity))
@@ -126,7 +134,7 @@ class ObjectStore:
     def release(self, name: str, identity: Identity, token: str) -> None:
         """Remove our marker."""
         if self.honours_claims:
-            self.remove_lying(claim_of(name, identity))
+            self.delete_file(claim_of(name, identity))
 
     def claims(self, *, subfolders: bool) -> Iterator[Claim]:
         """Yield all claims. A marker of a file that is gone is ignored."""
@@ -148,9 +156,9 @@ class ObjectStore:
 
     def read(self, name: str, identity: Identity, token: str) -> Iterator[bytes]:
         """Yield the content of a claimed file."""
-        return self.read_lying(name, identity)
+        return self.read_file(name, identity)
 
-    def read_lying(self, name: str, identity: Identity) -> Iterator[bytes]:
+    def read_file(self, name: str, identity: Identity) -> Iterator[bytes]:
         """Yield the content of a file. Raises ChangedError."""
         with self.asking(let_through=(PermissionError,)):
             try:
@@ -193,9 +201,9 @@ class ObjectStore:
         # A version that another program writes between the check and the deletion is lost: see the docs.
         found = self.find(name)
         if found is not None and found.identity == identity:
-            self.remove_lying(name)
+            self.delete_file(name)
 
-    def remove_lying(self, name: str) -> None:
+    def delete_file(self, name: str) -> None:
         """Delete a file if it exists."""
         with self.asking(let_through=(PermissionError,)), suppress(FileNotFoundError):
             self.filesystem.rm_file(self._path(name))

@@ -7,7 +7,7 @@ from typing import Any
 
 from sensors.config.inboxes import Inbox
 from sensors.config.remote_url import Address, export_credentials, resolved, secrets_in, surroundings
-from sensors.remote.store import CONNECT_SECONDS, Asking, Store, StoreError
+from sensors.remote.store import CONNECT_SECONDS, ErrorTranslator, Store, StoreError
 
 RETRIES = 2
 """How often a library retries a request to an object store; after that the inbox waits and reports why."""
@@ -21,7 +21,7 @@ def open_store(inbox: Inbox) -> Store:
     address = Address.of(inbox.where)
     around = surroundings()
     options = resolved(inbox.options, around)
-    asking = Asking(inbox.where, secrets_in(inbox.options, around))
+    asking = ErrorTranslator(inbox.where, secrets_in(inbox.options, around))
     with asking():  # an option that the filesystem does not know
         match address.scheme:
             case "s3":
@@ -32,7 +32,7 @@ def open_store(inbox: Inbox) -> Store:
                 return _open_sftp(address, options, asking)
 
 
-def _open_s3(address: Address, options: dict[str, Any], asking: Asking) -> Store:
+def _open_s3(address: Address, options: dict[str, Any], asking: ErrorTranslator) -> Store:
     from s3fs import S3FileSystem  # pyright: ignore[reportUnknownVariableType]
 
     from sensors.remote.s3 import S3Store
@@ -44,7 +44,7 @@ def _open_s3(address: Address, options: dict[str, Any], asking: Asking) -> Store
     return S3Store(filesystem, address.root, asking)
 
 
-def _open_gs(address: Address, options: dict[str, Any], asking: Asking) -> Store:
+def _open_gs(address: Address, options: dict[str, Any], asking: ErrorTranslator) -> Store:
     # By default gcsfs asks by gRPC what kind of bucket it is, an experimental feature, and waits a minute where only
     # the JSON API answers (gcsfs 2026.10, measured).
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -56,7 +56,7 @@ def _open_gs(address: Address, options: dict[str, Any], asking: Asking) -> Store
     return ObjectStore(filesystem, address.root, asking)
 
 
-def _open_sftp(address: Address, options: dict[str, Any], asking: Asking) -> Store:
+def _open_sftp(address: Address, options: dict[str, Any], asking: ErrorTranslator) -> Store:
     from sshfs import SSHFileSystem  # pyright: ignore[reportUnknownVariableType]
 
     from sensors.remote.sftp import NAMES, SftpStore

@@ -9,7 +9,7 @@ from typing import Any
 
 from sensors.files.identity import Identity
 from sensors.remote.object_store import CLAIM, ObjectStore, is_hidden
-from sensors.remote.store import ChangedError, Hold, RemoteFile, remote_identity
+from sensors.remote.store import ChangedError, ClaimResult, RemoteFile, remote_identity
 
 
 @dataclass
@@ -85,7 +85,7 @@ class S3Store(ObjectStore):
                 return True
             return False
 
-    def hold(self, name: str, identity: Identity, token: str) -> Hold:
+    def hold(self, name: str, identity: Identity, token: str) -> ClaimResult:
         """Claim a file, after testing which conditions the store honours."""
         _ = self.deletes_on_condition
         return super().hold(name, identity, token)

@@ -7,17 +7,17 @@ import threading
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 
-from sensors.config.admission import LONGEST_NAME, Admission, Ruling, admit
+from sensors.config.admission import LONGEST_NAME, Admission, AdmissionResult, admit
 from sensors.config.inboxes import Inbox
-from sensors.files import stability as settle
+from sensors.files import stability
 from sensors.files.identity import Identity
 from sensors.files.stability import Writer
-from sensors.inbox.intake import Step
-from sensors.inbox.pending_files import Look, LyingFiles
-from sensors.inbox.rejections import Refusals
-from sensors.inbox.scanner import Found, Outlook
+from sensors.inbox.intake import IntakeStep
+from sensors.inbox.pending_files import Change, PendingFiles
+from sensors.inbox.rejections import Rejections
+from sensors.inbox.scanner import Found, Scanner
 from sensors.inbox.watcher import WatchMode
-from sensors.remote.source import RemoteOrigin
+from sensors.remote.source import RemoteSource
 from sensors.remote.store import PartlyError, RemoteFile, StoreError
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import DutyCycle
@@ -25,13 +25,13 @@ from sensors.runtime.loop import DutyCycle
 _NO_NAMES = frozenset({"", ".", ".."})
 
 
-def rule(file: RemoteFile, inbox: Inbox) -> Ruling:
+def rule(file: RemoteFile, inbox: Inbox) -> AdmissionResult:
     """Decide on a file by its path below the inbox, its kind and its size."""
     ruling = admit(file.name, file.status, inbox)
     if file.is_claimed:
-        return Ruling(Admission.LEFT_ALONE, "another sensor is taking it")
+        return AdmissionResult(Admission.LEFT_ALONE, "another sensor is taking it")
     if ruling.admission is Admission.ADMITTED and (reason := _no_file_of_ours(file.name)):
-        return Ruling(Admission.REJECTED, reason)
+        return AdmissionResult(Admission.REJECTED, reason)
     return ruling
 
 
@@ -59,16 +59,16 @@ def pause_after(failures: int) -> float:
 
 
 @dataclass
-class Patience:
+class Backoff:
     """Runs the steps of a remote inbox's intake, with longer pauses the more often the store fails in a row."""
 
-    step: Callable[[], Step]
-    origin: RemoteOrigin
+    step: Callable[[], IntakeStep]
+    origin: RemoteSource
     found_work: Callable[[], object]
     """Called when there may be arrivals although the step failed."""
     _failures: int = field(default=0, init=False)
 
-    def __call__(self) -> Step:
+    def __call__(self) -> IntakeStep:
         """Run one step. Raises StoreError with the pause until the next one."""
         try:
             done = self.step()
@@ -93,7 +93,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS, unless the inbox is configured to be listed less often."""
 
 
-class RemoteLookout:
+class RemoteScanner:
     """The files of one remote inbox, as of the last listing; nothing else is known of them.
 
     An object is complete as soon as it is listed, because objects appear whole or not at all. Of a file on an SFTP
@@ -101,7 +101,9 @@ class RemoteLookout:
     `unproven_quiet_seconds`.
     """
 
-    def __init__(self, inbox: Inbox, origin: RemoteOrigin, refusals: Refusals, lying: LyingFiles, clock: Clock) -> None:
+    def __init__(
+        self, inbox: Inbox, origin: RemoteSource, refusals: Rejections, lying: PendingFiles, clock: Clock
+    ) -> None:
         """Files go into `lying`, and those that the inbox does not take into `refusals`."""
         self._inbox = inbox
         self._origin = origin
@@ -140,14 +142,14 @@ class RemoteLookout:
         self.scan_due = ended + max(self._inbox.rescan_seconds, self._listing.pause_after(ended - now))
         return found
 
-    def prove(self, name: str, now: float) -> float | None:
+    def confirm(self, name: str, now: float) -> float | None:
         """Return when the file, as listed, is complete, or None if another listing is needed first."""
         writer = Writer.NONE if self._store.appears_whole else Writer.UNKNOWN
-        return self._confirmed(name, settle.complete_at(self._lying.open[name], self._inbox, writer), now)
+        return self._confirmed(name, stability.complete_at(self._lying.open[name], self._inbox, writer), now)
 
-    def prove_unwanted(self, name: str, now: float) -> float | None:
+    def confirm_rejected(self, name: str, now: float) -> float | None:
         """Return when the file, as listed, may be rejected, or None if another listing is needed first."""
-        return self._confirmed(name, settle.rejectable_at(self._lying.open[name], self._inbox, Writer.NONE), now)
+        return self._confirmed(name, stability.rejectable_at(self._lying.open[name], self._inbox, Writer.NONE), now)
 
     def _confirmed(self, name: str, earliest: float | None, now: float) -> float | None:
         if earliest is None or (earliest <= self._listed_at and name in self._listed):
@@ -177,8 +179,8 @@ class RemoteLookout:
             return
         whole = self._store.appears_whole
         known = self._lying.see(name, identity, now, completed=whole, renamed=whole, unwanted=unwanted)
-        if known is not Look.KNOWN:
-            (found.new if known is Look.NEW else found.changed).append(name)
+        if known is not Change.KNOWN:
+            (found.new if known is Change.NEW else found.changed).append(name)
 
 
 @dataclass
@@ -186,7 +188,7 @@ class RemoteWatch:
     """Takes the place of a watch: a remote inbox sends no events, it is listed."""
 
     inbox: Inbox
-    origin: RemoteOrigin
+    origin: RemoteSource
     wake: threading.Event = field(default_factory=threading.Event)
     being_written: tuple[str, ...] = field(default=(), init=False)
     """The files with temporary names, from the last listing."""
@@ -197,13 +199,13 @@ class RemoteWatch:
         """How often the inbox is listed, as text."""
         return f"every {self.inbox.rescan_seconds:g} s"
 
-    def outlook(self, inbox: Inbox, refusals: Refusals, lying: LyingFiles, clock: Clock) -> Outlook:
+    def outlook(self, inbox: Inbox, refusals: Rejections, lying: PendingFiles, clock: Clock) -> Scanner:
         """Return the inbox's scanner."""
-        return RemoteLookout(inbox, self.origin, refusals, lying, clock)
+        return RemoteScanner(inbox, self.origin, refusals, lying, clock)
 
-    def patient(self, step: Callable[[], Step], found_work: Callable[[], object]) -> Callable[[], Step]:
+    def patient(self, step: Callable[[], IntakeStep], found_work: Callable[[], object]) -> Callable[[], IntakeStep]:
         """Wrap the steps of the inbox's intake, with longer pauses while the store fails."""
-        return Patience(step, self.origin, found_work)
+        return Backoff(step, self.origin, found_work)
 
     def close(self) -> None:
         """Have copies in progress stop soon, and close the connection."""

@@ -22,10 +22,10 @@ from sensors.files.identity import Identity
 from sensors.remote.store import (
     BLOCK_BYTES,
     CALL_SECONDS,
-    Asking,
     ChangedError,
     Claim,
-    Hold,
+    ClaimResult,
+    ErrorTranslator,
     RemoteFile,
     StoreError,
     remote_identity,
@@ -43,7 +43,7 @@ class SftpStore:
     connect: Callable[[], Any]
     """Creates sshfs's filesystem, which is one connection."""
     root: str
-    asking: Asking
+    asking: ErrorTranslator
     appears_whole: bool = field(default=False, init=False)
     _filesystem: Any = field(default=None, init=False)
     _client: Any = field(default=None, init=False)
@@ -93,23 +93,23 @@ class SftpStore:
 
     # -- claiming
 
-    def hold(self, name: str, identity: Identity, token: str) -> Hold:
+    def hold(self, name: str, identity: Identity, token: str) -> ClaimResult:
         """Claim a file by a rename if it is the one that had settled."""
         claim = claim_of(name, token)
         if self.find(claim) is None:  # else it was claimed before a crash
             found = self.find(name)
             if found is None:
-                return Hold.GONE
+                return ClaimResult.GONE
             if found.identity != identity or not stat.S_ISREG(found.kind):
-                return Hold.CHANGED
+                return ClaimResult.CHANGED
             try:
                 self._claim(self._path(name), self._path(claim))
             except FileNotFoundError:
-                return Hold.GONE
+                return ClaimResult.GONE
         if self.is_whole(name, identity, token):
-            return Hold.HELD
+            return ClaimResult.HELD
         self.release(name, identity, token)
-        return Hold.CHANGED
+        return ClaimResult.CHANGED
 
     def _claim(self, path: str, claim: str) -> None:
         try:
@@ -144,9 +144,9 @@ class SftpStore:
 
     def read(self, name: str, identity: Identity, token: str) -> Iterator[bytes]:
         """Yield the content of a claimed file."""
-        return self.read_lying(claim_of(name, token), identity)
+        return self.read_file(claim_of(name, token), identity)
 
-    def read_lying(self, name: str, identity: Identity) -> Iterator[bytes]:
+    def read_file(self, name: str, identity: Identity) -> Iterator[bytes]:
         """Yield the content of a file. Raises ChangedError."""
         try:
             opened = self._call("open", self._path(name), "rb")
@@ -161,9 +161,9 @@ class SftpStore:
 
     def remove(self, name: str, identity: Identity, token: str) -> None:
         """Delete the claimed file; a new file of the same name is left alone."""
-        self.remove_lying(claim_of(name, token))
+        self.delete_file(claim_of(name, token))
 
-    def remove_lying(self, name: str) -> None:
+    def delete_file(self, name: str) -> None:
         """Delete a file if it exists."""
         with suppress(FileNotFoundError):
             self._call("remove", self._path(name))
@@ -179,7 +179,7 @@ class SftpStore:
             self._call("rename", self._path(part), self._path(name))
         finally:
             with suppress(StoreError):
-                self.remove_lying(part)
+                self.delete_file(part)
 
     # -- the connection
 
@@ -226,7 +226,7 @@ class SftpStore:
             raise PermissionError(str(error)) from error
         except asyncssh.SFTPOpUnsupported:
             raise
-        except Exception as error:  # noqa: BLE001 - as in `Asking`
+        except Exception as error:  # noqa: BLE001 - as in `ErrorTranslator`
             self.close()  # the next call makes a new connection
             raise self.asking.told(error) from None
 

@@ -22,7 +22,7 @@ from sensors.files.beneath import created_anew, write_all
 from sensors.files.durability import sync_folder
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import WaitingFile
-from sensors.remote.store import ChangedError, Hold, Store, StoreError
+from sensors.remote.store import ChangedError, ClaimResult, Store, StoreError
 from sensors.runtime.crash_points import kill_point
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def _no_beat() -> None:
 
 
 @dataclass
-class RemoteOrigin:
+class RemoteSource:
     """The store of one inbox, as a source of files."""
 
     inbox: Inbox
@@ -70,7 +70,7 @@ class RemoteOrigin:
         """Return the SHA-256 of a settled file, which is read for it; None if the file has changed."""
         digest = hashlib.sha256()
         try:
-            for block in self.store.read_lying(file.name, file.identity):
+            for block in self.store.read_file(file.name, file.identity):
                 digest.update(block)
                 self._go_on()
             found = self.store.find(file.name)
@@ -120,7 +120,7 @@ class RemoteOrigin:
             return self._block(file, token, f"it may not be deleted there once it is copied: {error}; {_MEND}")
         if done_file:
             try:
-                self.store.remove_lying(file.name + done_file)
+                self.store.delete_file(file.name + done_file)
             except PermissionError as error:
                 logger.warning("%s is done with, and cannot be deleted: %s", file.name + done_file, error)
         return Move.STAGED
@@ -134,8 +134,8 @@ class RemoteOrigin:
 
     def _bring(self, file: ArrivalFile, target: Path, token: str) -> Move:
         held = self.store.hold(file.name, file.identity, token)
-        if held is not Hold.HELD:
-            return Move.GONE if held is Hold.GONE else Move.CHANGED
+        if held is not ClaimResult.HELD:
+            return Move.GONE if held is ClaimResult.GONE else Move.CHANGED
         kill_point("taken")
         part = target.with_name(f".{target.name}.part")
         try:

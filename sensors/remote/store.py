@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from sensors.files.identity import Identity
-from sensors.runtime.loop import PausingError
+from sensors.runtime.loop import RetryLaterError
 
 CONNECT_SECONDS = 10.0
 CALL_SECONDS = 30.0
@@ -23,7 +23,7 @@ BLOCK_BYTES = 8 * 2**20
 """How much of a file is in memory at a time."""
 
 
-class StoreError(PausingError):
+class StoreError(RetryLaterError):
     """The store cannot do what was requested; the message says why and what to do, without credentials."""
 
 
@@ -35,7 +35,7 @@ class ChangedError(Exception):
     """The file is no longer the one that was to be read."""
 
 
-class Hold(StrEnum):
+class ClaimResult(StrEnum):
     """Result of claiming a file."""
 
     HELD = "held"
@@ -89,7 +89,7 @@ class Store(Protocol):
 
     def listing(self, *, subfolders: bool) -> Iterator[RemoteFile]: ...
     def find(self, name: str) -> RemoteFile | None: ...
-    def hold(self, name: str, identity: Identity, token: str) -> Hold:
+    def hold(self, name: str, identity: Identity, token: str) -> ClaimResult:
         """Claim a file, so that no other sensor takes it; a claim with the same token is our own. Safe to repeat."""
         ...
 
@@ -109,11 +109,11 @@ class Store(Protocol):
         """Delete a file whose copy is on the disk, unless it was replaced meanwhile; then its claim. Safe to repeat."""
         ...
 
-    def read_lying(self, name: str, identity: Identity) -> Iterator[bytes]:
+    def read_file(self, name: str, identity: Identity) -> Iterator[bytes]:
         """Yield the content of an unclaimed file. Raises ChangedError."""
         ...
 
-    def remove_lying(self, name: str) -> None:
+    def delete_file(self, name: str) -> None:
         """Delete an unclaimed file, if it exists."""
         ...
 
@@ -129,7 +129,7 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True)
-class Asking:
+class ErrorTranslator:
     """Turns the errors of one store's library into StoreErrors, in plain words and without credentials."""
 
     where: str

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sensors.ledger import Ledger
 from sensors.ledger.database import moment
-from sensors.ledger.files import EVERY_INBOX, NEEDS_A_PERSON
+from sensors.ledger.files import EVERY_INBOX, NEEDS_ATTENTION
 from sensors.ledger.states import FileState
 
 FILES = (
@@ -78,15 +78,15 @@ def bad_files(ledger: Ledger, limit: int, inbox: str | None = None) -> list[Know
     return [known_file(row) for row in rows]
 
 
-def needing_a_person(ledger: Ledger, limit: int) -> list[KnownFile]:
+def needing_attention(ledger: Ledger, limit: int) -> list[KnownFile]:
     """Return the files that were not loaded and not dismissed since, latest first."""
-    rows = ledger.rows(f"{FILES} WHERE {NEEDS_A_PERSON} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,))
+    rows = ledger.rows(f"{FILES} WHERE {NEEDS_ATTENTION} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,))
     return [known_file(row) for row in rows]
 
 
-def count_needing_a_person(ledger: Ledger) -> int:
+def count_needing_attention(ledger: Ledger) -> int:
     """Return how many files were not loaded and not dismissed since."""
-    return ledger.rows(f"SELECT count(*) AS files FROM files f WHERE {NEEDS_A_PERSON}")[0]["files"]
+    return ledger.rows(f"SELECT count(*) AS files FROM files f WHERE {NEEDS_ATTENTION}")[0]["files"]
 
 
 @dataclass(frozen=True)

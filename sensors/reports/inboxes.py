@@ -25,7 +25,7 @@ _ENTRY = {
 }
 
 
-class Books(BaseModel):
+class InboxCounts(BaseModel):
     """Numbers of files, where seen = waiting + in flight + loaded + rejected + failed."""
 
     model_config = ConfigDict(frozen=True)
@@ -38,27 +38,27 @@ class Books(BaseModel):
     failed: int = 0
 
 
-def balance(counts: Mapping[FileState, int]) -> Books:
+def balance(counts: Mapping[FileState, int]) -> InboxCounts:
     """Add up the number of files in each state; withdrawn files are left out."""
     entries = dict.fromkeys(_ENTRY.values(), 0)
     for state, entry in _ENTRY.items():
         entries[entry] += counts.get(state, 0)
-    return Books(seen=sum(entries.values()), **entries)
+    return InboxCounts(seen=sum(entries.values()), **entries)
 
 
-def read_books(settings: Settings) -> dict[str, Books]:
+def read_counts(settings: Settings) -> dict[str, InboxCounts]:
     """Return the counts of every configured inbox, and of any other that is in the ledger.
 
     Works while the sensor is down. Raises InboxesError, LedgerError.
     """
     names = [inbox.name for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)]
     if not settings.ledger_path.exists():
-        return {name: Books() for name in names}
+        return {name: InboxCounts() for name in names}
     with Ledger(settings.ledger_path, read_only=True) as ledger:
         return books_of(ledger, names)
 
 
-def books_of(ledger: Ledger, inboxes: Iterable[str]) -> dict[str, Books]:
+def books_of(ledger: Ledger, inboxes: Iterable[str]) -> dict[str, InboxCounts]:
     """Return the counts of these inboxes, and of any other that is in the ledger. Raises LedgerError."""
     counts: dict[str, dict[FileState, int]] = {name: {} for name in inboxes}
     for row in ledger.rows("SELECT inbox, state, count(*) AS files FROM files GROUP BY inbox, state"):
@@ -79,7 +79,7 @@ def read_skipped(settings: Settings) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class InboxGlance:
+class InboxActivity:
     """Recent activity of an inbox, in addition to its counts; times are UTC."""
 
     files_today: int = 0
@@ -104,7 +104,7 @@ def waiting_since(ledger: Ledger, inbox: str) -> datetime | None:
     return min((datetime.fromisoformat(row["seen_at"]) for row in rows), default=None)
 
 
-def glance_at(ledger: Ledger, inbox: str, day_start: datetime) -> InboxGlance:
+def activity_of(ledger: Ledger, inbox: str, day_start: datetime) -> InboxActivity:
     """Return the recent activity of an inbox; `day_start` is an aware datetime, such as local midnight."""
     today = ledger.rows(
         "SELECT count(*) AS files, coalesce(sum(f.rows), 0) AS loaded FROM arrivals a"
@@ -118,7 +118,7 @@ def glance_at(ledger: Ledger, inbox: str, day_start: datetime) -> InboxGlance:
     dismissed = ledger.rows(
         "SELECT max(dismissed_at) AS last FROM files WHERE inbox = ? AND dismissed_at IS NOT NULL", (inbox,)
     )
-    return InboxGlance(
+    return InboxActivity(
         files_today=today["files"],
         rows_today=today["loaded"],
         oldest_waiting=waiting_since(ledger, inbox),

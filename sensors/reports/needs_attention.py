@@ -8,9 +8,9 @@ from automations.alert_service import OutboxError, read_undelivered
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
 from sensors.ledger.blocked import BlockedFile, count_still_blocked, still_blocked
-from sensors.ledger.files import NEEDS_A_PERSON
+from sensors.ledger.files import NEEDS_ATTENTION
 from sensors.ledger.states import FileState
-from sensors.reports.files import count_needing_a_person
+from sensors.reports.files import count_needing_attention
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class StalledArrival:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class NeedsAttention:
     """The latest bad files that were not dismissed (newest first), all stalled arrivals, and all overdue inboxes."""
 
     files: tuple[BadFile, ...] = ()
@@ -87,15 +87,15 @@ class Trouble:
     """Number of bad files beyond those in `files`."""
 
 
-def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
+def read_needs_attention(settings: Settings, limit: int = 5) -> NeedsAttention:
     """Read the ledger's issues, with at most `limit` bad files; works while the sensor is down. Raises LedgerError."""
     if not settings.ledger_path.exists():
-        return Trouble()
+        return NeedsAttention()
     with Ledger(settings.ledger_path, read_only=True) as ledger:
         files = ledger.rows(
-            f"SELECT f.* FROM files f WHERE {NEEDS_A_PERSON} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,)
+            f"SELECT f.* FROM files f WHERE {NEEDS_ATTENTION} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,)
         )
-        count = count_needing_a_person(ledger) if len(files) == limit > 0 else len(files)
+        count = count_needing_attention(ledger) if len(files) == limit > 0 else len(files)
         arrivals = ledger.rows(
             "SELECT a.id, a.attempt, coalesce((SELECT failure FROM announcements n WHERE n.arrival_id = a.id"
             " AND failure IS NOT NULL ORDER BY n.attempt DESC LIMIT 1), a.reason, 'no receipt') AS reason"
@@ -104,7 +104,7 @@ def read_trouble(settings: Settings, limit: int = 5) -> Trouble:
         )
         blocked_files, counts = still_blocked(ledger, MOST_BLOCKED), count_still_blocked(ledger)
         overdue = ledger.rows("SELECT inbox, overdue_since FROM expectations WHERE overdue_since IS NOT NULL")
-    return Trouble(
+    return NeedsAttention(
         tuple(
             BadFile(
                 row["name"],

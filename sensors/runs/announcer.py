@@ -14,8 +14,7 @@ from queue import SimpleQueue
 
 from sensors.arrivals import manifest
 from sensors.config.inboxes import ARRIVAL_READY
-from sensors.ledger import Ledger, LedgerError, announcements, arrivals
-from sensors.ledger import notices as ledger_notices
+from sensors.ledger import Ledger, LedgerError, announcements, arrivals, notices
 from sensors.ledger.announcements import Announcement
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.notices import StoredNotice
@@ -126,7 +125,7 @@ SENT_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
-class Messenger:
+class NoticeSender:
     """Sends notices to Prefect; each keeps its event id, so that Prefect accepts it only once."""
 
     ledger: Ledger
@@ -135,11 +134,11 @@ class Messenger:
 
     def step(self) -> bool:
         """Send the unsent notices; return whether there were any. Raises ApiError; the next step sends them again."""
-        unsent = ledger_notices.unsent(self.ledger, SENT_AT_ONCE)
+        unsent = notices.unsent(self.ledger, SENT_AT_ONCE)
         if not unsent:
             return False
         self.api.emit([event_of(one) for one in unsent])
-        ledger_notices.record_sent(self.ledger, [one.notice for one in unsent], self.clock.utc())
+        notices.record_sent(self.ledger, [one.notice for one in unsent], self.clock.utc())
         for one in unsent:
             notice = one.notice
             arrival_id = notice.payload.get("arrival_id")

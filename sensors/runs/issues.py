@@ -17,7 +17,7 @@ import yaml
 from automations.alert_service import Alert
 from sensors.runs.api import PrefectApi
 from sensors.runs.facts import Found, RunFacts, part, parts
-from sensors.runs.waiting import Hold, hold_of
+from sensors.runs.waiting import RunHold, hold_of
 
 LOOK_BACK = timedelta(days=30)
 MOST_FAILED = 400
@@ -105,14 +105,14 @@ def read_run_issues(
 
 def waiting_issues(facts: RunFacts, ours: frozenset[str], now: datetime) -> list[RunIssue]:
     """Return the waiting runs, as one issue for each cause."""
-    held: dict[str, list[tuple[Found, Hold]]] = {}
+    held: dict[str, list[tuple[Found, RunHold]]] = {}
     for run in facts.runs:
-        if run.get("deployment_id") in ours and (hold := hold_of(run, facts)) and hold.is_worth_a_word(now):
+        if run.get("deployment_id") in ours and (hold := hold_of(run, facts)) and hold.is_reportable(now):
             held.setdefault(hold.key, []).append((run, hold))
     return [_waiting(some, facts) for some in held.values()]
 
 
-def _waiting(held: Sequence[tuple[Found, Hold]], facts: RunFacts) -> RunIssue:
+def _waiting(held: Sequence[tuple[Found, RunHold]], facts: RunFacts) -> RunIssue:
     run, hold = min(held, key=lambda one: one[1].since)
     return RunIssue(
         IssueKind.WAITING,

@@ -100,7 +100,7 @@ _FILE_STATES = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """Final state of an arrival and of its files."""
 
     state: ArrivalState
@@ -109,7 +109,7 @@ class Outcome:
 
 
 @dataclass
-class Follower:
+class RunFollower:
     """Follows the runs of arrivals to their end."""
 
     ledger: Ledger
@@ -180,7 +180,7 @@ class Follower:
         )
         return True
 
-    def _note_rejected(self, arrival: Arrival, outcome: Outcome) -> None:
+    def _note_rejected(self, arrival: Arrival, outcome: RunOutcome) -> None:
         """Note rejected files in the manifest, so that a user can mend them in place and retry.
 
         This happens before the outcome is recorded, and so before anyone can see the rejection.
@@ -210,7 +210,7 @@ class Follower:
         return not self.api.has_event(None, f"{RUN_RESOURCE}{arrival.run_id}", since)
 
 
-def failed_notice(arrival: Arrival, run: Run | None, outcome: Outcome) -> Notice | None:
+def failed_notice(arrival: Arrival, run: Run | None, outcome: RunOutcome) -> Notice | None:
     """Return the notice for an arrival that failed without a failed run; a failed run has an alert of its own."""
     if outcome.state is not ArrivalState.FAILED or (run is not None and run.state_type in {"FAILED", "CRASHED"}):
         return None
@@ -253,13 +253,13 @@ def failed_payload(arrival_id: str, inbox: str, reason: str) -> dict[str, str]:
     }
 
 
-def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> Outcome:
+def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> RunOutcome:
     """Return the outcome of an arrival whose run has ended; `run` is None if it was deleted.
 
     `table` has the rows of the run's artifact: file, outcome, rows, reason, and widened if columns were.
     """
     if run is None:
-        return Outcome(ArrivalState.FAILED, (), "its run was deleted")
+        return RunOutcome(ArrivalState.FAILED, (), "its run was deleted")
     files = tuple(
         FileOutcome(
             str(row["file"]),
@@ -271,5 +271,5 @@ def outcome_of(run: Run | None, table: Sequence[Mapping[str, Any]]) -> Outcome:
         if row.get("outcome") in _FILE_STATES
     )
     if run.state_type == "COMPLETED":
-        return Outcome(ArrivalState.LOADED, files, None)
-    return Outcome(ArrivalState.FAILED, files, f"{run.state}: {run.message}" if run.message else run.state)
+        return RunOutcome(ArrivalState.LOADED, files, None)
+    return RunOutcome(ArrivalState.FAILED, files, f"{run.state}: {run.message}" if run.message else run.state)

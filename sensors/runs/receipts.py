@@ -49,7 +49,7 @@ def patience(unanswered: int) -> timedelta:
 
 
 @dataclass(frozen=True)
-class ReceiptClerk:
+class ReceiptFinder:
     """Looks up receipts, and has arrivals without one announced again."""
 
     ledger: Ledger

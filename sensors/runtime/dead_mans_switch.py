@@ -65,7 +65,7 @@ class DeadMansSwitch:
     url: str
     fail_url: str
     """The URL that is called while something is unhealthy; if empty, the calls of `url` just stop."""
-    what_is_wrong: Callable[[], str]
+    find_problems: Callable[[], str]
     """Returns what is unhealthy, in words; empty if everything is healthy."""
     monotonic: Callable[[], float] = time.monotonic
     call: Callable[[str], str] = call
@@ -77,7 +77,7 @@ class DeadMansSwitch:
 
     def step(self) -> None:
         """Check once, and call a URL if its call is due."""
-        wrong = self.what_is_wrong()
+        wrong = self.find_problems()
         now = self.monotonic()
         if not wrong:
             self._unwell_since = None

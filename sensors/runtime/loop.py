@@ -22,7 +22,7 @@ this time after the pause."""
 LONGEST_PAUSE_SECONDS = 86_400.0
 
 
-class PausingError(OSError):
+class RetryLaterError(OSError):
     """An error that sets the pause before the next step: a store that is down is not asked every second."""
 
     pause_seconds = AFTER_ERROR_SECONDS
@@ -73,7 +73,7 @@ class Loop(threading.Thread):
             if self._failing_since is None:
                 self._failing_since = self._clock.monotonic()
             self._tell(f"{type(error).__name__}: {error}", error)
-            pause = error.pause_seconds if isinstance(error, PausingError) else AFTER_ERROR_SECONDS
+            pause = error.pause_seconds if isinstance(error, RetryLaterError) else AFTER_ERROR_SECONDS
         else:
             if self.trouble is not None:
                 logger.info("%s: works again", self.name)

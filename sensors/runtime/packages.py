@@ -11,7 +11,7 @@ _OURS = frozenset({"automations", "flows", "sensors"})
 
 
 @contextmanager
-def told_when_missing() -> Generator[None]:
+def exit_if_missing() -> Generator[None]:
     """Exit with one line when an import inside the block needs a package that is not installed."""
     try:
         yield

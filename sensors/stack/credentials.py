@@ -43,7 +43,7 @@ AUTH_OFF = (
 
 
 @dataclass(frozen=True)
-class Access:
+class Credentials:
     """The settings with their credentials, and notices for the user about them."""
 
     settings: Settings
@@ -58,7 +58,7 @@ def settle_credentials(settings: Settings, terminal: Terminal) -> Settings:
     return access.settings
 
 
-def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> Access:
+def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> Credentials:
     """Return the settings with the API's credentials, which are generated the first time.
 
     New credentials are appended to `file`, which is made private (0600) and otherwise left as it is. A notice contains
@@ -66,11 +66,11 @@ def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> 
     """
     notices = [f"{file} was readable by others; it is private now (0600)"] if _make_private(file) else []
     if settings.auth is Auth.OFF:
-        return Access(settings, (*notices, AUTH_OFF))
+        return Credentials(settings, (*notices, AUTH_OFF))
     if settings.auth_string is not None:
         if wrong := wrong_credentials(settings):
             raise StackError(*wrong)
-        return Access(settings, tuple(notices))
+        return Credentials(settings, tuple(notices))
     auth_string = f"{USER}:{secrets.token_urlsafe(18)}"
     _append(file, f"{VARIABLE}={auth_string}\n")
     with_credentials = settings.model_copy(update={"prefect_api_auth_string": SecretStr(auth_string)})
@@ -78,7 +78,7 @@ def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> 
         told = f"credentials of the page and the API: {auth_string} (shown only now; they are kept in {file})"
     else:
         told = f"credentials of the page and the API were generated: {VARIABLE} in {file}"
-    return Access(with_credentials, (*notices, told))
+    return Credentials(with_credentials, (*notices, told))
 
 
 def wrong_credentials(settings: Settings) -> list[str]:
@@ -284,7 +284,7 @@ def _wait(settings: Settings, pid: int) -> None:
     raise StackError("the stack does not answer with the new credentials; `just status` and `just logs` say why")
 
 
-def become_again() -> None:
+def exec_up() -> None:
     """Replace this process by a new `up`, which reads `.env` again; the process id stays the same, for systemd."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {RESTART})
     os.execv(sys.executable, [sys.executable, "-m", "sensors", "up"])  # noqa: S606 # no shell between

@@ -20,7 +20,7 @@ import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from sensors.config.settings import Settings
-from sensors.stack import processes as marking
+from sensors.stack import processes
 from sensors.stack.api import open_api
 from sensors.stack.errors import StackError
 from sensors.stack.services import WORK_POOL, Service, worker_name
@@ -60,7 +60,7 @@ class AbandonedRuns:
     def notice(self, incident: Incident) -> None:
         """Record the restart of a worker; other incidents are ignored."""
         if incident.service is Service.WORKER and not incident.gave_up:
-            orphans = frozenset(marking.flow_runs(self.settings.state_dir))
+            orphans = frozenset(processes.flow_runs(self.settings.state_dir))
             self._noticed.put(Restart(self.now(), orphans, self._worker(incident)))
 
     def _worker(self, incident: Incident) -> str | None:
@@ -77,7 +77,7 @@ class AbandonedRuns:
             return 0
         self._next_look = now + BETWEEN_LOOKS
         # List processes before runs: a process that has ended by now has already reported its run's end, if any.
-        living = marking.flow_runs(self.settings.state_dir)
+        living = processes.flow_runs(self.settings.state_dir)
         restarts = tuple(self._restarts.values())
         try:
             with open_api(self.settings, TIMEOUT_SECONDS) as api:

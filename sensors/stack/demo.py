@@ -21,7 +21,7 @@ from sensors.stack.drop import drop
 from sensors.stack.errors import StackError
 from sensors.stack.state_dir import is_held, other_ports
 from sensors.stack.status import read_status
-from sensors.stack.supervisor import TETHERED
+from sensors.stack.supervisor import DIE_WITH_PARENT
 from sensors.stack.terminal import Terminal, tail
 
 INBOX = "metrics"
@@ -68,7 +68,7 @@ def _stack(settings: Settings, terminal: Terminal) -> Generator[Settings]:
     log = settings.logs_dir / "demo-up.log"
     with created_anew(log) as output:
         process = subprocess.Popen(
-            [*TETHERED, "sensors", "up"],
+            [*DIE_WITH_PARENT, "sensors", "up"],
             cwd=PROJECT_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,

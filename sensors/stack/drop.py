@@ -13,7 +13,7 @@ from sensors.files.beneath import Place, copy_content, place_of
 from sensors.files.permissions import make_shared_folder, make_state_folder, umask_of_caller
 from sensors.files.rename import rename_without_replacing
 from sensors.stack.configuration import checked_settings
-from sensors.stack.errors import StackError, mistakes_told
+from sensors.stack.errors import StackError, as_stack_error
 
 
 def drop(file: Path, inbox_name: str) -> list[str]:
@@ -89,7 +89,7 @@ def _taken(name: str, where: Path | str) -> StackError:
 
 
 def _inbox(settings: Settings, name: str) -> Inbox:
-    with mistakes_told():
+    with as_stack_error():
         inboxes = {inbox.name: inbox for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)}
     if name not in inboxes:
         raise StackError(f"there is no inbox {name!r}; there are: {', '.join(inboxes)}")

@@ -96,7 +96,7 @@ _NOT_INHERITED = frozenset(
 
 _DATABASE = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
 
-NOBODY = Path(__file__).with_name("nobody.pem")
+EMPTY_CA = Path(__file__).with_name("nobody.pem")
 """A CA certificate whose private key was discarded: as the only trusted CA, it validates no server."""
 
 _NO_CALLS_HOME = {
@@ -197,7 +197,7 @@ def _certificates(around: Mapping[str, str]) -> dict[str, str]:
 
     Each client loads them when it is created, even for plain HTTP. A run creates a dozen clients: 0.3 s (measured).
     """
-    return {"PREFECT_API_SSL_CERT_FILE": around.get("PREFECT_API_SSL_CERT_FILE") or str(NOBODY)}
+    return {"PREFECT_API_SSL_CERT_FILE": around.get("PREFECT_API_SSL_CERT_FILE") or str(EMPTY_CA)}
 
 
 def _without_proxy(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:

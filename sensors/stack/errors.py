@@ -17,7 +17,7 @@ class StackError(Exception):
 
 
 @contextmanager
-def mistakes_told() -> Generator[None]:
+def as_stack_error() -> Generator[None]:
     """Convert errors of the ledger, the inboxes, the recovery commands and Prefect's API into StackError."""
     import sqlite3
 

@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from sensors.config.settings import Settings
-from sensors.stack import processes as marking
+from sensors.stack import processes
 from sensors.stack.api import open_api, trusted
 from sensors.stack.environment import HEARTBEAT_SECONDS
 from sensors.stack.services import OPTIONAL, WORK_POOL, Service, services_of, warm_socket, worker_names
@@ -45,7 +45,7 @@ def check(settings: Settings, service: Service, since: datetime | None = None) -
         return Health(healthy=False, detail=f"no usable answer ({type(error).__name__})")
 
 
-def what_is_wrong(settings: Settings) -> str:
+def unhealthy_services(settings: Settings) -> str:
     """Return which services of this machine are unhealthy and why, those in OPTIONAL aside; empty if none is."""
     found = {service: check(settings, service) for service in services_of(settings) if service not in OPTIONAL}
     return "; ".join(f"{service}: {health.detail}" for service, health in found.items() if not health.healthy)
@@ -99,7 +99,7 @@ def _all_of(found: dict[str, Health]) -> Health:
 
 def _check_services(settings: Settings) -> Health:
     """Check the number of `services` processes; they listen on no port that could be checked."""
-    running = sum(map(_runs_services, marking.marked_processes(settings.state_dir)))
+    running = sum(map(_runs_services, processes.marked_processes(settings.state_dir)))
     if not running:
         return Health(healthy=False, detail=NOT_RUNNING)
     wanted = settings.service_processes

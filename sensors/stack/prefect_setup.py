@@ -21,7 +21,7 @@ from sensors.stack.api import open_api
 from sensors.stack.errors import StackError
 from sensors.stack.services import WORK_POOL
 from sensors.stack.stop import StopRequest
-from sensors.stack.supervisor import TETHERED
+from sensors.stack.supervisor import DIE_WITH_PARENT
 from sensors.stack.terminal import tail
 
 STEP_SECONDS = 90
@@ -56,7 +56,7 @@ class Commands:
             log.write(f"\n$ python -m {' '.join(arguments)}\n".encode())
             begin = log.tell()
             process = subprocess.Popen(
-                [*TETHERED, *arguments],
+                [*DIE_WITH_PARENT, *arguments],
                 env=self.environment,
                 cwd=PROJECT_ROOT,
                 stdin=subprocess.DEVNULL,

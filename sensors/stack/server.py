@@ -11,7 +11,7 @@ import httpx
 
 from sensors.config.settings import Settings
 from sensors.files.permissions import make_state_folder
-from sensors.stack import processes as marking
+from sensors.stack import processes
 from sensors.stack.api import open_api
 from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import settle_credentials
@@ -29,7 +29,7 @@ HEALTHY_SECONDS = 180.0
 
 
 @contextmanager
-def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings]:
+def running_server(settings: Settings, terminal: Terminal) -> Generator[Settings]:
     """Make Prefect's server available inside the block: the running one, or a temporary one while the stack is down.
 
     Yields the settings with the server's credentials. Raises StackError if the server cannot be started.
@@ -43,7 +43,7 @@ def server_at_hand(settings: Settings, terminal: Terminal) -> Generator[Settings
         yield settings
         return
     with held:
-        marking.sweep(settings.state_dir, grace_seconds=3)
+        processes.sweep(settings.state_dir, grace_seconds=3)
         try:
             listener = taken_by(settings.api_port, settings.api_host)
         except NoAddressError as error:

@@ -18,19 +18,18 @@ from tzlocal import get_localzone
 from automations.as_code import drift
 from sensors.config.admission import readable
 from sensors.config.settings import PROJECT_ROOT, Settings
-from sensors.ledger import Ledger
-from sensors.ledger import files as dismissals
+from sensors.ledger import Ledger, files
 from sensors.ledger.database import REBUILD
 from sensors.ledger.states import FileState
 from sensors.reports.days import midnight_before
-from sensors.reports.inboxes import Books, InboxGlance, glance_at, read_books, read_skipped
-from sensors.reports.needs_attention import Alerts, BadFile, Trouble, read_alerts, read_trouble
+from sensors.reports.inboxes import InboxActivity, InboxCounts, activity_of, read_counts, read_skipped
+from sensors.reports.needs_attention import Alerts, BadFile, NeedsAttention, read_alerts, read_needs_attention
 from sensors.runs.api import ApiError, PrefectApi
 from sensors.runs.facts import our_deployments, read_run_facts
 from sensors.runs.issues import RunIssue, read_run_issues
 from sensors.runtime.clock import Clock
 from sensors.stack.api import open_api
-from sensors.stack.errors import mistakes_told
+from sensors.stack.errors import as_stack_error
 from sensors.stack.health import NOT_RUNNING, Health, check, read_issues, read_watching
 from sensors.stack.services import OPTIONAL, WORK_POOL, Service, newest_log, services_of
 from sensors.stack.state_dir import other_ports
@@ -89,7 +88,7 @@ def _dismissed(settings: Settings) -> dict[str, datetime]:
     if not settings.ledger_path.exists():
         return {}
     with Ledger(settings.ledger_path, read_only=True) as ledger:
-        return dismissals.of_runs(ledger)
+        return files.of_runs(ledger)
 
 
 _DEPLOYMENTS_A_PAGE = 200
@@ -164,8 +163,8 @@ class Status:
 
     settings: Settings
     services: dict[Service, Health]
-    inboxes: dict[str, Books]
-    trouble: Trouble = dataclasses.field(default_factory=Trouble)
+    inboxes: dict[str, InboxCounts]
+    trouble: NeedsAttention = dataclasses.field(default_factory=NeedsAttention)
     watching: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     """How each inbox is watched (`events` or `polling`); empty while the sensor is down."""
     skipped: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
@@ -176,7 +175,7 @@ class Status:
     """How automations of the project were changed on the server, by their names."""
     other_ports: str | None = None
     """A text with the ports that the stack runs on, if they differ from the settings."""
-    glances: dict[str, InboxGlance] = dataclasses.field(default_factory=dict[str, InboxGlance])
+    glances: dict[str, InboxActivity] = dataclasses.field(default_factory=dict[str, InboxActivity])
     """What the counts do not show of each inbox: today's files, the file that waits longest, the last file."""
     next_runs: tuple[NextRun, ...] = ()
     """Empty while the server is down."""
@@ -351,13 +350,13 @@ def read_status(settings: Settings) -> Status:
         run_issues = threads.submit(known_run_issues, settings)
         services = {service: health.result() for service, health in looking.items()}
     now = datetime.now(UTC)
-    with mistakes_told():
-        books, skipped = read_books(settings), read_skipped(settings)
+    with as_stack_error():
+        books, skipped = read_counts(settings), read_skipped(settings)
         return Status(
             settings,
             services,
             books,
-            read_trouble(settings),
+            read_needs_attention(settings),
             watching.result(),
             skipped,
             read_alerts(settings),
@@ -371,10 +370,10 @@ def read_status(settings: Settings) -> Status:
         )
 
 
-def _glances(settings: Settings, inboxes: Iterable[str], now: datetime) -> dict[str, InboxGlance]:
+def _glances(settings: Settings, inboxes: Iterable[str], now: datetime) -> dict[str, InboxActivity]:
     """Return the glance of each inbox; the day begins at local midnight. Raises LedgerError."""
     midnight = midnight_before(now, get_localzone())
     if not settings.ledger_path.exists():
-        return {name: InboxGlance() for name in inboxes}
+        return {name: InboxActivity() for name in inboxes}
     with Ledger.at_one_moment(settings.ledger_path) as ledger:
-        return {name: glance_at(ledger, name, midnight) for name in inboxes}
+        return {name: activity_of(ledger, name, midnight) for name in inboxes}

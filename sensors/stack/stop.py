@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from sensors.config.settings import Settings
-from sensors.stack import processes as marking
+from sensors.stack import processes
 from sensors.stack.services import STOP_SECONDS, Service
 from sensors.stack.supervisor import Supervisor
 
@@ -35,7 +35,7 @@ class StopRequest:
         """Install the signal handlers; only the main thread may call this."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, RESTART):
             signal.signal(number, self._on_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {RESTART})  # `become_again` blocks it before the exec
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {RESTART})  # `exec_up` blocks it before the exec
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == RESTART:
@@ -71,11 +71,11 @@ def take_down(settings: Settings, supervisor: Supervisor) -> None:
     that all of them can report to it.
     """
     _stop(supervisor, Service.SENSOR, Service.WORKER)
-    runs = [process for process in marking.marked_processes(settings.state_dir) if marking.is_flow_run(process)]
-    marking.end(runs, RUN_SECONDS)
+    runs = [process for process in processes.marked_processes(settings.state_dir) if processes.is_flow_run(process)]
+    processes.end(runs, RUN_SECONDS)
     _stop(supervisor, Service.WARM, Service.SERVICES, Service.BALANCER, Service.SERVER)
     supervisor.close()
-    marking.sweep(settings.state_dir, grace_seconds=1)
+    processes.sweep(settings.state_dir, grace_seconds=1)
 
 
 def _stop(supervisor: Supervisor, *services: Service) -> None:

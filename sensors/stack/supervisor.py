@@ -119,7 +119,7 @@ START_SECONDS = 10.0
 CLOSE_SECONDS = STOP_SECONDS + 3
 """Longer than supervisord takes to stop the remaining services; it checks on them once a second."""
 
-TETHERED = (sys.executable, "-m", "sensors.stack.die_with_parent")
+DIE_WITH_PARENT = (sys.executable, "-m", "sensors.stack.die_with_parent")
 """Command prefix for a Python module that must not outlive this process: see sensors/stack/die_with_parent.py."""
 
 _NOT_FOR_FLOWS = ("HEARTBEAT_URL", "HEARTBEAT_FAIL_URL")
@@ -208,7 +208,7 @@ class Supervisor:
         (here / "supervisord.conf").write_text(configuration(programs), "utf-8")
         folders = {_folder_variable(program): str(program.folder) for program in programs}
         self._process = subprocess.Popen(
-            [*TETHERED, "supervisor.supervisord", "-c", str(here / "supervisord.conf")],
+            [*DIE_WITH_PARENT, "supervisor.supervisord", "-c", str(here / "supervisord.conf")],
             env={**environment, **folders},
             cwd=settings.logs_dir,
             stdin=subprocess.DEVNULL,

@@ -10,13 +10,13 @@ import httpx
 from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings, env_file
 from sensors.runtime.dead_mans_switch import DeadMansSwitch
-from sensors.stack import processes as marking
+from sensors.stack import processes
 from sensors.stack.configuration import checked_settings
-from sensors.stack.credentials import become_again, settle_credentials
+from sensors.stack.credentials import exec_up, settle_credentials
 from sensors.stack.dead_runs import AbandonedRuns, restart_interrupted_runs
 from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
-from sensors.stack.health import Health, check, check_api, check_front, troubles_of_stores, what_is_wrong
+from sensors.stack.health import Health, check, check_api, check_front, troubles_of_stores, unhealthy_services
 from sensors.stack.prefect_setup import Commands, Deploying, apply_automations, make_work_pool
 from sensors.stack.preflight import preflight
 from sensors.stack.services import Service, log_file, newest_log, programs, services_of
@@ -55,13 +55,13 @@ def up() -> int:
         status = _run(settings, terminal, stop)
     if stop.is_restart:
         terminal.say("restarting, with the settings read anew")
-        become_again()
+        exec_up()
     return status
 
 
 def _end_leftovers(settings: Settings, terminal: Terminal) -> None:
     """End processes left behind by a killed stack, which may occupy the ports. The caller holds the state folder."""
-    leftovers = marking.sweep(settings.state_dir, grace_seconds=3)
+    leftovers = processes.sweep(settings.state_dir, grace_seconds=3)
     if leftovers:
         pids = ", ".join(str(process.pid) for process in leftovers)
         terminal.say(f"ended what a killed stack had left behind: pid {pids}", "yellow")
@@ -78,7 +78,7 @@ def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
     switch = DeadMansSwitch(
         settings.heartbeat_url.get_secret_value(),
         settings.heartbeat_fail_url.get_secret_value(),
-        lambda: what_is_wrong(settings),
+        lambda: unhealthy_services(settings),
     )
     with Supervisor(settings, programs(settings), environment, tell) as supervisor:
         try:

@@ -15,20 +15,19 @@ from starlette.concurrency import run_in_threadpool
 from sensors.access.accounts import Role
 from sensors.access.audit import Action
 from sensors.config.settings import Settings
-from sensors.ledger import Ledger
-from sensors.ledger import arrivals as replays
+from sensors.ledger import Ledger, arrivals
 from sensors.ledger import files as dismissals
 from sensors.recovery.dismissal import dismissed
 from sensors.recovery.replay import ReplayError, retry
 from sensors.runtime.clock import Clock
-from sensors.web import routes as parameters
+from sensors.web import routes
 from sensors.web.auth import AskedBy, needs
 from sensors.web.errors import wants_page
 from sensors.web.routes import no_such_arrival
 from sensors.web.upload_routes import Answer
 
 
-class Told(BaseModel):
+class ActionResult(BaseModel):
     """The response to an action: what happens next, in lines."""
 
     told: list[str]
@@ -41,7 +40,7 @@ def retry_route(settings: Settings, wake: Callable[[], None]) -> APIRouter:
     @router.post(
         "/arrivals/{arrival_id}/retry",
         dependencies=[needs(Role.OPERATE)],
-        responses={200: {"model": Told}, 404: {"model": Answer}, 409: {"model": Answer}},
+        responses={200: {"model": ActionResult}, 404: {"model": Answer}, 409: {"model": Answer}},
     )
     async def try_again(arrival_id: str, request: Request, asker: AskedBy) -> Response:
         """Announce an arrival again; files that are already loaded are skipped."""
@@ -57,7 +56,7 @@ def retry_route(settings: Settings, wake: Callable[[], None]) -> APIRouter:
 
 def _retried(settings: Settings, arrival_id: str) -> list[str]:
     with Ledger(settings.ledger_path, read_only=True) as ledger:
-        if replays.by_id(ledger, arrival_id) is None:
+        if arrivals.by_id(ledger, arrival_id) is None:
             raise no_such_arrival(arrival_id)
     try:
         return retry(settings, arrival_id)
@@ -65,7 +64,7 @@ def _retried(settings: Settings, arrival_id: str) -> list[str]:
         raise HTTPException(409, str(error)) from error
 
 
-_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Told}, 409: {"model": Answer}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": ActionResult}, 409: {"model": Answer}}
 
 
 def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
@@ -73,21 +72,21 @@ def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
     router = APIRouter(tags=["arrivals"])
 
     @router.post("/files/{file_id}/dismiss", dependencies=[needs(Role.OPERATE)], responses=_ANSWERS)
-    async def dismiss(file_id: parameters.FileId, request: Request, asker: AskedBy) -> Response:
+    async def dismiss(file_id: routes.FileId, request: Request, asker: AskedBy) -> Response:
         """Dismiss a file that was not loaded, so that it no longer needs attention."""
         count = await run_in_threadpool(one_file, file_id)
         asker.record(Action.DISMISS, file_id=file_id, files=count)
         return _told(count, request)
 
     @router.post("/files/dismiss", dependencies=[needs(Role.OPERATE)], responses=_ANSWERS)
-    async def dismiss_all(until: parameters.Moment, request: Request, asker: AskedBy) -> Response:
+    async def dismiss_all(until: routes.Moment, request: Request, asker: AskedBy) -> Response:
         """Dismiss all files that ended no later than `until`: those that the user has seen, and none since."""
         count = await run_in_threadpool(all_files, until)
         asker.record(Action.DISMISS, until=until.isoformat(), files=count)
         return _told(count, request)
 
-    @router.post("/runs/{run}/dismiss", dependencies=[needs(Role.OPERATE)], responses={200: {"model": Told}})
-    async def dismiss_run(run: parameters.RunKey, request: Request, asker: AskedBy) -> Response:
+    @router.post("/runs/{run}/dismiss", dependencies=[needs(Role.OPERATE)], responses={200: {"model": ActionResult}})
+    async def dismiss_run(run: routes.RunKey, request: Request, asker: AskedBy) -> Response:
         """Dismiss a run that failed, is missing or takes long."""
         await run_in_threadpool(one_run, run)
         asker.record(Action.DISMISS, run=run)

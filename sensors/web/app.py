@@ -20,11 +20,17 @@ from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger
 from sensors.runtime.clock import Clock
 from sensors.web.action_routes import dismissal_routes, retry_route
-from sensors.web.auth import Access, Guard, NeedsRole, check_roles, needs
-from sensors.web.connections import MOST_CONNECTIONS, ImpatientProtocol, Lingering, SecurityHeaders, allow_connections
+from sensors.web.auth import AccessMiddleware, NeedsRole, PageAccess, check_roles, needs
+from sensors.web.connections import (
+    MOST_CONNECTIONS,
+    DrainRequestBody,
+    IdleTimeoutProtocol,
+    SecurityHeaders,
+    allow_connections,
+)
 from sensors.web.errors import add_error_pages, refusal_page
-from sensors.web.live import Live, Look
-from sensors.web.queries import Reading, SensorState
+from sensors.web.live import Live, Snapshot
+from sensors.web.queries import Queries, SensorState
 from sensors.web.routes import SHOWN_ARRIVALS, api_routes, event_maker, page_routes, stream_route, templates_of
 from sensors.web.upload_routes import upload_routes
 from sensors.web.uploads import uploads_of
@@ -45,7 +51,7 @@ def make_page(
 ) -> FastAPI:
     """Return the application; `wake` starts pending announcements immediately."""
     audit = audit_of(settings.logs_dir)
-    reading = Reading(settings, inboxes, clock, sensor)
+    reading = Queries(settings, inboxes, clock, sensor)
     templates = templates_of(reading)
     app = FastAPI(
         title="Drop page",
@@ -68,9 +74,9 @@ def make_page(
     app.mount("/static", NeedsRole(StaticFiles(directory=STATIC), Role.LOOK))
     check_roles(app)
     add_error_pages(app, templates)
-    app.add_middleware(Guard, access=_access(settings, audit, clock), page=refusal_page(templates))
+    app.add_middleware(AccessMiddleware, access=_access(settings, audit, clock), page=refusal_page(templates))
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Lingering)
+    app.add_middleware(DrainRequestBody)
     return app
 
 
@@ -97,7 +103,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.sensor_host,
         port=settings.sensor_port,
-        http=ImpatientProtocol,
+        http=IdleTimeoutProtocol,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=1,  # an open page keeps its stream indefinitely
         log_config=None,
@@ -109,19 +115,19 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _live(reading: Reading) -> Live:
-    def look() -> Look:
+def _live(reading: Queries) -> Live:
+    def look() -> Snapshot:
         inboxes, arrivals = reading.inboxes_and_arrivals(SHOWN_ARRIVALS)
-        return Look(
+        return Snapshot(
             {view.name: view for view in inboxes}, {view.id: view for view in arrivals}, reading.sensor.services()
         )
 
     return Live(look, lambda: Ledger(reading.settings.ledger_path, read_only=True), reading.sensor.services)
 
 
-def _access(settings: Settings, audit: Audit, clock: Clock) -> Access:
+def _access(settings: Settings, audit: Audit, clock: Clock) -> PageAccess:
     names = {urlsplit(settings.drop_page_url).hostname or "", settings.sensor_host} - EVERYWHERE
-    return Access(
+    return PageAccess(
         LogIns(settings.page_accounts, audit, clock.monotonic, "page"),
         is_open=settings.auth is Auth.OFF,
         upload_token=settings.upload_token.get_secret_value() or None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sensors.config.admission import readable
 from sensors.ledger.blocked import BlockedFile
 from sensors.reports.arrivals import run_url
-from sensors.reports.needs_attention import Alerts, StalledArrival, Trouble
+from sensors.reports.needs_attention import Alerts, NeedsAttention, StalledArrival
 from sensors.runs.issues import RunIssue
 from sensors.web.models import FileView
 
@@ -13,7 +13,7 @@ SHOWN_FILES = 4
 
 
 @dataclass(frozen=True)
-class Matter:
+class AttentionItem:
     """A problem that needs attention, in words."""
 
     title: str
@@ -28,7 +28,7 @@ class Matter:
 class Attention:
     """Everything that needs attention."""
 
-    matters: tuple[Matter, ...] = ()
+    matters: tuple[AttentionItem, ...] = ()
     files: tuple[FileView, ...] = ()
     """The latest files that were not loaded and not dismissed."""
     file_count: int = 0
@@ -46,12 +46,12 @@ class Attention:
 
 
 def attention_of(
-    trouble: Trouble,
+    trouble: NeedsAttention,
     alerts: Alerts,
     files: tuple[FileView, ...],
     file_count: int,
-    services: tuple[Matter, ...] = (),
-    runs: tuple[Matter, ...] = (),
+    services: tuple[AttentionItem, ...] = (),
+    runs: tuple[AttentionItem, ...] = (),
 ) -> Attention:
     """Combine all problems into one list; pure."""
     return Attention(
@@ -69,24 +69,24 @@ def attention_of(
     )
 
 
-def run_matter(issue: RunIssue, prefect_page: str) -> Matter:
+def run_matter(issue: RunIssue, prefect_page: str) -> AttentionItem:
     """Return the entry for a run that needs attention."""
     more = f", and {issue.more:,} more" if issue.more else ""
     title = f"{issue.title[0].upper()}{issue.title[1:]}{more}"
     mend = issue.mend.partition(", or `just dismiss")[0]  # the page has a button for that
     href = None if issue.run_id is None else run_url(prefect_page, issue.run_id)
     dismiss = f"/runs/{issue.key}/dismiss" if issue.is_dismissable else None
-    return Matter(readable(title), readable(issue.reason), mend, href, dismiss)
+    return AttentionItem(readable(title), readable(issue.reason), mend, href, dismiss)
 
 
-def _alert(line: str) -> Matter:
+def _alert(line: str) -> AttentionItem:
     said, _, mend = line.partition("; ")
     title = "Alerts are perhaps delivered" if "are perhaps delivered" in said else "Alerts do not get through"
-    return Matter(title, readable(said), mend or "They are sent again until they get through.")
+    return AttentionItem(title, readable(said), mend or "They are sent again until they get through.")
 
 
-def _overdue(inbox: str, since: str) -> Matter:
-    return Matter(
+def _overdue(inbox: str, since: str) -> AttentionItem:
+    return AttentionItem(
         f"Files for {inbox} are overdue",
         f"They were expected by {since}.",
         "Drop them below, or ask whoever sends them.",
@@ -94,9 +94,9 @@ def _overdue(inbox: str, since: str) -> Matter:
     )
 
 
-def _blocked(file: BlockedFile) -> Matter:
+def _blocked(file: BlockedFile) -> AttentionItem:
     why, _, mend = file.reason.partition("; ")
-    return Matter(
+    return AttentionItem(
         f"{readable(file.name)} cannot be taken from {file.inbox}",
         readable(why),
         mend or "It is tried again by itself.",
@@ -104,8 +104,8 @@ def _blocked(file: BlockedFile) -> Matter:
     )
 
 
-def _more_blocked(inbox: str, count: int) -> Matter:
-    return Matter(
+def _more_blocked(inbox: str, count: int) -> AttentionItem:
+    return AttentionItem(
         f"{count} more {'file' if count == 1 else 'files'} cannot be taken from {inbox}",
         "They may not be moved.",
         "They are taken by themselves when that is mended.",
@@ -113,8 +113,8 @@ def _more_blocked(inbox: str, count: int) -> Matter:
     )
 
 
-def _stalled(arrival: StalledArrival) -> Matter:
-    return Matter(
+def _stalled(arrival: StalledArrival) -> AttentionItem:
+    return AttentionItem(
         f"Arrival {arrival.id} has no run",
         f"It was announced {arrival.attempt} times: {readable(arrival.reason)}",
         "`just status` tells whether server and worker are well; it is announced again by itself.",

@@ -40,7 +40,7 @@ class RequestHead:
 
 
 @dataclass(frozen=True)
-class Access:
+class PageAccess:
     """The access rules: host names and origins of the page, and accepted credentials."""
 
     log_ins: LogIns
@@ -80,10 +80,10 @@ def _is_upload(asked: RequestHead) -> bool:
     return asked.method == "PUT" and asked.path.startswith("/inbox/")
 
 
-class Guard:
+class AccessMiddleware:
     """ASGI middleware that rejects requests by the access rules and stores the Visitor in the state of all others."""
 
-    def __init__(self, app: ASGIApp, access: Access, page: Callable[[Rejection], str] | None = None) -> None:
+    def __init__(self, app: ASGIApp, access: PageAccess, page: Callable[[Rejection], str] | None = None) -> None:
         """`page` renders the HTML that a browser gets instead of the plain reason."""
         self._app = app
         self._access = access
@@ -119,7 +119,7 @@ def visitor_of(request: Request) -> Visitor:
 
 
 @dataclass(frozen=True)
-class Asker:
+class Requester:
     """The visitor and address of a request, with the audit log that records its actions."""
 
     visitor: Visitor
@@ -131,11 +131,11 @@ class Asker:
         self.audit.record(action, self.visitor.name, self.address, **details)
 
 
-def _asker(request: Request) -> Asker:
-    return Asker(visitor_of(request), client_of(request.scope)[0], request.app.state.audit)
+def _asker(request: Request) -> Requester:
+    return Requester(visitor_of(request), client_of(request.scope)[0], request.app.state.audit)
 
 
-AskedBy = Annotated[Asker, Depends(_asker)]
+AskedBy = Annotated[Requester, Depends(_asker)]
 """The type of a route's parameter that receives the Asker."""
 
 

@@ -20,7 +20,7 @@ MOST_CONNECTIONS = 1000
 """Requests on further connections get 503."""
 
 
-class ImpatientProtocol(H11Protocol):
+class IdleTimeoutProtocol(H11Protocol):
     """Uvicorn's HTTP protocol with an idle timeout: on its own it waits indefinitely for a request's head."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -60,7 +60,7 @@ LINGER_SECONDS = 2.0
 """How long to read and discard the rest of a request's body after the response was sent."""
 
 
-class Lingering:
+class DrainRequestBody:
     """ASGI middleware that lets a client read the error response to a rejected upload before the connection closes.
 
     If a socket is closed with unread bytes, the kernel sends RST and the client never sees the response: nginx

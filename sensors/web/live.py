@@ -30,14 +30,14 @@ class TooManyPagesError(Exception):
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """A snapshot of everything that pages show."""
 
     inboxes: dict[str, InboxView] = field(default_factory=dict[str, InboxView])
     arrivals: dict[str, ArrivalView] = field(default_factory=dict[str, ArrivalView])
     services: Services | None = None
 
-    def changes_since(self, before: "Look") -> Iterator[Change]:
+    def changes_since(self, before: "Snapshot") -> Iterator[Change]:
         """Yield everything that is new or has changed, oldest arrivals first."""
         yield from (view for name, view in self.inboxes.items() if before.inboxes.get(name) != view)
         yield from (view for id_, view in reversed(self.arrivals.items()) if before.arrivals.get(id_) != view)
@@ -64,7 +64,7 @@ class Live:
 
     def __init__(
         self,
-        look: Callable[[], Look],
+        look: Callable[[], Snapshot],
         open_ledger: Callable[[], Ledger],
         services: Callable[[], Services | None] = lambda: None,
     ) -> None:
@@ -73,7 +73,7 @@ class Live:
         self._services = services
         self._open_ledger = open_ledger
         self._pages: set[asyncio.Queue[Change | None]] = set()
-        self._latest = Look()
+        self._latest = Snapshot()
         self._looking: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -86,7 +86,7 @@ class Live:
             raise TooManyPagesError
         queue: asyncio.Queue[Change | None] = asyncio.Queue(QUEUED)
         look = await run_in_threadpool(self._look)
-        for change in look.changes_since(Look()):
+        for change in look.changes_since(Snapshot()):
             queue.put_nowait(change)
         self._pages.add(queue)
         if self._looking is None or self._looking.done():
@@ -113,7 +113,7 @@ class Live:
         finally:
             ledger.close()
 
-    def _tell(self, look: Look) -> None:
+    def _tell(self, look: Snapshot) -> None:
         changed = list(look.changes_since(self._latest))
         self._latest = look
         for queue in list(self._pages):

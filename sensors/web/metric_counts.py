@@ -18,7 +18,7 @@ from sensors.ledger import Ledger, LedgerError
 from sensors.ledger.arrivals import UNFINISHED
 from sensors.ledger.database import moment, stamp
 from sensors.ledger.states import ENDED, ArrivalState, FileState
-from sensors.reports.inboxes import Books, balance, waiting_since
+from sensors.reports.inboxes import InboxCounts, balance, waiting_since
 from sensors.runtime.clock import Clock
 
 OVERLAP = timedelta(minutes=1)
@@ -44,7 +44,7 @@ class Timing:
 
 
 @dataclass
-class Look:
+class Changes:
     """The changes since the previous scrape."""
 
     timings: list[Timing] = field(default_factory=list[Timing])
@@ -72,11 +72,11 @@ class FollowedArrivals:
         """The new arrivals of the last minute, which the next query finds again."""
         self._has_looked = False
 
-    def look(self, ledger: Ledger) -> Look:
+    def look(self, ledger: Ledger) -> Changes:
         """Return the changes since the last call. Raises LedgerError, sqlite3.Error."""
         self._meet_new(ledger)
         self._meet_old(ledger)
-        look = Look()
+        look = Changes()
         rows = {
             row["id"]: row
             for row in ledger.rows(
@@ -113,7 +113,7 @@ class FollowedArrivals:
                 self._open[row["id"]] = _Followed(is_new=False, repeats=repeats)
 
 
-def _tell(ledger: Ledger, row: sqlite3.Row, followed: _Followed, look: Look) -> None:
+def _tell(ledger: Ledger, row: sqlite3.Row, followed: _Followed, look: Changes) -> None:
     """Add the changes of one arrival to `look`."""
     repeats = _repeats(row)
     if repeats > followed.repeats:
@@ -143,7 +143,7 @@ def _first_seen(ledger: Ledger, arrival_id: str) -> datetime | None:
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingCounts:
     """The pending files and arrivals of one inbox; ages are 0 when there are none."""
 
     oldest_waiting: float = 0.0
@@ -152,7 +152,7 @@ class Pending:
     oldest_in_flight: float = 0.0
 
 
-def read_pending(ledger: Ledger, inboxes: Iterable[str], now: datetime) -> dict[str, Pending]:
+def read_pending(ledger: Ledger, inboxes: Iterable[str], now: datetime) -> dict[str, PendingCounts]:
     """Return the pending counts of these inboxes, and of any other that has arrivals without an outcome.
 
     Raises LedgerError, sqlite3.Error.
@@ -164,10 +164,10 @@ def read_pending(ledger: Ledger, inboxes: Iterable[str], now: datetime) -> dict[
             f" WHERE {UNFINISHED} GROUP BY inbox"
         )
     }
-    found: dict[str, Pending] = {}
+    found: dict[str, PendingCounts] = {}
     for inbox in dict.fromkeys([*inboxes, *on_their_way]):
         row = on_their_way.get(inbox)
-        found[inbox] = Pending(
+        found[inbox] = PendingCounts(
             _age(waiting_since(ledger, inbox), now),
             row["arrivals"] if row else 0,
             _age(moment(row["since"]) if row else None, now),
@@ -218,7 +218,7 @@ class InboxTally:
 
     seen: int = 0
     """All files except withdrawn ones, counted without their states."""
-    books: Books = field(default_factory=Books)
+    books: InboxCounts = field(default_factory=InboxCounts)
     """The same files, counted by state."""
 
     @property

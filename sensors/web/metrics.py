@@ -21,22 +21,22 @@ from sensors.alerts.issues import Issue
 from sensors.config.settings import Settings
 from sensors.files.file_systems import DiskSpace
 from sensors.ledger import Ledger, LedgerError
-from sensors.reports.inboxes import Books
+from sensors.reports.inboxes import InboxCounts
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 from sensors.web.metric_counts import (
     FollowedArrivals,
     InboxTally,
-    Pending,
+    PendingCounts,
     Span,
     Tally,
     TallyKeeper,
     read_pending,
     read_pending_alerts,
 )
-from sensors.web.probes import Watched, no_issues
+from sensors.web.probes import WatchStatus, no_issues
 
-ENTRIES = tuple(name for name in Books.model_fields if name != "seen")
+ENTRIES = tuple(name for name in InboxCounts.model_fields if name != "seen")
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800, 7200)
 """Seconds; close together around one second, the time that a file should take."""
 
@@ -57,7 +57,7 @@ class SensorCollector(Collector):
         self,
         settings: Settings,
         loops: Sequence[Loop],
-        watches: Mapping[str, Watched],
+        watches: Mapping[str, WatchStatus],
         clock: Clock,
         issues: Callable[[], Mapping[str, Issue]] = no_issues,
         space: DiskSpace | None = None,
@@ -203,7 +203,7 @@ class SensorCollector(Collector):
                 self._ledger = None
 
 
-def _books(tally: Tally, pending: Mapping[str, Pending]) -> Iterator[Metric]:
+def _books(tally: Tally, pending: Mapping[str, PendingCounts]) -> Iterator[Metric]:
     """Yield the file counts of every inbox, including those without files."""
     seen = GaugeMetricFamily(
         "blueprint_files_seen", "Files that an inbox has seen and the ledger still knows", labels=["inbox"]
@@ -228,7 +228,7 @@ def _books(tally: Tally, pending: Mapping[str, Pending]) -> Iterator[Metric]:
     )
 
 
-def _ages(pending: Mapping[str, Pending]) -> Iterator[Metric]:
+def _ages(pending: Mapping[str, PendingCounts]) -> Iterator[Metric]:
     waiting = GaugeMetricFamily(
         "blueprint_oldest_waiting_seconds",
         "For how long the oldest file waits in an inbox, 0 for none",

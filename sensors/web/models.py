@@ -8,7 +8,7 @@ from sensors.config.admission import readable
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.reports.arrivals import ArrivalJourney, ArrivalSummary, run_url
 from sensors.reports.files import KnownFile
-from sensors.reports.inboxes import Books
+from sensors.reports.inboxes import InboxCounts
 
 
 class View(BaseModel):
@@ -27,7 +27,7 @@ class InboxView(View):
     """A sentence about the files that have temporary names, or empty."""
     patterns: tuple[str, ...]
     max_bytes: int
-    books: Books
+    books: InboxCounts
     files_today: int
     rows_today: int
     oldest_waiting: datetime | None

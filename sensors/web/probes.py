@@ -19,7 +19,7 @@ STUCK = "stuck"
 ENDED = "its thread has ended"
 
 
-class Watched(Protocol):
+class WatchStatus(Protocol):
     """The watch mode of an inbox, the reason if it is polled, and the files that are being written."""
 
     @property
@@ -46,7 +46,7 @@ def no_issues() -> dict[str, Issue]:
 
 def health_page(
     loops: Sequence[Loop],
-    watches: Mapping[str, Watched],
+    watches: Mapping[str, WatchStatus],
     issues: Callable[[], Mapping[str, Issue]] = no_issues,
 ) -> Route:
     """Return the route `/healthz`: 200 while every loop makes progress without trouble, else 503 and `detail`.
@@ -73,7 +73,7 @@ def health_page(
     return Route("/healthz", healthz)
 
 
-def _watching(watch: Watched) -> dict[str, str]:
+def _watching(watch: WatchStatus) -> dict[str, str]:
     return {"mode": watch.mode, "why": watch.why_polling, "being_written": in_words(watch.being_written)}
 
 

@@ -18,14 +18,14 @@ from sensors.ledger import Ledger
 from sensors.ledger import files as dismissals
 from sensors.reports.arrivals import arrival_journey, latest
 from sensors.reports.days import Day, midnight_before, read_day
-from sensors.reports.files import KnownFile, bad_files, count_needing_a_person, file_by_id, needing_a_person
-from sensors.reports.inboxes import Books, books_of, glance_at
-from sensors.reports.needs_attention import read_alerts, read_trouble
+from sensors.reports.files import KnownFile, bad_files, count_needing_attention, file_by_id, needing_attention
+from sensors.reports.inboxes import InboxCounts, activity_of, books_of
+from sensors.reports.needs_attention import read_alerts, read_needs_attention
 from sensors.runs.issues import RunIssue, undismissed
 from sensors.runtime.clock import Clock
 from sensors.web.attention import SHOWN_FILES, Attention, attention_of, run_matter
 from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
-from sensors.web.probes import Watched
+from sensors.web.probes import WatchStatus
 from sensors.web.services import Services
 from sensors.web.uploads import largest_upload
 
@@ -34,7 +34,7 @@ from sensors.web.uploads import largest_upload
 class SensorState:
     """Callbacks to the running sensor; each returns the latest known state without waiting."""
 
-    watches: Callable[[], Mapping[str, Watched]] = dict
+    watches: Callable[[], Mapping[str, WatchStatus]] = dict
     """How the inboxes are watched; empty until they are."""
     services: Callable[[], Services | None] = lambda: None
     """The health of the services, or None while unknown."""
@@ -43,7 +43,7 @@ class SensorState:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Queries:
     """The queries of the page; each result but `attention` is read from one snapshot of the ledger."""
 
     settings: Settings
@@ -70,9 +70,9 @@ class Reading:
         ]
 
     def _inbox_view(
-        self, ledger: Ledger, inbox: Inbox, books: Books, midnight: datetime, watch: Watched | None
+        self, ledger: Ledger, inbox: Inbox, books: InboxCounts, midnight: datetime, watch: WatchStatus | None
     ) -> InboxView:
-        glance = glance_at(ledger, inbox.name, midnight)
+        glance = activity_of(ledger, inbox.name, midnight)
         return InboxView(
             name=inbox.name,
             where=readable(inbox.where),
@@ -115,12 +115,14 @@ class Reading:
     def attention(self, services: Services | None = None) -> Attention:
         """Return everything that needs attention now, problems of the services first."""
         with self._ledger() as ledger:
-            files = tuple(file_view(file) for file in needing_a_person(ledger, SHOWN_FILES))
-            count = len(files) if len(files) < SHOWN_FILES else count_needing_a_person(ledger)
+            files = tuple(file_view(file) for file in needing_attention(ledger, SHOWN_FILES))
+            count = len(files) if len(files) < SHOWN_FILES else count_needing_attention(ledger)
             issues = undismissed(self.sensor.run_issues(), dismissals.of_runs(ledger))
         sick = services.matters(self.settings) if services else ()
         runs = tuple(run_matter(issue, self.settings.prefect_page) for issue in issues)
-        return attention_of(read_trouble(self.settings, 0), read_alerts(self.settings), files, count, sick, runs)
+        return attention_of(
+            read_needs_attention(self.settings, 0), read_alerts(self.settings), files, count, sick, runs
+        )
 
     def file(self, file_id: int) -> KnownFile | None:
         """Return one file with its path, or None if there is no such file."""

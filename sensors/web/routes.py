@@ -26,7 +26,7 @@ from sensors.web.download import download
 from sensors.web.formats import filters
 from sensors.web.live import Change, Live, TooManyPagesError
 from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, file_view
-from sensors.web.queries import Reading
+from sensors.web.queries import Queries
 from sensors.web.services import Services
 from sensors.web.upload_routes import Answer
 from sensors.web.why import why
@@ -44,7 +44,7 @@ Moment = Annotated[AwareDatetime, Interval(ge=datetime(2000, 1, 1, tzinfo=UTC), 
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Answer}}
 
 
-def api_routes(reading: Reading) -> APIRouter:
+def api_routes(reading: Queries) -> APIRouter:
     """Return the routes of the JSON API; each response is read from one snapshot of the ledger."""
     router = APIRouter(tags=["arrivals"])
 
@@ -99,7 +99,7 @@ SHOWN_BAD_FILES = 200
 ONE_DAY = timedelta(days=1)
 
 
-def templates_of(reading: Reading) -> Environment:
+def templates_of(reading: Queries) -> Environment:
     """Return the Jinja environment; it escapes all values, such as file names."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -127,7 +127,7 @@ def event_maker(templates: Environment) -> Callable[[Change], ServerSentEvent]:
     return event_of
 
 
-def page_routes(reading: Reading, templates: Environment) -> APIRouter:
+def page_routes(reading: Queries, templates: Environment) -> APIRouter:
     """Return the routes of the HTML pages."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 

@@ -18,7 +18,7 @@ from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 from sensors.stack.health import NOT_RUNNING, Health, check
 from sensors.stack.services import OPTIONAL, Service, services_of
-from sensors.web.attention import Matter
+from sensors.web.attention import AttentionItem
 from sensors.web.probes import STUCK, no_issues, troubles
 
 _CALLED = {
@@ -40,7 +40,7 @@ _OF_THE_API = tuple(f"{kind.__name__}: " for kind in (ApiError, NotReachedError)
 
 
 @dataclass(frozen=True)
-class Sign:
+class ServiceState:
     """The state of a service in one word; `tone` is the page's CSS class for it."""
 
     name: str
@@ -74,13 +74,13 @@ class Services:
         """Whether nothing is wrong."""
         return not self.wrong
 
-    def signs(self) -> tuple[Sign, ...]:
+    def signs(self) -> tuple[ServiceState, ...]:
         """Return the sign of each service, in the order in which they start."""
         sensor = Health(healthy=not self.loops and all(issue.is_warning for issue in self.issues.values()))
         known = {Service.WORKER: None, **self.healths, Service.SENSOR: sensor}
         return tuple(_sign(service, known[service]) for service in Service if service in known)
 
-    def matters(self, settings: Settings) -> tuple[Matter, ...]:
+    def matters(self, settings: Settings) -> tuple[AttentionItem, ...]:
         """Return the lasting problems, which need attention."""
         return (
             *(
@@ -93,7 +93,7 @@ class Services:
         )
 
 
-def look_at_services(
+def check_services(
     settings: Settings,
     loops: Sequence[Loop],
     run_issues: Callable[[], tuple[RunIssue, ...]] = tuple,
@@ -113,20 +113,20 @@ def _own_troubles(found: dict[str, str], *, answers: bool) -> dict[str, str]:
     return {name: text for name, text in found.items() if answers or not text.startswith(_OF_THE_API)}
 
 
-def _sign(service: Service, health: Health | None) -> Sign:
+def _sign(service: Service, health: Health | None) -> ServiceState:
     if health is None:
-        return Sign(service, "wait", "not known")
+        return ServiceState(service, "wait", "not known")
     if health.healthy:
-        return Sign(service, "good", "well")
-    return Sign(service, "wait" if service in OPTIONAL else "bad", _word(health))
+        return ServiceState(service, "good", "well")
+    return ServiceState(service, "wait" if service in OPTIONAL else "bad", _word(health))
 
 
 def _word(health: Health) -> str:
     return NOT_RUNNING if health.detail == NOT_RUNNING else "in trouble"
 
 
-def _service_matter(service: Service, health: Health, settings: Settings) -> Matter:
-    return Matter(
+def _service_matter(service: Service, health: Health, settings: Settings) -> AttentionItem:
+    return AttentionItem(
         f"{_CALLED[service]} {_word(health)}",
         " ".join(_sentences([_found(service, health, settings), _WITHOUT[service]])),
         _mend(service, settings),
@@ -155,17 +155,17 @@ def _mend(service: Service, settings: Settings) -> str:
     )
 
 
-def _issue_matter(issue: Issue) -> Matter:
+def _issue_matter(issue: Issue) -> AttentionItem:
     mend = f"{issue.mend[0].upper()}{issue.mend[1:].removesuffix('.')}."
-    return Matter(readable(issue.title), readable(issue.detail), readable(mend))
+    return AttentionItem(readable(issue.title), readable(issue.detail), readable(mend))
 
 
-def _loop_matter(name: str, trouble: str) -> Matter:
+def _loop_matter(name: str, trouble: str) -> AttentionItem:
     inbox = name.removeprefix("inbox ") if name.startswith("inbox ") else None
     called = f"Inbox {inbox}" if inbox else f"The sensor's loop \u201c{name}\u201d"
     href = inbox and f"#inbox-{inbox}"
     if trouble == STUCK:
-        return Matter(
+        return AttentionItem(
             f"{called} is stuck",
             "It has made no progress for a minute.",
             "`just logs sensor` tells what it did last. If it stays stuck, stop `just up` and run it again: "
@@ -173,7 +173,7 @@ def _loop_matter(name: str, trouble: str) -> Matter:
             href,
         )
     mend = "Put that right; it tries again by itself. `just logs sensor` tells more."
-    return Matter(f"{called} is in trouble", readable(trouble), mend, href)
+    return AttentionItem(f"{called} is in trouble", readable(trouble), mend, href)
 
 
 LOOK_SECONDS = 5.0

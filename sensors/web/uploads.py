@@ -87,7 +87,7 @@ class ReceivingError(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
+class SlowClientLimits:
     """Limits for slow clients, in seconds and bytes per second."""
 
     silence_seconds: float = 30.0
@@ -109,7 +109,7 @@ class Digest(Protocol):
 
 
 @dataclass
-class Body:
+class ReceivedBody:
     """The size and digests of the bytes received so far."""
 
     size: int = 0
@@ -127,14 +127,14 @@ async def receive(
     partial: str,
     most: int,
     expected: Mapping[str, bytes],
-    patience: Patience,
-) -> Body:
+    patience: SlowClientLimits,
+) -> ReceivedBody:
     """Write a body to a new file and sync it to disk; on any error the file is removed.
 
     `partial` is the file's path below `root`, `most` the largest size in bytes, `expected` the digests keyed by
     hashlib's names. Raises ReceivingError, OSError.
     """
-    body = Body(digests={name: hashlib.new(name) for name in {"sha256", *expected}})
+    body = ReceivedBody(digests={name: hashlib.new(name) for name in {"sha256", *expected}})
     try:
         # Not opened in a thread: if the request were cancelled meanwhile, nothing would close the file.
         with _created(root, partial) as file:
@@ -152,7 +152,9 @@ def _created(root: Path, partial: str) -> FileIO:
         return place.create()
 
 
-async def _write_all(chunks: AsyncIterator[bytes], file: FileIO, body: Body, most: int, patience: Patience) -> None:
+async def _write_all(
+    chunks: AsyncIterator[bytes], file: FileIO, body: ReceivedBody, most: int, patience: SlowClientLimits
+) -> None:
     gathered = bytearray()
     async for chunk in _patiently(chunks, body, patience):
         body.size += len(chunk)
@@ -165,7 +167,9 @@ async def _write_all(chunks: AsyncIterator[bytes], file: FileIO, body: Body, mos
     await run_in_threadpool(_write, file, bytes(gathered), body)
 
 
-async def _patiently(chunks: AsyncIterator[bytes], body: Body, patience: Patience) -> AsyncIterator[bytes]:
+async def _patiently(
+    chunks: AsyncIterator[bytes], body: ReceivedBody, patience: SlowClientLimits
+) -> AsyncIterator[bytes]:
     clock = asyncio.get_running_loop().time
     begun = clock()
     while True:
@@ -180,13 +184,13 @@ async def _patiently(chunks: AsyncIterator[bytes], body: Body, patience: Patienc
             raise ReceivingError(408, f"less than {patience.least_rate:g} bytes a second came")
 
 
-def _write(file: FileIO, part: bytes, body: Body) -> None:
+def _write(file: FileIO, part: bytes, body: ReceivedBody) -> None:
     write_all(file, part)
     for digest in body.digests.values():
         digest.update(part)
 
 
-def _check(body: Body, expected: Mapping[str, bytes]) -> None:
+def _check(body: ReceivedBody, expected: Mapping[str, bytes]) -> None:
     for name, digest in expected.items():
         if not hmac.compare_digest(body.digests[name].digest(), digest):
             raise ReceivingError(400, f"Content-Digest: the {name} of the {body.size:,} bytes that came is another one")
@@ -224,9 +228,9 @@ class Uploads:
     spool: Path
     """The folder for files on their way to a remote inbox."""
     max_bytes: int
-    patience: Patience = field(default_factory=Patience)
+    patience: SlowClientLimits = field(default_factory=SlowClientLimits)
 
-    async def take(self, upload: Upload, chunks: AsyncIterator[bytes]) -> Body:
+    async def take(self, upload: Upload, chunks: AsyncIterator[bytes]) -> ReceivedBody:
         """Receive a file and move it into its inbox. Raises UploadError and then leaves no file behind."""
         expected = _expected(upload)
         await run_in_threadpool(self._check, upload)
@@ -251,11 +255,11 @@ class Uploads:
         check_name(upload.name, upload.inbox)
         _check_ruling(upload, largest_upload(upload.inbox, self.max_bytes))
         _check_headers(upload)
-        lies_there = not upload.inbox.url and _exists(upload)
+        exists_in_inbox = not upload.inbox.url and _exists(upload)
         only_once = upload.headers.get("if-none-match", "").strip() == "*"
-        if only_once and (lies_there or self._was_seen(upload)):
+        if only_once and (exists_in_inbox or self._was_seen(upload)):
             raise UploadError(412, f"{readable(upload.name)} has come to {upload.inbox.name} before")
-        if lies_there:
+        if exists_in_inbox:
             raise _taken(upload)
 
     def _was_seen(self, upload: Upload) -> bool:

@@ -39,7 +39,7 @@ class ShownLine:
 
 
 @dataclass(frozen=True)
-class Why:
+class FileExplanation:
     """The result of a check; unprintable characters in its texts are escaped."""
 
     table: str | None = None
@@ -57,7 +57,7 @@ class Why:
     """Why the file could not be checked, or empty."""
 
 
-def why(file: KnownFile, inboxes: Sequence[Inbox]) -> Why:
+def why(file: KnownFile, inboxes: Sequence[Inbox]) -> FileExplanation:
     """Check a file against the table of its inbox.
 
     Raises HTTPException: 404 if the file is gone, 503 if other checks do not end in time.
@@ -66,7 +66,9 @@ def why(file: KnownFile, inboxes: Sequence[Inbox]) -> Why:
     with ExitStack() as held:
         descriptor = open_into(held, file)
         if (size := fstat(descriptor).st_size) > LARGEST:
-            return Why(trouble=f"it has {size:,} bytes, and at most {LARGEST:,} are checked here; use `just check`")
+            return FileExplanation(
+                trouble=f"it has {size:,} bytes, and at most {LARGEST:,} are checked here; use `just check`"
+            )
         name = file.name.rpartition("/")[2]
         asked = CheckedFile(f"/dev/fd/{descriptor}", name, name)
         try:
@@ -74,7 +76,7 @@ def why(file: KnownFile, inboxes: Sequence[Inbox]) -> Why:
             with _turn():
                 (found,) = check_files([asked], table, ProcessLimits(SECONDS, (descriptor,)))
         except StackError as error:
-            return Why(trouble=readable("; ".join(error.lines)))
+            return FileExplanation(trouble=readable("; ".join(error.lines)))
     return _shown(found, table)
 
 
@@ -88,8 +90,8 @@ def _turn() -> Generator[None]:
         _running.release()
 
 
-def _shown(found: Mapping[str, Any], table: str | None) -> Why:
-    return Why(
+def _shown(found: Mapping[str, Any], table: str | None) -> FileExplanation:
+    return FileExplanation(
         table=table,
         loads=found["outcome"] == "loads",
         rows=found["rows"],

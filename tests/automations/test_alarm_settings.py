@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from automations.errors import ConfigurationError
-from automations.settings import Settings, read_settings
+from automations.settings import AlertSettings, read_settings
 from tests.postings import policy
 
 
 @pytest.fixture
 def env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for name in Settings.model_fields:
+    for name in AlertSettings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     file = tmp_path / ".env"
     monkeypatch.setenv("ENV_FILE", str(file))
@@ -74,7 +74,7 @@ def test_everything_that_cannot_be_read_is_told_at_once_by_its_name_and_without_
 @pytest.mark.parametrize("name", ["notify_urls", "notify_fallback_urls", "notify_routes"])
 def test_no_url_is_in_the_text_form_of_the_settings(env_file: Path, name: str) -> None:
     url = "env:prod=json://me:hunter22@127.0.0.1" if name == "notify_routes" else "json://me:hunter22@127.0.0.1"
-    settings = Settings.model_validate({name: url})
+    settings = AlertSettings.model_validate({name: url})
     assert "hunter22" not in f"{settings} {settings!r} {settings.model_dump_json()}"
 
 

@@ -20,7 +20,7 @@ import psutil
 from sensors.config.settings import Settings
 from sensors.stack import processes as marking
 from sensors.stack.environment import stack_environment
-from sensors.stack.supervisor import TETHERED
+from sensors.stack.supervisor import DIE_WITH_PARENT
 from tests.benchmarks.prefect_record import TERMINAL
 from tests.benchmarks.system import Kind, Progress, Rows, Trace
 from tests.free_ports import free_ports
@@ -145,7 +145,7 @@ class StockPrefect:
         with self._log(name).open("wb") as log:
             self._processes.append(
                 subprocess.Popen(
-                    [*TETHERED, *arguments],
+                    [*DIE_WITH_PARENT, *arguments],
                     env=self.environment,
                     cwd=self.folder,
                     stdin=subprocess.DEVNULL,

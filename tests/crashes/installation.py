@@ -21,7 +21,7 @@ import yaml
 
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.stack import processes as marking
+from sensors.stack import processes
 from sensors.stack.environment import stack_environment
 from sensors.stack.prefect_setup import make_work_pool
 from sensors.stack.services import Service, programs
@@ -95,8 +95,8 @@ class Installation:
 
     def flow_processes(self) -> list[psutil.Process]:
         """Return the processes of flow runs that are alive."""
-        found = marking.marked_processes(self.settings.state_dir)
-        return [one for one in found if marking.is_flow_run(one)]
+        found = processes.marked_processes(self.settings.state_dir)
+        return [one for one in found if processes.is_flow_run(one)]
 
     def prepare(self) -> None:
         """Start the server and put everything on it."""
@@ -124,7 +124,7 @@ class Installation:
         for process in self.processes.values():
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
-        marking.sweep(self.settings.state_dir, grace_seconds=1)
+        processes.sweep(self.settings.state_dir, grace_seconds=1)
         for process in self.processes.values():
             process.kill()
             process.wait()

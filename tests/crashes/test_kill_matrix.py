@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sensors.ledger import Ledger
-from sensors.runtime import crash_points as killpoint
+from sensors.runtime import crash_points
 from sensors.stack.services import Service
 from tests.crashes.installation import Installation, sensor_alone, until
 from tests.free_ports import free_ports
@@ -108,7 +108,7 @@ def victims(
     try:
         for victim in victims:
             victim.drop()
-            victim.start(installation, **{killpoint.VARIABLE: victim.point})
+            victim.start(installation, **{crash_points.VARIABLE: victim.point})
         for victim in victims:
             assert victim.process is not None
             until(lambda process=victim.process: process.poll() is not None, 120)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from sensors.reports.inboxes import read_books
+from sensors.reports.inboxes import read_counts
 from sensors.stack.services import Service
 from tests.crashes.installation import Installation, until
 from tests.crashes.writers import Dropped, Writer
@@ -124,7 +124,7 @@ def torture(installation: Installation, kills: int, targets: dict[str, int], wri
         installation.tail(service) for service in (Service.SENSOR, Service.WORKER)
     ]
     assert (missing, twice, unknown) == (set(), [], set())
-    books = read_books(settings)["metrics"]
+    books = read_counts(settings)["metrics"]
     assert books.seen == books.loaded == dropped.files
     assert list(inbox.iterdir()) == []
     on_disk = sum(1 for path in (installation.settings.arrivals_dir).glob("*/*/[!.]*") if path.is_file())

@@ -15,7 +15,7 @@ import yaml
 from automations.delivery.channels import read_routes
 from automations.delivery.quiet_hours import QuietHours
 from automations.delivery.rate_limit import StormLimit
-from automations.settings import Settings as AlertSettings
+from automations.settings import AlertSettings
 from sensors.config.inboxes import read_inboxes
 from tests import settings_reference
 from tests.documentation import (

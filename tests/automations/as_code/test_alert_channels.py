@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from automations.as_code import blocks as alert_channels
-from automations.settings import PROJECT_ROOT, Settings, read_settings
+from automations.as_code import blocks
+from automations.settings import PROJECT_ROOT, AlertSettings, read_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -18,7 +18,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_without_any_setting_alerts_go_to_the_log_below_the_projects_data() -> None:
-    channels, problems = alert_channels.wanted(read_settings())
+    channels, problems = blocks.wanted(read_settings())
     assert problems == []
     assert [channel.reference for channel in channels] == ["apprise-alerts/alerts", "apprise-alerts/fallback"]
     for channel in channels:
@@ -27,10 +27,10 @@ def test_without_any_setting_alerts_go_to_the_log_below_the_projects_data() -> N
 
 
 def test_each_block_has_its_own_setting() -> None:
-    settings = Settings.model_validate(
+    settings = AlertSettings.model_validate(
         {"notify_urls": "json://first", "notify_fallback_urls": "json://second json://x"}
     )
-    channels, _ = alert_channels.wanted(settings)
+    channels, _ = blocks.wanted(settings)
     assert [channel.block.urls.get_secret_value() for channel in channels] == ["json://first", "json://second json://x"]
     assert [channel.note.split(" and ")[0] for channel in channels] == ["goes to 1 URL", "goes to 2 URLs"]
 
@@ -44,12 +44,12 @@ def test_the_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.Monke
 
 
 def test_a_url_that_cannot_be_used_is_told_by_setting_and_position_only(tmp_path: Path) -> None:
-    settings = Settings.model_validate({"notify_urls": "json://127.0.0.1 hunter22", "state_dir": tmp_path})
-    [fallback], [problem] = alert_channels.wanted(settings)
+    settings = AlertSettings.model_validate({"notify_urls": "json://127.0.0.1 hunter22", "state_dir": tmp_path})
+    [fallback], [problem] = blocks.wanted(settings)
     assert fallback.name == "fallback"
     assert str(problem) == "NOTIFY_URLS: URL 2 has no scheme such as slack:// or mailto://"
 
 
 def test_the_urls_are_in_no_text_form_of_the_settings() -> None:
-    settings = Settings.model_validate({"notify_urls": "json://me:hunter22@127.0.0.1"})
+    settings = AlertSettings.model_validate({"notify_urls": "json://me:hunter22@127.0.0.1"})
     assert "hunter22" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"

@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from automations.as_code.apply import apply, plan
 from automations.as_code.diff import Changes
 from automations.errors import ConfigurationError
-from automations.settings import Settings
+from automations.settings import AlertSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -54,8 +54,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def settings(folder: Path, urls: str = "json://127.0.0.1/one") -> Settings:
-    return Settings.model_validate({"state_dir": folder / "state", "notify_urls": urls})
+def settings(folder: Path, urls: str = "json://127.0.0.1/one") -> AlertSettings:
+    return AlertSettings.model_validate({"state_dir": folder / "state", "notify_urls": urls})
 
 
 def outcomes(result: Changes) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from automations.as_code.apply import apply, plan
 from automations.as_code.drift import owner_mark
-from automations.settings import Settings
+from automations.settings import AlertSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
@@ -97,8 +97,8 @@ def apply_at(url: str, folder: Path, go: threading.Event) -> None:
         apply(folder, settings_of(folder), OWNER)
 
 
-def settings_of(folder: Path) -> Settings:
-    return Settings.model_validate({"state_dir": folder / "state"})
+def settings_of(folder: Path) -> AlertSettings:
+    return AlertSettings.model_validate({"state_dir": folder / "state"})
 
 
 @pytest.fixture

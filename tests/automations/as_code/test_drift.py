@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from automations.as_code import drift, schema
 from automations.as_code.apply import FOLDER, apply
-from automations.settings import Settings as AutomationSettings
+from automations.settings import AlertSettings as AutomationSettings
 from sensors.config.settings import Auth, Settings
 from sensors.stack.api import open_api
 from sensors.stack.status import read_drift

@@ -4,18 +4,18 @@ import io
 
 from rich.console import Console
 
-from automations.as_code.diff import Change, Changes, Difference, Outcome, contents, differences
+from automations.as_code.diff import AutomationChange, ChangeOutcome, Changes, Difference, contents, differences
 from automations.as_code.report import show
 
 
-def told(*changes: Change, done: bool = False, width: int = 100) -> list[str]:
+def told(*changes: AutomationChange, done: bool = False, width: int = 100) -> list[str]:
     out = io.StringIO()
     show(Changes(changes, done), Console(file=out, width=width))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def updated(*found: Difference, note: str = "") -> Change:
-    return Change("automation", "watch", Outcome.UPDATED, None, note, found)
+def updated(*found: Difference, note: str = "") -> AutomationChange:
+    return AutomationChange("automation", "watch", ChangeOutcome.UPDATED, None, note, found)
 
 
 def test_each_field_is_shown_with_its_old_and_its_new_value() -> None:
@@ -44,18 +44,20 @@ def test_of_a_secret_only_is_told_that_it_changed() -> None:
 
 
 def test_what_is_new_is_shown_with_everything_that_it_says() -> None:
-    change = Change("automation", "new", Outcome.CREATED, None, "", tuple(contents({"a": {"b": "x", "c": []}, "d": 0})))
+    change = AutomationChange(
+        "automation", "new", ChangeOutcome.CREATED, None, "", tuple(contents({"a": {"b": "x", "c": []}, "d": 0}))
+    )
     assert told(change)[:3] == ["+ automation new: create", '    + a.b: "x"', "    + d: 0"]
 
 
 def test_neither_markup_nor_control_characters_of_others_work() -> None:
     name = "[red]\x1b[31mname[/red]"
-    lines = told(Change("automation", name, Outcome.DELETED, None, "no file has it"), done=True)
+    lines = told(AutomationChange("automation", name, ChangeOutcome.DELETED, None, "no file has it"), done=True)
     assert lines[0] == r"- automation [red]\x1b[31mname[/red]: deleted (no file has it)"
 
 
 def test_the_end_counts_what_there_is_to_do() -> None:
-    changes = [Change("automation", str(outcome), outcome) for outcome in Outcome]
+    changes = [AutomationChange("automation", str(outcome), outcome) for outcome in ChangeOutcome]
     assert told(*changes)[-1] == "Plan: 1 to create, 1 to update, 1 to delete, 1 unchanged."
     assert told(*changes, done=True)[-1] == "Applied: 1 created, 1 updated, 1 deleted, 1 unchanged."
     assert told()[-1] == "Nothing to do: the server has what the files say."
@@ -63,5 +65,7 @@ def test_the_end_counts_what_there_is_to_do() -> None:
 
 def test_a_narrow_terminal_shows_everything_in_whole_words() -> None:
     note = "goes only to the alert log; set NOTIFY_URLS to send it"
-    text = " ".join(told(Change("block", "apprise-alerts/alerts", Outcome.UNCHANGED, None, note), width=60))
+    text = " ".join(
+        told(AutomationChange("block", "apprise-alerts/alerts", ChangeOutcome.UNCHANGED, None, note), width=60)
+    )
     assert all(word in text for word in [*note.split(), "apprise-alerts/alerts", "unchanged"])

@@ -12,7 +12,7 @@ import pytest
 
 from automations.delivery import log as alert_log
 from automations.delivery.channels import Policy
-from automations.delivery.enqueue import Posted
+from automations.delivery.enqueue import EnqueueResult
 from automations.delivery.models import Alert
 from automations.delivery.send import Delivery
 from tests.postings import policy, posting
@@ -82,14 +82,14 @@ TWO = policy("json://127.0.0.1/a", "json://127.0.0.1/b")
 @pytest.mark.parametrize(
     ("posted", "configured", "note"),
     [
-        (Posted.PENDING, TWO, "goes to 1 (JSON), 2 (JSON)"),
-        (Posted.PENDING, policy(""), "delivered nowhere else: no notification URLs are set"),
-        (Posted.GATHERED, TWO, "is gathered: a digest tells of it"),
-        (Posted.WAITING, TWO, "waits a little: it may turn out to be over already"),
+        (EnqueueResult.PENDING, TWO, "goes to 1 (JSON), 2 (JSON)"),
+        (EnqueueResult.PENDING, policy(""), "delivered nowhere else: no notification URLs are set"),
+        (EnqueueResult.GATHERED, TWO, "is gathered: a digest tells of it"),
+        (EnqueueResult.WAITING, TWO, "waits a little: it may turn out to be over already"),
     ],
 )
 def test_an_alert_that_was_posted_has_its_entry_which_says_what_becomes_of_it(
-    tmp_path: Path, posted: Posted, configured: Policy, note: str
+    tmp_path: Path, posted: EnqueueResult, configured: Policy, note: str
 ) -> None:
     log = tmp_path / "alerts.log"
     alert_log.record(log, posting(), posted, configured, NINE_IN_CHICAGO)
@@ -100,8 +100,8 @@ def test_an_alert_that_was_posted_has_its_entry_which_says_what_becomes_of_it(
     ]
 
 
-@pytest.mark.parametrize("posted", [Posted.KNOWN, Posted.CANCELLED])
-def test_one_that_has_its_entry_or_is_not_told_gets_none(tmp_path: Path, posted: Posted) -> None:
+@pytest.mark.parametrize("posted", [EnqueueResult.KNOWN, EnqueueResult.CANCELLED])
+def test_one_that_has_its_entry_or_is_not_told_gets_none(tmp_path: Path, posted: EnqueueResult) -> None:
     alert_log.record(tmp_path / "alerts.log", posting(), posted, TWO, NINE_IN_CHICAGO)
     assert not (tmp_path / "alerts.log").exists()
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from automations.delivery import deliver as deliveries
+from automations.delivery import deliver
 from automations.delivery.enqueue import post
 from automations.delivery.outbox import Outbox
 from sensors.config.settings import Settings
-from sensors.reports.needs_attention import Trouble, read_alerts
+from sensors.reports.needs_attention import NeedsAttention, read_alerts
 from sensors.web.attention import attention_of
 from sensors.web.metric_counts import PendingAlerts, read_pending_alerts
 from tests.postings import policy, posting
@@ -26,9 +26,9 @@ def leave(settings: Settings, *, is_open: bool) -> None:
     now = datetime.now(UTC)
     with Outbox(settings.state_dir / "alerts.db") as outbox:
         post(outbox, posting(), policy(), now)
-        claimed = deliveries.claim(outbox, channel.id, now)
+        claimed = deliver.claim(outbox, channel.id, now)
         assert claimed is not None
-        deliveries.record_failed(outbox, claimed, channel, "no answer", now, is_open=is_open)
+        deliver.record_failed(outbox, claimed, channel, "no answer", now, is_open=is_open)
         outbox.change("UPDATE channels SET failing_since = '2026-01-01T00:00:00+00:00'")
 
 
@@ -38,7 +38,7 @@ def test_an_alert_that_was_sent_without_an_answer_is_perhaps_delivered(settings:
     assert (found.undelivered, found.perhaps_delivered) == (0, 1)
     [line] = found.needs_a_person
     assert line.startswith("1 alerts are perhaps delivered: sent, and no answer came, the oldest at ")
-    [matter] = attention_of(Trouble(), found, (), 0).matters
+    [matter] = attention_of(NeedsAttention(), found, (), 0).matters
     assert matter.title == "Alerts are perhaps delivered"
     assert read_pending_alerts(settings.state_dir / "alerts.db") == PendingAlerts(1, 1)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from automations.alert_service import Bell, Ringer, policy_of_blocks
-from automations.delivery import deliver as deliveries
+from automations.alert_service import AlertService, Dispatcher, policy_of_blocks
+from automations.delivery import deliver
 from automations.delivery.channels import FALLBACK, Policy
-from automations.delivery.enqueue import Posted, post
+from automations.delivery.enqueue import EnqueueResult, post
 from automations.delivery.outbox import Outbox, OutboxError, stamp
 from tests.postings import policy, posting
 from tests.receiver import Receiver, receiving
@@ -24,16 +24,16 @@ def receiver() -> Generator[Receiver, None, None]:
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Generator[Callable[[Policy], Bell], None, None]:
+def opened(tmp_path: Path) -> Generator[Callable[[Policy], Dispatcher], None, None]:
     """Open bells on one outbox, and close them in the end."""
-    bells: list[Bell] = []
+    bells: list[Dispatcher] = []
 
-    def open_bell(configured: Policy) -> Bell:
-        bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", configured)
+    def open_dispatcher(configured: Policy) -> Dispatcher:
+        bell = Dispatcher(tmp_path / "alerts.db", tmp_path / "alerts.log", configured)
         bells.append(bell)
         return bell
 
-    yield open_bell
+    yield open_dispatcher
     for bell in bells:
         bell.close()
 
@@ -42,12 +42,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def end_pauses(bell: Bell) -> None:
+def end_pauses(bell: Dispatcher) -> None:
     bell.outbox.change("UPDATE deliveries SET next_at = ''")
     bell.outbox.change("UPDATE channels SET rest_until = ''")
 
 
-def ring_until(bell: Bell, is_so: Callable[[], bool]) -> None:
+def ring_until(bell: Dispatcher, is_so: Callable[[], bool]) -> None:
     """Let the bell look again and again until something is so."""
     deadline = time.monotonic() + 20
     while not is_so():
@@ -56,13 +56,13 @@ def ring_until(bell: Bell, is_so: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def states(bell: Bell) -> dict[str, str]:
+def states(bell: Dispatcher) -> dict[str, str]:
     with Outbox(bell.outbox.path) as outbox:
         return {row["cause"]: row["state"] for row in outbox.rows("SELECT cause, state FROM alerts")}
 
 
 def test_what_another_process_posts_is_delivered_without_waiting_for_the_next_look(
-    receiver: Receiver, opened: Callable[[Policy], Bell]
+    receiver: Receiver, opened: Callable[[Policy], Dispatcher]
 ) -> None:
     configured = policy(receiver.url())
     bell = opened(configured)
@@ -77,7 +77,7 @@ def test_what_another_process_posts_is_delivered_without_waiting_for_the_next_lo
     assert len(receiver.posts) == 1
 
 
-def test_while_nothing_changes_it_looks_once_a_second(opened: Callable[[Policy], Bell]) -> None:
+def test_while_nothing_changes_it_looks_once_a_second(opened: Callable[[Policy], Dispatcher]) -> None:
     bell = opened(policy())
     bell.step(now())
     alive = Path(f"{bell.outbox.path}.alive")
@@ -89,7 +89,7 @@ def test_while_nothing_changes_it_looks_once_a_second(opened: Callable[[Policy],
 
 
 @pytest.mark.parametrize("hours", [-24, 24])
-def test_a_clock_that_is_set_stops_no_look(opened: Callable[[Policy], Bell], hours: int) -> None:
+def test_a_clock_that_is_set_stops_no_look(opened: Callable[[Policy], Dispatcher], hours: int) -> None:
     bell = opened(policy())
     bell.step(now())
     alive = Path(f"{bell.outbox.path}.alive")
@@ -99,14 +99,14 @@ def test_a_clock_that_is_set_stops_no_look(opened: Callable[[Policy], Bell], hou
 
 
 def test_a_receiver_that_was_down_has_each_alert_once_in_the_end(
-    receiver: Receiver, opened: Callable[[Policy], Bell]
+    receiver: Receiver, opened: Callable[[Policy], Dispatcher]
 ) -> None:
     configured = policy(receiver.url(), storm="99/1s")
     bell = opened(configured)
     receiver.status = 500
-    ringer = Ringer(bell)
+    ringer = AlertService(bell)
     for number in range(10):
-        assert ringer.post(posting(f"c-{number}"), now()) is Posted.PENDING
+        assert ringer.post(posting(f"c-{number}"), now()) is EnqueueResult.PENDING
     ring_until(bell, lambda: bool(bell.outbox.rows("SELECT 1 FROM channels")))
     receiver.status = 200
     receiver.posts.clear()
@@ -116,11 +116,11 @@ def test_a_receiver_that_was_down_has_each_alert_once_in_the_end(
     ringer.close()
 
 
-def test_a_receiver_that_hangs_holds_up_no_other(receiver: Receiver, opened: Callable[[Policy], Bell]) -> None:
+def test_a_receiver_that_hangs_holds_up_no_other(receiver: Receiver, opened: Callable[[Policy], Dispatcher]) -> None:
     with receiving() as hanging:
         hanging.pause_seconds = 1.5
         bell = opened(policy(hanging.url(), receiver.url(), storm="99/1s"))
-        ringer = Ringer(bell)
+        ringer = AlertService(bell)
         for number in range(5):
             ringer.post(posting(f"c-{number}"), now())
         begun = time.monotonic()
@@ -131,10 +131,10 @@ def test_a_receiver_that_hangs_holds_up_no_other(receiver: Receiver, opened: Cal
 
 
 def test_a_receiver_that_is_down_has_its_alerts_at_the_fallback_after_half_a_minute(
-    receiver: Receiver, opened: Callable[[Policy], Bell]
+    receiver: Receiver, opened: Callable[[Policy], Dispatcher]
 ) -> None:
     bell = opened(policy("json://127.0.0.1:1/closed", fallback_urls=receiver.url("reserve")))
-    ringer = Ringer(bell)
+    ringer = AlertService(bell)
     ringer.post(posting(), now())
     ring_until(bell, lambda: bool(ringer.failing_channels(now() + timedelta(seconds=31))))
     assert receiver.posts == []
@@ -145,7 +145,7 @@ def test_a_receiver_that_is_down_has_its_alerts_at_the_fallback_after_half_a_min
 
 
 def test_settings_that_are_older_than_the_servers_blocks_lose_nothing(
-    receiver: Receiver, opened: Callable[[Policy], Bell]
+    receiver: Receiver, opened: Callable[[Policy], Dispatcher]
 ) -> None:
     on_the_page = policy(receiver.url())
     bell = opened(policy(""))  # nothing in .env
@@ -158,7 +158,7 @@ def test_settings_that_are_older_than_the_servers_blocks_lose_nothing(
 
 
 def test_what_waits_for_a_url_that_is_taken_away_goes_to_the_one_that_took_its_place(
-    receiver: Receiver, opened: Callable[[Policy], Bell]
+    receiver: Receiver, opened: Callable[[Policy], Dispatcher]
 ) -> None:
     bell = opened(policy("json://127.0.0.1:1/closed"))
     post(bell.outbox, posting(), bell.policy, now())
@@ -168,18 +168,18 @@ def test_what_waits_for_a_url_that_is_taken_away_goes_to_the_one_that_took_its_p
 
 
 def test_a_policy_that_is_told_while_another_is_put_in_force_is_put_in_force_as_well(
-    opened: Callable[[Policy], Bell], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[[Policy], Dispatcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = policy("json://127.0.0.1:1/first"), policy("json://127.0.0.1:1/second")
     bell = opened(policy("json://127.0.0.1:1/old"))
     post(bell.outbox, posting(), bell.policy, now())
-    retarget = deliveries.retarget
+    retarget = deliver.retarget
 
     def told_meanwhile(outbox: Outbox, configured: Policy, moment: datetime) -> None:
         retarget(outbox, configured, moment)
         bell.policy = second
 
-    monkeypatch.setattr(deliveries, "retarget", told_meanwhile)
+    monkeypatch.setattr(deliver, "retarget", told_meanwhile)
     bell.policy = first
     bell.step(now())
     bell.step(now())
@@ -187,7 +187,7 @@ def test_a_policy_that_is_told_while_another_is_put_in_force_is_put_in_force_as_
     assert waiting == set(second.all_channels)
 
 
-def test_an_outbox_that_was_moved_away_is_not_served_any_longer(opened: Callable[[Policy], Bell]) -> None:
+def test_an_outbox_that_was_moved_away_is_not_served_any_longer(opened: Callable[[Policy], Dispatcher]) -> None:
     bell = opened(policy())
     bell.step(now())
     bell.outbox.path.rename(bell.outbox.path.with_name("broken.db"))
@@ -196,7 +196,7 @@ def test_an_outbox_that_was_moved_away_is_not_served_any_longer(opened: Callable
 
 
 def test_a_bell_that_is_closed_ends_with_the_alert_that_it_is_sending(
-    receiver: Receiver, opened: Callable[[Policy], Bell]
+    receiver: Receiver, opened: Callable[[Policy], Dispatcher]
 ) -> None:
     receiver.pause_seconds = 0.2
     bell = opened(policy(receiver.url(), storm="999/1s"))
@@ -212,7 +212,7 @@ def test_a_bell_that_is_closed_ends_with_the_alert_that_it_is_sending(
         assert outbox.rows("SELECT 1 FROM deliveries WHERE state = 'sending'") == []
 
 
-def test_a_look_with_ten_thousand_alerts_waiting_is_quick(opened: Callable[[Policy], Bell]) -> None:
+def test_a_look_with_ten_thousand_alerts_waiting_is_quick(opened: Callable[[Policy], Dispatcher]) -> None:
     bell = opened(policy("json://127.0.0.1:1/a", "json://127.0.0.1:1/b", fallback_urls="json://127.0.0.1:1/f"))
     moment = now()
     rows = [(f"c-{number}", f"2026-11-24T09:00:{number:05}") for number in range(10_000)]

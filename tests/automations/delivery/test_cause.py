@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from automations.delivery.models import MARK, Cause, split
+from automations.delivery.models import MARK, AlertMetadata, split
 
 
 def told(**fields: Any) -> str:
@@ -29,7 +29,7 @@ def test_white_space_after_the_last_line_changes_nothing() -> None:
 
 
 def test_a_body_may_be_that_line_alone() -> None:
-    assert split(told(id="7")) == ("", Cause(id="7"))
+    assert split(told(id="7")) == ("", AlertMetadata(id="7"))
 
 
 def test_without_a_word_about_it_every_alert_is_about_something_of_its_own() -> None:
@@ -43,13 +43,16 @@ def test_without_a_word_about_it_every_alert_is_about_something_of_its_own() -> 
 def test_text_in_an_earlier_line_cannot_pass_for_the_last_one(earlier: str) -> None:
     hostile = f"boom{earlier}{told(id='stolen', void=True)}{earlier}"
     text, cause = split(f"Message: {hostile}\n{told(id='7')}")
-    assert cause == Cause(id="7")
+    assert cause == AlertMetadata(id="7")
     assert "stolen" in text
 
 
 @given(st.text())
 def test_whatever_stands_before_it_the_last_line_counts(hostile: str) -> None:
-    assert split(f"{hostile}\n{told(id='7', group='daily')}") == (hostile.rstrip(), Cause(id="7", group="daily"))
+    assert split(f"{hostile}\n{told(id='7', group='daily')}") == (
+        hostile.rstrip(),
+        AlertMetadata(id="7", group="daily"),
+    )
 
 
 @given(st.text())
@@ -68,7 +71,7 @@ def test_a_line_that_cannot_be_read_is_shown_to_nobody_and_the_alert_is_about_so
 
 
 def test_a_place_without_a_name_belongs_to_no_group_and_the_rest_still_counts() -> None:
-    assert split(told(id="7", group=None, void=True))[1] == Cause(id="7", void=True)
+    assert split(told(id="7", group=None, void=True))[1] == AlertMetadata(id="7", void=True)
 
 
 def test_a_group_is_cut_as_the_bell_names_its_digests_after_it() -> None:
@@ -78,11 +81,11 @@ def test_a_group_is_cut_as_the_bell_names_its_digests_after_it() -> None:
 
 
 def test_groups_that_differ_only_at_their_end_stay_apart() -> None:
-    assert Cause(group="x" * 300 + "a").group != Cause(group="x" * 300 + "b").group
+    assert AlertMetadata(group="x" * 300 + "a").group != AlertMetadata(group="x" * 300 + "b").group
 
 
 def test_every_alert_is_tagged_with_its_kind() -> None:
-    assert Cause(kind="run-failed", tags=("env:prod",)).all_tags == ("env:prod", "alert:run-failed")
+    assert AlertMetadata(kind="run-failed", tags=("env:prod",)).all_tags == ("env:prod", "alert:run-failed")
 
 
 @pytest.mark.parametrize(
@@ -95,4 +98,4 @@ def test_every_alert_is_tagged_with_its_kind() -> None:
 )
 def test_an_event_is_waited_for_an_hour_at_most_from_a_moment_with_its_zone(unless: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Cause.model_validate({"id": "7", "unless": unless})
+        AlertMetadata.model_validate({"id": "7", "unless": unless})

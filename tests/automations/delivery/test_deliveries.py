@@ -11,7 +11,7 @@ import pytest
 from automations.delivery import deliver as deliveries
 from automations.delivery import escalation
 from automations.delivery.channels import Channel
-from automations.delivery.deliver import CLAIM, FIRST_PAUSE, LONGEST_PAUSE, Claim, pause
+from automations.delivery.deliver import CLAIM, FIRST_PAUSE, LONGEST_PAUSE, DeliveryClaim, pause
 from automations.delivery.enqueue import post
 from automations.delivery.outbox import Outbox
 from tests.postings import NOW, at, policy, posting
@@ -32,7 +32,7 @@ def claim(outbox: Outbox, channel: Channel = FIRST, seconds: float = 0) -> str |
     return claimed and claimed.cause
 
 
-def claimed(outbox: Outbox, channel: Channel = FIRST, seconds: float = 0) -> Claim:
+def claimed(outbox: Outbox, channel: Channel = FIRST, seconds: float = 0) -> DeliveryClaim:
     found = deliveries.claim(outbox, channel.id, at(seconds))
     assert found is not None
     return found
@@ -72,7 +72,7 @@ def test_an_alert_is_delivered_when_every_channel_has_it(outbox: Outbox) -> None
 def test_only_one_of_many_gets_a_claim(outbox: Outbox) -> None:
     post(outbox, posting(), BOTH, NOW)
 
-    def try_it(_: int) -> Claim | None:
+    def try_it(_: int) -> DeliveryClaim | None:
         with Outbox(outbox.path) as another:
             return deliveries.claim(another, FIRST.id, NOW)
 

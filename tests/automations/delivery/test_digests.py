@@ -8,10 +8,9 @@ from threading import Barrier
 
 import pytest
 
-from automations.delivery import digests
-from automations.delivery import enqueue as gatherings
+from automations.delivery import digests, enqueue
 from automations.delivery.channels import Policy
-from automations.delivery.enqueue import Posted, post
+from automations.delivery.enqueue import EnqueueResult, post
 from automations.delivery.outbox import Outbox
 from automations.delivery.rate_limit import Gathering
 from tests.postings import NOW, at, policy, posting
@@ -35,7 +34,7 @@ def post_some(
     group: str = "daily",
     tags: tuple[str, ...] = (),
     prefix: str = "c",
-) -> list[Posted]:
+) -> list[EnqueueResult]:
     some = [posting(f"{prefix}-{number}", group=group, tags=tags) for number in range(count)]
     return [post(outbox, one, configured, now) for one in some]
 
@@ -53,7 +52,7 @@ def channels_of(outbox: Outbox, cause: str) -> set[str]:
 
 
 def test_a_storm_is_two_messages_a_digest_a_minute_later_and_one_when_it_is_over(outbox: Outbox) -> None:
-    assert post_some(outbox, 5, STORM) == [Posted.PENDING] * 2 + [Posted.GATHERED] * 3
+    assert post_some(outbox, 5, STORM) == [EnqueueResult.PENDING] * 2 + [EnqueueResult.GATHERED] * 3
     assert subjects(outbox, STORM, at(59)) == []
     assert subjects(outbox, STORM, at(60)) == ["3 alerts of daily"]
     assert subjects(outbox, STORM, at(61)) == []
@@ -63,7 +62,7 @@ def test_a_storm_is_two_messages_a_digest_a_minute_later_and_one_when_it_is_over
 
 def test_of_two_that_see_the_same_storm_due_one_tells_of_it(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     post_some(outbox, 5, STORM)
-    both_have_seen, due = Barrier(2, timeout=10), gatherings.due
+    both_have_seen, due = Barrier(2, timeout=10), enqueue.due
 
     def seen_by_both(own: Outbox, now: datetime) -> list[Gathering]:
         found = due(own, now)
@@ -74,7 +73,7 @@ def test_of_two_that_see_the_same_storm_due_one_tells_of_it(outbox: Outbox, monk
         with Outbox(outbox.path) as own:
             return subjects(own, STORM, at(60))
 
-    monkeypatch.setattr(gatherings, "due", seen_by_both)
+    monkeypatch.setattr(enqueue, "due", seen_by_both)
     with ThreadPoolExecutor(2) as threads:
         assert sorted(threads.map(deal, range(2))) == [[], ["3 alerts of daily"]]
     monkeypatch.undo()
@@ -84,7 +83,7 @@ def test_of_two_that_see_the_same_storm_due_one_tells_of_it(outbox: Outbox, monk
 def test_what_comes_between_two_digests_is_told_by_the_next(outbox: Outbox) -> None:
     post_some(outbox, 4, STORM)
     digests.step(outbox, STORM, at(60))
-    assert post_some(outbox, 2, STORM, at(90), prefix="d") == [Posted.GATHERED] * 2
+    assert post_some(outbox, 2, STORM, at(90), prefix="d") == [EnqueueResult.GATHERED] * 2
     assert subjects(outbox, STORM, at(660)) == ["2 alerts of daily"]
     message = digests.step(outbox, STORM, at(1260))[0].alert
     assert "4 alerts were summed up" in message.body
@@ -102,12 +101,12 @@ def test_after_a_storm_the_first_ones_are_told_one_by_one_again(outbox: Outbox) 
     post_some(outbox, 5, STORM)
     for moment in (60, 660):
         digests.step(outbox, STORM, at(moment))
-    assert post_some(outbox, 3, STORM, at(700), prefix="d") == [Posted.PENDING] * 2 + [Posted.GATHERED]
+    assert post_some(outbox, 3, STORM, at(700), prefix="d") == [EnqueueResult.PENDING] * 2 + [EnqueueResult.GATHERED]
 
 
 def test_one_group_says_nothing_about_another(outbox: Outbox) -> None:
     post_some(outbox, 5, STORM)
-    assert post_some(outbox, 2, STORM, group="weekly", prefix="d") == [Posted.PENDING] * 2
+    assert post_some(outbox, 2, STORM, group="weekly", prefix="d") == [EnqueueResult.PENDING] * 2
 
 
 def test_each_alert_of_a_storm_is_told_by_the_digest_that_goes_where_it_would_have_gone(outbox: Outbox) -> None:
@@ -126,7 +125,7 @@ def test_each_alert_of_a_storm_is_told_by_the_digest_that_goes_where_it_would_ha
 
 
 def test_at_night_nobody_is_told_and_in_the_morning_a_few_are_told_one_by_one(outbox: Outbox) -> None:
-    assert post_some(outbox, 2, NIGHT) == [Posted.GATHERED] * 2
+    assert post_some(outbox, 2, NIGHT) == [EnqueueResult.GATHERED] * 2
     assert subjects(outbox, NIGHT, at(3599)) == []
     assert states(outbox) == {"c-0": "gathered", "c-1": "gathered"}
     assert subjects(outbox, NIGHT, MORNING) == []
@@ -143,18 +142,20 @@ def test_in_the_morning_many_are_one_digest_and_no_message_says_that_it_is_quiet
 def test_what_is_released_in_the_morning_counts_for_the_storm_of_the_morning(outbox: Outbox) -> None:
     post_some(outbox, 2, NIGHT)
     digests.step(outbox, NIGHT, MORNING)
-    assert post_some(outbox, 1, NIGHT, at(3700), prefix="d") == [Posted.GATHERED]
+    assert post_some(outbox, 1, NIGHT, at(3700), prefix="d") == [EnqueueResult.GATHERED]
 
 
 def test_one_that_is_never_silenced_is_told_at_night_though_others_of_its_group_are_held(outbox: Outbox) -> None:
     for group in ("daily", ""):
-        assert post_some(outbox, 1, NIGHT, group=group, prefix=f"c{group}") == [Posted.GATHERED]
-        assert post_some(outbox, 1, NIGHT, group=group, tags=("env:prod",), prefix=f"p{group}") == [Posted.PENDING]
+        assert post_some(outbox, 1, NIGHT, group=group, prefix=f"c{group}") == [EnqueueResult.GATHERED]
+        assert post_some(outbox, 1, NIGHT, group=group, tags=("env:prod",), prefix=f"p{group}") == [
+            EnqueueResult.PENDING
+        ]
 
 
 def test_too_many_that_are_never_silenced_are_summed_up_at_night(outbox: Outbox) -> None:
     post_some(outbox, 1, NIGHT)
-    assert post_some(outbox, 4, NIGHT, at(1), tags=("env:prod",), prefix="p")[2:] == [Posted.GATHERED] * 2
+    assert post_some(outbox, 4, NIGHT, at(1), tags=("env:prod",), prefix="p")[2:] == [EnqueueResult.GATHERED] * 2
     assert subjects(outbox, NIGHT, at(601)) == ["3 alerts of daily"]
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from automations.alert_service import Bell, Ringer
+from automations.alert_service import AlertService, Dispatcher
 from automations.delivery import direct
 from automations.delivery.channels import Policy
 from automations.delivery.deliver import drain
 from automations.delivery.direct import DirectSender
-from automations.delivery.enqueue import Posted, Posting, post
+from automations.delivery.enqueue import EnqueueResult, NewAlert, post
 from automations.delivery.outbox import Outbox
 from automations.delivery.sent_record import SentRecord
 from tests.postings import NOW, at, policy, posting
@@ -77,7 +77,7 @@ def subjects(receiver: Receiver) -> list[str]:
 def test_an_alert_is_sent_once_however_often_it_is_posted(sender: DirectSender, receiver: Receiver, path: Path) -> None:
     fill(path)
     posted = [sender.post(posting("one"), policy(receiver.url()), at(second)) for second in range(30)]
-    assert posted == [Posted.PENDING] + [Posted.KNOWN] * 29
+    assert posted == [EnqueueResult.PENDING] + [EnqueueResult.KNOWN] * 29
     assert len(receiver.posts) == 1
 
 
@@ -86,7 +86,7 @@ def test_the_servers_and_the_sensors_process_send_it_once_between_them(
 ) -> None:
     fill(path)
     sender.post(posting("one"), policy(receiver.url()), NOW)
-    assert sender_at(path).post(posting("one"), policy(receiver.url()), NOW) is Posted.KNOWN
+    assert sender_at(path).post(posting("one"), policy(receiver.url()), NOW) is EnqueueResult.KNOWN
     assert len(receiver.posts) == 1
 
 
@@ -111,7 +111,7 @@ def test_the_end_of_a_trouble_is_sent_once_and_only_after_its_beginning(
 ) -> None:
     fill(path)
     configured = policy(receiver.url())
-    assert sender.post(posting("early", ends="sensor.a"), configured, NOW) is Posted.CANCELLED
+    assert sender.post(posting("early", ends="sensor.a"), configured, NOW) is EnqueueResult.CANCELLED
     sender.post(posting("silent", opens="sensor.a"), configured, NOW)
     sender.post(posting("silent again", opens="sensor.a"), configured, at(1))
     for second in range(2, 30):
@@ -204,15 +204,15 @@ def test_where_no_channel_takes_it_the_fallback_has_it(sender: DirectSender, rec
     assert [where for where, _ in receiver.posts] == ["/reserve"]
 
 
-def post_some(sender: DirectSender, configured: Policy, count: int, when: datetime = NOW) -> list[Posted]:
-    some: list[Posting] = [posting(f"c-{number}", group="daily") for number in range(count)]
+def post_some(sender: DirectSender, configured: Policy, count: int, when: datetime = NOW) -> list[EnqueueResult]:
+    some: list[NewAlert] = [posting(f"c-{number}", group="daily") for number in range(count)]
     return [sender.post(one, configured, when) for one in some]
 
 
 def test_a_storm_is_bounded_and_summed_up(sender: DirectSender, receiver: Receiver, path: Path) -> None:
     fill(path)
     configured = policy(receiver.url(), storm="2/10m")
-    assert post_some(sender, configured, 40) == [Posted.PENDING] * 2 + [Posted.GATHERED] * 38
+    assert post_some(sender, configured, 40) == [EnqueueResult.PENDING] * 2 + [EnqueueResult.GATHERED] * 38
     sender.retry(configured, at(300))
     assert len(receiver.posts) == 2
     sender.retry(configured, at(601))
@@ -306,15 +306,15 @@ def test_a_channel_that_fails_then_is_given_a_pause(receiver: Receiver, path: Pa
 
 
 @pytest.fixture
-def ringer(path: Path, receiver: Receiver) -> Generator[Ringer, None, None]:
-    bell = Bell(path, path.with_suffix(".log"), policy(receiver.url()))
-    ringer = Ringer(bell)
+def ringer(path: Path, receiver: Receiver) -> Generator[AlertService, None, None]:
+    bell = Dispatcher(path, path.with_suffix(".log"), policy(receiver.url()))
+    ringer = AlertService(bell)
     yield ringer
     ringer.close()
     bell.close()
 
 
-def test_progress_that_cannot_be_written_is_remembered_until_it_can(ringer: Ringer, path: Path) -> None:
+def test_progress_that_cannot_be_written_is_remembered_until_it_can(ringer: AlertService, path: Path) -> None:
     ringer.record_progress("heartbeat", NOW)
     fill(path)
     ringer.record_progress("heartbeat", at(60))
@@ -325,7 +325,7 @@ def test_progress_that_cannot_be_written_is_remembered_until_it_can(ringer: Ring
         assert outbox.rows("SELECT until FROM progress")[0]["until"] == at(70).isoformat(timespec="microseconds")
 
 
-def test_the_bell_records_what_was_sent_without_it(ringer: Ringer, receiver: Receiver, path: Path) -> None:
+def test_the_bell_records_what_was_sent_without_it(ringer: AlertService, receiver: Receiver, path: Path) -> None:
     fill(path)
     ringer.post(posting("one"), NOW)
     make_room(path)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.delivery import deliver as deliveries
-from automations.delivery import digests, escalation
+from automations.delivery import deliver, digests, escalation
 from automations.delivery.channels import FALLBACK, Channel
 from automations.delivery.enqueue import post
 from automations.delivery.escalation import FALLBACK_AFTER, PRIMARY_FOR
@@ -26,13 +25,13 @@ def outbox(tmp_path: Path) -> Generator[Outbox, None, None]:
 
 
 def attempt(outbox: Outbox, channel: Channel, seconds: float, *, works: bool = False) -> bool:
-    one = deliveries.claim(outbox, channel.id, at(seconds))
+    one = deliver.claim(outbox, channel.id, at(seconds))
     if one is None:
         return False
     if works:
-        deliveries.record_delivered(outbox, one, channel, at(seconds))
+        deliver.record_delivered(outbox, one, channel, at(seconds))
     else:
-        deliveries.record_failed(outbox, one, channel, "refused", at(seconds))
+        deliver.record_failed(outbox, one, channel, "refused", at(seconds))
     return True
 
 
@@ -115,7 +114,7 @@ def test_a_channel_that_fails_is_told_once_until_it_works_again(outbox: Outbox) 
     [failing] = escalation.failing_channels(outbox, at(AFTER), untold=True)
     assert (failing.channel, failing.name, failing.failure) == (FIRST.id, "1 (JSON)", "refused")
     assert (failing.failing_since, failing.waiting) == (NOW, 1)
-    escalation.record_told(outbox, failing.channel, at(AFTER))
+    escalation.record_reported(outbox, failing.channel, at(AFTER))
     attempt(outbox, FIRST, AFTER + 5)
     assert escalation.failing_channels(outbox, at(99), untold=True) == []
     assert [one.channel for one in escalation.failing_channels(outbox, at(99))] == [FIRST.id]

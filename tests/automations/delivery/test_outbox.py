@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.delivery import deliver as deliveries
+from automations.delivery import deliver
 from automations.delivery.enqueue import post
 from automations.delivery.outbox import ALIVE_SECONDS, SCHEMA, VERSION, Outbox, OutboxError, stamp
 from tests.postings import NOW, policy, posting
@@ -122,7 +122,7 @@ def test_what_waits_in_an_outbox_of_an_earlier_version_is_delivered(path: Path, 
         )
     old.close()
     with Outbox(path) as outbox:
-        claimed = deliveries.claim(outbox, channel.id, NOW)
+        claimed = deliver.claim(outbox, channel.id, NOW)
         assert claimed is not None
         assert (claimed.cause, claimed.attempt, claimed.perhaps_at) == ("c-1", 4, None)
 
@@ -182,20 +182,20 @@ def test_what_others_have_changed_is_noticed_and_ones_own_changes_are_not(path: 
 
 def test_a_bell_is_counted_on_for_some_seconds_after_it_said_that_it_is_alive(path: Path) -> None:
     with Outbox(path) as outbox:
-        assert not outbox.has_a_bell(NOW)
-        outbox.say_alive()
+        assert not outbox.has_dispatcher(NOW)
+        outbox.record_heartbeat()
         said = NOW.timestamp()
         os.utime(f"{path}.alive", (said, said))
-        assert outbox.has_a_bell(NOW + timedelta(seconds=ALIVE_SECONDS - 1))
-        assert not outbox.has_a_bell(NOW + timedelta(seconds=ALIVE_SECONDS + 1))
+        assert outbox.has_dispatcher(NOW + timedelta(seconds=ALIVE_SECONDS - 1))
+        assert not outbox.has_dispatcher(NOW + timedelta(seconds=ALIVE_SECONDS + 1))
 
 
 def test_a_bell_that_says_so_from_the_future_is_not_counted_on(path: Path) -> None:
     with Outbox(path) as outbox:
-        outbox.say_alive()
+        outbox.record_heartbeat()
         said = (NOW + timedelta(hours=1)).timestamp()
         os.utime(f"{path}.alive", (said, said))
-        assert not outbox.has_a_bell(NOW)
+        assert not outbox.has_dispatcher(NOW)
 
 
 @pytest.mark.parametrize("instead", [False, True])

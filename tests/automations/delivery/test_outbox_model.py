@@ -13,11 +13,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from automations.delivery import deliver as deliveries
-from automations.delivery import digests, escalation, waiting
+from automations.delivery import deliver, digests, escalation, waiting
 from automations.delivery.channels import Policy
-from automations.delivery.deliver import CLAIM, Claim
-from automations.delivery.enqueue import Posted, post
+from automations.delivery.deliver import CLAIM, DeliveryClaim
+from automations.delivery.enqueue import EnqueueResult, post
 from automations.delivery.outbox import Outbox
 from tests.postings import NOW, policy, posting
 
@@ -81,7 +80,7 @@ class OutboxMachine(RuleBasedStateMachine):
         cause = f"c-{number}"
         tags = ("env:prod",) if prod else ()
         result = post(self.outbox, posting(cause, group=group, tags=tags), self.policy, self.now)
-        assert (result is Posted.KNOWN) is (cause in self.posted)
+        assert (result is EnqueueResult.KNOWN) is (cause in self.posted)
         self.posted.add(cause)
 
     @rule(count=st.integers(3, 12), group=st.sampled_from(["daily", "weekly"]))
@@ -105,7 +104,7 @@ class OutboxMachine(RuleBasedStateMachine):
         opened = self.open.pop(key, None)
         was_told = opened is not None and self._state(opened) not in {"waiting", "cancelled"}
         result = post(self.outbox, posting(cause, ends=key), self.policy, self.now)
-        assert (result is not Posted.CANCELLED) is was_told
+        assert (result is not EnqueueResult.CANCELLED) is was_told
         self.posted.add(cause)
 
     @rule(has_come=st.booleans())
@@ -118,8 +117,8 @@ class OutboxMachine(RuleBasedStateMachine):
         claimed = self._claim(channel)
         return multiple() if claimed is None else (claimed, channel)
 
-    def _claim(self, channel: str) -> Claim | None:
-        claimed = deliveries.claim(self.outbox, channel, self.now)
+    def _claim(self, channel: str) -> DeliveryClaim | None:
+        claimed = deliver.claim(self.outbox, channel, self.now)
         if claimed is not None:
             pair = claimed.cause, channel
             if pair in self.sending and pair not in self.unsure:
@@ -132,16 +131,16 @@ class OutboxMachine(RuleBasedStateMachine):
     def the_receiver_takes_it(self, claim) -> None:
         self._take(*claim)
 
-    def _take(self, claimed: Claim, channel: str) -> None:
+    def _take(self, claimed: DeliveryClaim, channel: str) -> None:
         self.taken[claimed.cause, channel] += 1
         self.sending.pop((claimed.cause, channel), None)
-        deliveries.record_delivered(self.outbox, claimed, CHANNELS[channel], self.now)
+        deliver.record_delivered(self.outbox, claimed, CHANNELS[channel], self.now)
 
     @rule(claim=consumes(claims))
     def the_receiver_refuses_it(self, claim) -> None:
         claimed, channel = claim
         self.sending.pop((claimed.cause, channel), None)
-        deliveries.record_failed(self.outbox, claimed, CHANNELS[channel], "refused", self.now)
+        deliver.record_failed(self.outbox, claimed, CHANNELS[channel], "refused", self.now)
 
     @rule(claim=consumes(claims), got_through=st.booleans())
     def the_process_is_killed_while_it_sends(self, claim, *, got_through: bool) -> None:
@@ -168,7 +167,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.policy = configured
         # What is on its way to a URL that is taken away is sent again if that is put back before its result is known.
         self.unsure |= {pair for pair in self.sending if pair[1] not in configured.all_channels}
-        deliveries.retarget(self.outbox, configured, self.now)
+        deliver.retarget(self.outbox, configured, self.now)
 
     def _state(self, cause: str) -> str:
         return self.outbox.rows("SELECT state FROM alerts WHERE cause = ?", (cause,))[0]["state"]

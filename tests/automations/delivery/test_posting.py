@@ -12,7 +12,7 @@ import pytest
 
 from automations.delivery import waiting
 from automations.delivery.channels import FALLBACK
-from automations.delivery.enqueue import Posted, post
+from automations.delivery.enqueue import EnqueueResult, post
 from automations.delivery.outbox import Outbox
 from tests.postings import NOW, at, policy, posting
 
@@ -36,21 +36,24 @@ def channels_of(outbox: Outbox, cause: str = "c-1") -> set[str]:
 
 def test_an_alert_is_to_be_delivered_to_every_channel(outbox: Outbox) -> None:
     two = policy("json://127.0.0.1/a", "json://127.0.0.1/b")
-    assert post(outbox, posting(), two, NOW) is Posted.PENDING
+    assert post(outbox, posting(), two, NOW) is EnqueueResult.PENDING
     assert channels_of(outbox) == set(two.all_channels)
 
 
 def test_nobody_is_told_twice_of_the_same_whatever_is_said_the_second_time(outbox: Outbox) -> None:
     post(outbox, posting(subject="first"), policy(), NOW)
-    assert post(outbox, posting(subject="second", group="another"), policy("json://127.0.0.1/b"), at(1)) is Posted.KNOWN
+    assert (
+        post(outbox, posting(subject="second", group="another"), policy("json://127.0.0.1/b"), at(1))
+        is EnqueueResult.KNOWN
+    )
     assert [row["subject"] for row in outbox.rows("SELECT subject FROM alerts")] == ["first"]
     assert len(channels_of(outbox)) == 1
 
 
 def test_what_is_reported_twice_shortly_after_each_other_is_told_once(outbox: Outbox) -> None:
     post(outbox, posting("state-1", alias="run-1/1", occurred=at(0)), policy(), at(1))
-    assert post(outbox, posting("state-2", alias="run-1/1", occurred=at(119)), policy(), at(120)) is Posted.KNOWN
-    assert post(outbox, posting("state-2", alias="run-1/1", occurred=at(119)), policy(), at(121)) is Posted.KNOWN
+    assert post(outbox, posting("state-2", alias="run-1/1", occurred=at(119)), policy(), at(120)) is EnqueueResult.KNOWN
+    assert post(outbox, posting("state-2", alias="run-1/1", occurred=at(119)), policy(), at(121)) is EnqueueResult.KNOWN
     assert (state(outbox, "state-1"), state(outbox, "state-2")) == ("pending", "summed up")
     assert channels_of(outbox, "state-2") == set()
 
@@ -60,33 +63,35 @@ def test_what_happened_to_another_run_or_after_another_start_or_much_later_is_to
     outbox: Outbox, alias: str, occurred: float
 ) -> None:
     post(outbox, posting("state-1", alias="run-1/1", occurred=at(0)), policy(), at(1))
-    assert post(outbox, posting("state-2", alias=alias, occurred=at(occurred)), policy(), at(122)) is Posted.PENDING
+    assert (
+        post(outbox, posting("state-2", alias=alias, occurred=at(occurred)), policy(), at(122)) is EnqueueResult.PENDING
+    )
 
 
 def test_alerts_without_another_name_are_never_taken_for_the_same(outbox: Outbox) -> None:
     posted = [post(outbox, posting(cause, occurred=at(0)), policy(), at(1)) for cause in ("c-1", "c-2")]
-    assert posted == [Posted.PENDING, Posted.PENDING]
+    assert posted == [EnqueueResult.PENDING, EnqueueResult.PENDING]
 
 
 def test_of_several_that_post_the_same_at_once_one_has_posted_it(outbox: Outbox) -> None:
     barrier = threading.Barrier(6)
 
-    def post_it(_: int) -> Posted:
+    def post_it(_: int) -> EnqueueResult:
         with Outbox(outbox.path) as another:
             barrier.wait(30)
             return post(another, posting(), policy(), NOW)
 
     with ThreadPoolExecutor(6) as threads:
-        assert sorted(threads.map(post_it, range(6))) == [Posted.KNOWN] * 5 + [Posted.PENDING]
+        assert sorted(threads.map(post_it, range(6))) == [EnqueueResult.KNOWN] * 5 + [EnqueueResult.PENDING]
 
 
 def test_without_channels_it_has_got_through_as_the_log_has_it(outbox: Outbox) -> None:
-    assert post(outbox, posting(), policy(""), NOW) is Posted.PENDING
+    assert post(outbox, posting(), policy(""), NOW) is EnqueueResult.PENDING
     assert state(outbox) == "delivered"
 
 
 def test_what_was_over_before_it_could_be_told_is_not_told(outbox: Outbox) -> None:
-    assert post(outbox, posting(void=True), policy(), NOW) is Posted.CANCELLED
+    assert post(outbox, posting(void=True), policy(), NOW) is EnqueueResult.CANCELLED
     assert state(outbox) is None
 
 
@@ -101,37 +106,37 @@ def test_a_tag_finds_its_channels_and_the_fallback_has_its_own(outbox: Outbox) -
 def test_what_goes_to_the_fallback_is_told_in_a_storm_and_in_silence(outbox: Outbox) -> None:
     strict = policy(storm="1/10m", silence="00:00-24:00 UTC", fallback_urls="json://127.0.0.1/f")
     for number in range(3):
-        assert post(outbox, posting(f"c-{number}", block=FALLBACK, group="x"), strict, NOW) is Posted.PENDING
+        assert post(outbox, posting(f"c-{number}", block=FALLBACK, group="x"), strict, NOW) is EnqueueResult.PENDING
 
 
-def end(outbox: Outbox, seconds: float, cause: str = "back") -> Posted:
+def end(outbox: Outbox, seconds: float, cause: str = "back") -> EnqueueResult:
     return post(outbox, posting(cause, ends="trouble"), policy(), at(seconds))
 
 
 def test_the_end_of_a_trouble_is_told_once_and_only_to_those_who_were_told_of_it(outbox: Outbox) -> None:
-    assert end(outbox, 0, "unheard of") is Posted.CANCELLED
+    assert end(outbox, 0, "unheard of") is EnqueueResult.CANCELLED
     post(outbox, posting(opens="trouble"), policy(), at(1))
-    assert end(outbox, 2) is Posted.PENDING
-    assert end(outbox, 3, "back again") is Posted.CANCELLED
+    assert end(outbox, 2) is EnqueueResult.PENDING
+    assert end(outbox, 3, "back again") is EnqueueResult.CANCELLED
 
 
 def test_a_trouble_that_begins_twice_ends_once(outbox: Outbox) -> None:
     for number in range(2):
         post(outbox, posting(f"c-{number}", opens="trouble"), policy(), NOW)
-    assert end(outbox, 1) is Posted.PENDING
-    assert end(outbox, 2, "back again") is Posted.CANCELLED
+    assert end(outbox, 1) is EnqueueResult.PENDING
+    assert end(outbox, 2, "back again") is EnqueueResult.CANCELLED
 
 
 def test_the_end_of_a_trouble_that_still_waits_calls_it_off_and_neither_is_told(outbox: Outbox) -> None:
-    assert post(outbox, posting(opens="trouble", unless=UNLESS), policy(), NOW) is Posted.WAITING
-    assert end(outbox, 1) is Posted.CANCELLED
+    assert post(outbox, posting(opens="trouble", unless=UNLESS), policy(), NOW) is EnqueueResult.WAITING
+    assert end(outbox, 1) is EnqueueResult.CANCELLED
     assert state(outbox) == "cancelled"
 
 
 def test_a_trouble_whose_alert_is_gathered_has_its_end_gathered_as_well(outbox: Outbox) -> None:
     night = policy(silence="08:00-10:00 UTC")
     post(outbox, posting(opens="trouble"), night, NOW)
-    assert post(outbox, posting("back", ends="trouble"), night, at(1)) is Posted.GATHERED
+    assert post(outbox, posting("back", ends="trouble"), night, at(1)) is EnqueueResult.GATHERED
 
 
 def test_an_alert_that_an_event_may_make_needless_waits_for_it(outbox: Outbox) -> None:
@@ -141,7 +146,7 @@ def test_an_alert_that_an_event_may_make_needless_waits_for_it(outbox: Outbox) -
         asked.append(unless.event)
         return False
 
-    assert post(outbox, posting(unless=UNLESS), policy(), NOW) is Posted.WAITING
+    assert post(outbox, posting(unless=UNLESS), policy(), NOW) is EnqueueResult.WAITING
     waiting.step(outbox, policy(), has_come, at(14))
     assert (state(outbox), channels_of(outbox)) == ("waiting", set())
     waiting.step(outbox, policy(), has_come, at(15))
@@ -154,7 +159,7 @@ def test_the_event_calls_it_off_and_its_trouble_has_no_end_to_tell(outbox: Outbo
     post(outbox, posting(opens="trouble", unless=UNLESS), policy(), NOW)
     waiting.step(outbox, policy(), lambda _: True, at(1))
     assert state(outbox) == "cancelled"
-    assert end(outbox, 2) is Posted.CANCELLED
+    assert end(outbox, 2) is EnqueueResult.CANCELLED
 
 
 def test_one_of_which_nobody_can_say_whether_it_is_needless_is_told_a_while_later(outbox: Outbox) -> None:

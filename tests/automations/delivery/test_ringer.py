@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.alert_service import Bell, Posted, Ringer
+from automations.alert_service import AlertService, Dispatcher, EnqueueResult
 from tests.postings import policy, posting
 from tests.receiver import Receiver, receiving
 
@@ -20,10 +20,10 @@ def receiver() -> Generator[Receiver, None, None]:
 
 
 @pytest.fixture
-def ringer(tmp_path: Path, receiver: Receiver) -> Generator[Ringer, None, None]:
+def ringer(tmp_path: Path, receiver: Receiver) -> Generator[AlertService, None, None]:
     """Rings a bell whose outbox takes nothing any more, as on a full disk."""
-    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy(receiver.url()))
-    ringer = Ringer(bell)
+    bell = Dispatcher(tmp_path / "alerts.db", tmp_path / "alerts.log", policy(receiver.url()))
+    ringer = AlertService(bell)
     bell.outbox.change("CREATE TRIGGER full BEFORE INSERT ON alerts BEGIN SELECT RAISE (FAIL, 'disk is full'); END")
     yield ringer
     ringer.close()
@@ -31,14 +31,14 @@ def ringer(tmp_path: Path, receiver: Receiver) -> Generator[Ringer, None, None]:
 
 
 def test_an_alert_that_cannot_be_written_down_is_delivered_at_once_and_not_again(
-    ringer: Ringer, receiver: Receiver
+    ringer: AlertService, receiver: Receiver
 ) -> None:
     ringer.post(posting("one"), NOW)
-    assert ringer.post(posting("one"), NOW) is Posted.KNOWN
+    assert ringer.post(posting("one"), NOW) is EnqueueResult.KNOWN
     assert len(receiver.posts) == 1
 
 
-def test_one_that_nobody_took_is_tried_again_when_it_is_posted_again(ringer: Ringer, receiver: Receiver) -> None:
+def test_one_that_nobody_took_is_tried_again_when_it_is_posted_again(ringer: AlertService, receiver: Receiver) -> None:
     receiver.status = 500
     ringer.post(posting("one"), NOW)
     receiver.status = 200

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.delivery.deliver import Claim, drain, told_late
+from automations.delivery.deliver import DeliveryClaim, drain, with_late_note
 from automations.delivery.enqueue import post
 from automations.delivery.escalation import read_undelivered
 from automations.delivery.outbox import Outbox
@@ -22,8 +22,8 @@ def receiver() -> Generator[Receiver, None, None]:
         yield receiver
 
 
-def claimed(occurred_before: timedelta) -> Claim:
-    return Claim("c-1", "Failed", "Run: otter", "failure", NOW - occurred_before, 1, None)
+def claimed(occurred_before: timedelta) -> DeliveryClaim:
+    return DeliveryClaim("c-1", "Failed", "Run: otter", "failure", NOW - occurred_before, 1, None)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def claimed(occurred_before: timedelta) -> Claim:
     ],
 )
 def test_an_alert_that_comes_late_says_how_long_after(ago: timedelta, note: str | None) -> None:
-    lines = told_late(claimed(ago), NOW).body.splitlines()
+    lines = with_late_note(claimed(ago), NOW).body.splitlines()
     assert lines[1:] == ([] if note is None else [f"Delivered late: {note} after it happened."])
 
 

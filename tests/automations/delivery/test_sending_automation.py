@@ -18,7 +18,7 @@ from prefect.server.utilities.user_templates import register_user_template_filte
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 from pydantic import BaseModel
 
-from automations.delivery.events import Happening, Resource, SendingAutomation, in_files, on_server, render
+from automations.delivery.events import PrefectEvent, Resource, SendingAutomation, in_files, on_server, render
 from automations.delivery.models import Alert, split
 from automations.settings import PROJECT_ROOT
 
@@ -96,10 +96,10 @@ def theirs(template: str, name: str, given: dict[str, Any], run: FlowRunResponse
     return render_user_template_sync(template, context)
 
 
-def happening(given: dict[str, Any]) -> Happening:
+def happening(given: dict[str, Any]) -> PrefectEvent:
     related = [Resource(one) for one in given["related"]]
     resource = Resource(given["resource"])
-    return Happening(str(given["id"]), given["event"], given["occurred"], resource, related, given["payload"])
+    return PrefectEvent(str(given["id"]), given["event"], given["occurred"], resource, related, given["payload"])
 
 
 def ours(template: str, name: str, given: dict[str, Any], run: FlowRunResponse | None) -> str:
@@ -194,7 +194,7 @@ def automation(body: str = "Run\nbell: {{ {'id': event.id} | tojson }}", **more:
     return SendingAutomation("mine", trigger, "alerts", "Failed: {{ event.event }}", body, **more)
 
 
-HAPPENED = Happening("9", "a", datetime(2026, 3, 1, tzinfo=UTC), Resource({"prefect.resource.id": "r"}))
+HAPPENED = PrefectEvent("9", "a", datetime(2026, 3, 1, tzinfo=UTC), Resource({"prefect.resource.id": "r"}))
 
 
 @pytest.mark.parametrize(

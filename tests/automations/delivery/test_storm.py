@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from automations.delivery import rate_limit as storm
-from automations.delivery.rate_limit import FIRST_DIGEST, Gathered, Gathering, StormLimit, Verdict, Why
+from automations.delivery import rate_limit
+from automations.delivery.rate_limit import FIRST_DIGEST, GatherDecision, Gathered, Gathering, GatherReason, StormLimit
 from tests.postings import NOW, at
 
 LIMIT = StormLimit(3, timedelta(minutes=10))
-STORM = Gathering("daily", Why.STORM, NOW, at(60))
-SILENCE = Gathering("daily", Why.SILENCE, NOW, at(3600))
+STORM = Gathering("daily", GatherReason.STORM, NOW, at(60))
+SILENCE = Gathering("daily", GatherReason.SILENCE, NOW, at(3600))
 
 
 def gathered(count: int, kind: str = "run-failed") -> list[Gathered]:
@@ -36,7 +36,7 @@ def test_what_is_no_limit_is_told_with_an_example(text: str) -> None:
 
 
 def joins(recent: int, gathering: Gathering | None = None, *, group: str = "daily", silent: bool = False):
-    return storm.joins(group, recent, gathering, LIMIT, at(7200) if silent else None, NOW)
+    return rate_limit.joins(group, recent, gathering, LIMIT, at(7200) if silent else None, NOW)
 
 
 def test_as_many_as_the_limit_are_told_at_once() -> None:
@@ -44,11 +44,11 @@ def test_as_many_as_the_limit_are_told_at_once() -> None:
 
 
 def test_the_next_one_opens_a_gathering_whose_first_digest_comes_soon() -> None:
-    assert joins(3) == Gathering("daily", Why.STORM, NOW, NOW + FIRST_DIGEST)
+    assert joins(3) == Gathering("daily", GatherReason.STORM, NOW, NOW + FIRST_DIGEST)
 
 
 def test_a_window_shorter_than_that_brings_its_digest_sooner() -> None:
-    opened = storm.joins("daily", 1, None, StormLimit(1, timedelta(seconds=5)), None, NOW)
+    opened = rate_limit.joins("daily", 1, None, StormLimit(1, timedelta(seconds=5)), None, NOW)
     assert opened is not None
     assert opened.due_at == at(5)
 
@@ -62,8 +62,8 @@ def test_an_open_storm_takes_whatever_comes() -> None:
 
 
 def test_in_silence_everything_is_gathered_until_it_is_over() -> None:
-    assert joins(0, silent=True) == Gathering("daily", Why.SILENCE, NOW, at(7200))
-    assert joins(0, group="", silent=True) == Gathering("", Why.SILENCE, NOW, at(7200))
+    assert joins(0, silent=True) == Gathering("daily", GatherReason.SILENCE, NOW, at(7200))
+    assert joins(0, group="", silent=True) == Gathering("", GatherReason.SILENCE, NOW, at(7200))
 
 
 def test_one_that_is_not_silenced_is_told_at_once_whatever_the_night_has_gathered() -> None:
@@ -71,56 +71,56 @@ def test_one_that_is_not_silenced_is_told_at_once_whatever_the_night_has_gathere
 
 
 def test_too_many_that_are_not_silenced_bring_the_nights_digest_into_the_window() -> None:
-    until_morning = Gathering("daily", Why.SILENCE, NOW, at(30_000))
+    until_morning = Gathering("daily", GatherReason.SILENCE, NOW, at(30_000))
     joined = joins(3, until_morning)
     assert joined is not None
     assert joined.due_at == NOW + LIMIT.window
 
 
 def test_one_that_is_not_silenced_brings_a_storms_digest_back_that_waits_for_the_morning() -> None:
-    joined = joins(0, Gathering("daily", Why.STORM, NOW, at(30_000)))
+    joined = joins(0, Gathering("daily", GatherReason.STORM, NOW, at(30_000)))
     assert joined is not None
     assert joined.due_at == NOW + LIMIT.window
 
 
 def test_a_single_one_in_a_storm_is_told_instead_of_its_digest() -> None:
-    assert [storm.judge(STORM, waiting, 3, LIMIT) for waiting in range(3)] == [
-        Verdict.CALM,
-        Verdict.RELEASE,
-        Verdict.DIGEST,
+    assert [rate_limit.judge(STORM, waiting, 3, LIMIT) for waiting in range(3)] == [
+        GatherDecision.CALM,
+        GatherDecision.RELEASE,
+        GatherDecision.DIGEST,
     ]
 
 
 @pytest.mark.parametrize(
     ("waiting", "recent", "verdict"),
     [
-        (0, 0, Verdict.CALM),
-        (3, 0, Verdict.RELEASE),
-        (4, 0, Verdict.DIGEST),
-        (2, 1, Verdict.RELEASE),
-        (3, 1, Verdict.DIGEST),
-        (1, 9, Verdict.DIGEST),
+        (0, 0, GatherDecision.CALM),
+        (3, 0, GatherDecision.RELEASE),
+        (4, 0, GatherDecision.DIGEST),
+        (2, 1, GatherDecision.RELEASE),
+        (3, 1, GatherDecision.DIGEST),
+        (1, 9, GatherDecision.DIGEST),
     ],
 )
 def test_after_a_silence_no_more_are_told_one_by_one_than_at_any_other_time(
-    waiting: int, recent: int, verdict: Verdict
+    waiting: int, recent: int, verdict: GatherDecision
 ) -> None:
-    assert storm.judge(SILENCE, waiting, recent, LIMIT) is verdict
+    assert rate_limit.judge(SILENCE, waiting, recent, LIMIT) is verdict
 
 
 def test_a_storm_goes_on_with_a_digest_a_window_until_nothing_comes_any_more() -> None:
-    after = storm.goes_on(STORM, Verdict.DIGEST, LIMIT, at(60))
-    assert after == Gathering("daily", Why.STORM, NOW, at(660), digests=1)
-    assert storm.goes_on(STORM, Verdict.CALM, LIMIT, at(60)) is None
+    after = rate_limit.goes_on(STORM, GatherDecision.DIGEST, LIMIT, at(60))
+    assert after == Gathering("daily", GatherReason.STORM, NOW, at(660), digests=1)
+    assert rate_limit.goes_on(STORM, GatherDecision.CALM, LIMIT, at(60)) is None
 
 
-@pytest.mark.parametrize("verdict", list(Verdict))
-def test_a_silence_is_over_with_its_end(verdict: Verdict) -> None:
-    assert storm.goes_on(SILENCE, verdict, LIMIT, at(3600)) is None
+@pytest.mark.parametrize("verdict", list(GatherDecision))
+def test_a_silence_is_over_with_its_end(verdict: GatherDecision) -> None:
+    assert rate_limit.goes_on(SILENCE, verdict, LIMIT, at(3600)) is None
 
 
 def test_a_digest_tells_how_many_of_which_kind_and_the_first_few() -> None:
-    message = storm.digest(STORM, gathered(40) + gathered(2, "run-stuck"))
+    message = rate_limit.digest(STORM, gathered(40) + gathered(2, "run-stuck"))
     assert message.subject == "42 alerts of daily"
     lines = message.body.splitlines()
     assert lines[0] == "Kinds: 40 run-failed, 2 run-stuck"
@@ -134,20 +134,20 @@ def test_a_digest_tells_how_many_of_which_kind_and_the_first_few() -> None:
 
 
 def test_a_digest_of_a_silence_says_so_and_one_of_no_group_names_none() -> None:
-    message = storm.digest(Gathering("", Why.SILENCE, NOW, NOW), gathered(2))
+    message = rate_limit.digest(Gathering("", GatherReason.SILENCE, NOW, NOW), gathered(2))
     assert message.subject == "2 alerts of several places"
     assert "(hours of silence)" in message.body
     assert "more" not in message.body
 
 
 def test_a_hostile_place_cannot_call_anybody_or_start_a_line() -> None:
-    message = storm.digest(Gathering("@everyone\nSubject: x", Why.STORM, NOW, NOW), gathered(2))
+    message = rate_limit.digest(Gathering("@everyone\nSubject: x", GatherReason.STORM, NOW, NOW), gathered(2))
     assert "@everyone" not in message.subject
     assert message.subject.endswith("Subject: x")
 
 
 def test_the_end_of_a_storm_is_one_message_that_says_how_many_there_were() -> None:
-    message = storm.calm(Gathering("daily", Why.STORM, NOW, at(660), 2, 97), LIMIT)
+    message = rate_limit.calm(Gathering("daily", GatherReason.STORM, NOW, at(660), 2, 97), LIMIT)
     assert message.subject == "Quiet again: daily"
     assert "No alert for 10 min." in message.body
     assert "97 alerts were summed up" in message.body

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
 
-from automations.delivery.events import Happening, Resource, fires
+from automations.delivery.events import PrefectEvent, Resource, fires
 
 OCCURRED = datetime(2026, 3, 1, 15, 0, 12, tzinfo=UTC)
 REACTIVE = {"type": "event", "posture": "Reactive", "threshold": 1, "within": 0}
@@ -45,7 +45,7 @@ def verdicts(trigger: dict[str, Any], event: str, resource: dict[str, str], othe
         resource=resource,
         related=others,
     )
-    happening = Happening("9", event, OCCURRED, Resource(resource), [Resource(one) for one in others])
+    happening = PrefectEvent("9", event, OCCURRED, Resource(resource), [Resource(one) for one in others])
     return fires(trigger, happening), EventTrigger.model_validate(trigger).covers(received)
 
 
@@ -77,6 +77,6 @@ def test_it_is_prefects_of_a_trigger_as_the_server_gives_it_too(
     ],
 )
 def test_what_counts_events_or_waits_for_their_absence_is_left_to_prefect(other: dict[str, Any]) -> None:
-    happening = Happening("9", "a", OCCURRED, Resource({"prefect.resource.id": "a"}))
+    happening = PrefectEvent("9", "a", OCCURRED, Resource({"prefect.resource.id": "a"}))
     assert fires({**REACTIVE, "expect": ["a"]}, happening)
     assert not fires({**REACTIVE, "expect": ["a"], **other}, happening)

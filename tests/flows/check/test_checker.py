@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from pydantic import SecretStr
 
-from flows.check.checker import Checker, FileCheck, Verdict
+from flows.check.checker import Checker, CheckResult, FileCheck
 from flows.check.scratch import read_target
 from flows.errors import StillInUseError
 from flows.loading.file_result import FileResult, Outcome
@@ -62,7 +62,7 @@ def check(pipeline: Pipeline, path: Path, *, is_new: bool = False) -> tuple[File
 
 def same(found: FileCheck, result: FileResult) -> bool:
     """Whether a check says what came of a load."""
-    outcome = Outcome.LOADED if found.outcome is Verdict.LOADS else Outcome.REJECTED
+    outcome = Outcome.LOADED if found.outcome is CheckResult.LOADS else Outcome.REJECTED
     return (outcome, found.reason, found.rows) == (result.outcome, result.reason, result.rows)
 
 
@@ -199,9 +199,9 @@ def test_each_file_is_checked_as_if_it_were_alone(tmp_path: Path) -> None:
     with checker(pipeline, is_new=True) as opened:
         found = [opened.check(path, "a.csv") for path in (numbers, texts, numbers)]
     assert [(one.outcome, one.columns[0].type) for one in found] == [
-        (Verdict.LOADS, "BIGINT"),
-        (Verdict.LOADS, "VARCHAR"),
-        (Verdict.LOADS, "BIGINT"),
+        (CheckResult.LOADS, "BIGINT"),
+        (CheckResult.LOADS, "VARCHAR"),
+        (CheckResult.LOADS, "BIGINT"),
     ]
 
 
@@ -209,7 +209,7 @@ def test_a_check_writes_nothing_into_the_warehouse_and_its_folder(pipeline: Pipe
     pipeline.load("a.csv", "n\n1\n")
     before = pipeline.rows("*")
     found, _ = check(pipeline, pipeline.write("b.csv", "n,m\n2,3\n", "dropped"))
-    assert found.outcome is Verdict.LOADS
+    assert found.outcome is CheckResult.LOADS
     assert pipeline.rows("*") == before
     assert list(pipeline.types()) == ["n"]
 
@@ -218,7 +218,7 @@ def test_a_check_makes_no_warehouse_where_there_is_none(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path)
     path = pipeline.write("a.csv", "n\n1\n", "dropped")
     found, _ = check(pipeline, path)
-    assert found.outcome is Verdict.LOADS
+    assert found.outcome is CheckResult.LOADS
     assert sorted(one.name for one in tmp_path.iterdir()) == ["check", "dropped"]
 
 
@@ -239,7 +239,7 @@ def test_what_the_table_forbids_is_rejected_by_a_check_too(tmp_path: Path, colum
         pipeline.execute("INSERT INTO public.metrics BY NAME SELECT 7 AS id")
     found, _ = check(pipeline, pipeline.write("a.csv", content, "dropped"))
     result = pipeline.load("a.csv", content)
-    assert (found.outcome, result.outcome) == (Verdict.REJECTED, Outcome.REJECTED)
+    assert (found.outcome, result.outcome) == (CheckResult.REJECTED, Outcome.REJECTED)
     assert found.reason
 
 
@@ -265,7 +265,7 @@ def test_a_big_file_is_checked_with_no_more_memory_than_its_load_may_take(tmp_pa
         connection.execute(f"COPY (SELECT range AS n, repeat('x', 60) AS t FROM range(600000)) TO '{path}' (HEADER)")
     assert path.stat().st_size > 32_000_000
     found, rows = check(pipeline, path, is_new=True)
-    assert (found.outcome, found.rows, len(rows)) == (Verdict.LOADS, 600_000, 600_000)
+    assert (found.outcome, found.rows, len(rows)) == (CheckResult.LOADS, 600_000, 600_000)
     assert [row[0] for row in found.first_rows] == [str(at) for at in range(10)]
     assert list((tmp_path / "check").iterdir()) == []
 
@@ -279,4 +279,4 @@ def test_a_table_of_another_schema_is_another_table(tmp_path: Path) -> None:
 
 def test_a_file_that_is_gone_when_its_turn_comes_is_rejected(tmp_path: Path) -> None:
     found, _ = check(Pipeline(tmp_path), tmp_path / "gone.csv", is_new=True)
-    assert (found.outcome, found.reason) == (Verdict.REJECTED, f"cannot be read: {os.strerror(2)}")
+    assert (found.outcome, found.reason) == (CheckResult.REJECTED, f"cannot be read: {os.strerror(2)}")

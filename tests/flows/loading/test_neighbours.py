@@ -25,7 +25,7 @@ from flows.loading.loader import Loader
 from flows.readers.guard import Guard
 from flows.sources.files import files_of
 from flows.sql_names import TargetTable
-from flows.warehouse.duckdb import memory_reader
+from flows.warehouse.duckdb import in_memory_reader
 from tests.pipeline import Pipeline
 
 COLUMNS = {"id": "BIGINT", "price": "DOUBLE", "name": "VARCHAR", "day": "DATE"}
@@ -138,7 +138,7 @@ class Loads:
         found = files_of(folder.as_uri())
         limits = FileLimits()
         with (
-            memory_reader("1GB", self.pipeline.folder / "transform.tmp") as reader,
+            in_memory_reader("1GB", self.pipeline.folder / "transform.tmp") as reader,
             Guard(limits, lambda: reader.connection) as guard,
         ):
             plans = list(plans_of(reader, found, self.pipeline.spool, guard))

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flows.errors import TemporaryError, is_machines_fault, machines_fault_explained
+from flows.errors import TemporaryError, infrastructure_errors_translated, is_infrastructure_error
 from flows.loading.file_result import Outcome
 from flows.source_file import FileFormat, SourceFile
 from tests import parquet_maker as pq
@@ -116,7 +116,7 @@ def test_the_disk_a_lock_and_a_connection_are_the_machines_fault_and_all_else_is
     error: Exception, is_machines: bool
 ):
     file = SourceFile(Path("/in/a.parquet"), "a.parquet", 9, FileFormat.PARQUET)
-    assert is_machines_fault(error, [file]) is is_machines
+    assert is_infrastructure_error(error, [file]) is is_machines
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_disk_a_lock_and_a_connection_are_the_machines_fault_and_all_else_is
     ],
 )
 def test_what_the_run_says_of_the_machine_is_one_line(error: Exception, said: str):
-    with pytest.raises(TemporaryError) as caught, machines_fault_explained():
+    with pytest.raises(TemporaryError) as caught, infrastructure_errors_translated():
         raise error
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

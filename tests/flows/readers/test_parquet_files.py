@@ -13,7 +13,7 @@ from flows.loading.file_result import Outcome
 from flows.readers.base import raw
 from flows.readers.registry import read_plan
 from flows.source_file import FileFormat, Rejected, SourceFile
-from flows.warehouse.duckdb import memory_reader
+from flows.warehouse.duckdb import in_memory_reader
 from tests import parquet_maker as pq
 from tests.parquet_maker import Column, Damage, Group, parquet_file
 from tests.pipeline import Pipeline
@@ -24,7 +24,7 @@ def read(folder: Path, content: bytes) -> tuple[list[str], list[tuple[Any, ...]]
     path = folder / "a.parquet"
     path.write_bytes(content)
     file = SourceFile(path, path.name, len(content), FileFormat.PARQUET)
-    with memory_reader("1GB", folder / "tmp") as reader:
+    with in_memory_reader("1GB", folder / "tmp") as reader:
         plan = read_plan(reader.connection, file, folder)
         if isinstance(plan, Rejected):
             return plan.reason

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 
-from flows.errors import PermanentError, RefusedError, TemporaryError
+from flows.errors import PermanentError, RowRejectedError, TemporaryError
 from flows.loading.file_result import FileResult, Outcome
 from flows.warehouse.address import PostgresDatabase
 from flows.warehouse.duckdb import DEFAULT_LIMIT
@@ -300,10 +300,10 @@ def test_a_table_that_somebody_has_locked_is_waited_for_and_then_the_run_is_told
         ("57014", TemporaryError),  # canceled by somebody
         ("42703", TemporaryError),  # a column that somebody has just dropped
         ("42501", PermanentError),  # a missing privilege
-        ("22001", RefusedError),  # a text that is too long
-        ("23514", RefusedError),  # a check
-        ("54000", RefusedError),  # a row that is too big
-        ("P0001", RefusedError),  # a trigger's objection
+        ("22001", RowRejectedError),  # a text that is too long
+        ("23514", RowRejectedError),  # a check
+        ("54000", RowRejectedError),  # a row that is too big
+        ("P0001", RowRejectedError),  # a trigger's objection
     ],
 )
 def test_an_error_is_worth_another_try_or_a_persons_business_or_the_files_own_fault(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from automations.alert_service import AlarmSettings, OutboxError
-from sensors.alerts.server_watch import Alarm
+from automations.alert_service import AlertSettings, OutboxError
+from sensors.alerts.server_watch import AlertLoops
 from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger
 from sensors.runtime.loop import Loop
@@ -21,10 +21,10 @@ def outbox(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def alarm(tmp_path: Path, server: PrefectServer, hand_clock: HandClock) -> Generator[Alarm, None, None]:
+def alarm(tmp_path: Path, server: PrefectServer, hand_clock: HandClock) -> Generator[AlertLoops, None, None]:
     settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     Ledger(settings.ledger_path).close()
-    alarm = Alarm(settings, AlarmSettings(_env_file=None, state_dir=tmp_path), hand_clock.clock)  # pyright: ignore[reportCallIssue]
+    alarm = AlertLoops(settings, AlertSettings(_env_file=None, state_dir=tmp_path), hand_clock.clock)  # pyright: ignore[reportCallIssue]
     yield alarm
     alarm.close()
 
@@ -33,21 +33,23 @@ def break_it(outbox: Path) -> None:
     outbox.write_text("this is no database, however long it is " * 100)
 
 
-def test_the_bell_is_opened_and_watched(alarm: Alarm, outbox: Path, server: PrefectServer) -> None:
+def test_the_bell_is_opened_and_watched(alarm: AlertLoops, outbox: Path, server: PrefectServer) -> None:
     assert alarm.deliver() > 0
     assert alarm.watch() > 0
     assert outbox.exists()
     assert [one["event"] for one in server.emitted] == ["sensor.heartbeat"]
 
 
-def test_a_broken_outbox_is_told_by_one_loop_and_the_other_waits(alarm: Alarm, outbox: Path) -> None:
+def test_a_broken_outbox_is_told_by_one_loop_and_the_other_waits(alarm: AlertLoops, outbox: Path) -> None:
     break_it(outbox)
     with pytest.raises(OutboxError):
         alarm.deliver()
     assert alarm.watch() > 0
 
 
-def test_it_works_again_when_the_broken_one_was_moved_away(alarm: Alarm, outbox: Path, server: PrefectServer) -> None:
+def test_it_works_again_when_the_broken_one_was_moved_away(
+    alarm: AlertLoops, outbox: Path, server: PrefectServer
+) -> None:
     break_it(outbox)
     with pytest.raises(OutboxError):
         alarm.deliver()
@@ -58,7 +60,7 @@ def test_it_works_again_when_the_broken_one_was_moved_away(alarm: Alarm, outbox:
 
 
 def test_one_that_is_moved_away_at_work_is_made_anew_and_watched(
-    alarm: Alarm, outbox: Path, server: PrefectServer, hand_clock: HandClock
+    alarm: AlertLoops, outbox: Path, server: PrefectServer, hand_clock: HandClock
 ) -> None:
     alarm.deliver()
     alarm.watch()
@@ -81,7 +83,7 @@ def until(is_so: Callable[[], bool]) -> None:
 
 
 def test_its_loop_goes_on_and_says_what_is_wrong_until_it_works_again(
-    alarm: Alarm, outbox: Path, hand_clock: HandClock, caplog: pytest.LogCaptureFixture
+    alarm: AlertLoops, outbox: Path, hand_clock: HandClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     break_it(outbox)
     loop = Loop("bell", alarm.deliver, hand_clock.clock)
@@ -97,7 +99,7 @@ def test_its_loop_goes_on_and_says_what_is_wrong_until_it_works_again(
     assert "Traceback" not in caplog.text
 
 
-def test_closing_it_is_harmless_before_it_was_opened_and_twice(alarm: Alarm) -> None:
+def test_closing_it_is_harmless_before_it_was_opened_and_twice(alarm: AlertLoops) -> None:
     alarm.close()
     alarm.deliver()
     alarm.close()

@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from automations.alert_service import Ringer
+from automations.alert_service import AlertService
 from sensors.alerts.heartbeat import BACK, EVERY, HEARTBEAT, SILENT_FOR, Heartbeat, sensor_name
 from sensors.runs.api import ApiError, PrefectApi
 from tests.postings import NOW, posting
 from tests.prefect_server import PrefectServer
 
 
-def heartbeat(server: PrefectServer, ringer: Ringer) -> Heartbeat:
+def heartbeat(server: PrefectServer, ringer: AlertService) -> Heartbeat:
     return Heartbeat(PrefectApi(server.url, None), ringer, "machine-4201")
 
 
@@ -21,7 +21,7 @@ def events(server: PrefectServer) -> list[str]:
     return [one["event"] for one in server.emitted]
 
 
-def test_it_is_sent_every_ten_seconds_each_as_an_event_of_its_own(server: PrefectServer, ringer: Ringer) -> None:
+def test_it_is_sent_every_ten_seconds_each_as_an_event_of_its_own(server: PrefectServer, ringer: AlertService) -> None:
     beat = heartbeat(server, ringer)
     sent = [beat.step(NOW + timedelta(seconds=second)) for second in range(21)]
     assert [second for second, one in enumerate(sent) if one] == [0, 10, 20]
@@ -32,7 +32,7 @@ def test_it_is_sent_every_ten_seconds_each_as_an_event_of_its_own(server: Prefec
 
 
 def test_a_sensor_tells_that_it_is_back_after_a_pause_that_others_were_told_of(
-    server: PrefectServer, ringer: Ringer
+    server: PrefectServer, ringer: AlertService
 ) -> None:
     heartbeat(server, ringer).step(NOW)
     heartbeat(server, ringer).step(NOW + SILENT_FOR)
@@ -42,7 +42,7 @@ def test_a_sensor_tells_that_it_is_back_after_a_pause_that_others_were_told_of(
     assert server.emitted[-1]["payload"]["since"].startswith("2026-11-24")
 
 
-def test_it_tells_so_until_those_who_were_told_of_its_silence_know(server: PrefectServer, ringer: Ringer) -> None:
+def test_it_tells_so_until_those_who_were_told_of_its_silence_know(server: PrefectServer, ringer: AlertService) -> None:
     beat = heartbeat(server, ringer)
     beat.step(NOW)
     ringer.post(posting("silent", opens="sensor.machine-4201"), NOW)
@@ -53,7 +53,9 @@ def test_it_tells_so_until_those_who_were_told_of_its_silence_know(server: Prefe
     assert events(server) == [HEARTBEAT, HEARTBEAT, BACK, HEARTBEAT, BACK, HEARTBEAT]
 
 
-def test_one_silence_is_one_event_however_often_its_end_is_reported(server: PrefectServer, ringer: Ringer) -> None:
+def test_one_silence_is_one_event_however_often_its_end_is_reported(
+    server: PrefectServer, ringer: AlertService
+) -> None:
     beat = heartbeat(server, ringer)
     beat.step(NOW)
     ringer.post(posting("silent", opens="sensor.machine-4201"), NOW)
@@ -62,7 +64,9 @@ def test_one_silence_is_one_event_however_often_its_end_is_reported(server: Pref
     assert len({one["id"] for one in server.emitted if one["event"] == BACK}) == 1
 
 
-def test_while_the_outbox_cannot_be_written_the_sensor_is_back_once(server: PrefectServer, ringer: Ringer) -> None:
+def test_while_the_outbox_cannot_be_written_the_sensor_is_back_once(
+    server: PrefectServer, ringer: AlertService
+) -> None:
     heartbeat(server, ringer).step(NOW)
     ringer.bell.outbox.change("CREATE TRIGGER full BEFORE UPDATE ON progress BEGIN SELECT RAISE (FAIL, 'full'); END")
     beat = heartbeat(server, ringer)
@@ -71,13 +75,13 @@ def test_while_the_outbox_cannot_be_written_the_sensor_is_back_once(server: Pref
     assert events(server) == [HEARTBEAT, HEARTBEAT, BACK, HEARTBEAT, HEARTBEAT]
 
 
-def test_the_first_heartbeat_ever_is_no_return(server: PrefectServer, ringer: Ringer) -> None:
+def test_the_first_heartbeat_ever_is_no_return(server: PrefectServer, ringer: AlertService) -> None:
     heartbeat(server, ringer).step(NOW)
     assert events(server) == [HEARTBEAT]
 
 
 def test_one_that_the_server_does_not_take_is_sent_again_at_once_and_the_silence_counts(
-    server: PrefectServer, ringer: Ringer
+    server: PrefectServer, ringer: AlertService
 ) -> None:
     beat = heartbeat(server, ringer)
     beat.step(NOW)
@@ -92,7 +96,7 @@ def test_one_that_the_server_does_not_take_is_sent_again_at_once_and_the_silence
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=-2), timedelta(hours=2)])
-def test_a_clock_that_is_set_stops_no_heartbeat(server: PrefectServer, ringer: Ringer, jump: timedelta) -> None:
+def test_a_clock_that_is_set_stops_no_heartbeat(server: PrefectServer, ringer: AlertService, jump: timedelta) -> None:
     beat = heartbeat(server, ringer)
     beat.step(NOW)
     after: datetime = NOW + jump
@@ -107,7 +111,7 @@ def test_a_sensor_has_the_same_name_after_every_start_and_another_than_its_neigh
 
 
 def test_while_the_outbox_cannot_be_written_it_is_sent_as_often_as_ever_and_its_return_is_told_once(
-    server: PrefectServer, ringer: Ringer
+    server: PrefectServer, ringer: AlertService
 ) -> None:
     heartbeat(server, ringer).step(NOW)
     beat, after = heartbeat(server, ringer), NOW + 2 * SILENT_FOR

@@ -7,7 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from automations.alert_service import OutboxError
-from sensors.alerts.issues import ADOPTED_CALM_SECONDS, CALM_SECONDS, Issue, IssueTracker, Turn, issues_of, kind_of
+from sensors.alerts.issues import (
+    ADOPTED_CALM_SECONDS,
+    CALM_SECONDS,
+    ChangeKind,
+    Issue,
+    IssueTracker,
+    issues_of,
+    kind_of,
+)
 from sensors.files.file_systems import DiskSpaceError
 from sensors.ledger import LedgerError
 from sensors.runs.api import ApiError, NotReachedError
@@ -22,7 +30,7 @@ def issue(key: str = "ledger", *parts: str, **more: object) -> Issue:
     return Issue(key, f"title of {key}", dict.fromkeys(parts or ("announce",), "why"), "mend", **more)  # pyright: ignore[reportArgumentType]
 
 
-def turns(tracker: IssueTracker, issues: list[Issue], seconds: range) -> list[tuple[int, Turn]]:
+def turns(tracker: IssueTracker, issues: list[Issue], seconds: range) -> list[tuple[int, ChangeKind]]:
     """Look once a second; return what was worth an alert, and when."""
     return [(second, change.turn) for second in seconds for change in tracker.look(issues, second)]
 
@@ -33,8 +41,8 @@ def tracker() -> IssueTracker:
 
 
 def test_an_issue_is_reported_once_when_it_has_lasted_and_once_when_it_is_over(tracker: IssueTracker) -> None:
-    assert turns(tracker, [issue()], range(500)) == [(60, Turn.BEGUN)]
-    assert turns(tracker, [], range(500, 1000)) == [(499 + CALM_SECONDS, Turn.OVER)]
+    assert turns(tracker, [issue()], range(500)) == [(60, ChangeKind.BEGUN)]
+    assert turns(tracker, [], range(500, 1000)) == [(499 + CALM_SECONDS, ChangeKind.OVER)]
 
 
 def test_one_that_is_over_before_its_time_is_not_reported(tracker: IssueTracker) -> None:
@@ -43,15 +51,15 @@ def test_one_that_is_over_before_its_time_is_not_reported(tracker: IssueTracker)
 
 
 def test_a_step_that_succeeds_now_and_then_ends_nothing(tracker: IssueTracker) -> None:
-    found: list[Turn] = []
+    found: list[ChangeKind] = []
     for second in range(600):
         issues = [] if second % 20 > 15 else [issue()]
         found += [change.turn for change in tracker.look(issues, second)]
-    assert found == [Turn.BEGUN]
+    assert found == [ChangeKind.BEGUN]
 
 
 def test_it_is_one_alert_however_many_loops_fail_for_the_same_cause(tracker: IssueTracker) -> None:
-    assert turns(tracker, [issue("ledger", "announce")], range(70)) == [(60, Turn.BEGUN)]
+    assert turns(tracker, [issue("ledger", "announce")], range(70)) == [(60, ChangeKind.BEGUN)]
     assert turns(tracker, [issue("ledger", "announce", "inbox metrics")], range(70, 500)) == []
 
 
@@ -59,17 +67,17 @@ def test_another_loop_that_gets_stuck_later_is_another_alert(tracker: IssueTrack
     def stuck(*names: str) -> Issue:
         return issue("stuck", *names, patience_seconds=0, grows=True)
 
-    assert turns(tracker, [stuck("inbox a")], range(100)) == [(0, Turn.BEGUN)]
-    assert turns(tracker, [stuck("inbox a", "inbox b")], range(100, 200)) == [(100, Turn.GROWN)]
+    assert turns(tracker, [stuck("inbox a")], range(100)) == [(0, ChangeKind.BEGUN)]
+    assert turns(tracker, [stuck("inbox a", "inbox b")], range(100, 200)) == [(100, ChangeKind.GROWN)]
     assert turns(tracker, [stuck("inbox a")], range(200, 300)) == []
-    assert turns(tracker, [], range(300, 400)) == [(299 + CALM_SECONDS, Turn.OVER)]
+    assert turns(tracker, [], range(300, 400)) == [(299 + CALM_SECONDS, ChangeKind.OVER)]
 
 
 def test_what_began_before_a_suspension_has_its_time_again(tracker: IssueTracker) -> None:
     tracker.look([issue()], 0)
     assert tracker.look([issue()], 185, 185) == []
     assert tracker.look([issue()], 244, 185) == []
-    assert [change.turn for change in tracker.look([issue()], 245, 185)] == [Turn.BEGUN]
+    assert [change.turn for change in tracker.look([issue()], 245, 185)] == [ChangeKind.BEGUN]
 
 
 def test_after_a_restart_what_lasts_is_not_reported_again_and_its_end_is(tracker: IssueTracker) -> None:
@@ -79,7 +87,7 @@ def test_after_a_restart_what_lasts_is_not_reported_again_and_its_end_is(tracker
         for second in range(300)
         for change in tracker.look([issue("ledger")], second)
     ]
-    assert changes == [(ADOPTED_CALM_SECONDS, Turn.OVER, "The drop page does not answer")]
+    assert changes == [(ADOPTED_CALM_SECONDS, ChangeKind.OVER, "The drop page does not answer")]
 
 
 # -- what is wrong with loops

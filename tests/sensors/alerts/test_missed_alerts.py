@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from automations.alert_service import Bell, Ringer, SendingAutomation, automations_in_files
+from automations.alert_service import AlertService, Dispatcher, SendingAutomation, automations_in_files
 from sensors.alerts.reconcile import EVERY, GRACE, OVERLAP, UNSENT_FOR, MissedAlerts
 from sensors.ledger import Ledger, notices
 from sensors.ledger.notices import Notice
@@ -21,32 +21,32 @@ LATER = GRACE + timedelta(seconds=1)
 
 
 @pytest.fixture
-def ringer(tmp_path: Path) -> Generator[Ringer, None, None]:
-    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy(storm="99/1s"))
-    ringer = Ringer(bell)
+def ringer(tmp_path: Path) -> Generator[AlertService, None, None]:
+    bell = Dispatcher(tmp_path / "alerts.db", tmp_path / "alerts.log", policy(storm="99/1s"))
+    ringer = AlertService(bell)
     yield ringer
     ringer.close()
     bell.close()
 
 
 @pytest.fixture
-def missed(server: PrefectServer, ringer: Ringer, ledger: Ledger) -> MissedAlerts:
+def missed(server: PrefectServer, ringer: AlertService, ledger: Ledger) -> MissedAlerts:
     """Make one that has looked already, at nine o'clock."""
     made = started_anew(server, ringer, ledger)
     made.step(NOW)
     return made
 
 
-def started_anew(server: PrefectServer, ringer: Ringer, ledger: Ledger) -> MissedAlerts:
+def started_anew(server: PrefectServer, ringer: AlertService, ledger: Ledger) -> MissedAlerts:
     return MissedAlerts(PrefectApi(server.url, None), ringer, ledger, "http://127.0.0.1:4200", automations_in_files())
 
 
-def causes(ringer: Ringer) -> list[str]:
+def causes(ringer: AlertService) -> list[str]:
     return [row["cause"] for row in ringer.bell.outbox.rows("SELECT cause FROM alerts ORDER BY rowid")]
 
 
 def test_a_failed_run_without_an_alert_is_rung_for_once(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService
 ) -> None:
     server.failed_run("r1", NOW)
     assert missed.step(NOW + LATER)
@@ -60,7 +60,9 @@ def test_a_failed_run_without_an_alert_is_rung_for_once(
     assert '"env:prod"' in alert["tags"]
 
 
-def test_prefect_has_a_while_for_its_own_alert(missed: MissedAlerts, server: PrefectServer, ringer: Ringer) -> None:
+def test_prefect_has_a_while_for_its_own_alert(
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService
+) -> None:
     server.failed_run("r1", NOW)
     assert not missed.step(NOW + GRACE)
     ringer.post(posting("state-r1/alert-on-failure"), NOW + GRACE)
@@ -69,7 +71,7 @@ def test_prefect_has_a_while_for_its_own_alert(missed: MissedAlerts, server: Pre
 
 
 def test_every_one_of_many_that_failed_while_the_sensor_was_down_is_rung_for(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer, ledger: Ledger
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService, ledger: Ledger
 ) -> None:
     for number in range(30):
         server.failed_run(f"r{number}", NOW + number * MINUTE)
@@ -79,14 +81,14 @@ def test_every_one_of_many_that_failed_while_the_sensor_was_down_is_rung_for(
 
 
 def test_what_failed_before_the_first_start_is_nobodys_concern(
-    server: PrefectServer, ringer: Ringer, ledger: Ledger
+    server: PrefectServer, ringer: AlertService, ledger: Ledger
 ) -> None:
     server.failed_run("r1", NOW - OVERLAP - MINUTE)
     assert not started_anew(server, ringer, ledger).step(NOW)
 
 
 def test_a_state_that_bears_the_time_of_a_clock_that_is_behind_is_rung_for(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService
 ) -> None:
     missed.step(NOW + 5 * MINUTE)
     server.failed_run("r1", NOW - MINUTE)
@@ -94,7 +96,7 @@ def test_a_state_that_bears_the_time_of_a_clock_that_is_behind_is_rung_for(
 
 
 def test_after_the_clock_was_set_back_the_look_goes_on_from_now(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService
 ) -> None:
     missed.step(NOW + timedelta(days=1))
     server.failed_run("r1", NOW + MINUTE)
@@ -111,7 +113,7 @@ def test_nothing_is_looked_through_more_often_than_every_few_seconds(
 
 
 def test_what_no_automation_sends_an_alert_for_is_not_rung_for(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService
 ) -> None:
     server.failed_run("r1", NOW)
     server.stored["flows"][0]["name"] = "Another Flow"
@@ -121,7 +123,7 @@ def test_what_no_automation_sends_an_alert_for_is_not_rung_for(
 
 
 def test_a_look_that_the_server_breaks_off_is_made_up_for(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService
 ) -> None:
     server.failed_run("r1", NOW + MINUTE)
     server.status = 500
@@ -136,7 +138,14 @@ def test_a_look_that_the_server_breaks_off_is_made_up_for(
     ("state", "run_id", "rings"), [("failed", "r1", True), ("staged", "r1", False), ("failed", "r2", False)]
 )
 def test_an_arrival_that_failed_with_a_run_that_no_automation_is_about_is_rung_for_once(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer, ledger: Ledger, state: str, run_id: str, *, rings: bool
+    missed: MissedAlerts,
+    server: PrefectServer,
+    ringer: AlertService,
+    ledger: Ledger,
+    state: str,
+    run_id: str,
+    *,
+    rings: bool,
 ) -> None:
     ledger.change(
         "INSERT INTO arrivals (id, inbox, folder, state, attempt, created_at, run_id)"
@@ -151,7 +160,7 @@ def test_an_arrival_that_failed_with_a_run_that_no_automation_is_about_is_rung_f
 
 
 def test_a_run_that_a_limit_cancelled_rings_and_one_of_an_arrival_or_by_a_person_does_not(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService
 ) -> None:
     limit = "Deployment concurrency limit reached."
     for run_id, message, parameters in (("r1", limit, {}), ("r2", limit, {"arrival_id": "m-1"}), ("r3", "enough", {})):
@@ -167,7 +176,7 @@ def somebodys(body: str, **more: object) -> SendingAutomation:
 
 
 def test_an_automation_that_says_nothing_to_the_bell_is_not_rung_for_again_and_again(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService
 ) -> None:
     missed.automations = [somebodys("{{ event.resource.name }}"), somebodys("x\nbell: {broken")]
     server.failed_run("r1", NOW)
@@ -177,7 +186,7 @@ def test_an_automation_that_says_nothing_to_the_bell_is_not_rung_for_again_and_a
 
 
 def test_one_that_names_its_cause_in_its_own_way_is_known_by_that(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer, caplog: pytest.LogCaptureFixture
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService, caplog: pytest.LogCaptureFixture
 ) -> None:
     missed.automations = [somebodys("x\nbell: {{ {'id': 'mine/' ~ event.id} | tojson }}")]
     server.failed_run("r1", NOW)
@@ -188,7 +197,7 @@ def test_one_that_names_its_cause_in_its_own_way_is_known_by_that(
 
 
 def test_what_is_void_is_not_rung_for_again_and_again(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer, caplog: pytest.LogCaptureFixture
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService, caplog: pytest.LogCaptureFixture
 ) -> None:
     missed.automations = [somebodys("x\nbell: {{ {'id': event.id, 'void': true} | tojson }}")]
     server.failed_run("r1", NOW)
@@ -197,7 +206,7 @@ def test_what_is_void_is_not_rung_for_again_and_again(
 
 
 def test_a_template_that_fails_stops_no_other_automation(
-    missed: MissedAlerts, server: PrefectServer, ringer: Ringer
+    missed: MissedAlerts, server: PrefectServer, ringer: AlertService
 ) -> None:
     missed.automations = [somebodys("{{ 1 / 0 }}"), *missed.automations]
     server.failed_run("r1", NOW)
@@ -215,7 +224,7 @@ def write(ledger: Ledger, now: datetime, event: str = "inbox.files.rejected", ke
 
 
 def test_a_notice_that_prefect_has_and_made_no_alert_of_is_rung_for_once(
-    missed: MissedAlerts, ledger: Ledger, ringer: Ringer
+    missed: MissedAlerts, ledger: Ledger, ringer: AlertService
 ) -> None:
     notices.record_sent(ledger, [write(ledger, NOW)], NOW)
     assert not missed.step(NOW + GRACE)
@@ -229,14 +238,14 @@ def test_a_notice_that_prefect_has_and_made_no_alert_of_is_rung_for_once(
 
 
 def test_a_notice_that_was_sent_just_before_the_machine_died_is_rung_for_when_it_is_back(
-    missed: MissedAlerts, server: PrefectServer, ledger: Ledger, ringer: Ringer
+    missed: MissedAlerts, server: PrefectServer, ledger: Ledger, ringer: AlertService
 ) -> None:
     notices.record_sent(ledger, [write(ledger, NOW)], NOW)
     assert started_anew(server, ringer, ledger).step(NOW + timedelta(hours=8))
 
 
 def test_while_the_server_is_silent_a_notice_is_rung_for_after_a_minute_and_only_once(
-    missed: MissedAlerts, ledger: Ledger, ringer: Ringer
+    missed: MissedAlerts, ledger: Ledger, ringer: AlertService
 ) -> None:
     write(ledger, NOW)
     missed.ring_unsent(NOW + UNSENT_FOR)
@@ -258,7 +267,7 @@ def test_while_the_server_is_silent_a_notice_is_rung_for_after_a_minute_and_only
     ],
 )
 def test_every_kind_of_notice_has_its_alert(
-    missed: MissedAlerts, ledger: Ledger, ringer: Ringer, event: str, automation: str
+    missed: MissedAlerts, ledger: Ledger, ringer: AlertService, event: str, automation: str
 ) -> None:
     write(ledger, NOW, event)
     missed.ring_unsent(at(3600))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from automations.alert_service import Ringer, automations_in_files
+from automations.alert_service import AlertService, automations_in_files
 from sensors.alerts.missing_runs import MissingRuns
 from sensors.alerts.reconcile import MissedAlerts
 from sensors.ledger import Ledger
@@ -19,7 +19,7 @@ HOUR = 3600.0
 
 
 @pytest.fixture
-def missing(server: PrefectServer, ringer: Ringer, ledger: Ledger) -> MissingRuns:
+def missing(server: PrefectServer, ringer: AlertService, ledger: Ledger) -> MissingRuns:
     """Make one that has looked a minute before nine."""
     server.know_deployment(schedules=[HOURLY])
     made = started(server, ringer, ledger)
@@ -27,7 +27,7 @@ def missing(server: PrefectServer, ringer: Ringer, ledger: Ledger) -> MissingRun
     return made
 
 
-def started(server: PrefectServer, ringer: Ringer, ledger: Ledger) -> MissingRuns:
+def started(server: PrefectServer, ringer: AlertService, ledger: Ledger) -> MissingRuns:
     api = PrefectApi(server.url, None)
     return MissingRuns(api, MissedAlerts(api, ringer, ledger, "http://127.0.0.1:4200", automations_in_files()))
 
@@ -64,7 +64,7 @@ def test_a_run_that_exists_in_whatever_state_is_not_missing(missing: MissingRuns
 
 
 def test_an_event_of_which_no_alert_came_is_rung_for(
-    missing: MissingRuns, server: PrefectServer, ringer: Ringer
+    missing: MissingRuns, server: PrefectServer, ringer: AlertService
 ) -> None:
     look(missing, 20)
     look(missing, 40)
@@ -90,7 +90,7 @@ def test_what_was_missed_while_the_server_was_down_for_hours_is_one_report(
 
 @pytest.mark.parametrize("pause", [20.0, 3 * HOUR])
 def test_a_sensor_that_was_started_anew_goes_on_where_it_was_and_reports_nothing_twice(
-    missing: MissingRuns, server: PrefectServer, ringer: Ringer, ledger: Ledger, pause: float
+    missing: MissingRuns, server: PrefectServer, ringer: AlertService, ledger: Ledger, pause: float
 ) -> None:
     look(missing, 20)
     run_at(server, at(HOUR))
@@ -103,7 +103,9 @@ def test_a_sensor_that_was_started_anew_goes_on_where_it_was_and_reports_nothing
     assert len(ringer.bell.outbox.rows("SELECT 1 FROM alerts")) == 1
 
 
-def test_at_its_first_start_a_sensor_does_not_look_back(server: PrefectServer, ringer: Ringer, ledger: Ledger) -> None:
+def test_at_its_first_start_a_sensor_does_not_look_back(
+    server: PrefectServer, ringer: AlertService, ledger: Ledger
+) -> None:
     server.know_deployment(schedules=[HOURLY])
     look(started(server, ringer, ledger), 600)
     assert reported(server) == []
@@ -139,7 +141,9 @@ def test_each_deployment_is_looked_at_by_itself_and_with_all_of_its_schedules(
     assert reported(server) == [("2026-11-24T09:00", 1)]
 
 
-def test_in_the_hour_that_the_clock_is_set_nothing_is_reported(server: PrefectServer, ringer: Ringer, ledger: Ledger):
+def test_in_the_hour_that_the_clock_is_set_nothing_is_reported(
+    server: PrefectServer, ringer: AlertService, ledger: Ledger
+):
     half_past_one = {**HOURLY, "schedule": {"cron": "30 1 * * *", "timezone": "America/Chicago"}}
     server.know_deployment(schedules=[half_past_one], updated="2026-01-01T00:00:00+00:00")
     made = started(server, ringer, ledger)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from automations.alert_service import Ringer, automations_in_files
+from automations.alert_service import AlertService, automations_in_files
 from sensors.alerts.overdue_runs import AFTER_OUTAGE, RunDeadlines
 from sensors.alerts.reconcile import MissedAlerts
 from sensors.ledger import Ledger
@@ -21,7 +21,7 @@ Look = Callable[[float], None]
 
 
 @pytest.fixture
-def deadlines(server: PrefectServer, ringer: Ringer, ledger: Ledger, hand_clock: HandClock) -> RunDeadlines:
+def deadlines(server: PrefectServer, ringer: AlertService, ledger: Ledger, hand_clock: HandClock) -> RunDeadlines:
     """Make one that has watched for an hour."""
     api = PrefectApi(server.url, None)
     missed = MissedAlerts(api, ringer, ledger, "http://127.0.0.1:4200", automations_in_files())
@@ -35,7 +35,7 @@ def look(deadlines: RunDeadlines, seconds: float) -> None:
     deadlines.step(read_run_facts(deadlines.api, at(seconds)), at(seconds))
 
 
-def rung(ringer: Ringer) -> list[tuple[str, str]]:
+def rung(ringer: AlertService) -> list[tuple[str, str]]:
     rows = ringer.bell.outbox.rows("SELECT kind, cause FROM alerts ORDER BY rowid")
     return [(row["kind"], row["cause"]) for row in rows]
 
@@ -53,7 +53,7 @@ LATE = [("run-late", "state-r1/alert-on-late-run")]
 
 
 def test_a_run_that_has_not_started_after_five_minutes_rings_within_half_a_minute_and_once(
-    deadlines: RunDeadlines, server: PrefectServer, ringer: Ringer
+    deadlines: RunDeadlines, server: PrefectServer, ringer: AlertService
 ) -> None:
     unstarted(server, since=at(15))
     for seconds in range(0, 311, 10):
@@ -65,7 +65,7 @@ def test_a_run_that_has_not_started_after_five_minutes_rings_within_half_a_minut
 
 
 def test_the_automation_and_the_look_ring_for_the_same_alert(
-    deadlines: RunDeadlines, server: PrefectServer, ringer: Ringer
+    deadlines: RunDeadlines, server: PrefectServer, ringer: AlertService
 ) -> None:
     unstarted(server, since=at(15))
     ringer.post(posting("state-r1/alert-on-late-run", kind="run-late"), at(301))
@@ -74,7 +74,7 @@ def test_the_automation_and_the_look_ring_for_the_same_alert(
 
 
 def test_a_run_that_was_marked_late_long_after_its_time_rings_five_minutes_after_its_time(
-    deadlines: RunDeadlines, server: PrefectServer, ringer: Ringer
+    deadlines: RunDeadlines, server: PrefectServer, ringer: AlertService
 ) -> None:
     unstarted(server, since=at(280))
     look(deadlines, 320)
@@ -82,7 +82,7 @@ def test_a_run_that_was_marked_late_long_after_its_time_rings_five_minutes_after
 
 
 def test_a_run_that_prefect_never_called_late_rings_once_also_when_it_does_so_later(
-    deadlines: RunDeadlines, server: PrefectServer, ringer: Ringer
+    deadlines: RunDeadlines, server: PrefectServer, ringer: AlertService
 ) -> None:
     run = unstarted(server, "Scheduled", since=at(-100))
     look(deadlines, 320)
@@ -92,7 +92,7 @@ def test_a_run_that_prefect_never_called_late_rings_once_also_when_it_does_so_la
 
 
 def test_a_run_that_a_worker_took_and_never_started_is_late_too(
-    deadlines: RunDeadlines, server: PrefectServer, ringer: Ringer
+    deadlines: RunDeadlines, server: PrefectServer, ringer: AlertService
 ) -> None:
     unstarted(server, "Pending", since=at(2), state_type="PENDING", next_scheduled_start_time=None)
     look(deadlines, 320)
@@ -108,7 +108,7 @@ def test_a_run_that_a_worker_took_and_never_started_is_late_too(
     ],
 )
 def test_a_run_that_the_automation_is_not_about_or_that_is_not_due_does_not_ring(
-    deadlines: RunDeadlines, server: PrefectServer, ringer: Ringer, more: dict[str, Any]
+    deadlines: RunDeadlines, server: PrefectServer, ringer: AlertService, more: dict[str, Any]
 ) -> None:
     unstarted(server, since=at(15), **more)
     look(deadlines, 400)
@@ -116,7 +116,7 @@ def test_a_run_that_the_automation_is_not_about_or_that_is_not_due_does_not_ring
 
 
 def test_after_an_outage_of_the_server_a_run_may_start_before_it_rings(
-    deadlines: RunDeadlines, server: PrefectServer, ringer: Ringer
+    deadlines: RunDeadlines, server: PrefectServer, ringer: AlertService
 ) -> None:
     unstarted(server, since=at(1000))
     deadlines.api.unreached_at = at(1000)
@@ -127,7 +127,7 @@ def test_after_an_outage_of_the_server_a_run_may_start_before_it_rings(
 
 
 def test_a_sensor_that_was_started_anew_rings_for_a_run_that_is_late_and_not_twice(
-    server: PrefectServer, ringer: Ringer, ledger: Ledger, hand_clock: HandClock
+    server: PrefectServer, ringer: AlertService, ledger: Ledger, hand_clock: HandClock
 ) -> None:
     unstarted(server, since=at(15))
     for start in (1000, 2000):
@@ -164,7 +164,7 @@ LONG = [("run-long", "s2/alert-on-long-run")]
     ],
 )
 def test_a_run_that_has_not_completed_an_hour_after_it_started_rings_once(
-    deadlines: RunDeadlines, server: PrefectServer, ringer: Ringer, states: Any
+    deadlines: RunDeadlines, server: PrefectServer, ringer: AlertService, states: Any
 ) -> None:
     running(server, *states)
     look(deadlines, 3600)
@@ -175,7 +175,7 @@ def test_a_run_that_has_not_completed_an_hour_after_it_started_rings_once(
 
 
 def test_a_run_that_a_person_tries_again_the_next_day_has_its_hour_anew(
-    deadlines: RunDeadlines, server: PrefectServer, ringer: Ringer
+    deadlines: RunDeadlines, server: PrefectServer, ringer: AlertService
 ) -> None:
     day = 86_400.0
     again = (("SCHEDULED", "Scheduled", day), ("RUNNING", "Running", day + 5))

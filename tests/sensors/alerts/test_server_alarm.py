@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from sensors.alerts.server_watch import ServerAlarm, read_server_alarm
+from sensors.alerts.server_watch import ServerAlertSettings, read_server_alarm
 from sensors.runs.api import ApiError, PrefectApi
 from tests.postings import LOCAL, policy
 from tests.prefect_server import PrefectServer
 
 
-def read(server: PrefectServer) -> ServerAlarm:
+def read(server: PrefectServer) -> ServerAlertSettings:
     with PrefectApi(server.url, None) as api:
         return read_server_alarm(api)
 
@@ -25,7 +25,7 @@ def automation(name: str, block: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_fresh_server_says_nothing(server: PrefectServer) -> None:
-    assert read(server) == ServerAlarm(None, [], None)
+    assert read(server) == ServerAlertSettings(None, [], None)
 
 
 def test_the_policy_is_that_of_both_blocks_and_others_do_not_count(server: PrefectServer) -> None:

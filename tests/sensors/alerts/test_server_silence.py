@@ -2,21 +2,21 @@
 
 from datetime import timedelta
 
-from automations.alert_service import Ringer
+from automations.alert_service import AlertService
 from sensors.alerts.server_watch import ServerSilence
 from tests.postings import at
 
 
-def watched(ringer: Ringer) -> ServerSilence:
+def watched(ringer: AlertService) -> ServerSilence:
     return ServerSilence(ringer, "http://127.0.0.1:4200", timedelta(seconds=60))
 
 
-def told(ringer: Ringer) -> list[str]:
+def told(ringer: AlertService) -> list[str]:
     rows = ringer.bell.outbox.rows("SELECT kind FROM alerts WHERE state <> 'cancelled' ORDER BY rowid")
     return [row["kind"] for row in rows]
 
 
-def test_a_silence_is_told_once_and_its_end_once(ringer: Ringer) -> None:
+def test_a_silence_is_told_once_and_its_end_once(ringer: AlertService) -> None:
     silence = watched(ringer)
     silence.heard(at(0))
     for second in range(1, 200):
@@ -27,7 +27,7 @@ def test_a_silence_is_told_once_and_its_end_once(ringer: Ringer) -> None:
     assert told(ringer) == ["server-silent", "server-back"]
 
 
-def test_a_short_silence_is_not_told(ringer: Ringer) -> None:
+def test_a_short_silence_is_not_told(ringer: AlertService) -> None:
     silence = watched(ringer)
     for begin in (0, 100):
         for second in range(59):
@@ -36,7 +36,7 @@ def test_a_short_silence_is_not_told(ringer: Ringer) -> None:
     assert told(ringer) == []
 
 
-def test_the_alert_says_since_when_why_and_what_to_do_in_a_few_lines(ringer: Ringer) -> None:
+def test_the_alert_says_since_when_why_and_what_to_do_in_a_few_lines(ringer: AlertService) -> None:
     silence = watched(ringer)
     silence.not_heard("first", at(0))
     silence.not_heard("x" * 10_000 + "hunter22", at(60))
@@ -53,7 +53,7 @@ def test_the_alert_says_since_when_why_and_what_to_do_in_a_few_lines(ringer: Rin
     assert len(alert["body"]) < 800
 
 
-def test_a_sensor_that_is_started_anew_does_not_tell_it_again(ringer: Ringer) -> None:
+def test_a_sensor_that_is_started_anew_does_not_tell_it_again(ringer: AlertService) -> None:
     for start in (0, 1000, 2000):
         silence = watched(ringer)
         silence.not_heard("nobody listens", at(start))
@@ -61,7 +61,7 @@ def test_a_sensor_that_is_started_anew_does_not_tell_it_again(ringer: Ringer) ->
     assert told(ringer) == ["server-silent"]
 
 
-def test_one_that_is_started_anew_tells_that_it_is_over(ringer: Ringer) -> None:
+def test_one_that_is_started_anew_tells_that_it_is_over(ringer: AlertService) -> None:
     silence = watched(ringer)
     silence.not_heard("nobody listens", at(0))
     silence.not_heard("nobody listens", at(60))
@@ -70,7 +70,7 @@ def test_one_that_is_started_anew_tells_that_it_is_over(ringer: Ringer) -> None:
     assert told(ringer) == ["server-silent", "server-back"]
 
 
-def test_the_next_silence_is_told_again(ringer: Ringer) -> None:
+def test_the_next_silence_is_told_again(ringer: AlertService) -> None:
     silence = watched(ringer)
     for begin in (0, 1000):
         silence.not_heard("nobody listens", at(begin))
@@ -79,7 +79,7 @@ def test_the_next_silence_is_told_again(ringer: Ringer) -> None:
     assert told(ringer) == ["server-silent", "server-back"] * 2
 
 
-def test_a_clock_that_is_set_back_makes_the_patience_no_longer_than_it_is(ringer: Ringer) -> None:
+def test_a_clock_that_is_set_back_makes_the_patience_no_longer_than_it_is(ringer: AlertService) -> None:
     silence = watched(ringer)
     silence.not_heard("nobody listens", at(86_400))
     silence.not_heard("nobody listens", at(0))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from automations.alert_service import Ringer, automations_in_files
+from automations.alert_service import AlertService, automations_in_files
 from sensors.alerts.overdue_runs import STUCK, StuckRuns
 from sensors.alerts.reconcile import GRACE, MissedAlerts
 from sensors.ledger import Ledger
@@ -18,7 +18,7 @@ PATIENCE = timedelta(seconds=120)
 
 
 @pytest.fixture
-def stuck(server: PrefectServer, ringer: Ringer, ledger: Ledger) -> StuckRuns:
+def stuck(server: PrefectServer, ringer: AlertService, ledger: Ledger) -> StuckRuns:
     api = PrefectApi(server.url, None)
     missed = MissedAlerts(api, ringer, ledger, "http://127.0.0.1:4200", automations_in_files())
     return StuckRuns(api, missed, PATIENCE)
@@ -69,7 +69,9 @@ def test_after_an_outage_of_the_server_a_run_has_its_time_again(stuck: StuckRuns
     assert told(server) == ["prefect.flow-run.r1"]
 
 
-def test_an_event_of_which_no_alert_came_is_rung_for(stuck: StuckRuns, server: PrefectServer, ringer: Ringer) -> None:
+def test_an_event_of_which_no_alert_came_is_rung_for(
+    stuck: StuckRuns, server: PrefectServer, ringer: AlertService
+) -> None:
     running(server, "r1", at(0))
     stuck.step(at(200))
     stuck.step(at(200 + GRACE.seconds + 1))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from automations.alert_service import Ringer, automations_in_files
+from automations.alert_service import AlertService, automations_in_files
 from sensors.alerts.overdue_runs import WaitingRuns
 from sensors.alerts.reconcile import MissedAlerts
 from sensors.ledger import Ledger
@@ -18,14 +18,14 @@ OURS = frozenset({"deployment-1"})
 
 
 @pytest.fixture
-def waiting(server: PrefectServer, ringer: Ringer, ledger: Ledger, hand_clock: HandClock) -> WaitingRuns:
+def waiting(server: PrefectServer, ringer: AlertService, ledger: Ledger, hand_clock: HandClock) -> WaitingRuns:
     server.know_deployment()
     made = started(server, ringer, ledger, hand_clock)
     look(made, -3600)
     return made
 
 
-def started(server: PrefectServer, ringer: Ringer, ledger: Ledger, hand_clock: HandClock) -> WaitingRuns:
+def started(server: PrefectServer, ringer: AlertService, ledger: Ledger, hand_clock: HandClock) -> WaitingRuns:
     api = PrefectApi(server.url, None)
     missed = MissedAlerts(api, ringer, ledger, "http://127.0.0.1:4200", automations_in_files())
     return WaitingRuns(api, missed, hand_clock.clock)
@@ -63,7 +63,7 @@ PAUSED = ("run.waiting", "work pool local-process-pool is paused")
 
 
 def test_a_paused_pool_is_reported_after_five_minutes_once_for_all_its_runs_and_when_it_is_over(
-    waiting: WaitingRuns, server: PrefectServer, ringer: Ringer
+    waiting: WaitingRuns, server: PrefectServer, ringer: AlertService
 ) -> None:
     pause_pool(server)
     for number in range(3):
@@ -84,7 +84,7 @@ def test_a_paused_pool_is_reported_after_five_minutes_once_for_all_its_runs_and_
 
 
 def test_the_alert_says_how_many_wait_and_the_command_that_mends_it(
-    waiting: WaitingRuns, server: PrefectServer, ringer: Ringer
+    waiting: WaitingRuns, server: PrefectServer, ringer: AlertService
 ) -> None:
     pause_pool(server)
     waits(server)
@@ -97,7 +97,7 @@ def test_the_alert_says_how_many_wait_and_the_command_that_mends_it(
 
 
 def test_a_sensor_that_was_started_anew_reports_nothing_twice_and_says_when_it_is_over(
-    waiting: WaitingRuns, server: PrefectServer, ringer: Ringer, ledger: Ledger, hand_clock: HandClock
+    waiting: WaitingRuns, server: PrefectServer, ringer: AlertService, ledger: Ledger, hand_clock: HandClock
 ) -> None:
     pause_pool(server)
     waits(server)
@@ -111,7 +111,7 @@ def test_a_sensor_that_was_started_anew_reports_nothing_twice_and_says_when_it_i
 
 
 def test_a_pool_of_which_someone_knows_that_it_has_no_worker_is_not_reported_again(
-    waiting: WaitingRuns, server: PrefectServer, ringer: Ringer
+    waiting: WaitingRuns, server: PrefectServer, ringer: AlertService
 ) -> None:
     server.stored["workers"] = []
     waits(server)

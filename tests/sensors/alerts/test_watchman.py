@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from automations.alert_service import AlarmSettings, Bell, Ringer
-from automations.delivery import deliver as deliveries
+from automations.alert_service import AlertService, AlertSettings, Dispatcher
+from automations.delivery import deliver
 from automations.delivery.enqueue import post
-from sensors.alerts.server_watch import Watchman
+from sensors.alerts.server_watch import ServerWatch
 from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger
 from sensors.runs.api import PrefectApi
@@ -22,25 +22,25 @@ OTHER = "json://127.0.0.1/other"
 
 
 @pytest.fixture
-def bell(tmp_path: Path) -> Generator[Bell, None, None]:
-    bell = Bell(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
+def bell(tmp_path: Path) -> Generator[Dispatcher, None, None]:
+    bell = Dispatcher(tmp_path / "alerts.db", tmp_path / "alerts.log", policy())
     yield bell
     bell.close()
 
 
 @pytest.fixture
 def watchman(
-    tmp_path: Path, server: PrefectServer, bell: Bell, hand_clock: HandClock
-) -> Generator[Watchman, None, None]:
+    tmp_path: Path, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
+) -> Generator[ServerWatch, None, None]:
     settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     Ledger(settings.ledger_path).close()
-    watchman = Watchman(settings, bell, hand_clock.clock, AlarmSettings())
+    watchman = ServerWatch(settings, bell, hand_clock.clock, AlertSettings())
     put_block(server, bell)
     yield watchman
     watchman.close()
 
 
-def put_block(server: PrefectServer, bell: Bell, urls: str = LOCAL, **data: Any) -> None:
+def put_block(server: PrefectServer, bell: Dispatcher, urls: str = LOCAL, **data: Any) -> None:
     block = {"urls": urls, "outbox": str(bell.outbox.path), **data}
     server.stored["block_documents"] = [{"id": "b", "name": "alerts", "data": block}]
 
@@ -56,14 +56,14 @@ def put_automation(server: PrefectServer) -> None:
     server.stored["automations"] = [{"name": "mine", "trigger": trigger, "actions": [action]}]
 
 
-def walk(watchman: Watchman, hand_clock: HandClock, seconds: int) -> None:
+def walk(watchman: ServerWatch, hand_clock: HandClock, seconds: int) -> None:
     """Let the watchman make its round once a second."""
     for _ in range(seconds):
         watchman.step()
         hand_clock.turn(1)
 
 
-def alerts(bell: Bell) -> dict[str, str]:
+def alerts(bell: Dispatcher) -> dict[str, str]:
     rows = bell.outbox.rows("SELECT cause, kind, state FROM alerts WHERE kind <> 'server-back' ORDER BY rowid")
     return {row["cause"] if row["kind"] == "alert" else row["kind"]: row["state"] for row in rows}
 
@@ -72,13 +72,13 @@ def emitted(server: PrefectServer) -> list[str]:
     return [one["event"] for one in server.emitted]
 
 
-def test_it_sends_heartbeats(watchman: Watchman, server: PrefectServer, hand_clock: HandClock) -> None:
+def test_it_sends_heartbeats(watchman: ServerWatch, server: PrefectServer, hand_clock: HandClock) -> None:
     walk(watchman, hand_clock, 21)
     assert emitted(server) == ["sensor.heartbeat"] * 3
 
 
 def test_the_bell_follows_what_was_changed_on_the_servers_page(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     walk(watchman, hand_clock, 1)
     put_block(server, bell, OTHER, storm="1/1h")
@@ -87,7 +87,7 @@ def test_the_bell_follows_what_was_changed_on_the_servers_page(
 
 
 def test_a_block_that_cannot_be_read_leaves_the_bell_as_it_is(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     put_block(server, bell, OTHER, storm="often")
     walk(watchman, hand_clock, 11)
@@ -95,7 +95,7 @@ def test_a_block_that_cannot_be_read_leaves_the_bell_as_it_is(
 
 
 def test_it_rings_for_what_an_automation_of_the_server_has_missed(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     put_automation(server)
     walk(watchman, hand_clock, 1)
@@ -105,7 +105,7 @@ def test_it_rings_for_what_an_automation_of_the_server_has_missed(
 
 
 def test_of_a_server_whose_bell_another_sensor_has_nothing_is_told_twice(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     put_automation(server)
     put_block(server, bell, outbox="/elsewhere/alerts.db")
@@ -115,14 +115,14 @@ def test_of_a_server_whose_bell_another_sensor_has_nothing_is_told_twice(
     assert alerts(bell) == {}
 
 
-def wait(bell: Bell, hand_clock: HandClock) -> None:
+def wait(bell: Dispatcher, hand_clock: HandClock) -> None:
     unless = {
         "event": "sensor.heartbeat",
         "resource": "sensor.a",
         "after": hand_clock.now.isoformat(),
         "wait_seconds": 15,
     }
-    ringer = Ringer(bell)
+    ringer = AlertService(bell)
     ringer.post(posting(unless=unless), hand_clock.now)
     ringer.close()
 
@@ -137,7 +137,7 @@ def heartbeat(hand_clock: HandClock, seconds: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("seconds", "state"), [(0, "pending"), (0.01, "cancelled"), (-60, "pending")])
 def test_only_a_later_event_makes_an_alert_needless(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock, seconds: float, state: str
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock, seconds: float, state: str
 ) -> None:
     server.events = [heartbeat(hand_clock, seconds)]
     wait(bell, hand_clock)
@@ -146,7 +146,7 @@ def test_only_a_later_event_makes_an_alert_needless(
 
 
 def test_of_a_silent_server_it_tells_after_a_minute_and_when_it_is_back(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     walk(watchman, hand_clock, 5)
     server.status = 500
@@ -159,7 +159,7 @@ def test_of_a_silent_server_it_tells_after_a_minute_and_when_it_is_back(
 
 
 def test_while_the_server_is_silent_what_waits_for_an_event_is_told_in_the_end(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     wait(bell, hand_clock)
     server.status = 503
@@ -167,16 +167,16 @@ def test_while_the_server_is_silent_what_waits_for_an_event_is_told_in_the_end(
     assert alerts(bell)["c-1"] == "pending"
 
 
-def fail_channel(bell: Bell, hand_clock: HandClock) -> None:
+def fail_channel(bell: Dispatcher, hand_clock: HandClock) -> None:
     [channel] = bell.policy.channels("alerts", ())
     post(bell.outbox, posting(), bell.policy, hand_clock.now)
-    claimed = deliveries.claim(bell.outbox, channel.id, hand_clock.now)
+    claimed = deliver.claim(bell.outbox, channel.id, hand_clock.now)
     assert claimed is not None
-    deliveries.record_failed(bell.outbox, claimed, channel, "refused", hand_clock.now)
+    deliver.record_failed(bell.outbox, claimed, channel, "refused", hand_clock.now)
 
 
 def test_prefect_is_told_once_of_a_channel_that_does_not_take_its_alerts(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     fail_channel(bell, hand_clock)
     walk(watchman, hand_clock, 30)
@@ -189,7 +189,7 @@ def test_prefect_is_told_once_of_a_channel_that_does_not_take_its_alerts(
 
 
 def test_a_failing_channel_is_reported_once_also_while_the_outbox_cannot_be_written(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     fail_channel(bell, hand_clock)
     bell.outbox.change("CREATE TRIGGER full BEFORE UPDATE ON channels BEGIN SELECT RAISE (FAIL, 'full'); END")
@@ -198,7 +198,7 @@ def test_a_failing_channel_is_reported_once_also_while_the_outbox_cannot_be_writ
 
 
 def test_it_is_told_later_if_the_server_is_silent(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     fail_channel(bell, hand_clock)
     server.status = 500
@@ -210,7 +210,7 @@ def test_it_is_told_later_if_the_server_is_silent(
 
 
 def test_what_is_a_month_old_is_forgotten(
-    watchman: Watchman, server: PrefectServer, bell: Bell, hand_clock: HandClock
+    watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     fail_channel(bell, hand_clock)
     bell.outbox.change("UPDATE alerts SET state = 'delivered'")
@@ -219,10 +219,12 @@ def test_what_is_a_month_old_is_forgotten(
     assert alerts(bell) == {}
 
 
-def test_it_closes_what_it_has_opened(tmp_path: Path, server: PrefectServer, bell: Bell, hand_clock: HandClock) -> None:
+def test_it_closes_what_it_has_opened(
+    tmp_path: Path, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
+) -> None:
     settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     Ledger(settings.ledger_path).close()
-    watchman = Watchman(settings, bell, hand_clock.clock, AlarmSettings())
+    watchman = ServerWatch(settings, bell, hand_clock.clock, AlertSettings())
     watchman.close()
     assert isinstance(watchman._api, PrefectApi)
     assert watchman._api._client.is_closed

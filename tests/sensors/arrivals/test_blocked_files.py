@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from sensors.arrivals import move as taking
-from sensors.arrivals import staging as stage
+from sensors.arrivals import move, staging
 from sensors.config.inboxes import Inbox
 from sensors.reports.inboxes import books_of
 from tests.one_inbox import OneInbox
@@ -34,14 +33,14 @@ def as_another_user(do: Callable[[], Any]) -> Any:
 def ids(monkeypatch) -> list[str]:
     """List the ids of the arrivals that are made."""
     made: list[str] = []
-    real = stage.new_arrival
+    real = staging.new_arrival
 
     def new_arrival(*args: Any, **kwargs: Any) -> Any:
         arrival = real(*args, **kwargs)
         made.append(arrival.id)
         return arrival
 
-    monkeypatch.setattr(stage, "new_arrival", new_arrival)
+    monkeypatch.setattr(staging, "new_arrival", new_arrival)
     return made
 
 
@@ -213,14 +212,14 @@ def test_a_target_that_cannot_be_written_is_no_fault_of_the_files(place, common_
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EIO, errno.EROFS, errno.ESTALE])
 def test_whatever_keeps_one_file_from_being_moved_holds_up_no_other(tmp_path, monkeypatch, number, ids):
-    rename = taking.rename_without_replacing
+    rename = move.rename_without_replacing
 
     def refuse_one(old: Any, new: Any, **folders: Any) -> None:
         if os.path.basename(old) == "locked.csv":  # noqa: PTH119 - a name or a path
             raise OSError(number, os.strerror(number))
         rename(old, new, **folders)
 
-    monkeypatch.setattr(taking, "rename_without_replacing", refuse_one)
+    monkeypatch.setattr(move, "rename_without_replacing", refuse_one)
     (tmp_path / "inbox").mkdir()
     inbox = Inbox.model_validate({"name": "metrics", "path": tmp_path / "inbox"})
     drop(inbox, "locked.csv", "good.csv")
@@ -265,7 +264,7 @@ def test_a_file_that_a_disk_does_not_give_while_it_is_copied_is_put_back_and_hol
     def unreadable(source: Any, copy: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(taking, "copy_content", unreadable)
+    monkeypatch.setattr(move, "copy_content", unreadable)
     (tmp_path / "inbox").mkdir()
     inbox = Inbox.model_validate({"name": "metrics", "path": tmp_path / "inbox"})
     drop(inbox, "linked.csv", "good.csv")

@@ -6,7 +6,7 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Duplicates
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import arrivals
 from sensors.ledger.states import ArrivalState, FileState
@@ -17,7 +17,7 @@ from sensors.reports.inboxes import balance
 def intake(request, inbox, ledger, tmp_path, hand_clock):
     inbox = inbox.model_copy(update={"duplicates": request.param, "max_in_flight": 100})
     stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
-    refusals = Refusals(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+    refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
     return Intake(inbox, Watch(inbox.path, polling=True), ledger, stager, refusals, hand_clock.clock)
 
 

@@ -5,7 +5,7 @@ import pytest
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.reports.needs_attention import read_trouble
+from sensors.reports.needs_attention import read_needs_attention
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def test_only_the_bad_files_of_a_failed_arrival_are_linked_with_their_reasons(se
 
 @pytest.mark.usefixtures("arrival")
 def test_the_status_can_tell_each_bad_file_and_each_arrival_without_a_run(settings):
-    trouble = read_trouble(settings)
+    trouble = read_needs_attention(settings)
     assert [(file.name, file.reason) for file in trouble.files] == [("bad.csv", "line 3: too many columns")]
     assert [(one.id, one.attempt, one.reason) for one in trouble.arrivals] == [("metrics-2", 3, "Deployment not found")]
 
 
 def test_before_anything_was_dropped_there_is_no_trouble(settings):
-    trouble = read_trouble(settings)
+    trouble = read_needs_attention(settings)
     assert (trouble.files, trouble.arrivals) == ((), ())

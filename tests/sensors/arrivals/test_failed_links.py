@@ -14,7 +14,7 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
 
@@ -61,7 +61,7 @@ class Sensor:
     def start(self) -> None:
         """Begin with an empty memory, as after a crash, and show what is to be shown."""
         stager = Stager(self.ledger, self.folder / "arrivals", self.hand_clock.clock)
-        refusals = Refusals(self.inbox, self.ledger, self.failed, self.hand_clock.clock)
+        refusals = Rejections(self.inbox, self.ledger, self.failed, self.hand_clock.clock)
         watch = Watch(self.inbox.path, polling=True)
         self.intake = Intake(self.inbox, watch, self.ledger, stager, refusals, self.hand_clock.clock)
         self.failed.show_all()

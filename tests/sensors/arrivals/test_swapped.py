@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.arrivals import manifest
-from sensors.arrivals import move as taking
+from sensors.arrivals import manifest, move
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.move import Move, claim_name, take
 from sensors.arrivals.staging import Stager
@@ -26,7 +25,7 @@ from sensors.files import beneath
 from sensors.files.beneath import OpenFolders, open_beneath, open_folder, open_root
 from sensors.files.identity import identity_at
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.scan import scan
 from sensors.inbox.watcher import Watch
 from sensors.ledger.arrivals import ArrivalFile
@@ -84,7 +83,7 @@ def make(tmp_path, ledger, hand_clock) -> Callable[..., Intake]:
         path.mkdir(parents=True, exist_ok=True)
         inbox = Inbox.model_validate({"name": "metrics", "path": path, "subfolders": True, **rules})
         stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
-        refusals = Refusals(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+        refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
         return Intake(inbox, Watch(path, polling=True), ledger, stager, refusals, hand_clock.clock)
 
     return made
@@ -158,7 +157,7 @@ def test_what_is_swapped_in_during_the_rename_goes_back_and_is_not_in_the_arriva
     path.parent.mkdir()
     path.write_text("mine\n")
     file = ArrivalFile(1, path, "a.csv", identity_at(path))
-    rename, seen = taking.rename_without_replacing, list[int]()
+    rename, seen = move.rename_without_replacing, list[int]()
 
     class Killed(BaseException):
         pass
@@ -173,8 +172,8 @@ def test_what_is_swapped_in_during_the_rename_goes_back_and_is_not_in_the_arriva
         if killed and at == "taken":
             raise Killed
 
-    monkeypatch.setattr(taking, "rename_without_replacing", swap_first)
-    monkeypatch.setattr(taking, "kill_point", kill)
+    monkeypatch.setattr(move, "rename_without_replacing", swap_first)
+    monkeypatch.setattr(move, "kill_point", kill)
     folder = tmp_path / "arrivals" / "metrics-1"
     folder.mkdir(parents=True)
     if killed:
@@ -203,7 +202,7 @@ def test_a_file_goes_back_into_the_inbox_and_not_through_a_link_in_place_of_its_
     path.parent.mkdir(parents=True)
     path.write_text("mine\n")
     file = ArrivalFile(1, path, "sub/b.csv", identity_at(path))
-    rename, seen = taking.rename_without_replacing, list[int]()
+    rename, seen = move.rename_without_replacing, list[int]()
 
     def swap_folder(*args: object, **more: object) -> None:
         rename(*args, **more)
@@ -213,7 +212,7 @@ def test_a_file_goes_back_into_the_inbox_and_not_through_a_link_in_place_of_its_
             path.parent.rmdir()
             path.parent.symlink_to(secret)
 
-    monkeypatch.setattr(taking, "rename_without_replacing", swap_folder)
+    monkeypatch.setattr(move, "rename_without_replacing", swap_folder)
     assert take(file, folder, first=True) is Move.CHANGED
     assert texts_in(tmp_path / "inbox") == ["mine\n"]
     assert texts_in(folder) == []
@@ -412,17 +411,17 @@ def rejected(page, name: str) -> int:
     from sensors.config.admission import readable
     from sensors.ledger import Ledger
     from sensors.ledger import files as ledger_files
-    from sensors.ledger.files import Refused
+    from sensors.ledger.files import RejectedInPlace
     from sensors.ledger.notices import Notice
     from tests.hand_clock import HandClock
 
     path = page.inbox / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine\n")
-    file = Refused(readable(str(path)), readable(name), identity_at(path), "not this kind of file")
+    file = RejectedInPlace(readable(str(path)), readable(name), identity_at(path), "not this kind of file")
     with Ledger(page.settings.ledger_path) as ledger:
         notice = Notice(key=name.encode("utf-8", "backslashreplace").decode(), event="x", inbox="metrics", payload={})
-        ledger_files.record_refused(ledger, "metrics", [file], notice, HandClock().now)
+        ledger_files.record_rejected_in_place(ledger, "metrics", [file], notice, HandClock().now)
         return ledger.rows("SELECT max(id) AS id FROM files")[0]["id"]
 
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from sensors.arrivals import move as taking
+from sensors.arrivals import move
 from sensors.arrivals.move import Move, claim_name, claimed_name, take
 from sensors.files.identity import Identity, identity_at
 from sensors.ledger.arrivals import ArrivalFile
@@ -100,7 +100,7 @@ def test_a_copy_that_a_crash_interrupted_is_finished(folder, elsewhere, monkeypa
             raise Killed
 
     file = dropped(elsewhere)
-    monkeypatch.setattr(taking, "kill_point", crash)
+    monkeypatch.setattr(move, "kill_point", crash)
     with pytest.raises(Killed):
         take(file, folder)
     monkeypatch.undo()
@@ -123,7 +123,7 @@ def test_a_copy_for_which_there_is_no_room_leaves_the_file_claimed_and_can_be_re
     def full(*_args: object, **_kwargs: object) -> None:  # a real full disk is in tests/test_full_disk.py
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(taking, "copy_content", full)
+    monkeypatch.setattr(move, "copy_content", full)
     with pytest.raises(OSError, match="No space left"):
         take(file, folder)
     assert list(everywhere(folder, elsewhere).values()) == ["rows"]
@@ -184,7 +184,7 @@ def test_a_writer_that_opens_the_file_at_the_last_moment_gets_it_back(tmp_path, 
 
     closing = threading.Event()
     writer = threading.Thread(target=append)
-    rename = taking.rename_without_replacing
+    rename = move.rename_without_replacing
 
     def rename_while_somebody_opens(old: str, new: str, **folders: int) -> None:
         if not writer.ident:
@@ -193,7 +193,7 @@ def test_a_writer_that_opens_the_file_at_the_last_moment_gets_it_back(tmp_path, 
             assert not opened.is_set(), "the lease holds the writer up"
         rename(old, new, **folders)
 
-    monkeypatch.setattr(taking, "rename_without_replacing", rename_while_somebody_opens)
+    monkeypatch.setattr(move, "rename_without_replacing", rename_while_somebody_opens)
     assert take(file, folder) is Move.CHANGED
     closing.set()
     writer.join()
@@ -202,7 +202,7 @@ def test_a_writer_that_opens_the_file_at_the_last_moment_gets_it_back(tmp_path, 
 
 def test_a_file_that_has_to_go_back_never_replaces_another(tmp_path, folder, monkeypatch):
     file = dropped(tmp_path / "inbox")
-    rename = taking.rename_without_replacing
+    rename = move.rename_without_replacing
 
     moved: list[str] = []
 
@@ -214,7 +214,7 @@ def test_a_file_that_has_to_go_back_never_replaces_another(tmp_path, folder, mon
             os.utime(folder / new, ns=(1, 1))
             file.path.write_text("a newer one")
 
-    monkeypatch.setattr(taking, "rename_without_replacing", replace_it_meanwhile)
+    monkeypatch.setattr(move, "rename_without_replacing", replace_it_meanwhile)
     assert take(file, folder) is Move.CHANGED
     found = everywhere(tmp_path)
     assert found.pop("inbox/a.csv") == "a newer one"

@@ -14,7 +14,7 @@ import pytest
 from sensors.checks.engine import CheckedFile, ProcessLimits, check_files
 from sensors.ledger import Ledger
 from sensors.stack.errors import StackError
-from sensors.web import why as why_page
+from sensors.web import why
 from sensors.web.connections import CONTENT_SECURITY_POLICY
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import ServedPage, page_settings, served_page
@@ -132,7 +132,7 @@ def test_a_table_that_is_in_use_is_said_and_not_waited_for_long(
 def test_a_file_that_is_too_large_is_not_checked_on_the_page(
     ask: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(why_page, "LARGEST", 5)
+    monkeypatch.setattr(why, "LARGEST", 5)
     _, text = ask("bad.csv")
     assert "at most 5 are checked here; use just check" in text
 
@@ -140,13 +140,13 @@ def test_a_file_that_is_too_large_is_not_checked_on_the_page(
 def test_more_checks_than_may_run_at_a_time_are_sent_away(
     ask: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(why_page, "_WAIT_SECONDS", 0.05)
-    held = [why_page._running.acquire(timeout=5) for _ in range(why_page.AT_ONCE)]
+    monkeypatch.setattr(why, "_WAIT_SECONDS", 0.05)
+    held = [why._running.acquire(timeout=5) for _ in range(why.AT_ONCE)]
     try:
         status, text = ask("bad.csv")
     finally:
         for _ in held:
-            why_page._running.release()
+            why._running.release()
     assert (status, "other files are being checked" in text) == (503, True)
 
 

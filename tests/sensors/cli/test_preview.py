@@ -13,7 +13,7 @@ from sensors.config.inboxes import EmptyFiles, Inbox
 from sensors.config.settings import Settings
 from sensors.files.identity import Identity
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
 from sensors.runtime.clock import Clock
@@ -121,7 +121,7 @@ def test_it_is_what_the_intake_then_makes_of_them(inbox: Inbox, ledger: Ledger, 
     foretold = named(look(small, Known(), ARRIVALS))
     clock: Clock = hand_clock.clock
     stager = Stager(ledger, small.path.parent.parent / "arrivals", clock)
-    refusals = Refusals(small, ledger, FailedFolder(ledger, small.path.parent.parent / "failed"), clock)
+    refusals = Rejections(small, ledger, FailedFolder(ledger, small.path.parent.parent / "failed"), clock)
     watch = Watch(small.path, polling=True)
     intake = Intake(small, watch, ledger, stager, refusals, clock)
     for _ in range(4):

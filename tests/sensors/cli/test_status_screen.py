@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from sensors.cli import status as status_screen
+from sensors.cli import status
 from sensors.cli.status import REFRESH_SECONDS, show_status, watch_status
 from sensors.config.settings import PROJECT_ROOT, Settings
-from sensors.reports.inboxes import Books
+from sensors.reports.inboxes import InboxCounts
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.errors import StackError
 from sensors.stack.health import Health
@@ -26,7 +26,7 @@ def test_each_look_takes_the_place_of_the_one_before_until_ctrl_c(tmp_path):
 
     def look() -> Status:
         services, seen = next(looks)
-        return Status(Settings(state_dir=tmp_path), services, {"metrics": Books(seen=seen, loaded=seen)})
+        return Status(Settings(state_dir=tmp_path), services, {"metrics": InboxCounts(seen=seen, loaded=seen)})
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
@@ -52,8 +52,8 @@ def test_the_exit_status_is_that_of_the_last_look(tmp_path):
 def test_a_run_that_failed_makes_the_exit_status_1_unless_only_the_services_count(tmp_path, monkeypatch, capsys):
     issue = RunIssue(IssueKind.FAILED, "r", "F/d", "run r failed", "boom", "mend it", datetime.now(UTC))
     found = Status(Settings(state_dir=tmp_path), WELL, {}, run_issues=(issue,))
-    monkeypatch.setattr(status_screen, "read_status", lambda _: found)
-    monkeypatch.setattr(status_screen, "checked_settings", lambda: found.settings)
+    monkeypatch.setattr(status, "read_status", lambda _: found)
+    monkeypatch.setattr(status, "checked_settings", lambda: found.settings)
     assert show_status(as_json=False, watch=False) == 1
     assert show_status(as_json=False, watch=False, services_only=True) == 0
     assert capsys.readouterr().out.count("run r failed: boom; mend it") == 2

@@ -9,9 +9,9 @@ import pytest
 
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Auth, Settings
-from sensors.daemon.run_loops import PrefectSide
+from sensors.daemon.run_loops import RunLoops
 from sensors.ledger import Ledger, arrivals
-from sensors.runs import api as pace
+from sensors.runs import api
 from sensors.runs.api import NotReachedError
 from sensors.runtime.loop import Loop
 from tests.conftest import HandClock
@@ -19,9 +19,9 @@ from tests.prefect_server import PrefectServer
 
 
 @pytest.fixture
-def side(ledger: Ledger, server: PrefectServer, inbox: Inbox, tmp_path: Path, hand_clock: HandClock) -> PrefectSide:
+def side(ledger: Ledger, server: PrefectServer, inbox: Inbox, tmp_path: Path, hand_clock: HandClock) -> RunLoops:
     settings = Settings(_env_file=None, state_dir=tmp_path, api_port=server.port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
-    return PrefectSide(settings, [inbox], hand_clock.clock)
+    return RunLoops(settings, [inbox], hand_clock.clock)
 
 
 @pytest.fixture
@@ -46,23 +46,23 @@ def step(loop: Loop) -> float:
     return loop._step()  # pyright: ignore[reportPrivateUsage]
 
 
-def test_with_nothing_to_do_both_loops_ask_the_ledger_alone(side: PrefectSide, server: PrefectServer):
-    assert (step(side.announcing), step(side.following)) == (pace.IDLE, pace.IDLE)
+def test_with_nothing_to_do_both_loops_ask_the_ledger_alone(side: RunLoops, server: PrefectServer):
+    assert (step(side.announcing), step(side.following)) == (api.IDLE, api.IDLE)
     assert server.asked == []
 
 
 def test_what_was_announced_has_its_receipt_looked_for_at_once(
-    side: PrefectSide, server: PrefectServer, arrive: Callable[[str, str], None]
+    side: RunLoops, server: PrefectServer, arrive: Callable[[str, str], None]
 ):
     arrive("m-1", "staged")
     assert step(side.announcing) == 0.0
     assert side.following.wake.is_set()
     assert [one["payload"]["arrival_id"] for one in server.emitted] == ["m-1"]
-    assert step(side.announcing) == pace.IDLE
+    assert step(side.announcing) == api.IDLE
 
 
 def test_a_runs_end_wakes_what_may_have_waited_for_it(
-    side: PrefectSide, server: PrefectServer, ledger: Ledger, arrive: Callable[[str, str], None], hand_clock: HandClock
+    side: RunLoops, server: PrefectServer, ledger: Ledger, arrive: Callable[[str, str], None], hand_clock: HandClock
 ):
     arrive("m-1", "running")
     server.run("m-1", "RUNNING", "m-1")
@@ -81,13 +81,13 @@ def test_a_runs_end_wakes_what_may_have_waited_for_it(
 
 
 def test_what_is_young_is_asked_about_often_and_what_takes_long_seldom(
-    side: PrefectSide, server: PrefectServer, arrive: Callable[[str, str], None], hand_clock: HandClock
+    side: RunLoops, server: PrefectServer, arrive: Callable[[str, str], None], hand_clock: HandClock
 ):
     arrive("m-1", "running")
     server.run("m-1", "RUNNING", "m-1")
-    assert step(side.following) == pace.FASTEST
+    assert step(side.following) == api.FASTEST
     hand_clock.now += timedelta(hours=1)
-    assert step(side.following) == pace.SLOWEST
+    assert step(side.following) == api.SLOWEST
 
 
 def test_without_a_server_a_step_says_so_and_the_arrival_waits(
@@ -99,7 +99,7 @@ def test_without_a_server_a_step_says_so_and_the_arrival_waits(
     arrive: Callable[[str, str], None],
 ):
     settings = Settings(_env_file=None, state_dir=tmp_path, api_port=httpx.URL(nobody).port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
-    side = PrefectSide(settings, [inbox], hand_clock.clock)
+    side = RunLoops(settings, [inbox], hand_clock.clock)
     arrive("m-1", "staged")
     with pytest.raises(NotReachedError, match="nobody listens at"):
         step(side.announcing)

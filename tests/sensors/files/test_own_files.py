@@ -90,11 +90,11 @@ def test_the_sign_of_life_of_the_bell_makes_no_file_where_a_link_leads(tmp_path)
     outbox = Outbox(tmp_path / "alerts.db")
     (tmp_path / "alerts.db.alive").symlink_to(tmp_path / "made")
     with pytest.raises(OSError, match="symbolic links"):
-        outbox.say_alive()
+        outbox.record_heartbeat()
     assert not (tmp_path / "made").exists()
     (tmp_path / "alerts.db.alive").unlink()
-    outbox.say_alive()
-    assert outbox.has_a_bell(datetime.now(UTC))
+    outbox.record_heartbeat()
+    assert outbox.has_dispatcher(datetime.now(UTC))
 
 
 def test_the_mark_of_duplicates_is_not_made_where_a_link_leads(tmp_path, victim):

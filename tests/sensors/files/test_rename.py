@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sensors.files import rename as renaming
+from sensors.files import rename
 from sensors.files.rename import rename_without_replacing
 
 
@@ -28,7 +28,7 @@ def test_of_two_renames_to_one_name_exactly_one_wins(tmp_path):
 
 
 def test_without_renameat2_nothing_is_replaced_either(monkeypatch, tmp_path):
-    monkeypatch.setattr(renaming.sys, "platform", "somewhere else")
+    monkeypatch.setattr(rename.sys, "platform", "somewhere else")
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("old")
     new.write_text("new")

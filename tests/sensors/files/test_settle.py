@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sensors.config.inboxes import Inbox
 from sensors.files.identity import Identity
-from sensors.files.stability import Sighting, Writer, complete_at, sight
+from sensors.files.stability import Observation, Writer, complete_at, observe
 
 RULES = Inbox(name="metrics", path="/", grace_seconds=0.1, quiet_seconds=1, unproven_quiet_seconds=5)
 SHORT = Identity(device=1, inode=2, size=10, mtime_ns=100)
@@ -13,37 +13,37 @@ GROWN = Identity(device=1, inode=2, size=20, mtime_ns=200)
 
 
 def test_a_closed_file_is_complete_after_the_grace_period():
-    seen = sight(None, SHORT, 10.0, completed=True)
+    seen = observe(None, SHORT, 10.0, completed=True)
     assert complete_at(seen, RULES, Writer.NONE) == 10.1
 
 
 def test_a_file_whose_closing_was_not_noticed_is_complete_after_the_quiet_period():
-    seen = sight(None, SHORT, 10.0, completed=False)
+    seen = observe(None, SHORT, 10.0, completed=False)
     assert complete_at(seen, RULES, Writer.NONE) == 11.0
 
 
 def test_a_file_that_somebody_writes_is_never_complete_however_quiet():
-    seen = Sighting(SHORT, unchanged_since=-1e9, completed_at=-1e9)
+    seen = Observation(SHORT, unchanged_since=-1e9, completed_at=-1e9)
     assert complete_at(seen, RULES, Writer.PRESENT) is None
 
 
 def test_where_nothing_proves_that_nobody_writes_a_close_does_not_count():
-    seen = sight(None, SHORT, 10.0, completed=True)
+    seen = observe(None, SHORT, 10.0, completed=True)
     assert complete_at(seen, RULES, Writer.UNKNOWN) == 15.0
 
 
 def test_a_change_begins_the_wait_anew():
-    seen = sight(sight(None, SHORT, 10.0, completed=False), GROWN, 10.9, completed=False)
+    seen = observe(observe(None, SHORT, 10.0, completed=False), GROWN, 10.9, completed=False)
     assert complete_at(seen, RULES, Writer.NONE) == 11.9
 
 
 def test_a_change_after_the_close_makes_the_close_worthless():
-    seen = sight(sight(None, SHORT, 10.0, completed=True), GROWN, 10.05, completed=False)
+    seen = observe(observe(None, SHORT, 10.0, completed=True), GROWN, 10.05, completed=False)
     assert complete_at(seen, RULES, Writer.NONE) == 11.05
 
 
 def test_a_second_close_without_a_change_begins_the_grace_anew():
-    seen = sight(sight(None, SHORT, 10.0, completed=True), SHORT, 10.05, completed=True)
+    seen = observe(observe(None, SHORT, 10.0, completed=True), SHORT, 10.05, completed=True)
     assert complete_at(seen, RULES, Writer.NONE) == 10.15
 
 
@@ -58,7 +58,7 @@ def test_no_file_is_complete_before_it_was_unchanged_for_the_shortest_period(sig
         now += later
         if grown_to != size:
             size, changed_at = grown_to, now
-        seen = sight(seen, Identity(1, 2, grown_to, grown_to), now, completed=completed)
+        seen = observe(seen, Identity(1, 2, grown_to, grown_to), now, completed=completed)
     earliest = complete_at(seen, RULES, writer)
     shortest = RULES.grace_seconds if writer is Writer.NONE else RULES.unproven_quiet_seconds
     assert earliest >= changed_at + shortest
@@ -69,6 +69,6 @@ def test_a_file_that_nobody_touches_any_more_is_complete_within_the_longest_peri
     now, seen = 0.0, None
     for grown_to, later, completed in sightings:
         now += later
-        seen = sight(seen, Identity(1, 2, grown_to, grown_to), now, completed=completed)
+        seen = observe(seen, Identity(1, 2, grown_to, grown_to), now, completed=completed)
     longest = RULES.quiet_seconds if writer is Writer.NONE else RULES.unproven_quiet_seconds
     assert complete_at(seen, RULES, writer) <= now + longest

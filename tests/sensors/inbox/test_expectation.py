@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensors.config.inboxes import Expectation, Inbox
-from sensors.inbox.deadlines import OVERDUE, RECOVERED, Punctuality, judge, next_due, previous_due
+from sensors.inbox.deadlines import OVERDUE, RECOVERED, OverdueCheck, judge, next_due, previous_due
 from sensors.ledger import files, notices
 from sensors.ledger.deadlines import Expected
 from sensors.ledger.files import Dropped
@@ -95,7 +95,7 @@ def test_overdue_and_recovered_always_alternate(minutes, at_least, every):
 @pytest.fixture
 def punctual(ledger, tmp_path, hand_clock: HandClock):
     inbox = Inbox(name="metrics", path=tmp_path, expect=Expectation(cron="0 10 * * *"))
-    return Punctuality(ledger, [inbox], hand_clock.clock), inbox
+    return OverdueCheck(ledger, [inbox], hand_clock.clock), inbox
 
 
 def see(ledger, inbox, hand_clock, name, identity) -> None:
@@ -146,5 +146,5 @@ def test_another_rule_begins_anew(punctual, ledger, hand_clock):
     hand_clock.turn(3600)
     step.step()
     changed = inbox.model_copy(update={"expect": Expectation(cron="0 11 * * *")})
-    assert not Punctuality(ledger, [changed], hand_clock.clock).step()
+    assert not OverdueCheck(ledger, [changed], hand_clock.clock).step()
     assert len(told(ledger)) == 1

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from sensors.arrivals import move as taking
+from sensors.arrivals import move
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import arrivals, files
 from sensors.ledger.states import FileState
@@ -37,7 +37,7 @@ def intake(inbox, watch, ledger, tmp_path, hand_clock):
 
 def new_intake(inbox, watch, ledger, tmp_path, hand_clock) -> Intake:
     stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
-    refusals = Refusals(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+    refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
     return Intake(inbox, watch, ledger, stager, refusals, hand_clock.clock)
 
 
@@ -215,7 +215,7 @@ def test_what_is_not_the_files_fault_stops_the_staging_and_it_is_finished_later(
 def test_one_file_that_cannot_be_taken_holds_up_no_other_and_is_told_once(
     intake, inbox, hand_clock, tmp_path, monkeypatch, caplog
 ):
-    rename = taking.rename_without_replacing
+    rename = move.rename_without_replacing
 
     def refuse_one(old: str, new: str, **folders: int) -> None:
         if old == "locked.csv":

@@ -14,15 +14,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sensors.arrivals import move as take
-from sensors.arrivals import staging as stage
+from sensors.arrivals import move, staging
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox
-from sensors.inbox import intake as intake_module
-from sensors.inbox import rejections as refusal
+from sensors.inbox import intake, rejections
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement, Receipt
@@ -58,7 +56,7 @@ class IntakeMachine(RuleBasedStateMachine):
         self.taken_away: set[str] = set()
         self.written = 0
         self.kill_in: int | None = None
-        for module in (intake_module, refusal, stage, take):
+        for module in (intake, rejections, staging, move):
             module.kill_point = self.kill_point
         self.start()
 
@@ -72,7 +70,9 @@ class IntakeMachine(RuleBasedStateMachine):
     def start(self) -> None:
         self.ledger = Ledger(self.folder / "ledger.db")
         stager = Stager(self.ledger, self.folder / "arrivals", self.hand.clock)
-        refusals = Refusals(self.inbox, self.ledger, FailedFolder(self.ledger, self.folder / "failed"), self.hand.clock)
+        refusals = Rejections(
+            self.inbox, self.ledger, FailedFolder(self.ledger, self.folder / "failed"), self.hand.clock
+        )
         self.watch = Watch(self.inbox.path, polling=True)
         self.intake = Intake(self.inbox, self.watch, self.ledger, stager, refusals, self.hand.clock)
 

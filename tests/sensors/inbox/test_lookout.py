@@ -5,15 +5,13 @@ import threading
 
 import pytest
 
-from sensors.arrivals import source as origin
+from sensors.arrivals import source
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox
-from sensors.inbox import scan
-from sensors.inbox import scanner as lookout
-from sensors.inbox import watcher as folder_times
+from sensors.inbox import scan, scanner, watcher
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import FolderTimes, Watch
 from tests.conftest import HandClock
 from tests.journeys.stack import wait_until
@@ -39,7 +37,7 @@ def make(tmp_path, ledger, hand_clock, wake, scans, stats):
         for folder in (inbox.path, inbox.path / "north"):
             os.utime(folder, (1000, 1000))  # long ago, so that its time can be relied on
         watches.append(Watch(inbox.path, wake, polling=inbox.watch == "polling"))
-        refusals = Refusals(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+        refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
         stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
         intake = Intake(inbox, watches[-1], ledger, stager, refusals, hand_clock.clock)
         for _ in range(8):
@@ -211,7 +209,7 @@ def test_a_folder_that_went_or_became_another_has_changed(tmp_path):
     assert times.have_changed()
     times.forget_all_but(set())
     assert times.have_changed(), "nothing is known of any folder"
-    assert folder_times.JUST_NOW_NS > 0
+    assert watcher.JUST_NOW_NS > 0
 
 
 def test_the_intake_looks_again_at_once_while_more_has_settled_than_one_arrival_takes(
@@ -229,13 +227,13 @@ def test_the_intake_looks_again_at_once_while_more_has_settled_than_one_arrival_
 def slow_listing(monkeypatch, hand_clock):
     """Have each listing take the seconds that are in this list, one after the other, then none."""
     seconds: list[float] = []
-    real = lookout.scan
+    real = scanner.scan
 
     def scan_slowly(*args, **kwargs):
         hand_clock.turn(seconds.pop(0) if seconds else 0.0)
         yield from real(*args, **kwargs)
 
-    monkeypatch.setattr(lookout, "scan", scan_slowly)
+    monkeypatch.setattr(scanner, "scan", scan_slowly)
     return seconds
 
 
@@ -273,8 +271,8 @@ def test_a_folder_that_is_slow_to_list_for_good_is_listed_seldom_but_within_boun
     for _ in range(6):
         pauses.append(intake.step().look_again_in)
         hand_clock.turn(pauses[-1])
-    assert pauses[-1] == lookout.LONGEST_PAUSE_SECONDS
-    assert all(pause <= lookout.LONGEST_PAUSE_SECONDS for pause in pauses)
+    assert pauses[-1] == scanner.LONGEST_PAUSE_SECONDS
+    assert all(pause <= scanner.LONGEST_PAUSE_SECONDS for pause in pauses)
     slow_listing.clear()
     intake.step()
     assert intake.step().look_again_in <= 1, "it is as fast as ever once it lists quickly again"
@@ -298,7 +296,7 @@ def test_a_change_in_place_without_a_hint_is_found_within_minutes_however_slow_t
 def test_a_long_listing_and_a_long_taking_give_signs_of_life(make, scans, hand_clock, monkeypatch):
     intake = make(text="")
     beats: list[int] = []
-    for module in (lookout, origin):
+    for module in (scanner, source):
         monkeypatch.setattr(module, "beat", lambda: beats.append(len(scans)))
     intake.watch.changed()
     intake.step()

@@ -6,9 +6,9 @@ import signal
 import pytest
 
 from sensors.config.inboxes import Inbox
-from sensors.inbox import rejections as refusal
+from sensors.inbox import rejections
 from sensors.reports.inboxes import books_of
-from sensors.runtime import crash_points as killpoint
+from sensors.runtime import crash_points
 from sensors.web.metric_counts import count
 from tests.one_inbox import OneInbox
 
@@ -189,8 +189,8 @@ def test_a_sensor_that_is_killed_while_it_rejects_or_withdraws_goes_on_with_it(t
         (inbox.path / name).write_text("%PDF")
     child = os.fork()
     if child == 0:
-        killpoint._armed, killpoint._left = point, 1
-        refusal.kill_point = killpoint._kill_at
+        crash_points._armed, crash_points._left = point, 1
+        rejections.kill_point = crash_points._kill_at
         victim = OneInbox(tmp_path / "state", inbox)
         victim.pass_time(12)
         (inbox.path / "report.pdf").unlink()

@@ -12,7 +12,7 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import EmptyFiles, Inbox
 from sensors.inbox.intake import Intake
-from sensors.inbox.rejections import Refusals
+from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
 from sensors.runtime.clock import Clock
@@ -31,7 +31,7 @@ class Sensor:
         self.ledger = Ledger(folder / "ledger.db")
         clock = Clock()
         watch = Watch(self.inbox.path, polling=self.inbox.watch == "polling")
-        refusals = Refusals(self.inbox, self.ledger, FailedFolder(self.ledger, folder / "failed"), clock)
+        refusals = Rejections(self.inbox, self.ledger, FailedFolder(self.ledger, folder / "failed"), clock)
         intake = Intake(
             self.inbox, watch, self.ledger, Stager(self.ledger, folder / "arrivals", clock), refusals, clock
         )

@@ -14,9 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sensors.arrivals.staging import new_arrival
 from sensors.files.identity import Identity
-from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files
+from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files, maintenance
 from sensors.ledger import arrivals as replays
-from sensors.ledger import maintenance as pruning
 from sensors.ledger.announcements import Announcement, FileOutcome, Receipt
 from sensors.ledger.database import VERSION
 from sensors.ledger.files import Dropped
@@ -146,8 +145,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def refuse(self) -> None:
         waiting = files.waiting(self.ledger, "metrics")[:1]
-        refused = [files.Refused(str(file.path), file.name, file.identity, "no") for file in waiting]
-        files.record_refused(self.ledger, "metrics", refused, Notice(str(self.tick()), "e", "metrics", {}), self.now)
+        refused = [files.RejectedInPlace(str(file.path), file.name, file.identity, "no") for file in waiting]
+        files.record_rejected_in_place(
+            self.ledger, "metrics", refused, Notice(str(self.tick()), "e", "metrics", {}), self.now
+        )
 
     @rule(limit=st.integers(1, 5), duplicates=st.booleans())
     def begin(self, limit: int, duplicates: bool) -> None:
@@ -204,10 +205,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def prune(self) -> None:
-        for arrival_id, _ in pruning.prunable(self.ledger, "metrics", self.tick(), 1):
+        for arrival_id, _ in maintenance.prunable(self.ledger, "metrics", self.tick(), 1):
             before = self.ledger.rows("SELECT count(*) FROM files")[0][0]
             with self.ledger.transaction():
-                assert pruning.forget(self.ledger, arrival_id)
+                assert maintenance.forget(self.ledger, arrival_id)
             self.pruned += before - self.ledger.rows("SELECT count(*) FROM files")[0][0]
             self.ended.pop(arrival_id, None)
 
@@ -255,7 +256,7 @@ test_any_order_of_steps_keeps_the_promises = LedgerMachine.TestCase
 
 def test_no_step_of_a_file_reads_the_whole_table(ledger):
     file = dropped("a.csv", Identity(1, 1, 1, 1))
-    refused = files.Refused("/inbox/b.pdf", "b.pdf", file.identity, "no")
+    refused = files.RejectedInPlace("/inbox/b.pdf", "b.pdf", file.identity, "no")
     said: list[str] = []
     ledger._connection.set_trace_callback(said.append)
     files.record_seen(ledger, "metrics", [file], NOW)
@@ -269,7 +270,7 @@ def test_no_step_of_a_file_reads_the_whole_table(ledger):
     arrivals.begin(ledger, arrival, batch, NOW)
     arrivals.finish_staging(ledger, arrival.id, [batch[0].id], [], [], NOW)
     files.record_withdrawn(ledger, [file.path], NOW)
-    files.record_refused(ledger, "metrics", [refused], Notice("k", "e", "metrics", {}), NOW)
+    files.record_rejected_in_place(ledger, "metrics", [refused], Notice("k", "e", "metrics", {}), NOW)
     ledger._connection.set_trace_callback(None)
     plans = {
         statement: [row["detail"] for row in ledger.rows(f"EXPLAIN QUERY PLAN {statement}")]

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.ledger import Ledger, LedgerError
-from sensors.ledger import maintenance as ledger_check
+from sensors.ledger import Ledger, LedgerError, maintenance
 from sensors.ledger.maintenance import PAUSE_SECONDS, LedgerCheck, is_large
 
 
@@ -18,7 +17,7 @@ def large(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     )
     ledger.close()
     path = tmp_path / "ledger.db"
-    monkeypatch.setattr(ledger_check, "LARGE_BYTES", 100_000)
+    monkeypatch.setattr(maintenance, "LARGE_BYTES", 100_000)
     assert is_large(path)
     return path
 

@@ -73,7 +73,7 @@ def test_what_is_under_way_goes_on_after_the_migration(path):
         assert [one.id for one in arrivals.in_state(ledger, ArrivalState.RUNNING)] == ["a-running"]
         assert [one.name for one in arrivals.files_to_stage(ledger, "a-staging")] == ["2.csv"]
         assert {file.state for file in files.waiting(ledger, "metrics")} == {FileState.SEEN, FileState.SETTLED}
-        assert [path for path, _ in files.refused_in_place(ledger, "metrics")] == ["/in-place.csv"]
+        assert [path for path, _ in files.rejected_in_place(ledger, "metrics")] == ["/in-place.csv"]
 
 
 def test_to_read_an_old_version_it_has_to_be_brought_up_to_date_first(path):

@@ -13,12 +13,11 @@ from typer.testing import CliRunner
 
 from sensors.__main__ import app
 from sensors.config.settings import Settings
-from sensors.ledger import Ledger
-from sensors.ledger import files as dismissals
+from sensors.ledger import Ledger, files
 from sensors.ledger.database import stamp
 from sensors.recovery.dismissal import DismissalError, dismiss
-from sensors.reports.files import bad_files, count_needing_a_person, needing_a_person
-from sensors.reports.needs_attention import read_trouble
+from sensors.reports.files import bad_files, count_needing_attention, needing_attention
+from sensors.reports.needs_attention import read_needs_attention
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.errors import StackError
 from tests.dropped_arrivals import record_arrival, record_waiting
@@ -44,7 +43,7 @@ def settings(bad: Ledger, tmp_path: Path) -> Settings:
 
 
 def needed(ledger: Ledger) -> list[str]:
-    return [f"{file.arrival_id}/{file.name}" for file in needing_a_person(ledger, 10)]
+    return [f"{file.arrival_id}/{file.name}" for file in needing_attention(ledger, 10)]
 
 
 ALL = ["m-2/c.csv", "m-1/b.csv", "m-1/a.csv", "m-0/a.csv"]
@@ -52,8 +51,8 @@ ALL = ["m-2/c.csv", "m-1/b.csv", "m-1/a.csv", "m-0/a.csv"]
 
 def test_whatever_was_not_loaded_needs_a_person_the_latest_first(bad):
     assert needed(bad) == ALL
-    assert [file.name for file in needing_a_person(bad, 1)] == ["c.csv"]
-    assert count_needing_a_person(bad) == 4
+    assert [file.name for file in needing_attention(bad, 1)] == ["c.csv"]
+    assert count_needing_attention(bad) == 4
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_whatever_was_not_loaded_needs_a_person_the_latest_first(bad):
 def test_an_arrival_a_name_or_everything_is_dismissed(settings, bad, wanted, left, said):
     assert dismiss(settings, wanted, LATER).startswith(said)
     assert needed(bad) == left
-    assert count_needing_a_person(bad) == len(left)
+    assert count_needing_attention(bad) == len(left)
 
 
 def issue(run_id: str, name: str, *, is_dismissable: bool = True) -> RunIssue:
@@ -81,7 +80,7 @@ def issue(run_id: str, name: str, *, is_dismissable: bool = True) -> RunIssue:
 def test_a_run_is_dismissed_by_its_id_its_name_or_its_deployments(settings, bad, wanted):
     said = dismiss(settings, wanted, LATER, lambda: [issue("r-1", "otter")])
     assert said == "run otter: this needs attention no more"
-    assert dismissals.of_runs(bad) == {"r-1": LATER}
+    assert files.of_runs(bad) == {"r-1": LATER}
     assert needed(bad) == ALL
 
 
@@ -90,19 +89,19 @@ def test_everything_is_dismissed_with_the_runs_and_no_server_is_asked(settings, 
         raise AssertionError
 
     dismiss(settings, None, LATER, ask)
-    assert dismissals.of_runs(bad) == {"*": LATER}
+    assert files.of_runs(bad) == {"*": LATER}
 
 
 def test_a_run_that_waits_goes_on_when_that_is_mended_and_is_not_dismissed(settings, bad):
     with pytest.raises(DismissalError, match="otter waits, and goes on when that is mended: run otter: boom; mend it"):
         dismiss(settings, "otter", LATER, lambda: [issue("p/paused", "otter", is_dismissable=False)])
-    assert dismissals.of_runs(bad) == {}
+    assert files.of_runs(bad) == {}
 
 
 def test_what_was_dismissed_long_ago_is_forgotten(settings, bad):
-    dismissals.record_runs(bad, ["r-1"], TAKEN)
-    dismissals.record_runs(bad, ["r-2"], TAKEN + dismissals.KEPT_FOR + timedelta(seconds=1))
-    assert list(dismissals.of_runs(bad)) == ["r-2"]
+    files.record_runs(bad, ["r-1"], TAKEN)
+    files.record_runs(bad, ["r-2"], TAKEN + files.KEPT_FOR + timedelta(seconds=1))
+    assert list(files.of_runs(bad)) == ["r-2"]
 
 
 def test_what_became_of_dismissed_files_stays_as_it_was(settings, bad):
@@ -128,24 +127,24 @@ def test_a_file_that_fails_once_more_needs_a_person_anew(settings, bad):
 
 def test_what_failed_after_the_list_was_made_is_not_dismissed_with_it(bad):
     latest_seen = TAKEN + timedelta(minutes=1, seconds=1)  # when m-1 ended
-    assert dismissals.record_until(bad, latest_seen, LATER) == 3
+    assert files.record_until(bad, latest_seen, LATER) == 3
     assert needed(bad) == ["m-2/c.csv"]
 
 
 def test_the_first_to_dismiss_a_file_wins(bad):
-    (file,) = [one for one in needing_a_person(bad, 10) if one.name == "c.csv"]
-    assert [dismissals.record_file(bad, file.id, LATER) for _ in range(2)] == [1, 0]
+    (file,) = [one for one in needing_attention(bad, 10) if one.name == "c.csv"]
+    assert [files.record_file(bad, file.id, LATER) for _ in range(2)] == [1, 0]
     (loaded,) = bad.rows("SELECT id FROM files WHERE name = 'good.csv'")
-    assert dismissals.record_file(bad, loaded["id"], LATER) == 0
+    assert files.record_file(bad, loaded["id"], LATER) == 0
 
 
 def test_the_status_tells_what_is_left_and_counts_the_rest(settings):
-    trouble = read_trouble(settings, 1)
+    trouble = read_needs_attention(settings, 1)
     assert ([file.name for file in trouble.files], trouble.more_files) == (["c.csv"], 3)
     dismiss(settings, "m-1", LATER)
-    assert read_trouble(settings, 1).more_files == 1
+    assert read_needs_attention(settings, 1).more_files == 1
     dismiss(settings, None, LATER)
-    assert (read_trouble(settings).files, read_trouble(settings).more_files) == ((), 0)
+    assert (read_needs_attention(settings).files, read_needs_attention(settings).more_files) == ((), 0)
 
 
 # -- mistakes

@@ -16,7 +16,7 @@ from sensors.recovery import rebuild as rebuilding
 from sensors.recovery.rebuild import RebuildError, put_aside, rebuild
 from sensors.recovery.replay import retry
 from sensors.reports.files import journey_of
-from sensors.reports.inboxes import read_books
+from sensors.reports.inboxes import read_counts
 from tests.prefect_server import PrefectServer, prefect_answering
 from tests.sensors.arrivals.test_stage import settled
 
@@ -192,7 +192,7 @@ def test_rubbish_is_replaced_by_a_ledger_that_can_be_used(settings):
     with Ledger(settings.ledger_path) as ledger:
         ledger.check()
         assert ledger.rows("PRAGMA journal_mode")[0][0] == "wal"
-    assert read_books(settings)["metrics"].in_flight == 1
+    assert read_counts(settings)["metrics"].in_flight == 1
 
 
 def test_without_arrivals_and_without_a_ledger_there_is_an_empty_one(settings):

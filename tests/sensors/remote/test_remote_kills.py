@@ -11,7 +11,7 @@ import yaml
 
 from sensors.config.settings import PROJECT_ROOT
 from sensors.ledger import Ledger
-from sensors.runtime import crash_points as killpoint
+from sensors.runtime import crash_points
 from tests.remote_world import World
 
 SHORT = ["taken", "copy-in-place"]
@@ -29,7 +29,7 @@ class Sensor:
         """Have it killed at a point and go on; return 0 if that was so."""
         return subprocess.run(
             [sys.executable, "-m", "tests.remote_sensor", str(self.folder), point],
-            env={**os.environ, killpoint.VARIABLE: "armed later", **environment},
+            env={**os.environ, crash_points.VARIABLE: "armed later", **environment},
             cwd=PROJECT_ROOT,
             check=False,
             timeout=200,

@@ -7,10 +7,10 @@ import pytest
 
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.inboxes import Inbox
-from sensors.inbox.pending_files import LyingFiles
-from sensors.inbox.rejections import Refusals
-from sensors.remote.scanner import LONGEST_PAUSE_SECONDS, RemoteLookout
-from sensors.remote.source import RemoteOrigin
+from sensors.inbox.pending_files import PendingFiles
+from sensors.inbox.rejections import Rejections
+from sensors.remote.scanner import LONGEST_PAUSE_SECONDS, RemoteScanner
+from sensors.remote.source import RemoteSource
 from sensors.remote.store import RemoteFile
 
 
@@ -27,12 +27,12 @@ def slow(ledger, tmp_path, hand_clock):
             return iter(())
 
     inbox = Inbox.model_validate({"name": "partner", "path": tmp_path, "url": "s3://bucket/in"})
-    refusals = Refusals(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
-    origin = RemoteOrigin(inbox, cast("Any", SlowStore()))
-    return RemoteLookout(inbox, origin, refusals, LyingFiles(), hand_clock.clock), SlowStore.seconds
+    refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+    origin = RemoteSource(inbox, cast("Any", SlowStore()))
+    return RemoteScanner(inbox, origin, refusals, PendingFiles(), hand_clock.clock), SlowStore.seconds
 
 
-def pause_after_look(lookout: RemoteLookout, hand_clock) -> float:
+def pause_after_look(lookout: RemoteScanner, hand_clock) -> float:
     hand_clock.turn(max(0.0, lookout.scan_due - hand_clock.seconds))
     lookout.look(hand_clock.seconds)
     return lookout.scan_due - hand_clock.seconds

@@ -5,7 +5,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from sensors.config.inboxes import Inbox
 from sensors.remote.object_store import ObjectStore
-from sensors.remote.store import Asking, ChangedError, StoreError
+from sensors.remote.store import ChangedError, ErrorTranslator, StoreError
 from tests.remote_stack import RemoteStack
 
 TOKEN = "20261124-140509-3f9a1c-7"
@@ -21,7 +21,7 @@ def filesystem():
 
 @pytest.fixture
 def store(filesystem):
-    return ObjectStore(filesystem, "bucket/in", Asking("gs://bucket/in"))
+    return ObjectStore(filesystem, "bucket/in", ErrorTranslator("gs://bucket/in"))
 
 
 @pytest.mark.parametrize("by_the_ledger", [False, True])
@@ -67,6 +67,6 @@ def test_another_version_is_not_held_and_not_deleted(store, filesystem):
 
 def test_a_folder_without_files_is_empty_and_a_bucket_that_is_not_there_a_trouble(store, filesystem):
     assert list(store.listing(subfolders=True)) == []
-    nowhere = ObjectStore(filesystem, "nowhere/in", Asking("gs://nowhere/in"))
+    nowhere = ObjectStore(filesystem, "nowhere/in", ErrorTranslator("gs://nowhere/in"))
     with pytest.raises(StoreError, match="there is no such bucket"):
         list(nowhere.listing(subfolders=True))

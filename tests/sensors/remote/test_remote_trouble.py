@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from sensors.remote.scanner import pause_after
-from sensors.remote.store import Asking, StoreError
+from sensors.remote.store import ErrorTranslator, StoreError
 from tests.documented_commands import commands
 from tests.object_store import ENVIRONMENT
 from tests.remote_world import SETTLED, World
@@ -154,7 +154,7 @@ def test_a_subfolder_that_may_not_be_listed_hides_no_other_and_is_told(world: Wo
 
 
 def test_a_message_tells_no_secret():
-    asking = Asking("s3://bucket/in", frozenset({"hushhush"}))
+    asking = ErrorTranslator("s3://bucket/in", frozenset({"hushhush"}))
     with pytest.raises(StoreError) as raised, asking():
         raise OSError("PUT of hushhush was refused")
     assert "hushhush" not in str(raised.value)

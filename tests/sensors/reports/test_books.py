@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
 from sensors.ledger.states import FileState
-from sensors.reports.inboxes import Books, balance, read_books
+from sensors.reports.inboxes import InboxCounts, balance, read_counts
 
 
 @given(st.dictionaries(st.sampled_from(list(FileState)), st.integers(0, 1000)))
@@ -17,7 +17,7 @@ def test_the_books_balance_whatever_the_counts(counts):
 
 
 def test_an_inbox_has_books_before_anything_was_dropped(tmp_path):
-    assert read_books(Settings(state_dir=tmp_path)) == {"metrics": Books()}
+    assert read_counts(Settings(state_dir=tmp_path)) == {"metrics": InboxCounts()}
 
 
 def test_the_books_can_be_read_while_the_sensor_is_down(tmp_path):
@@ -29,4 +29,4 @@ def test_the_books_can_be_read_while_the_sensor_is_down(tmp_path):
                 " VALUES ('metrics', ?, 'a', '1', '1', 1, 1, ?, '2026')",
                 (str(n), state),
             )
-    assert read_books(settings) == {"metrics": Books(seen=2, waiting=2)}
+    assert read_counts(settings) == {"metrics": InboxCounts(seen=2, waiting=2)}

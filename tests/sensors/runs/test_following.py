@@ -14,8 +14,8 @@ from sensors.runs.outcomes import (
     FAILED_SECONDS,
     HEARTBEAT,
     UNSTARTED_LIMIT,
-    Follower,
     LostRuns,
+    RunFollower,
 )
 from tests.prefect_server import prefect_answering
 
@@ -30,7 +30,7 @@ def api():
 def follower(ledger, api, tmp_path, hand_clock):
     with PrefectApi(api.url, None) as client:
         failed = FailedFolder(ledger, tmp_path / "failed")
-        yield Follower(ledger, client, failed, LostRuns(client, hand_clock.clock), hand_clock.clock)
+        yield RunFollower(ledger, client, failed, LostRuns(client, hand_clock.clock), hand_clock.clock)
 
 
 @pytest.fixture

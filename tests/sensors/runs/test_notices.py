@@ -4,7 +4,7 @@ import pytest
 
 from sensors.ledger import notices
 from sensors.ledger.notices import Notice
-from sensors.runs.announcer import Messenger
+from sensors.runs.announcer import NoticeSender
 from sensors.runs.api import NotReachedError, PrefectApi
 from tests.receiver import receiving
 
@@ -16,7 +16,7 @@ def note(ledger, hand_clock, key: str) -> None:
 
 def test_notices_are_sent_in_their_order_and_once(ledger, hand_clock):
     with receiving() as server, PrefectApi(server.page("/api"), None) as api:
-        messenger = Messenger(ledger, api, hand_clock.clock)
+        messenger = NoticeSender(ledger, api, hand_clock.clock)
         for key in ("one", "two"):
             note(ledger, hand_clock, key)
             hand_clock.turn(1)
@@ -34,10 +34,10 @@ def test_notices_are_sent_in_their_order_and_once(ledger, hand_clock):
 def test_without_a_server_they_are_kept_and_have_the_same_event_id_later(ledger, hand_clock, nobody):
     note(ledger, hand_clock, "one")
     with PrefectApi(nobody, None) as api, pytest.raises(NotReachedError):
-        Messenger(ledger, api, hand_clock.clock).step()
+        NoticeSender(ledger, api, hand_clock.clock).step()
     (kept,) = notices.unsent(ledger, 10)
     with receiving() as server, PrefectApi(server.page("/api"), None) as api:
-        Messenger(ledger, api, hand_clock.clock).step()
+        NoticeSender(ledger, api, hand_clock.clock).step()
     ((_, (sent,)),) = server.posts
     assert sent["id"] == kept.notice.event_id
 

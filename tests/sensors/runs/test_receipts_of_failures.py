@@ -15,7 +15,7 @@ from sensors.runs.receipts import (
     FIRST_WAIT,
     STALLED,
     STALLED_ATTEMPTS,
-    ReceiptClerk,
+    ReceiptFinder,
     patience,
 )
 from tests.prefect_server import prefect_answering
@@ -30,7 +30,7 @@ def api():
 @pytest.fixture
 def clerk(ledger, api, tmp_path, hand_clock):
     with PrefectApi(api.url, None) as client:
-        yield ReceiptClerk(ledger, client, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+        yield ReceiptFinder(ledger, client, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from sensors.runs.facts import RunFacts
 from sensors.runs.issues import waiting_issues
-from sensors.runs.waiting import Hold, hold_of
+from sensors.runs.waiting import RunHold, hold_of
 
 NINE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 POOL = {"id": "p", "name": "local pool", "is_paused": False, "concurrency_limit": None, "active_slots": None}
@@ -46,7 +46,7 @@ def facts(
     )
 
 
-def hold(held: dict[str, Any], **more: Any) -> Hold:
+def hold(held: dict[str, Any], **more: Any) -> RunHold:
     found = hold_of(held, facts(held, **more))
     assert found is not None
     return found

@@ -12,8 +12,8 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.settings import Settings
 from sensors.runs.announcer import Announcer
 from sensors.runs.api import PrefectApi
-from sensors.runs.outcomes import Follower, LostRuns
-from sensors.runs.receipts import EXECUTED, ReceiptClerk
+from sensors.runs.outcomes import LostRuns, RunFollower
+from sensors.runs.receipts import EXECUTED, ReceiptFinder
 from sensors.runtime.json_logging import LogFormat, about_arrival, about_inbox, formatter
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError
@@ -97,8 +97,8 @@ def test_an_arrival_can_be_followed_by_its_id_from_its_announcement_to_its_outco
         server.action(EXECUTED, server.emitted[0]["id"])
         run = {"prefect.resource.role": "flow-run", "prefect.resource.id": "prefect.flow-run.r1"}
         server.events[0]["related"].append(run)
-        ReceiptClerk(ledger, api, failed, hand_clock.clock).step()
+        ReceiptFinder(ledger, api, failed, hand_clock.clock).step()
         server.run("r1", "COMPLETED", ARRIVAL)
-        Follower(ledger, api, failed, LostRuns(api, hand_clock.clock), hand_clock.clock).step()
+        RunFollower(ledger, api, failed, LostRuns(api, hand_clock.clock), hand_clock.clock).step()
     messages = [line["message"] for line in log() if line.get("arrival_id") == ARRIVAL]
     assert [message.split(": ")[1].split()[0] for message in messages] == ["announced", "run", "loaded"]

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from sensors.config.settings import PROJECT_ROOT
-from sensors.runtime.packages import told_when_missing
+from sensors.runtime.packages import exit_if_missing
 
 WITHOUT = (
     "import runpy, sys; package, *sys.argv[1:] = sys.argv[1:]; sys.modules[package] = None;"
@@ -32,5 +32,5 @@ def test_a_package_that_is_missing_is_told_in_one_line_with_what_to_do(package, 
 
 
 def test_a_module_of_ours_that_is_missing_is_a_bug_and_no_missing_package():
-    with pytest.raises(ModuleNotFoundError), told_when_missing():
+    with pytest.raises(ModuleNotFoundError), exit_if_missing():
         import sensors.no_such_module  # noqa: F401 # pyright: ignore[reportMissingImports, reportUnusedImport]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.alert_service import Ringer, automations_in_files
+from automations.alert_service import AlertService, automations_in_files
 from sensors.alerts.overdue_runs import StuckRuns
 from sensors.alerts.reconcile import MissedAlerts
 from sensors.alerts.server_watch import ServerSilence
@@ -13,7 +13,7 @@ from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.daemon.housekeeping import AFTER_START_SECONDS, Housekeeping
 from sensors.files.stability import Writer
-from sensors.inbox import scanner as lookout
+from sensors.inbox import scanner
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
 from sensors.ledger.arrivals import Arrival
@@ -132,7 +132,7 @@ def test_a_run_is_not_crashed_on_evidence_from_before_a_suspension(
 
 
 def test_a_run_is_not_stuck_because_it_and_the_sensor_were_suspended(
-    sleepy: SleepyClock, server: PrefectServer, ringer: Ringer, ledger: Ledger
+    sleepy: SleepyClock, server: PrefectServer, ringer: AlertService, ledger: Ledger
 ) -> None:
     api = PrefectApi(server.url, None)
     missed = MissedAlerts(api, ringer, ledger, "http://127.0.0.1:4200", automations_in_files())
@@ -154,7 +154,7 @@ def test_a_run_is_not_stuck_because_it_and_the_sensor_were_suspended(
     assert [event["event"] for event in server.emitted] == ["run.stuck"]
 
 
-def test_the_server_is_not_silent_because_no_one_listened(sleepy: SleepyClock, ringer: Ringer) -> None:
+def test_the_server_is_not_silent_because_no_one_listened(sleepy: SleepyClock, ringer: AlertService) -> None:
     silence = ServerSilence(ringer, "http://127.0.0.1:4200", timedelta(seconds=60), sleepy.clock)
     silence.not_heard("no answer", sleepy.now)
     sleepy.sleep(185)
@@ -186,7 +186,7 @@ def test_a_loop_is_not_stuck_because_the_process_was_suspended(sleepy: SleepyClo
 def test_a_file_does_not_settle_in_the_time_in_which_its_writer_was_suspended_together_with_the_sensor(
     sleepy: SleepyClock, inbox: Inbox, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookout, "_observed", lambda place: (Writer.UNKNOWN, place.identity()))  # a network mount
+    monkeypatch.setattr(scanner, "_observed", lambda place: (Writer.UNKNOWN, place.identity()))  # a network mount
     watch = Watch(inbox.path, polling=True)
     intake = new_intake(inbox, watch, ledger, tmp_path, sleepy)
     written = inbox.path / "a.csv"

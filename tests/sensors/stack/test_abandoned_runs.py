@@ -6,7 +6,7 @@ import pytest
 
 from sensors.config.settings import Settings
 from sensors.runs.outcomes import SILENT_FOR
-from sensors.stack import processes as marking
+from sensors.stack import processes
 from sensors.stack.dead_runs import BETWEEN_LOOKS, GRACE, AbandonedRuns
 from sensors.stack.services import Service
 from sensors.stack.supervisor import Incident
@@ -25,7 +25,7 @@ def api():
 def living(monkeypatch):
     """The runs that have a process; a test changes them."""
     found: set[str] = set()
-    monkeypatch.setattr(marking, "flow_runs", lambda _: set(found))
+    monkeypatch.setattr(processes, "flow_runs", lambda _: set(found))
     return found
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sensors.config.settings import Settings
-from sensors.stack import dead_runs as interrupted_runs
+from sensors.stack import dead_runs
 from sensors.stack.dead_runs import is_interrupted, is_of, next_state, restart_interrupted_runs
 from sensors.stack.errors import StackError
 from sensors.stack.stop import StopRequest, StopRequestedError
@@ -109,7 +109,7 @@ def at_once(_seconds: float) -> None:
 
 def test_a_server_that_is_busy_after_its_start_is_asked_again(server, monkeypatch):
     started, settings = server
-    monkeypatch.setattr(interrupted_runs, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(dead_runs, "ANSWER_SECONDS", 0.3)
     started.trouble = [503, None, 500]
     assert restart_interrupted_runs(settings, NOW + timedelta(seconds=1), at_once) == 1
     assert started.started_again == ["otter"]
@@ -135,7 +135,7 @@ def test_a_server_that_stays_busy_is_given_up_and_whoever_stops_meanwhile_does_n
     stop.ask()
     with pytest.raises(StopRequestedError):
         restart_interrupted_runs(settings, NOW, stop.pause)
-    monkeypatch.setattr(interrupted_runs, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(dead_runs, "PATIENCE_SECONDS", 0.2)
     with pytest.raises(StackError, match=r"interrupted runs cannot be started again.*503"):
         restart_interrupted_runs(settings, NOW, at_once)
 

@@ -9,11 +9,10 @@ from rich.console import Console
 
 from sensors.cli.status import print_status
 from sensors.config.settings import Auth, Settings
-from sensors.ledger import Ledger
-from sensors.ledger import files as dismissals
+from sensors.ledger import Ledger, files
 from sensors.ledger.states import FileState
-from sensors.reports.inboxes import Books, InboxGlance
-from sensors.reports.needs_attention import BadFile, StalledArrival, Trouble
+from sensors.reports.inboxes import InboxActivity, InboxCounts
+from sensors.reports.needs_attention import BadFile, NeedsAttention, StalledArrival
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.health import Health
 from sensors.stack.services import Service, services_of, warm_socket
@@ -24,7 +23,7 @@ from tests.warm import warm_server
 
 WELL = {service: Health(healthy=True) for service in Service}
 SICK = {**WELL, Service.SENSOR: Health(healthy=False, detail="not running")}
-BOOKS = Books(seen=6, waiting=1, in_flight=1, loaded=1, rejected=2, failed=1)
+BOOKS = InboxCounts(seen=6, waiting=1, in_flight=1, loaded=1, rejected=2, failed=1)
 
 
 def shown(status):
@@ -69,7 +68,7 @@ def bad(name, reason):
 
 def test_what_needs_a_person_comes_first_with_its_reason(tmp_path):
     stalled = StalledArrival("metrics-2", 3, "Deployment not found")
-    trouble = Trouble((bad("b.csv", "line 3: 5 columns"),), (stalled,), more_files=2)
+    trouble = NeedsAttention((bad("b.csv", "line 3: 5 columns"),), (stalled,), more_files=2)
     lines = shown(Status(Settings(state_dir=tmp_path), SICK, {"metrics": BOOKS}, trouble))
     mended = "mend it, then `just drop` it, or `just dismiss metrics-1`; see `just show metrics-1`"
     assert lines[:4] == [
@@ -81,7 +80,7 @@ def test_what_needs_a_person_comes_first_with_its_reason(tmp_path):
 
 
 def test_the_watch_the_duplicates_and_what_is_overdue_are_shown(tmp_path):
-    trouble = Trouble(overdue={"metrics": "2026-11-24 09:00 CET"})
+    trouble = NeedsAttention(overdue={"metrics": "2026-11-24 09:00 CET"})
     watching, skipped = {"metrics": "polling (nfs4 tells nothing)"}, {"metrics": 2}
     status = Status(Settings(state_dir=tmp_path), WELL, {"metrics": BOOKS}, trouble, watching, skipped)
     lines = shown(status)
@@ -109,13 +108,13 @@ REJECTED = BadFile(
 @pytest.mark.parametrize(
     ("services", "trouble", "exit_status"),
     [
-        (WELL, Trouble(), 0),
-        ({**WELL, Service.WARM: Health(healthy=False, detail="not running")}, Trouble(), 0),
-        (SICK, Trouble(), 1),
-        (WELL, Trouble((REJECTED,)), 1),
-        (WELL, Trouble(overdue={"metrics": "2026-11-24 09:00 CET"}), 1),
-        (DOWN, Trouble(), 2),
-        (DOWN, Trouble((REJECTED,)), 2),
+        (WELL, NeedsAttention(), 0),
+        ({**WELL, Service.WARM: Health(healthy=False, detail="not running")}, NeedsAttention(), 0),
+        (SICK, NeedsAttention(), 1),
+        (WELL, NeedsAttention((REJECTED,)), 1),
+        (WELL, NeedsAttention(overdue={"metrics": "2026-11-24 09:00 CET"}), 1),
+        (DOWN, NeedsAttention(), 2),
+        (DOWN, NeedsAttention((REJECTED,)), 2),
     ],
 )
 def test_the_exit_status_is_0_if_all_is_well_1_if_something_needs_attention_2_if_nothing_runs(
@@ -130,7 +129,7 @@ def test_a_stack_that_runs_on_other_ports_is_not_called_stopped(tmp_path):
 
 def test_a_failed_file_comes_with_the_command_that_tries_it_again(tmp_path):
     failed = BadFile("a.csv", "metrics", FileState.FAILED, "Cancelled", "metrics-1", datetime(2026, 11, 24, tzinfo=UTC))
-    status = Status(Settings(state_dir=tmp_path), WELL, {}, Trouble((failed,)))
+    status = Status(Settings(state_dir=tmp_path), WELL, {}, NeedsAttention((failed,)))
     assert status.needs_a_person() == [
         "failed in inbox metrics: a.csv: Cancelled; `just retry metrics-1` tries it again, or `just dismiss metrics-1`"
     ]
@@ -178,7 +177,7 @@ def test_the_status_asks_the_server_for_the_runs_that_failed_and_forgets_those_t
     server.failed_run("r-1", datetime.now(UTC) - timedelta(minutes=1))
     assert [one.run_id for one in read_status(settings).run_issues] == ["r-1"]
     with Ledger(settings.ledger_path) as ledger:
-        dismissals.record_runs(ledger, ["r-1"], datetime.now(UTC))
+        files.record_runs(ledger, ["r-1"], datetime.now(UTC))
     assert read_status(settings).run_issues == ()
 
 
@@ -190,7 +189,7 @@ def test_a_server_that_gives_no_usable_answer_hides_no_other_part_of_the_status(
 
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-GLANCE = InboxGlance(3, 30, NOON - timedelta(minutes=4), "[red]a\x1b[2J.csv", NOON - timedelta(hours=2))
+GLANCE = InboxActivity(3, 30, NOON - timedelta(minutes=4), "[red]a\x1b[2J.csv", NOON - timedelta(hours=2))
 
 
 def glanced(tmp_path):
@@ -243,7 +242,7 @@ def test_the_json_has_all_that_is_shown_under_keys_of_its_own(tmp_path):
 
 
 def test_nothing_needs_a_person_when_all_is_well(tmp_path):
-    status = Status(Settings(state_dir=tmp_path), WELL, {"metrics": Books(seen=1, loaded=1)})
+    status = Status(Settings(state_dir=tmp_path), WELL, {"metrics": InboxCounts(seen=1, loaded=1)})
     assert status.needs_a_person() == []
 
 
@@ -251,7 +250,7 @@ def test_a_stack_that_is_down_can_be_looked_at(tmp_path):
     api_port, sensor_port = free_ports(2)
     status = read_status(Settings(state_dir=tmp_path, api_port=api_port, sensor_port=sensor_port))
     assert {health.detail for health in status.services.values()} == {"not running"}
-    assert status.inboxes == {"metrics": Books()}
+    assert status.inboxes == {"metrics": InboxCounts()}
     assert status.needs_a_person() == ["the stack is not running; start it with `just up`"]
 
 

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sensors.access import log_ins as throttle
+from sensors.access import log_ins
 from sensors.access.accounts import Role, account_of
 from sensors.access.audit import Action, Audit
 from sensors.access.log_ins import LogIns
 from sensors.access.origins import OwnNames, Rejection
 from sensors.config.settings import Settings
-from sensors.web.auth import Access, RequestHead
+from sensors.web.auth import PageAccess, RequestHead
 
 FILES = OwnNames(frozenset({"files.example.com"}))
 
 
-def access_of(credentials: str | None, **more) -> Access:
+def access_of(credentials: str | None, **more) -> PageAccess:
     accounts = [account_of(credentials, Role.OPERATE)] if credentials else []
-    return Access(LogIns(accounts, Audit(Path(tempfile.mkdtemp()) / "audit.log"), lambda: 0.0, "page"), **more)
+    return PageAccess(LogIns(accounts, Audit(Path(tempfile.mkdtemp()) / "audit.log"), lambda: 0.0, "page"), **more)
 
 
 ACCESS = access_of("admin:sécret", upload_token="tok", names=FILES)
@@ -29,14 +29,14 @@ ACCESS = access_of("admin:sécret", upload_token="tok", names=FILES)
 
 @pytest.fixture(autouse=True)
 def _no_limit(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(throttle, "BURST", 10_000)
+    monkeypatch.setattr(log_ins, "BURST", 10_000)
 
 
 def basic(text: str) -> dict[str, str]:
     return {"authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
 
 
-def status(method: str = "GET", path: str = "/", access: Access = ACCESS, **headers: str) -> int | None:
+def status(method: str = "GET", path: str = "/", access: PageAccess = ACCESS, **headers: str) -> int | None:
     given = {"host": "127.0.0.1:4201", **{name.replace("_", "-"): value for name, value in headers.items()}}
     found = access.visitor(RequestHead(method, path, given))
     return found.status if isinstance(found, Rejection) else None

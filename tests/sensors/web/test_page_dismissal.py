@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sensors.ledger import Ledger
-from sensors.reports.files import needing_a_person
+from sensors.reports.files import needing_attention
 from sensors.runs.issues import IssueKind, RunIssue
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import page_settings, served_page
@@ -64,11 +64,11 @@ def test_a_run_that_needs_attention_is_on_the_overview_until_it_is_dismissed(led
 
 
 def names(ledger: Ledger) -> list[str]:
-    return [file.name for file in needing_a_person(ledger, 10)]
+    return [file.name for file in needing_attention(ledger, 10)]
 
 
 def test_each_that_needs_a_person_can_be_dismissed_and_leaves_the_overview(client, ledger):
-    file = needing_a_person(ledger, 1)[0]
+    file = needing_attention(ledger, 1)[0]
     address = f"/files/{file.id}/dismiss"
     assert f'action="{address}"' in client.get("/", headers=FORM).text
     answer = client.post(address, headers=FORM)

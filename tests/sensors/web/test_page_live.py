@@ -11,13 +11,13 @@ import pytest
 from sensors.config.inboxes import read_inboxes
 from sensors.ledger import Ledger
 from sensors.ledger.states import ArrivalState
-from sensors.reports.inboxes import Books, InboxGlance, glance_at
+from sensors.reports.inboxes import InboxActivity, InboxCounts, activity_of
 from sensors.runtime.clock import Clock
 from sensors.web import live as live_module
-from sensors.web import queries as reading_module
-from sensors.web.live import LedgerChanges, Live, Look, TooManyPagesError
+from sensors.web import queries
+from sensors.web.live import LedgerChanges, Live, Snapshot, TooManyPagesError
 from sensors.web.models import InboxView
-from sensors.web.queries import Reading
+from sensors.web.queries import Queries
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import page_settings, served_page
 
@@ -31,7 +31,7 @@ def view(name: str, waiting: int = 0) -> InboxView:
         watched_by="events",
         patterns=("*.csv",),
         max_bytes=1,
-        books=Books(seen=waiting, waiting=waiting),
+        books=InboxCounts(seen=waiting, waiting=waiting),
         files_today=0,
         rows_today=0,
         oldest_waiting=None,
@@ -42,8 +42,8 @@ def view(name: str, waiting: int = 0) -> InboxView:
 
 
 def test_only_what_has_changed_is_told():
-    before = Look({"a": view("a"), "b": view("b")})
-    after = Look({"a": view("a"), "b": view("b", 1), "c": view("c")})
+    before = Snapshot({"a": view("a"), "b": view("b")})
+    after = Snapshot({"a": view("a"), "b": view("b", 1), "c": view("c")})
     assert list(after.changes_since(before)) == [view("b", 1), view("c")]
     assert list(after.changes_since(after)) == []
 
@@ -94,14 +94,14 @@ def test_a_page_is_told_what_there_is_and_then_each_step_of_an_arrival(page):
 
 
 def test_an_inbox_and_its_arrivals_are_shown_as_they_were_at_the_same_moment(page, monkeypatch):
-    reading = Reading(page.settings, read_inboxes(page.settings.inboxes_file, page.settings.inbox_dir), Clock())
+    reading = Queries(page.settings, read_inboxes(page.settings.inboxes_file, page.settings.inbox_dir), Clock())
 
-    def glance_after_an_arrival(*asked) -> InboxGlance:
+    def glance_after_an_arrival(*asked) -> InboxActivity:
         with Ledger(page.settings.ledger_path) as ledger:
             record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
-        return glance_at(*asked)
+        return activity_of(*asked)
 
-    monkeypatch.setattr(reading_module, "glance_at", glance_after_an_arrival)
+    monkeypatch.setattr(queries, "activity_of", glance_after_an_arrival)
     (inbox,), arrivals = reading.inboxes_and_arrivals(10)
     assert (inbox.books.seen, inbox.last_name, arrivals) == (0, None, [])
 
@@ -120,10 +120,10 @@ def test_two_pages_are_told_the_same(page):
 def test_a_page_that_is_closed_is_forgotten_and_nobody_looks_any_more(tmp_path):
     looks = 0
 
-    def look() -> Look:
+    def look() -> Snapshot:
         nonlocal looks
         looks += 1
-        return Look()
+        return Snapshot()
 
     async def open_and_close() -> None:
         Ledger(tmp_path / "ledger.db").close()
@@ -139,13 +139,13 @@ def test_a_page_that_is_closed_is_forgotten_and_nobody_looks_any_more(tmp_path):
 
 def test_a_page_that_does_not_read_is_ended_and_the_others_go_on(ledger, tmp_path, monkeypatch):
     monkeypatch.setattr(live_module, "QUEUED", 10)
-    shown = Look()
+    shown = Snapshot()
 
     async def overwhelm() -> None:
         nonlocal shown
         live = Live(lambda: shown, lambda: Ledger(tmp_path / "ledger.db", read_only=True))
         async with live.page() as deaf, live.page() as other:
-            shown = Look({str(n): view(str(n)) for n in range(20)})
+            shown = Snapshot({str(n): view(str(n)) for n in range(20)})
             live._tell(shown)
             assert (deaf.qsize(), await deaf.get()) == (1, None)
             assert await other.get() is None
@@ -156,9 +156,13 @@ def test_a_page_that_does_not_read_is_ended_and_the_others_go_on(ledger, tmp_pat
 
 def test_a_look_that_fails_ends_no_page_and_the_next_one_is_told(ledger, tmp_path, monkeypatch):
     monkeypatch.setattr(live_module, "LOOK_SECONDS", 0.01)
-    looks: list[Look | Exception] = [Look(), sqlite3.OperationalError("disk I/O error"), Look({"a": view("a")})]
+    looks: list[Snapshot | Exception] = [
+        Snapshot(),
+        sqlite3.OperationalError("disk I/O error"),
+        Snapshot({"a": view("a")}),
+    ]
 
-    def look() -> Look:
+    def look() -> Snapshot:
         found = looks.pop(0) if len(looks) > 1 else looks[0]
         if isinstance(found, Exception):
             raise found
@@ -179,7 +183,7 @@ def test_more_pages_than_there_is_room_for_get_no_stream(ledger, tmp_path, monke
     monkeypatch.setattr(live_module, "MOST_PAGES", 1)
 
     async def open_two() -> None:
-        live = Live(Look, lambda: Ledger(tmp_path / "ledger.db", read_only=True))
+        live = Live(Snapshot, lambda: Ledger(tmp_path / "ledger.db", read_only=True))
         async with live.page():
             with pytest.raises(TooManyPagesError):
                 async with live.page():
@@ -190,9 +194,9 @@ def test_more_pages_than_there_is_room_for_get_no_stream(ledger, tmp_path, monke
 
 def test_one_look_that_takes_long_does_not_make_open_pages_stand_still(ledger, tmp_path, monkeypatch):
     monkeypatch.setattr(live_module, "LOOK_SECONDS", 0.01)
-    looks: list[Look] = [Look(), Look({"a": view("a")}), Look({"b": view("b")})]
+    looks: list[Snapshot] = [Snapshot(), Snapshot({"a": view("a")}), Snapshot({"b": view("b")})]
 
-    def look() -> Look:
+    def look() -> Snapshot:
         if len(looks) == 2:
             time.sleep(1.0)
         return looks.pop(0) if len(looks) > 1 else looks[0]

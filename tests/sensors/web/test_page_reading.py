@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.ledger import Ledger
-from sensors.ledger import files as dismissals
+from sensors.ledger import Ledger, files
 from tests.dropped_arrivals import record_arrival, record_waiting
 from tests.shown_page import NOW, Shown, shown_page
 
@@ -56,7 +55,7 @@ def test_a_file_needs_a_person_however_long_ago_it_failed_until_it_is_dismissed(
     record_arrival(ledger, "old", NOW - timedelta(days=90), {"old.csv": "rejected"}, state="failed")
     page = shown_page(tmp_path)
     assert page.get("/").text.count("old.csv") > page.get("/failed").text.count("old.csv") > 0
-    dismissals.record_arrival(ledger, "old", NOW)
+    files.record_arrival(ledger, "old", NOW)
     assert "Nothing needs a person" in page.get("/").text
     assert "old.csv" in page.get("/failed").text
 

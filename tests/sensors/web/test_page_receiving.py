@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.web import uploads as receiving
-from sensors.web.uploads import Body, Patience, ReceivingError, receive
+from sensors.web import uploads
+from sensors.web.uploads import ReceivedBody, ReceivingError, SlowClientLimits, receive
 
-HASTY = Patience(silence_seconds=0.05)
+HASTY = SlowClientLimits(silence_seconds=0.05)
 
 
 async def chunks_of(parts: list[bytes]) -> AsyncIterator[bytes]:
@@ -21,8 +21,10 @@ async def chunks_of(parts: list[bytes]) -> AsyncIterator[bytes]:
         yield part
 
 
-def received(folder: Path, chunks: AsyncIterator[bytes], most: int = 10**9, patience: Patience = HASTY, **expected):
-    async def run() -> Body:
+def received(
+    folder: Path, chunks: AsyncIterator[bytes], most: int = 10**9, patience: SlowClientLimits = HASTY, **expected
+):
+    async def run() -> ReceivedBody:
         return await receive(chunks, folder, "partial", most, expected, patience)
 
     return asyncio.run(run())
@@ -32,7 +34,7 @@ def received(folder: Path, chunks: AsyncIterator[bytes], most: int = 10**9, pati
 def test_however_it_is_cut_the_same_bytes_are_on_the_disk(parts, write_bytes):
     whole = b"".join(parts)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(receiving, "WRITE_BYTES", write_bytes)
+        patch.setattr(uploads, "WRITE_BYTES", write_bytes)
         body = received(Path(folder), chunks_of(parts))
         assert (Path(folder) / "partial").read_bytes() == whole
     assert (body.size, body.sha256) == (len(whole), hashlib.sha256(whole).digest())
@@ -77,7 +79,7 @@ def test_a_client_that_falls_silent_is_given_up(tmp_path):
 
 
 def test_a_client_that_drips_is_given_up():
-    patience = Patience(grace_seconds=60, least_rate=1024)
+    patience = SlowClientLimits(grace_seconds=60, least_rate=1024)
     assert not patience.is_over(size=1, seconds=59)
     assert not patience.is_over(size=1024 * 61, seconds=60.5)
     assert patience.is_over(size=1024 * 60, seconds=61)
@@ -90,7 +92,7 @@ def test_a_client_that_drips_finds_its_upload_ended(tmp_path):
             yield b"x"
 
     with pytest.raises(ReceivingError, match="less than 1024 bytes a second came"):
-        received(tmp_path, dripping(), patience=Patience(grace_seconds=0.1))
+        received(tmp_path, dripping(), patience=SlowClientLimits(grace_seconds=0.1))
     assert gone(tmp_path)
 
 
@@ -110,7 +112,7 @@ def test_a_request_that_is_cancelled_leaves_nothing(tmp_path):
             yield b"x"
             await asyncio.Event().wait()
 
-        task = asyncio.create_task(receive(silent(), tmp_path, "partial", 10, {}, Patience()))
+        task = asyncio.create_task(receive(silent(), tmp_path, "partial", 10, {}, SlowClientLimits()))
         while gone(tmp_path):  # noqa: ASYNC110 - until it has begun
             await asyncio.sleep(0.001)
         task.cancel()
@@ -126,4 +128,4 @@ def test_on_a_full_disk_it_is_told_in_the_middle():
     if not full.exists():
         pytest.skip("this system has no /dev/full")
     with full.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        receiving._write(file, b"x", Body(digests={"sha256": hashlib.sha256()}))
+        uploads._write(file, b"x", ReceivedBody(digests={"sha256": hashlib.sha256()}))

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from sensors.access import log_ins as throttle
+from sensors.access import log_ins
 from sensors.access.accounts import Role
 from sensors.ledger import Ledger
 from sensors.web.auth import check_roles, declared_roles, needs
@@ -30,7 +30,7 @@ FORM = {"Accept": "text/html"}
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Generator[ServedPage]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(throttle, "BURST", 10_000)
+        patch.setattr(log_ins, "BURST", 10_000)
         with served_page(page_settings(tmp_path_factory.mktemp("roles"), page_users=PAGE_USERS)) as page:
             with Ledger(page.settings.ledger_path) as ledger:
                 files = {"a.csv": "failed", "b.csv": "rejected"}

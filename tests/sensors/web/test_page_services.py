@@ -14,15 +14,15 @@ from sensors.runtime.loop import Loop
 from sensors.stack.health import NOT_RUNNING, Health
 from sensors.stack.services import Service
 from sensors.web import services as services_watch
-from sensors.web.live import Live, Look
+from sensors.web.live import Live, Snapshot
 from sensors.web.services import (
     LOOK_SECONDS,
     STALE_SECONDS,
     STARTING_SECONDS,
     Services,
+    ServiceState,
     ServicesWatch,
-    Sign,
-    look_at_services,
+    check_services,
 )
 from tests.free_ports import free_ports
 from tests.hand_clock import HandClock
@@ -72,11 +72,11 @@ def test_a_worker_that_has_fallen_silent_is_told():
 
 
 def test_of_the_worker_nothing_is_known_while_the_server_is_down():
-    assert Sign("worker", "wait", "not known") in found(server=DOWN).signs()
+    assert ServiceState("worker", "wait", "not known") in found(server=DOWN).signs()
 
 
 def test_what_a_stack_can_do_without_is_told_more_quietly():
-    assert Sign("warm", "wait", NOT_RUNNING) in found(server=WELL, worker=WELL, warm=DOWN).signs()
+    assert ServiceState("warm", "wait", NOT_RUNNING) in found(server=WELL, worker=WELL, warm=DOWN).signs()
 
 
 def test_a_loop_in_trouble_is_told_and_that_of_an_inbox_leads_there():
@@ -115,7 +115,7 @@ def loop_with(name: str, trouble: str) -> Loop:
 def test_a_server_that_is_not_there_is_told_once_and_not_by_each_loop_that_asks_it(tmp_path):
     settings = page_settings(tmp_path, api_port=free_ports(1)[0])
     loops = [loop_with("announce", "NotReachedError: nobody listens"), loop_with("bell", "OSError: no room")]
-    seen = look_at_services(settings, loops)
+    seen = check_services(settings, loops)
     assert seen.healths[Service.SERVER] == DOWN
     assert Service.WORKER not in seen.healths
     assert seen.loops == {"bell": "OSError: no room"}
@@ -217,7 +217,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_the_page_shows_a_server_that_is_not_there_among_what_needs_a_person(tmp_path):
     settings = page_settings(tmp_path / "data", api_port=free_ports(1)[0])
-    watch = ServicesWatch(lambda: look_at_services(settings, []), Clock())
+    watch = ServicesWatch(lambda: check_services(settings, []), Clock())
     with served_page(settings, watch.latest) as page, page.client() as client:
 
         def shown() -> str | None:
@@ -256,7 +256,7 @@ def test_the_services_are_told_anew_though_nothing_has_changed_in_the_ledger(led
 
     async def change() -> None:
         live = Live(
-            lambda: Look(services=well), lambda: Ledger(tmp_path / "ledger.db", read_only=True), lambda: known[0]
+            lambda: Snapshot(services=well), lambda: Ledger(tmp_path / "ledger.db", read_only=True), lambda: known[0]
         )
         async with live.page() as queue:
             assert await asyncio.wait_for(queue.get(), 5) == well

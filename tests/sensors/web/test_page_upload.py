@@ -13,7 +13,7 @@ import pytest
 
 from sensors.config.inboxes import read_inboxes
 from sensors.ledger import Ledger
-from sensors.web import uploads as upload
+from sensors.web import uploads
 from sensors.web.uploads import clear_forgotten
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import TOKEN, page_settings, served_page
@@ -93,13 +93,13 @@ def test_nothing_is_overwritten(client, metrics):
 
 
 def test_of_two_that_come_at_once_under_one_name_one_is_refused(client, metrics, monkeypatch):
-    first = upload._make_room
+    first = uploads._make_room
 
     def then_the_other_one_comes(root: Path, partial: str, size: int) -> None:
         first(root, partial, size)
         (metrics / "orders.csv").write_bytes(b"other")
 
-    monkeypatch.setattr(upload, "_make_room", then_the_other_one_comes)
+    monkeypatch.setattr(uploads, "_make_room", then_the_other_one_comes)
     assert client.put("/inbox/metrics/orders.csv", content=BODY).status_code == 409
     assert (metrics / "orders.csv").read_bytes() == b"other"
     assert lying(metrics) == ["orders.csv"]
@@ -211,7 +211,7 @@ def test_an_inbox_that_is_not_there_is_told_with_those_that_are(client):
 
 
 def test_on_a_disk_without_room_for_it_it_is_refused_before_it_is_sent(client, metrics, monkeypatch):
-    monkeypatch.setattr(upload.shutil, "disk_usage", lambda _: upload.shutil._ntuple_diskusage(100, 95, 5))
+    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _: uploads.shutil._ntuple_diskusage(100, 95, 5))
     answer = client.put("/inbox/metrics/a.csv", content=BODY)
     assert answer.status_code == 507
     assert answer.json()["detail"] == "there is no room for a.csv on the disk of metrics"

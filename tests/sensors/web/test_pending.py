@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sensors.web.metric_counts import Pending, PendingAlerts, read_pending, read_pending_alerts
+from sensors.web.metric_counts import PendingAlerts, PendingCounts, read_pending, read_pending_alerts
 from tests.dropped_arrivals import record_arrival, record_waiting
 from tests.postings import posting
 
@@ -10,7 +10,7 @@ NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
 
 def test_an_inbox_in_which_nothing_happens_has_nothing_pending(ledger):
-    assert read_pending(ledger, ["metrics"], NOW) == {"metrics": Pending()}
+    assert read_pending(ledger, ["metrics"], NOW) == {"metrics": PendingCounts()}
 
 
 def test_the_oldest_file_that_waits_counts_be_it_settled_or_not(ledger):
@@ -25,7 +25,10 @@ def test_arrivals_on_their_way_are_counted_with_the_age_of_the_oldest_also_in_an
     record_arrival(ledger, "m-2", NOW - timedelta(seconds=20), {"b.csv": "staged"}, state="staged")
     record_arrival(ledger, "m-3", NOW - timedelta(seconds=90), {"c.csv": "loaded"})
     record_arrival(ledger, "o-1", NOW - timedelta(seconds=5), {"d.csv": "staged"}, inbox="old", state="running")
-    assert read_pending(ledger, ["metrics"], NOW) == {"metrics": Pending(0.0, 2, 30.0), "old": Pending(0.0, 1, 5.0)}
+    assert read_pending(ledger, ["metrics"], NOW) == {
+        "metrics": PendingCounts(0.0, 2, 30.0),
+        "old": PendingCounts(0.0, 1, 5.0),
+    }
 
 
 def test_no_look_reads_a_whole_table(ledger):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sensors.ledger import Ledger, LedgerError
-from sensors.reports.inboxes import Books
+from sensors.reports.inboxes import InboxCounts
 from sensors.web import metric_counts as tallying
 from sensors.web.metric_counts import InboxTally, TallyKeeper, count
 from tests.dropped_arrivals import record_arrival, record_waiting
@@ -28,8 +28,8 @@ def ledger(ledger):
 
 def test_every_file_has_an_entry_and_one_that_its_owner_took_away_is_not_ours(ledger, hand_clock):
     inboxes = count(ledger, hand_clock.clock).inboxes
-    assert inboxes["metrics"] == InboxTally(4, Books(seen=4, waiting=1, in_flight=1, loaded=1, rejected=1))
-    assert inboxes["orders"] == InboxTally(1, Books(seen=1, loaded=1))
+    assert inboxes["metrics"] == InboxTally(4, InboxCounts(seen=4, waiting=1, in_flight=1, loaded=1, rejected=1))
+    assert inboxes["orders"] == InboxTally(1, InboxCounts(seen=1, loaded=1))
     assert [one.imbalance for one in inboxes.values()] == [0, 0]
 
 
