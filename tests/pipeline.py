@@ -106,7 +106,9 @@ class Pipeline:
         reload: Sequence[str] = (),
     ) -> list[FileResult]:
         with self.opened() as warehouse:
-            return list(Loader(warehouse, TABLE, arrival, batch_size, Reload(frozenset(reload))).load(plans))
+            loader = Loader(warehouse, TABLE, arrival, batch_size, Reload(frozenset(reload)))
+            warehouse.create_loads(TABLE)
+            return [loader.load_one(plan) for plan in plans]
 
     def drop(self) -> None:
         """Drop the table, as somebody else might."""

@@ -6,7 +6,7 @@ Many small files are loaded together (flows/loading/bulk.py), with the same outc
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -99,15 +99,6 @@ class Loader:
     """The files to load again, in place of their rows."""
     guard: Guard = field(default_factory=Guard)
     """Enforces the limits on each file."""
-
-    def load(self, plans: Sequence[Plan]) -> Iterator[FileResult]:
-        """Load one file after the other and yield each result.
-
-        Raises the warehouse's errors that no file has caused; the files before are loaded then.
-        """
-        self.warehouse.create_loads(self.table)
-        for plan in plans:
-            yield self.load_one(plan)
 
     def load_one(self, plan: Plan, *, may_widen: bool = True) -> FileResult:
         """Load a file and return its result; if only its header was scanned, its values are read first.

@@ -86,6 +86,8 @@ def warehouse_address(given: str, root: Path) -> WarehouseAddress:
     if kind == "duckdb":
         if not given[len(kind) :].startswith(":///"):
             raise ValueError("expected duckdb:///absolute/path, with three slashes, or just the path")
+        if "?" in given or "#" in given:
+            raise ValueError("expected nothing after the path; write ? as %3F and # as %23")
         return _file(unquote(urlsplit(given).path), root)
     raise ValueError(f"expected {_EXAMPLES}; got a URL that begins with {kind}:")
 

@@ -128,8 +128,10 @@ def secrets_in(options: Mapping[str, Any], around: Mapping[str, str]) -> frozens
     """Return the values that no message may contain: those of variables named in options, and AWS's secrets."""
     named = [name for _, value in _leaves(options, []) if isinstance(value, str) for name in _NAMED.findall(value)]
     usual = [name for name in around if name.startswith("AWS_") and _SECRET.search(name)]
-    found = {around.get(name, "") for name in (*named, *usual)}
-    return frozenset(value for value in found if len(value) > 3 and os.path.sep != value[0])
+    keys = {around[name] for name in usual}
+    # A variable named in options may hold the path of a key file, which may be shown; an AWS key may begin with /.
+    found = {value for name in named if not (value := around.get(name, "")).startswith(os.path.sep)}
+    return frozenset(value for value in keys | found if len(value) > 3)
 
 
 def _leaves(value: Any, path: list[str]) -> Iterator[tuple[list[str], Any]]:

@@ -47,9 +47,6 @@ class PendingFiles:
     def __contains__(self, name: str) -> bool:
         return name in self.open or name in self._settled
 
-    def __len__(self) -> int:
-        return len(self.open) + len(self._settled)
-
     def has_settled(self, name: str) -> bool:
         """Return whether a file has settled and has not changed since."""
         return name in self._settled

@@ -224,6 +224,10 @@ class Ledger:
         with _corruption_told():
             return self._connection.execute(statement, parameters).fetchall()
 
+    def pragma(self, statement: str) -> None:
+        """Set how SQLite works on this file, outside a transaction."""
+        self._connection.execute(f"PRAGMA {statement}").fetchall()
+
     def _require_in_place(self) -> None:
         if not self.is_in_place:
             raise LedgerMovedError(self.path)

@@ -126,13 +126,13 @@ def counts(ledger: Ledger, table: str) -> dict[str, int]:
 
 def hurry(ledger: Ledger) -> None:
     """Write without waiting for the disk: no other process uses this ledger before `finish`."""
-    ledger.rows("PRAGMA synchronous = OFF")
+    ledger.pragma("synchronous = OFF")
 
 
 def finish(ledger: Ledger) -> None:
     """Sync everything into the main file, which can be renamed once closed. Raises LedgerError if it is corrupt."""
-    ledger.rows("PRAGMA synchronous = FULL")
-    ledger.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    ledger.pragma("synchronous = FULL")
+    ledger.pragma("wal_checkpoint(TRUNCATE)")
     ledger.check()
 
 

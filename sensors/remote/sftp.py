@@ -26,6 +26,7 @@ from sensors.remote.store import (
     Claim,
     ClaimResult,
     ErrorTranslator,
+    PartlyError,
     RemoteFile,
     StoreError,
     remote_identity,
@@ -56,7 +57,7 @@ class SftpStore:
         troubles: list[StoreError] = []
         yield from self._folder("", subfolders, troubles)
         if troubles:
-            raise troubles[0]
+            raise PartlyError(str(troubles[0]))
 
     def _folder(self, folder: str, subfolders: bool, troubles: list[StoreError]) -> Iterator[RemoteFile]:
         path = self._path(folder)

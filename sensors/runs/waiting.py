@@ -11,8 +11,6 @@ from enum import StrEnum
 
 from sensors.runs.facts import Found, RunFacts, part
 
-UNSTARTED_AFTER = timedelta(minutes=2)
-"""How long a worker has to start the process of a run that it has picked up."""
 SLOT = "AwaitingConcurrencySlot"
 
 

@@ -69,11 +69,11 @@ def counted(count: int, one: str) -> str:
 def short(count: float) -> str:
     """Format a number in at most five characters, for the axis of a plot.
 
-    >>> [short(n) for n in (0, 7, 950, 1500, 20_000, 3_400_000)]
-    ['0', '7', '950', '1.5k', '20k', '3.4M']
+    >>> [short(n) for n in (0, 7, 950, 1500, 20_000, 999_600, 3_400_000)]
+    ['0', '7', '950', '1.5k', '20k', '1M', '3.4M']
     """
     for unit in ("", "k", "M"):
-        if count < 1000:
+        if count < 999.5:  # three digits of more are 1e+03
             return f"{count:.3g}{unit}"
         count /= 1000
     return f"{count:.3g}G"

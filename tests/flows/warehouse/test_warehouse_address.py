@@ -54,6 +54,7 @@ def test_a_postgres_url_is_a_database_that_is_shown_without_credentials(scheme: 
         (f"postgresql://me:{SECRET}@host:{SECRET}/x", "cannot be read|expected"),
         (f"postgresql://me:a{SECRET}/%zz@host/x", "cannot be read"),
         ("duckdb://srv/sales.duckdb", "three slashes"),
+        ("duckdb:///srv/sales.duckdb?access_mode=read_only", "nothing after the path"),
         (":memory:", "would end with the run"),
         ("/", "a folder"),
         ("/srv/main.duckdb", "'main' cannot be"),

@@ -245,7 +245,7 @@ def test_killed_at_any_step_it_leaves_the_old_ledger_or_none_and_can_be_repeated
 
     stored(settings, FIRST, "a.csv")
     settings.ledger_path.write_bytes(b"rubbish")
-    owner = rebuilding.rebuilding if hasattr(rebuilding.rebuilding, step) else rebuilding
+    owner = rebuilding.maintenance if hasattr(rebuilding.maintenance, step) else rebuilding
     whole = getattr(owner, step)
 
     def killed(*args: object) -> object:
@@ -352,7 +352,7 @@ def test_a_disk_that_refuses_is_told_in_a_line(settings, monkeypatch):
     def full(*_args: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(rebuilding.rebuilding, "record_found", full)
+    monkeypatch.setattr(rebuilding.maintenance, "record_found", full)
     stored(settings, FIRST, "a.csv")
     with pytest.raises(RebuildError, match="not rebuilt: database or disk is full"):
         rebuild(settings)

@@ -109,13 +109,14 @@ def test_an_option_may_name_a_variable_of_the_environment_or_of_the_env_file(tmp
     file = tmp_path / "inboxes.yaml"
     file.write_text("inboxes:\n  p: {url: 'sftp://h/in', options: {password: '${SFTP_PASSWORD}'}}\n")
     (inbox,) = read_inboxes(file, tmp_path)
-    around = {"SFTP_PASSWORD": "from-the-file", "AWS_SECRET_ACCESS_KEY": "another-one"}
+    around = {"SFTP_PASSWORD": "from-the-file", "AWS_SECRET_ACCESS_KEY": "/another+one"}
     assert inbox.options == {"password": "${SFTP_PASSWORD}"}
     assert resolved({**inbox.options, "a": ["x-${SFTP_PASSWORD}", 1]}, around) == {
         "password": "from-the-file",
         "a": ["x-from-the-file", 1],
     }
-    assert secrets_in(inbox.options, around) == {"from-the-file", "another-one"}
+    assert secrets_in(inbox.options, around) == {"from-the-file", "/another+one"}
+    assert secrets_in({"client_keys": ["${KEY}"]}, {"KEY": "/etc/keys/partner"}) == frozenset()
 
 
 def test_nothing_of_the_filesystems_is_imported_before_an_inbox_needs_it():

@@ -144,7 +144,9 @@ def test_a_subfolder_that_may_not_be_listed_hides_no_other_and_is_told(world: Wo
     remote.server.closed.add("closed")
     try:
         for _ in range(15):
-            assert "does not let us in or refuses" in str(trouble(sensor))
+            error = trouble(sensor)
+            assert "does not let us in or refuses" in str(error)
+            assert error.pause_seconds == sensor.origin.inbox.rescan_seconds, "the other folders are listed as usual"
             sensor.hand.turn(1)
     finally:
         remote.server.closed.clear()

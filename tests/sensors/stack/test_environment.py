@@ -60,6 +60,18 @@ def test_prefects_clients_read_one_certificate_that_vouches_for_nobody(tmp_path)
     assert len(ssl.create_default_context(cafile=certificate).get_ca_certs()) == 1
 
 
+def test_an_api_over_tls_is_checked_against_the_certificates_of_the_system(tmp_path):
+    remote = settings(
+        tmp_path,
+        profile="scale",
+        api_servers=0,
+        database_url="postgresql+asyncpg://me:secret@db/prefect",
+        redis_url="redis://redis",
+        prefect_api_url="https://prefect.example.com/api",
+    )
+    assert "PREFECT_API_SSL_CERT_FILE" not in client_environment(remote, {})
+
+
 def test_the_users_own_certificates_and_database_stay(tmp_path):
     around = {
         "PREFECT_API_SSL_CERT_FILE": "/etc/own.pem",
