@@ -82,7 +82,7 @@ replay *OPTIONS: _ready
 rebuild *OPTIONS: _ready
     @exec {{ python }} -m sensors rebuild "$@"
 
-# Tell which profile this is, what runs on this machine and what Prefect is told, secrets masked
+# Tell which profile this is, what runs on this machine and what Prefect gets, secrets masked
 [group('server')]
 [no-exit-message]
 profile: _ready

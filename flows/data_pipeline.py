@@ -128,7 +128,7 @@ def load_data(
             now = time.monotonic()
             for level, line in log.lines(known, now):
                 logger.log(level, "%s", line)
-            progress.tell(known, log.results, now)
+            progress.update(known, log.results, now)
     if any(result.outcome is Outcome.LOADED for result in log.results):
         logger.info("Transaction committed successfully")
     places = {plan.name if isinstance(plan, Rejected) else plan.file.name: at for at, plan in enumerate(plans)}

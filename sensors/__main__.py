@@ -109,7 +109,7 @@ def preview() -> None:
 
 
 @app.command()
-def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `status` tells it.")]) -> None:
+def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `status` shows it.")]) -> None:
     """Announce an arrival again, whatever its outcome."""
     from sensors.recovery.replay import retry as try_again
     from sensors.stack.configuration import checked_settings

@@ -35,8 +35,8 @@ class OneInbox:
         clock = self.hand.clock
         self.watch = Watch(self.inbox.path, polling=True)
         stager = Stager(self.ledger, self.settings.arrivals_dir, clock)
-        refusals = Rejections(self.inbox, self.ledger, FailedFolder(self.ledger, self.settings.failed_dir), clock)
-        self.intake = Intake(self.inbox, self.watch, self.ledger, stager, refusals, clock)
+        rejections = Rejections(self.inbox, self.ledger, FailedFolder(self.ledger, self.settings.failed_dir), clock)
+        self.intake = Intake(self.inbox, self.watch, self.ledger, stager, rejections, clock)
 
     def pass_time(self, seconds: float) -> None:
         """Step whenever the loop would."""

@@ -48,8 +48,8 @@ class RemoteStack:
         clock = self.hand.clock
         self.origin = RemoteSource(self.inbox, self.store or open_store(self.inbox))
         stager = Stager(self.ledger, self.arrivals_dir, clock, self.origin)
-        refusals = Rejections(self.inbox, self.ledger, FailedFolder(self.ledger, self.folder / "failed"), clock)
-        self.intake = Intake(self.inbox, RemoteWatch(self.inbox, self.origin), self.ledger, stager, refusals, clock)
+        rejections = Rejections(self.inbox, self.ledger, FailedFolder(self.ledger, self.folder / "failed"), clock)
+        self.intake = Intake(self.inbox, RemoteWatch(self.inbox, self.origin), self.ledger, stager, rejections, clock)
         self.step = Backoff(self.intake.step, self.origin, lambda: None)
 
     @property

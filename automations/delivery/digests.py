@@ -30,8 +30,8 @@ def step(outbox: Outbox, policy: Policy, now: datetime) -> list[NewAlert]:
             if after is None:
                 enqueue.remove(outbox, gathering.group)
             else:
-                told = len(waiting) if verdict is GatherDecision.DIGEST else 0
-                enqueue.write(outbox, replace(after, summed_up=after.summed_up + told))
+                count = len(waiting) if verdict is GatherDecision.DIGEST else 0
+                enqueue.write(outbox, replace(after, summed_up=after.summed_up + count))
     return made
 
 

@@ -40,7 +40,7 @@ class Dispatcher:
         self.direct = direct_sender(path, log)
         self.direct.record.prepare()
         self._policy = policy
-        self._told: Policy | None = None
+        self._from_server: Policy | None = None
         self._in_force: Policy | None = None
         self._seen: int | None = None
         self._looked_at = datetime.min.replace(tzinfo=UTC)
@@ -56,28 +56,28 @@ class Dispatcher:
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        self._policy = self._told = policy
+        self._policy = self._from_server = policy
 
     def step(self, now: datetime) -> float:
         """Start to deliver what is due; return the seconds until the next call.
 
         Raises sqlite3.Error, and OutboxError if the file at the path is no longer the one that was opened.
         """
-        policy, told = self._policy, self._told  # another thread may set another one meanwhile
+        policy, from_server = self._policy, self._from_server  # another thread may set another one meanwhile
         changes = self.outbox.changes_of_others()
         looked = abs((now - self._looked_at).total_seconds()) < LOOK_SECONDS  # the clock may have been set back
-        if looked and changes == self._seen and told == self._in_force:
+        if looked and changes == self._seen and from_server == self._in_force:
             return TICK_SECONDS
         if not self.outbox.is_in_place:
             raise OutboxError(f"{self.outbox.path} was moved away or put back; it is opened anew")
         self._seen, self._looked_at = changes, now
         self.outbox.record_heartbeat()
         self.direct.record_sent(self.outbox, policy, now)
-        if told is not None and told != self._in_force:
+        if from_server is not None and from_server != self._in_force:
             # Not before the server's blocks were read: the settings may be older than the block in Prefect's UI, and
             # alerts for a channel that the settings do not have would be lost.
-            deliver.retarget(self.outbox, told, now)
-            self._in_force = told
+            deliver.retarget(self.outbox, from_server, now)
+            self._in_force = from_server
         for message in digests.step(self.outbox, policy, now):
             alert_log.record(self.log, message, EnqueueResult.PENDING, policy, now)
         escalation.step(self.outbox, policy, now)
@@ -130,7 +130,7 @@ class AlertService:
         self._direct = direct_sender(bell.outbox.path, bell.log)
         self._unrecorded: dict[str, datetime] = {}
         """Progress that could not be written; without it the same alerts would be found, and sent, each time."""
-        self._told: set[tuple[str, datetime]] = set()
+        self._from_server: set[tuple[str, datetime]] = set()
         """The failing channels reported to Prefect, whether or not that could be written."""
 
     def post(self, posting: NewAlert, now: datetime) -> EnqueueResult:
@@ -192,11 +192,11 @@ class AlertService:
     def failing_channels(self, now: datetime) -> list[FailingChannel]:
         """Return the channels that do not take their alerts and were not reported to Prefect yet."""
         found = escalation.failing_channels(self._outbox, now, untold=True)
-        return [one for one in found if (one.channel, one.failing_since) not in self._told]
+        return [one for one in found if (one.channel, one.failing_since) not in self._from_server]
 
     def record_reported(self, channel: FailingChannel, now: datetime) -> None:
         """Record that a failing channel was reported to Prefect."""
-        self._told.add((channel.channel, channel.failing_since))
+        self._from_server.add((channel.channel, channel.failing_since))
         try:
             escalation.record_reported(self._outbox, channel.channel, now)
         except sqlite3.Error as error:

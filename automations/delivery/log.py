@@ -49,7 +49,7 @@ def record(path: Path | None, posting: NewAlert, posted: EnqueueResult, policy: 
         case EnqueueResult.WAITING:
             where = "waits a little: it may turn out to be over already"
         case EnqueueResult.GATHERED:
-            where = "is gathered: a digest tells of it"
+            where = "is gathered: a digest reports it"
         case EnqueueResult.PENDING:
             names = [one.name for one in policy.channels(posting.block, posting.cause.all_tags)]
             where = f"goes to {', '.join(names)}" if names else outcomes([])[0]

@@ -33,18 +33,18 @@ DEAF_PAUSE = 1.0
 async def run(worker: ProcessWorker) -> None:
     """Run the worker until it is stopped."""
     async with anyio.create_task_group() as tasks:
-        told = asyncio.Event()
-        tasks.start_soon(listen, told)
-        tasks.start_soon(look_when_told, worker, told)
+        notified = asyncio.Event()
+        tasks.start_soon(listen, notified)
+        tasks.start_soon(look_when_notified, worker, notified)
         await worker.start()
         tasks.cancel_scope.cancel()
 
 
-async def look_when_told(worker: ProcessWorker, told: asyncio.Event) -> None:
-    """Poll for runs and start them each time `told` is set."""
+async def look_when_notified(worker: ProcessWorker, notified: asyncio.Event) -> None:
+    """Poll for runs and start them each time `notified` is set."""
     while True:
-        await told.wait()
-        told.clear()
+        await notified.wait()
+        notified.clear()
         for pause in LOOKS:
             await anyio.sleep(pause)
             try:
@@ -54,17 +54,17 @@ async def look_when_told(worker: ProcessWorker, told: asyncio.Event) -> None:
                 break  # the worker's own loop polls as well and logs the error
 
 
-async def listen(told: asyncio.Event) -> None:
-    """Set `told` at each event of a run, and every DEAF_PAUSE seconds while the event stream is down."""
+async def listen(notified: asyncio.Event) -> None:
+    """Set `notified` at each event of a run, and every DEAF_PAUSE seconds while the event stream is down."""
     while True:
         wanted = EventFilter(event=EventNameFilter(name=[*SCHEDULED]))
         try:
             async with get_events_subscriber(wanted, reconnection_attempts=0) as events:
                 async for _ in events:
-                    told.set()
+                    notified.set()
         except Exception as error:  # noqa: BLE001 # the next attempt may succeed
-            print(f"Not told of runs, looking every {DEAF_PAUSE:g} s: {type(error).__name__}: {error}", flush=True)
-        told.set()
+            print(f"No events of runs, looking every {DEAF_PAUSE:g} s: {type(error).__name__}: {error}", flush=True)
+        notified.set()
         await anyio.sleep(DEAF_PAUSE)
 
 

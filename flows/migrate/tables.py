@@ -151,8 +151,8 @@ def _check_others(
     columns = warehouse.columns(target)
     if not columns:
         return
-    told = "_arrival_id, _file_name" if {"_arrival_id", "_file_name"} <= columns.keys() else "NULL, NULL"
-    query = SQL(f"SELECT DISTINCT {told} FROM {{}}").format(Identifier(target.schema, target.table))
+    keys = "_arrival_id, _file_name" if {"_arrival_id", "_file_name"} <= columns.keys() else "NULL, NULL"
+    query = SQL(f"SELECT DISTINCT {keys} FROM {{}}").format(Identifier(target.schema, target.table))
     found = set(warehouse.connection.execute(query))
     known = "SELECT arrival, file FROM temp.main.keyed"
     if KEYLESS in there:

@@ -91,7 +91,7 @@ class LoadProgress:
     def __post_init__(self) -> None:
         self._told_at = self.began + AFTER - PAUSE
 
-    def tell(self, results: Sequence[FileResult], known: Sequence[FileResult], now: float) -> None:
+    def update(self, results: Sequence[FileResult], known: Sequence[FileResult], now: float) -> None:
         """Add new results, which are the end of `known`, and update the artifact if that is due.
 
         An error from Prefect is only logged; the load continues.

@@ -165,8 +165,8 @@ class MissedAlerts:
         begin = min(self.ringer.progress(_PROGRESS) or now, now)  # failures before the first start are ignored
         failed = read_failed_runs(self.api, begin - OVERLAP) if self.automations else []
         rung = [self._ring_for_run(one, now) for one in failed if self._had_its_time(one.happening, begin, now)]
-        told = notices.sent_since(self.ledger, begin - OVERLAP)
-        rung.append(self._ring_for([one for one in told if one.sent_at and one.sent_at < now - GRACE], now))
+        sent = notices.sent_since(self.ledger, begin - OVERLAP)
+        rung.append(self._ring_for([one for one in sent if one.sent_at and one.sent_at < now - GRACE], now))
         self.ringer.record_progress(_PROGRESS, now)
         return any(rung)
 

@@ -43,12 +43,12 @@ def stored_arrivals(arrivals_dir: Path) -> list[ArrivalOnDisk]:
     found: dict[str, ArrivalOnDisk] = {}
     for date in _folders(arrivals_dir):
         for folder in _folders(date):
-            told = parse_arrival_id(folder.name)
-            if told is None or folder.name in found:
+            parsed = parse_arrival_id(folder.name)
+            if parsed is None or folder.name in found:
                 continue
             listed, damage = _manifest(folder)
             if files := tuple(_listed(_files(folder, ""), listed)):
-                found[folder.name] = ArrivalOnDisk(folder.name, told[0], folder, told[1], files, listed, damage)
+                found[folder.name] = ArrivalOnDisk(folder.name, parsed[0], folder, parsed[1], files, listed, damage)
     return sorted(found.values(), key=lambda one: (one.taken_at, one.id))
 
 

@@ -151,7 +151,7 @@ def _why_it_waits(inbox: Inbox, name: str, identity: Identity, done: int | None)
     if stability.complete_at(sighting, inbox, writer) is not None:
         return ""
     if writer is Writer.PRESENT:
-        return "somebody has it open for writing"
+        return "a process has it open for writing"
     return f"{name.rpartition('/')[2]}{inbox.done_file} is {'not there' if done is None else 'older than the file'}"
 
 

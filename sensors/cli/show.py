@@ -22,7 +22,7 @@ from sensors.reports.arrivals import ArrivalJourney, arrival_journey, run_url
 from sensors.stack.api import LogLine, RunLogError, read_run_log
 from sensors.stack.errors import StackError
 
-TOLD = 5
+LISTED = 5
 """How many arrivals are listed if several ids have the given beginning."""
 
 
@@ -43,7 +43,7 @@ def find_arrival(ledger: Ledger, wanted: str) -> str:
         for row in ledger.rows(
             # A range uses the index of ids; LIKE would read all rows.
             "SELECT id FROM arrivals WHERE id >= ? AND id < ? || char(1114111) ORDER BY id DESC LIMIT ?",
-            (wanted, wanted, TOLD + 1),
+            (wanted, wanted, LISTED + 1),
         )
     ]
     if len(begun) == 1 and wanted:
@@ -52,8 +52,8 @@ def find_arrival(ledger: Ledger, wanted: str) -> str:
 
 
 def _several(wanted: str, begun: list[str]) -> str:
-    more = " and more" if len(begun) > TOLD else ""
-    return f"several arrivals begin with {readable(wanted)}: {', '.join(begun[:TOLD])}{more}; give more of the id"
+    more = " and more" if len(begun) > LISTED else ""
+    return f"several arrivals begin with {readable(wanted)}: {', '.join(begun[:LISTED])}{more}; give more of the id"
 
 
 def _without_arrival(ledger: Ledger, wanted: str) -> str:
@@ -156,7 +156,7 @@ def _files(journey: ArrivalJourney) -> Group:
         rows = "" if file.rows is None else f"{file.rows:,}"
         table.add_row(plain(file.name), file.state, f"{file.size:,}", rows, plain(file.reason or "", "yellow"))
     more = journey.arrival.files - len(journey.files)
-    return Group(table, f"and {more:,} files more; those that need a person are above") if more > 0 else Group(table)
+    return Group(table, f"and {more:,} files more; those that need attention are above") if more > 0 else Group(table)
 
 
 def _announcements(journey: ArrivalJourney) -> Table:

@@ -270,7 +270,7 @@ def _shared(place: _Places, field: str, folders: Mapping[str, PurePath]) -> Iter
             if name != other and folder.is_relative_to(outer) and (folder != outer or name > other):
                 what = folder if field == "path" else "its folder"
                 where = place("inboxes", name, field)
-                yield f"{where}: {what} lies in inbox {other!r}; each inbox needs a folder of its own"
+                yield f"{where}: {what} is in inbox {other!r}; each inbox needs a folder of its own"
 
 
 def _remote_mistakes(place: _Places, inbox: Inbox, rules: Mapping[str, Any]) -> Iterator[str]:
@@ -279,7 +279,7 @@ def _remote_mistakes(place: _Places, inbox: Inbox, rules: Mapping[str, Any]) -> 
         if inbox.options:
             yield f"{place('inboxes', inbox.name, 'options')}: only an inbox with a `url` has options; leave them out"
         return
-    for local, why in {"path": "an inbox has either", "watch": "it is listed, nothing tells of changes there"}.items():
+    for local, why in {"path": "an inbox has either", "watch": "it is listed, there are no events of changes"}.items():
         if local in rules:
             yield f"{place('inboxes', inbox.name, local)}: does not go together with `url`: {why}; leave one out"
     for path, mistake in mistakes_in(Address.of(inbox.url).scheme, inbox.options, surroundings()):

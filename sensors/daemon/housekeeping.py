@@ -91,9 +91,9 @@ class Housekeeping:
         if now >= self._trim_due:
             give_back_memory()
             self._trim_due = now + TRIM_SECONDS
-        told = self._punctuality.step()
+        changed = self._punctuality.step()
         more = False
         if now >= self._prune_due:
             more = self._pruner.step()
             self._prune_due = now if more else now + PRUNE_SECONDS
-        return 0.0 if told or more else PAUSE_SECONDS
+        return 0.0 if changed or more else PAUSE_SECONDS

@@ -178,8 +178,8 @@ def _intake_loop(
     ledger = Ledger(settings.ledger_path)
     origin = LocalSource() if isinstance(watch, Watch) else watch.origin
     stager = Stager(ledger, settings.arrivals_dir, clock, origin, settings.readers.get(ARRIVALS))
-    refusals = Rejections(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
-    intake = Intake(inbox, watch, ledger, stager, refusals, clock)
+    rejections = Rejections(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
+    intake = Intake(inbox, watch, ledger, stager, rejections, clock)
     take_step = intake.step if isinstance(watch, Watch) else watch.patient(intake.step, announcing.wake.set)
 
     def step() -> float:

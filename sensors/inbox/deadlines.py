@@ -30,8 +30,8 @@ class OverdueCheck:
 
     def step(self) -> bool:
         """Check every inbox that expects files; return whether any of them became overdue or recovered."""
-        told = [self._look(inbox, inbox.expect) for inbox in self.inboxes if inbox.expect is not None]
-        return any(told)
+        changed = [self._look(inbox, inbox.expect) for inbox in self.inboxes if inbox.expect is not None]
+        return any(changed)
 
     def _look(self, inbox: Inbox, expect: Expectation) -> bool:
         now = self.clock.utc()
@@ -87,7 +87,7 @@ def _notice(inbox: Inbox, expect: Expectation, event: str, due: datetime | None)
     subject, text = {
         OVERDUE: (
             f"Inbox {inbox.name} is overdue",
-            f"Expected: {files} by {at}\nWhere: {inbox.where}\nNext: ask whoever delivers; you are told when it comes",
+            f"Expected: {files} by {at}\nWhere: {inbox.where}\nNext: ask the sender; an alert says when it comes",
         ),
         RECOVERED: (f"Inbox {inbox.name} has its files", f"Expected: {files} by {at}\nThey have come now."),
     }[event]

@@ -31,7 +31,7 @@ class CustomWatch(Protocol):
 
     being_written: tuple[str, ...]
 
-    def outlook(self, inbox: Inbox, refusals: Rejections, lying: PendingFiles, clock: Clock) -> Scanner: ...
+    def scanner(self, inbox: Inbox, rejections: Rejections, pending: PendingFiles, clock: Clock) -> Scanner: ...
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,21 @@ class Intake:
         watch: Watch | CustomWatch,
         ledger: Ledger,
         stager: Stager,
-        refusals: Rejections,
+        rejections: Rejections,
         clock: Clock,
     ) -> None:
         self.inbox = inbox
         self.watch = watch
         self._ledger = ledger
         self._stager = stager
-        self._refusals = refusals
+        self._rejections = rejections
         self._clock = clock
         self._at = inbox.at("")
-        self._lying = PendingFiles()
-        self._lookout: Scanner = (
-            LocalScanner(inbox, watch, refusals, self._lying, clock)
+        self._pending = PendingFiles()
+        self._scanner: Scanner = (
+            LocalScanner(inbox, watch, rejections, self._pending, clock)
             if isinstance(watch, Watch)
-            else watch.outlook(inbox, refusals, self._lying, clock)
+            else watch.scanner(inbox, rejections, self._pending, clock)
         )
         self._unfinished = UnfinishedFiles(inbox, ledger, clock, watch)
         self._blocked = BlockedFiles(lambda name: stager.origin.permissions_of(self._at + name))
@@ -91,12 +91,12 @@ class Intake:
 
     def _begin(self) -> None:
         """Forget everything and start from the ledger."""
-        self._lying.clear()
+        self._pending.clear()
         self._before = files.waiting_before(self._ledger, self.inbox.name, self._at)
         # Settled files have to settle again: nothing has watched them since.
         files.record_all_unsettled(self._ledger, self.inbox.name)
         self._stager.origin.blocked.update(blocked.names_blocked(self._ledger, self.inbox.name))
-        self._lookout.scan_due = 0.0
+        self._scanner.scan_due = 0.0
         self._is_interrupted = True
         self._has_begun = True
 
@@ -110,15 +110,15 @@ class Intake:
             self._return(self._stager.recover(self.inbox))
             self._is_interrupted = False
         now = self._clock.monotonic()
-        found = self._lookout.look(now)
+        found = self._scanner.look(now)
         kill_point("scanned")
         complete = self._complete(now, found)
         self._record(found, complete)
-        self._refusals.withdraw(found.new)
+        self._rejections.withdraw(found.new)
         if found.is_whole and found.trouble is None:
-            self._refusals.end_scan()
+            self._rejections.end_scan()
             self._unfinished.note(found.temporary)
-        self._refusals.tell()
+        self._rejections.write()
         taken = self._take(now)
         if found.trouble is not None:
             raise found.trouble
@@ -126,7 +126,7 @@ class Intake:
 
     def _take(self, now: float) -> bool:
         """Stage the settled files as the next arrival; return whether there was anything to do."""
-        if due := [name for name in self._blocked.take_due(now) if self._lying.has_settled(name)]:
+        if due := [name for name in self._blocked.take_due(now) if self._pending.has_settled(name)]:
             blocked.record_due(self._ledger, (self._at + name for name in due), self._clock.utc())
         self._is_interrupted = True
         taken = self._stager.step(self.inbox)
@@ -134,40 +134,40 @@ class Intake:
         if taken is None:
             return False
         for name, identity, reason in taken.refused:
-            self._refusals.note(name, identity, reason)
-        self._refusals.tell()
-        self._lying.forget([*taken.moved, *(name for name, _, _ in taken.refused)])
+            self._rejections.note(name, identity, reason)
+        self._rejections.write()
+        self._pending.forget([*taken.moved, *(name for name, _, _ in taken.refused)])
         self._blocked.forget([*taken.moved, *taken.returned])
         self._blocked.note(taken.blocked, self._clock.monotonic())
         self._return(taken.returned)
         return bool(taken.moved or taken.returned or taken.refused)
 
     def _pause(self, *, has_taken: bool) -> float:
-        if has_taken or self._lookout.again:
+        if has_taken or self._scanner.again:
             return 0.0  # more files may have settled than one arrival takes
         return max(
-            0.0, min(self._lookout.scan_due, self._lying.next_due, self._blocked.next_due) - self._clock.monotonic()
+            0.0, min(self._scanner.scan_due, self._pending.next_due, self._blocked.next_due) - self._clock.monotonic()
         )
 
     def _return(self, names: Sequence[str]) -> None:
         """Make files that could not be taken settle again."""
-        self._lying.reopen(names)
-        self._lookout.again.update(names)
+        self._pending.reopen(names)
+        self._scanner.again.update(names)
 
     def _record(self, found: Found, complete: list[str]) -> None:
         """Record, in one transaction, what a look found and which files are complete.
 
         Nothing is done with a file before that, so after a crash up to this point every file is still in the inbox.
         """
-        gone = [self._at + name for name in found.gone if name not in self._lying.unrecorded]
+        gone = [self._at + name for name in found.gone if name not in self._pending.unrecorded]
         if found.is_whole and found.trouble is None and (self._before.names or self._before.elsewhere):
             # Once after a start: the files that waited when the sensor stopped and are not there any more.
             gone += [*self._before.elsewhere, *(self._at + name for name in self._before.names - found.seen)]
             self._before = Before(set(), [])
         if found.new or found.changed or gone or complete:
             self._write(found, gone, complete)
-        self._lying.settle(complete)
-        self._lying.forget([*found.gone, *found.rejected])
+        self._pending.settle(complete)
+        self._pending.forget([*found.gone, *found.rejected])
         self._blocked.forget([*found.gone, *found.rejected])
         if found.new or found.changed:
             kill_point("seen")
@@ -175,7 +175,7 @@ class Intake:
             kill_point("settled")
 
     def _write(self, found: Found, gone: Sequence[str], complete: Sequence[str]) -> None:
-        now, sightings = self._clock.utc(), self._lying.open
+        now, sightings = self._clock.utc(), self._pending.open
         # In order of their last change, the best known approximation of their order of arrival.
         seen = sorted(found.new + found.changed, key=lambda name: (sightings[name].identity.mtime_ns, name))
         with self._ledger.transaction():
@@ -186,44 +186,44 @@ class Intake:
 
     def _dropped(self, names: Iterable[str]) -> Iterator[Dropped]:
         """Yield open files one by one: a second list of 100,000 files is never built."""
-        return (Dropped(self._at + name, name, self._lying.open[name].identity) for name in names)
+        return (Dropped(self._at + name, name, self._pending.open[name].identity) for name in names)
 
     # -- complete files
 
     def _complete(self, now: float, found: Found) -> list[str]:
         """Return the complete files among those that are due to be judged."""
         complete: list[str] = []
-        for name in self._lying.take_due(now):
-            sighting = self._lying.open[name]
-            if name in self._lying.unwanted:
+        for name in self._pending.take_due(now):
+            sighting = self._pending.open[name]
+            if name in self._pending.unwanted:
                 self._reject(name, sighting, now, found)
                 continue
             if sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.WAIT:
                 continue  # waits for its content: many writers create a file long before they fill it
             earliest = stability.complete_at(sighting, self.inbox, Writer.NONE)
             if earliest is not None and now >= earliest:
-                earliest = self._lookout.confirm(name, now)
+                earliest = self._scanner.confirm(name, now)
             if earliest is None:
                 continue
             if now < earliest:
-                self._lying.judge_at(name, earliest)
+                self._pending.judge_at(name, earliest)
             elif sighting.identity.size == 0 and self.inbox.empty is EmptyFiles.REJECT:
-                self._refusals.note(name, sighting.identity, EMPTY)
+                self._rejections.note(name, sighting.identity, EMPTY)
                 found.rejected.append(name)
             else:
                 complete.append(name)
-        self._lookout.rest()
+        self._scanner.rest()
         return complete
 
     def _reject(self, name: str, sighting: Observation, now: float, found: Found) -> None:
         """Reject a file that the inbox does not take, unless it may still be written or renamed."""
         earliest = stability.rejectable_at(sighting, self.inbox, Writer.NONE)
         if earliest is not None and now >= earliest:
-            earliest = self._lookout.confirm_rejected(name, now)
+            earliest = self._scanner.confirm_rejected(name, now)
         if earliest is None:
             return
         if now < earliest:
-            self._lying.judge_at(name, earliest)
+            self._pending.judge_at(name, earliest)
             return
-        self._refusals.note(name, sighting.identity, self._lying.unwanted[name])
+        self._rejections.note(name, sighting.identity, self._pending.unwanted[name])
         found.rejected.append(name)

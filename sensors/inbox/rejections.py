@@ -57,7 +57,7 @@ class Rejections:
         return identity in known
 
     def note(self, name: str, identity: Identity, reason: str) -> None:
-        """Note a rejected file for the next `tell`, unless it is already known."""
+        """Note a rejected file for the next `write`, unless it is already known."""
         shown = readable(name)
         known = self._known.get(shown, [])
         for number, one in enumerate(known):
@@ -88,7 +88,7 @@ class Rejections:
         if left:
             self._known[shown] = left
 
-    def tell(self) -> None:
+    def write(self) -> None:
         """Record new and withdrawn rejections in the ledger, with a notice, and update `failed/`.
 
         Raises sqlite3.Error, OSError; the next call continues.

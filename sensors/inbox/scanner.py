@@ -80,12 +80,12 @@ class Scanner(Protocol):
 class LocalScanner:
     """The files of one local inbox, as far as they have been checked."""
 
-    def __init__(self, inbox: Inbox, watch: Watch, refusals: Rejections, lying: PendingFiles, clock: Clock) -> None:
-        """Files go into `lying`, and those that the inbox does not take into `refusals`."""
+    def __init__(self, inbox: Inbox, watch: Watch, rejections: Rejections, pending: PendingFiles, clock: Clock) -> None:
+        """Files go into `pending`, and those that the inbox does not take into `rejections`."""
         self._inbox = inbox
         self._watch = watch
-        self._refusals = refusals
-        self._lying = lying
+        self._rejections = rejections
+        self._pending = pending
         self._clock = clock
         self._folders = OpenFolders()
         self._scanning = DutyCycle(SCAN_SHARE, LONGEST_PAUSE_SECONDS)
@@ -129,12 +129,12 @@ class LocalScanner:
         if identity is None or not is_done:
             self.again.add(name)
             return None
-        if identity != self._lying.open[name].identity:
-            self._lying.see(name, identity, now)
+        if identity != self._pending.open[name].identity:
+            self._pending.see(name, identity, now)
             if self._inbox.done_file:
                 self.again.add(name)
             return None  # the next step judges it again
-        return stability.complete_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
+        return stability.complete_at(self._pending.open[name], self._inbox, writer) or now + WRITER_SECONDS
 
     def rest(self) -> None:
         """Close the folders that `confirm` keeps open from one file to the next."""
@@ -146,10 +146,10 @@ class LocalScanner:
             writer, identity = _observed(self._folders.place(self._inbox.path, name))
         except OSError:
             return now + WRITER_SECONDS
-        if identity != self._lying.open[name].identity:
+        if identity != self._pending.open[name].identity:
             self.again.add(name)
             return None
-        return stability.rejectable_at(self._lying.open[name], self._inbox, writer) or now + WRITER_SECONDS
+        return stability.rejectable_at(self._pending.open[name], self._inbox, writer) or now + WRITER_SECONDS
 
     @property
     def _rescan_seconds(self) -> float:
@@ -166,7 +166,7 @@ class LocalScanner:
 
     def _scan(self, hints: Hints, now: float) -> Found:
         found = Found(is_whole=True)
-        self._refusals.begin_scan()
+        self._rejections.begin_scan()
         folders: set[str] = set()
 
         def cover(folder: str, status: os.stat_result) -> None:
@@ -179,9 +179,9 @@ class LocalScanner:
         except OSError as error:
             found.trouble = error
         if self._inbox.done_file:
-            self._lying.mark_done(list(self._lying.open), found.done, now)
+            self._pending.mark_done(list(self._pending.open), found.done, now)
         if found.trouble is None:
-            found.gone = self._lying.gone(found.seen)
+            found.gone = self._pending.gone(found.seen)
             self._watch.uncover_all_but(folders)
         return found
 
@@ -199,8 +199,8 @@ class LocalScanner:
             found.trouble = error
             return found
         if suffix:
-            self._lying.mark_done(files, found.done, now)
-        found.gone = [name for name in files if name in self._lying and name not in found.seen]
+            self._pending.mark_done(files, found.done, now)
+        found.gone = [name for name in files if name in self._pending and name not in found.seen]
         return found
 
     def _see(self, entries: Iterable[Entry], hints: Hints, now: float, found: Found) -> None:
@@ -211,7 +211,7 @@ class LocalScanner:
             name, identity = entry.name, Identity.of(entry.status)
             if done_file and name.endswith(done_file):
                 found.done[name.removesuffix(done_file)] = identity.mtime_ns
-            if self._refusals.covers(name, identity) and name not in self._lying:
+            if self._rejections.covers(name, identity) and name not in self._pending:
                 found.seen.add(name)
                 continue
             ruling = admit(name, entry.status, self._inbox)
@@ -221,7 +221,7 @@ class LocalScanner:
                 continue
             found.seen.add(name)
             completed, renamed = name in hints.completed, name in hints.renamed
-            known = self._lying.see(name, identity, now, completed=completed, renamed=renamed, unwanted=ruling.reason)
+            known = self._pending.see(name, identity, now, completed=completed, renamed=renamed, unwanted=ruling.reason)
             if known is not Change.KNOWN:
                 (found.new if known is Change.NEW else found.changed).append(name)
 

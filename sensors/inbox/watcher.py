@@ -137,7 +137,7 @@ class Watch:
         if self._events is None or self._identities.get(folder) == identity:
             return
         if not folder and (kind := file_systems.kind_of(self._inbox)) and not file_systems.reports_events(kind):
-            self._poll(f"{kind} does not tell us what other machines do there")
+            self._poll(f"{kind} does not report what other machines do there")
             self._events.close()
             self._events = None
             return

@@ -48,8 +48,8 @@ def forget_leftovers(ledger: Ledger, inbox: str, before: datetime) -> int:
         withdrawn = ledger.change(
             "DELETE FROM files WHERE inbox = ? AND state = 'withdrawn' AND ended_at < ?", (inbox, stamp(before))
         )
-        told = ledger.change("DELETE FROM notices WHERE inbox = ? AND sent_at < ?", (inbox, stamp(before)))
-        return withdrawn + told
+        sent = ledger.change("DELETE FROM notices WHERE inbox = ? AND sent_at < ?", (inbox, stamp(before)))
+        return withdrawn + sent
 
 
 # Rebuild: writing a new ledger from the arrivals on the disk.

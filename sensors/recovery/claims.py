@@ -52,10 +52,10 @@ def _cover_nothing(_folder: str, _status: os.stat_result) -> None:
 def _give_back(inbox: Inbox, claim: str, arrivals_dir: Path) -> Path | None:
     """Return where the file is now, or None if it is in its arrival or is another sensor's."""
     below, slash, hidden = claim.rpartition("/")
-    told = claimed_name(hidden)
-    if told is None:
+    parsed = claimed_name(hidden)
+    if parsed is None:
         return None
-    when, name = told
+    when, name = parsed
     folder = arrivals_dir / f"{when[:4]}-{when[4:6]}-{when[6:8]}" / f"{inbox.name}-{when}"
     if not folder.is_dir():
         return None

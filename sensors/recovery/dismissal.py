@@ -36,10 +36,10 @@ def dismiss(
         if not is_known and (issues := [one for one in runs() if one.is_called(wanted)]):
             return _dismiss_runs(ledger, wanted, issues, now)
     if is_known:
-        raise DismissalError(f"no file of {readable(wanted)} needs a person; `just status` names those that do")
+        raise DismissalError(f"no file of {readable(wanted)} needs attention; `just status` names those that do")
     raise DismissalError(
         f"expected an arrival's id, a file's name, a run or --all, got {readable(wanted)}, which is none; "
-        "`just status` names what needs a person"
+        "`just status` names what needs attention"
     )
 
 
@@ -54,5 +54,6 @@ def _dismiss_runs(ledger: Ledger, wanted: str, issues: Sequence[RunIssue], now: 
 def dismissed(count: int) -> str:
     """Return a line that says how many files were dismissed."""
     if not count:
-        return "no file needs a person"
-    return f"{count} {'file needs' if count == 1 else 'files need'} nobody any more; what became of them stays listed"
+        return "no file needs attention"
+    files = "file needs" if count == 1 else "files need"
+    return f"{count} {files} no attention any more; what became of them stays listed"

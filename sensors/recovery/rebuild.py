@@ -182,7 +182,7 @@ def _ask(settings: Settings, arrival_ids: Sequence[str]) -> dict[str, KnownOutco
     except ApiError as error:
         raise RebuildError(
             f"the ledger was left as it is, because Prefect cannot be asked what became of the arrivals: {error}\n"
-            "`just rebuild --offline` asks nobody and has all of them announced again; what is loaded is skipped then"
+            "`just rebuild --offline` asks no server and announces all of them again; what is loaded is skipped then"
         ) from error
 
 

@@ -246,9 +246,9 @@ def _file(name: str, info: dict[str, Any]) -> RemoteFile:
     return RemoteFile(name, remote_identity(info["size"] or 0, changed, version), version=version)
 
 
-def _moment(told: datetime | float | str | None) -> datetime | None:
-    if isinstance(told, str):
-        return datetime.fromisoformat(told)
-    if isinstance(told, int | float):
-        return datetime.fromtimestamp(told, UTC)
-    return told
+def _moment(given: datetime | float | str | None) -> datetime | None:
+    if isinstance(given, str):
+        return datetime.fromisoformat(given)
+    if isinstance(given, int | float):
+        return datetime.fromtimestamp(given, UTC)
+    return given

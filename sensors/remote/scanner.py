@@ -102,14 +102,14 @@ class RemoteScanner:
     """
 
     def __init__(
-        self, inbox: Inbox, origin: RemoteSource, refusals: Rejections, lying: PendingFiles, clock: Clock
+        self, inbox: Inbox, origin: RemoteSource, rejections: Rejections, pending: PendingFiles, clock: Clock
     ) -> None:
-        """Files go into `lying`, and those that the inbox does not take into `refusals`."""
+        """Files go into `pending`, and those that the inbox does not take into `rejections`."""
         self._inbox = inbox
         self._origin = origin
         self._store = origin.store
-        self._refusals = refusals
-        self._lying = lying
+        self._rejections = rejections
+        self._pending = pending
         self._clock = clock
         self._listing = DutyCycle(LISTING_SHARE, LONGEST_PAUSE_SECONDS)
         self._listed_at = float("-inf")
@@ -125,18 +125,18 @@ class RemoteScanner:
         if now < self.scan_due:
             return Found()
         found = Found(is_whole=True)
-        self._refusals.begin_scan()
+        self._rejections.begin_scan()
         try:
             self._list(now, found)
         except OSError as error:
             found.trouble = error
         if self._inbox.done_file:
-            self._lying.mark_done(list(self._lying.open), found.done, now)
+            self._pending.mark_done(list(self._pending.open), found.done, now)
         self._listed_at, self._listed = now, found.seen
         if found.trouble is not None:
             self.scan_due = 0.0  # the caller, to which the error is raised, decides how long to wait
             return found
-        found.gone = self._lying.gone(found.seen)
+        found.gone = self._pending.gone(found.seen)
         self._origin.forget_all_but(found.seen)
         ended = self._clock.monotonic()
         self.scan_due = ended + max(self._inbox.rescan_seconds, self._listing.pause_after(ended - now))
@@ -145,11 +145,11 @@ class RemoteScanner:
     def confirm(self, name: str, now: float) -> float | None:
         """Return when the file, as listed, is complete, or None if another listing is needed first."""
         writer = Writer.NONE if self._store.appears_whole else Writer.UNKNOWN
-        return self._confirmed(name, stability.complete_at(self._lying.open[name], self._inbox, writer), now)
+        return self._confirmed(name, stability.complete_at(self._pending.open[name], self._inbox, writer), now)
 
     def confirm_rejected(self, name: str, now: float) -> float | None:
         """Return when the file, as listed, may be rejected, or None if another listing is needed first."""
-        return self._confirmed(name, stability.rejectable_at(self._lying.open[name], self._inbox, Writer.NONE), now)
+        return self._confirmed(name, stability.rejectable_at(self._pending.open[name], self._inbox, Writer.NONE), now)
 
     def _confirmed(self, name: str, earliest: float | None, now: float) -> float | None:
         if earliest is None or (earliest <= self._listed_at and name in self._listed):
@@ -175,10 +175,10 @@ class RemoteScanner:
                 found.temporary[file.name] = file.status.st_ctime
 
     def _see(self, name: str, identity: Identity, unwanted: str, now: float, found: Found) -> None:
-        if self._refusals.covers(name, identity) and name not in self._lying:
+        if self._rejections.covers(name, identity) and name not in self._pending:
             return
         whole = self._store.appears_whole
-        known = self._lying.see(name, identity, now, completed=whole, renamed=whole, unwanted=unwanted)
+        known = self._pending.see(name, identity, now, completed=whole, renamed=whole, unwanted=unwanted)
         if known is not Change.KNOWN:
             (found.new if known is Change.NEW else found.changed).append(name)
 
@@ -199,9 +199,9 @@ class RemoteWatch:
         """How often the inbox is listed, as text."""
         return f"every {self.inbox.rescan_seconds:g} s"
 
-    def outlook(self, inbox: Inbox, refusals: Rejections, lying: PendingFiles, clock: Clock) -> Scanner:
+    def scanner(self, inbox: Inbox, rejections: Rejections, pending: PendingFiles, clock: Clock) -> Scanner:
         """Return the inbox's scanner."""
-        return RemoteScanner(inbox, self.origin, refusals, lying, clock)
+        return RemoteScanner(inbox, self.origin, rejections, pending, clock)
 
     def patient(self, step: Callable[[], IntakeStep], found_work: Callable[[], object]) -> Callable[[], IntakeStep]:
         """Wrap the steps of the inbox's intake, with longer pauses while the store fails."""

@@ -65,12 +65,12 @@ class SftpStore:
             infos: list[dict[str, Any]] = self._do(lambda: self._fs.ls(path, detail=True, timeout=CALL_SECONDS))
         except FileNotFoundError as error:
             if not folder:
-                raise self.asking.told(error) from None
+                raise self.asking.store_error(error) from None
             return
         except PermissionError as error:
             if not folder:
-                raise self.asking.told(error) from None
-            troubles.append(self.asking.told(error))
+                raise self.asking.store_error(error) from None
+            troubles.append(self.asking.store_error(error))
             return
         for info in infos:
             plain = str(info["name"])[len(posixpath.join(path, "")) :]
@@ -85,12 +85,12 @@ class SftpStore:
     def find(self, name: str) -> RemoteFile | None:
         """Return the file that has this name now, a symlink itself, or None."""
         try:
-            told = self._call("lstat", self._path(name))
+            answer = self._call("lstat", self._path(name))
         except FileNotFoundError:
             return None
-        changed = None if told.mtime is None else datetime.fromtimestamp(told.mtime, UTC)
-        kind = stat.S_IFMT(told.permissions or 0) or stat.S_IFREG
-        return RemoteFile(name, remote_identity(told.size or 0, changed), kind)
+        changed = None if answer.mtime is None else datetime.fromtimestamp(answer.mtime, UTC)
+        kind = stat.S_IFMT(answer.permissions or 0) or stat.S_IFREG
+        return RemoteFile(name, remote_identity(answer.size or 0, changed), kind)
 
     # -- claiming
 
@@ -136,8 +136,8 @@ class SftpStore:
         """Yield all claims."""
         for file in list(self.listing(subfolders=subfolders)):
             folder, slash, plain = file.name.rpartition("/")
-            if (told := claimed_name(plain)) and stat.S_ISREG(file.kind):
-                name = told[1]
+            if (answer := claimed_name(plain)) and stat.S_ISREG(file.kind):
+                name = answer[1]
                 token = plain.removeprefix(".taking-").removesuffix(f"-{name}")
                 yield Claim(f"{folder}{slash}{name}", file.identity, token)
 
@@ -229,7 +229,7 @@ class SftpStore:
             raise
         except Exception as error:  # noqa: BLE001 - as in `ErrorTranslator`
             self.close()  # the next call makes a new connection
-            raise self.asking.told(error) from None
+            raise self.asking.store_error(error) from None
 
     def _path(self, name: str) -> str:
         return posixpath.join(self.root, name) if name else self.root

@@ -144,9 +144,9 @@ class ErrorTranslator:
         except (StoreError, ChangedError, *let_through):
             raise
         except Exception as error:  # noqa: BLE001 - each library has errors of its own; in any case the files are safe
-            raise self.told(error) from None  # its traceback may quote what was sent
+            raise self.store_error(error) from None  # its traceback may quote what was sent
 
-    def told(self, error: Exception) -> StoreError:
+    def store_error(self, error: Exception) -> StoreError:
         """Return the StoreError that describes an error."""
         said = " ".join(str(error).split()) or type(error).__name__
         for secret in self.secrets:

@@ -11,7 +11,7 @@ from sensors.ledger.files import EVERY_INBOX, NEEDS_ATTENTION
 from sensors.ledger.states import FileState
 
 FILES = (
-    "SELECT f.*, CASE WHEN f.arrival_id IS NULL THEN f.path ELSE a.folder || '/' || f.name END AS lies"
+    "SELECT f.*, CASE WHEN f.arrival_id IS NULL THEN f.path ELSE a.folder || '/' || f.name END AS location"
     " FROM files f LEFT JOIN arrivals a ON a.id = f.arrival_id"
 )
 """Append a WHERE clause; `f` is the table of files."""
@@ -35,7 +35,7 @@ class KnownFile:
     ended_at: datetime | None
     dismissed_at: datetime | None
     """When a user dismissed it; None if it was not dismissed, or has failed again since."""
-    lies: Path
+    location: Path
     """Where the file is, unless it was removed from there."""
     inode: int
     """Inode of the file as it was dropped."""
@@ -62,7 +62,7 @@ def known_file(row: sqlite3.Row) -> KnownFile:
         staged_at=moment(row["staged_at"]),
         ended_at=moment(row["ended_at"]),
         dismissed_at=moment(row["dismissed_at"]) if (row["dismissed_at"] or "") >= (row["ended_at"] or "") else None,
-        lies=Path(row["lies"]),
+        location=Path(row["location"]),
         inode=int(row["inode"]),
     )
 

@@ -111,7 +111,7 @@ class PrefectApi:
             socket.create_connection((url.host, url.port or 80), timeout=KNOCK_SECONDS).close()
         except OSError as error:
             self.unreached_at = datetime.now(UTC)
-            raise NotReachedError(f"nobody listens at {url}: {error}") from error
+            raise NotReachedError(f"nothing listens at {url}: {error}") from error
         self._is_unreached = False
 
     def emit(self, events: Sequence[Event]) -> None:
@@ -235,7 +235,7 @@ class PrefectApi:
         except httpx.ConnectError as error:
             self.unreached_at = datetime.now(UTC)
             self._is_unreached = True
-            raise NotReachedError(f"nobody listens at {self._client.base_url}: {error}") from error
+            raise NotReachedError(f"nothing listens at {self._client.base_url}: {error}") from error
         except httpx.TransportError as error:
             self.unreached_at = datetime.now(UTC)
             raise ApiError(f"no answer from {self._client.base_url}: {error}") from error

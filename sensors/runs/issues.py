@@ -162,10 +162,10 @@ def failed_issues(
 
 def _failed(runs: Sequence[Found], facts: RunFacts, dismissed: Mapping[str, datetime]) -> RunIssue | None:
     """Return the latest failed run of a cause; dismissing a run also dismisses the earlier ones."""
-    told = [
+    reported = [
         one for one, at in ((run, dismissed.get(run["id"])) for run in runs) if at is not None and at >= _ended(one)
     ]
-    latest = runs[: runs.index(told[0])] if told else runs
+    latest = runs[: runs.index(reported[0])] if reported else runs
     if not latest:
         return None
     run, deployment = latest[0], facts.full_name(facts.deployment_of(latest[0]))

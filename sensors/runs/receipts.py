@@ -110,9 +110,9 @@ class ReceiptFinder:
             pause = FAILED_PAUSE * 2 ** max(0, failures - 1)
             announcements.record_unannounced(self.ledger, arrival.id, now + pause, f"no run was started: {reason}")
             return
-        told = f"no run was started, {failures} times: {reason}"
-        notice = stalled_notice(arrival, told, f"put it right, then `just retry {arrival.id}`")
-        if announcements.record_outcome(self.ledger, arrival.id, ArrivalState.FAILED, (), told, now, [notice]):
+        cause = f"no run was started, {failures} times: {reason}"
+        notice = stalled_notice(arrival, cause, f"put it right, then `just retry {arrival.id}`")
+        if announcements.record_outcome(self.ledger, arrival.id, ArrivalState.FAILED, (), cause, now, [notice]):
             self.failed.refresh(arrival.id)
 
     def _announce_again(self) -> None:
@@ -120,10 +120,10 @@ class ReceiptFinder:
         for arrival in arrivals.in_state(self.ledger, ArrivalState.ANNOUNCED):
             if is_overdue(arrival, now, self.clock.not_before_resumed):
                 waited = patience(arrival.unanswered)
-                told = f"no run {waited.seconds} s after announcement {arrival.attempt}"
+                cause = f"no run {waited.seconds} s after announcement {arrival.attempt}"
                 is_stalled = arrival.unanswered == STALLED_ATTEMPTS
-                notice = stalled_notice(arrival, told, "it is announced again; see `just status`")
-                announcements.record_unannounced(self.ledger, arrival.id, now, told, notice if is_stalled else None)
+                notice = stalled_notice(arrival, cause, "it is announced again; see `just status`")
+                announcements.record_unannounced(self.ledger, arrival.id, now, cause, notice if is_stalled else None)
                 logger.warning(
                     "arrival %s: no receipt after %d s, announcing again",
                     arrival.id,

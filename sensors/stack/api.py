@@ -67,7 +67,7 @@ def read_run_log(settings: Settings, run_id: str, lines: int) -> tuple[LogLine, 
             for one in reversed(found)
         )
     except httpx.ConnectError as error:
-        raise RunLogError(f"nobody answers at {settings.api_url}; `just up` starts the server") from error
+        raise RunLogError(f"nothing answers at {settings.api_url}; `just up` starts the server") from error
     except httpx.HTTPStatusError as error:
         raise RunLogError(f"{settings.api_url} answers {error.response.status_code}; see `just status`") from error
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:

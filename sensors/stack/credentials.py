@@ -75,10 +75,10 @@ def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> 
     _append(file, f"{VARIABLE}={auth_string}\n")
     with_credentials = settings.model_copy(update={"prefect_api_auth_string": SecretStr(auth_string)})
     if at_terminal:
-        told = f"credentials of the page and the API: {auth_string} (shown only now; they are kept in {file})"
+        notice = f"credentials of the page and the API: {auth_string} (shown only now; they are kept in {file})"
     else:
-        told = f"credentials of the page and the API were generated: {VARIABLE} in {file}"
-    return Credentials(with_credentials, (*notices, told))
+        notice = f"credentials of the page and the API were generated: {VARIABLE} in {file}"
+    return Credentials(with_credentials, (*notices, notice))
 
 
 def wrong_credentials(settings: Settings) -> list[str]:
@@ -252,7 +252,7 @@ def _restart(settings: Settings, terminal: Terminal) -> None:
         os.kill(pid, RESTART)
     except OSError as error:
         raise StackError(
-            f"the credentials are new, but pid {pid} cannot be told ({error.strerror}); {by_hand}"
+            f"the credentials are new, but pid {pid} cannot be signalled ({error.strerror}); {by_hand}"
         ) from error
     with terminal.waiting("waiting for the stack to restart with them"):
         _wait(checked_settings(), pid)

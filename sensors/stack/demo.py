@@ -171,7 +171,7 @@ def steps(journey: FileJourney) -> list[tuple[datetime, str]]:
     ended = f"{journey.state}: {journey.reason}" if journey.reason else f"{journey.state}: {journey.rows} rows"
     all_steps = [
         (journey.seen_at, "seen by the sensor"),
-        (journey.settled_at, "settled: nobody is writing it any more"),
+        (journey.settled_at, "settled: no process is writing it any more"),
         (journey.staged_at, f"staged as arrival {journey.arrival_id}"),
         (journey.announced_at, "announced: the server has the event inbox.arrival.ready"),
         (journey.receipt_at, run),

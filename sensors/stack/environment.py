@@ -96,7 +96,7 @@ _NOT_INHERITED = frozenset(
 
 _DATABASE = ("PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_SERVER_DATABASE_CONNECTION_URL")
 
-EMPTY_CA = Path(__file__).with_name("nobody.pem")
+EMPTY_CA = Path(__file__).with_name("empty_ca.pem")
 """A CA certificate whose private key was discarded: as the only trusted CA, it validates no server."""
 
 _NO_CALLS_HOME = {

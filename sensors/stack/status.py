@@ -254,7 +254,7 @@ class Status:
 
     def _beside_services(self) -> list[str]:
         overdue = [
-            f"inbox {name} is overdue since {at}; nobody has dropped what {self.settings.inboxes_file} expects"
+            f"inbox {name} is overdue since {at}; no one has dropped what {self.settings.inboxes_file} expects"
             for name, at in self.trouble.overdue.items()
         ]
         alerts = self.alerts.needs_a_person
@@ -287,7 +287,7 @@ class Status:
     def _stalled_arrivals(self) -> list[str]:
         return [
             f"arrival {one.id} has no run after {one.attempt} announcements: {one.reason}; "
-            f"`just show {one.id}` tells more"
+            f"`just show {one.id}` shows more"
             for one in self.trouble.arrivals
         ]
 
@@ -306,14 +306,14 @@ class Status:
 
     def _bad_files(self) -> list[str]:
         """Return lines for the latest files that were not loaded, with reasons, and for the number of the rest."""
-        told = [
+        lines = [
             f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}; {_mended_by(file)}"
             for file in self.trouble.files
         ]
         if not (more := self.trouble.more_files):
-            return told
+            return lines
         where = f"all of them are in {self.settings.failed_dir}"
-        return [*told, f"and {more} files more; {where}; `just dismiss --all` takes them off this list"]
+        return [*lines, f"and {more} files more; {where}; `just dismiss --all` takes them off this list"]
 
 
 def _mended_by(file: BadFile) -> str:

@@ -43,11 +43,11 @@ def _alerts(settings: Settings) -> str:
     log = settings.logs_dir / "alerts.log"
     urls = len(settings.notify_urls.split())
     if not urls:
-        return f"alerts go only to {log}; set NOTIFY_URLS in .env to be told"
+        return f"alerts go only to {log}; set NOTIFY_URLS in .env to receive them"
     return f"alerts go to {urls} {'address' if urls == 1 else 'addresses'} and to {log}"
 
 
-_PREFECT = "what Prefect is told"
+_PREFECT = "what Prefect gets"
 _ADDRESS = "_URL"
 
 
@@ -67,14 +67,14 @@ def profile_rows(settings: Settings) -> dict[str, dict[str, str]]:
     """Return the tables by their titles, each with values by their names; secrets are masked."""
     own = {name.upper(): _shown(settings, name) for name in ("profile", "api_host", *ProfileSettings.model_fields)}
     own["WAREHOUSE_URL"] = settings.warehouse
-    told = {
+    prefect = {
         name: masked(value) if name.endswith(_ADDRESS) else value for name, value in scale_environment(settings).items()
     }
     runs = {program.name: " ".join(program.arguments) for program in programs(settings)}
     if not settings.is_scale:
         own = {name: own[name] for name in ("PROFILE", "WAREHOUSE_URL")}
     own |= settings.heartbeat_urls
-    return {"setting": own, "runs here as": runs, **({_PREFECT: told} if told else {})}
+    return {"setting": own, "runs here as": runs, **({_PREFECT: prefect} if prefect else {})}
 
 
 def _shown(settings: Settings, name: str) -> str:

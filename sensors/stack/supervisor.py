@@ -189,7 +189,7 @@ class Supervisor:
     """supervisord as a child process, in its own session so that Ctrl-C reaches only this process.
 
     Its socket is in a private temporary folder, because the path of a Unix socket is limited to 107 bytes and the path
-    of a state folder may be longer. `tell` is called with each incident, from a thread.
+    of a state folder may be longer. `on_incident` is called with each incident, from a thread.
     """
 
     def __init__(
@@ -197,9 +197,9 @@ class Supervisor:
         settings: Settings,
         programs: Sequence[Program],
         environment: dict[str, str],
-        tell: Callable[[Incident], None],
+        on_incident: Callable[[Incident], None],
     ) -> None:
-        self._tell = tell
+        self._on_incident = on_incident
         self._programs = tuple(programs)
         self._given_up: dict[Service, Incident] = {}
         self._said: deque[str] = deque(maxlen=10)
@@ -312,4 +312,4 @@ class Supervisor:
                 if incident := incidents.read(line):
                     if incident.gave_up:
                         self._given_up[incident.service] = incident
-                    self._tell(incident)
+                    self._on_incident(incident)

@@ -71,7 +71,7 @@ def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
     environment = stack_environment(settings, surrounding())
     abandoned = AbandonedRuns(settings)
 
-    def tell(incident: Incident) -> None:
+    def on_incident(incident: Incident) -> None:
         abandoned.notice(incident)
         terminal.show_incident(incident, log_file(settings, incident.program))
 
@@ -80,7 +80,7 @@ def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
         settings.heartbeat_fail_url.get_secret_value(),
         lambda: unhealthy_services(settings),
     )
-    with Supervisor(settings, programs(settings), environment, tell) as supervisor:
+    with Supervisor(settings, programs(settings), environment, on_incident) as supervisor:
         try:
             commands = Commands(environment, settings.logs_dir / "setup.log", stop)
             _BringUp(settings, terminal, stop, supervisor, commands).run()
@@ -247,7 +247,7 @@ def _watch(terminal: Terminal, stop: StopRequest, supervisor: Supervisor, abando
     while not stop.wait(0.5):
         if not supervisor.alive:
             terminal.say(
-                f"supervisord ended ({supervisor.death}): nobody watches over the services any more, so they "
+                f"supervisord ended ({supervisor.death}): nothing watches over the services any more, so they "
                 "are stopped as well; no file is lost, run `just up` again",
                 "bold red",
             )

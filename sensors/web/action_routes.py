@@ -113,5 +113,5 @@ def _told(count: int, request: Request) -> Response:
     if wants_page(request.headers.get("accept", "")):  # a form without JavaScript; sending it twice is no error
         return RedirectResponse("/", 303)
     if not count:
-        raise HTTPException(409, "no such file needs a person any more")
+        raise HTTPException(409, "no such file needs attention any more")
     return JSONResponse({"told": [dismissed(count)]})

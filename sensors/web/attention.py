@@ -89,7 +89,7 @@ def _overdue(inbox: str, since: str) -> AttentionItem:
     return AttentionItem(
         f"Files for {inbox} are overdue",
         f"They were expected by {since}.",
-        "Drop them below, or ask whoever sends them.",
+        "Drop them below, or ask their sender.",
         f"#inbox-{inbox}",
     )
 
@@ -117,6 +117,6 @@ def _stalled(arrival: StalledArrival) -> AttentionItem:
     return AttentionItem(
         f"Arrival {arrival.id} has no run",
         f"It was announced {arrival.attempt} times: {readable(arrival.reason)}",
-        "`just status` tells whether server and worker are well; it is announced again by itself.",
+        "`just status` shows whether server and worker are well; it is announced again by itself.",
         f"/arrivals/{arrival.id}",
     )

@@ -67,7 +67,7 @@ def open_into(held: ExitStack, file: KnownFile) -> int:
 
 def _opened(file: KnownFile) -> int:
     """Open a file in its inbox or arrival; its owner may have replaced it or its folder by a link or a FIFO."""
-    root, name = root_of(file.lies, file.name), file.name
+    root, name = root_of(file.location, file.name), file.name
     if file.arrival_id is None and "\\" in name:
         name = EscapedNames(root).find(name, file.inode) or name
     try:

@@ -59,7 +59,7 @@ class _Followed:
     is_new: bool
     repeats: int
     seen_at: datetime | None = None
-    told: set[Span] = field(default_factory=set[Span])
+    counted: set[Span] = field(default_factory=set[Span])
 
 
 class FollowedArrivals:
@@ -128,8 +128,8 @@ def _tell(ledger: Ledger, row: sqlite3.Row, followed: _Followed, look: Changes) 
         (Span.SEEN_TO_RUN, followed.seen_at, moment(row["receipt_at"])),
         (Span.SEEN_TO_OUTCOME, followed.seen_at, moment(row["ended_at"])),
     ):
-        if start is not None and end is not None and span not in followed.told:
-            followed.told.add(span)
+        if start is not None and end is not None and span not in followed.counted:
+            followed.counted.add(span)
             look.timings.append(Timing(row["inbox"], span, max(0.0, (end - start).total_seconds())))
 
 

@@ -42,7 +42,7 @@ BUCKETS = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800, 7
 
 _SINCE = "Of the arrivals taken since this process started, read at each scrape; a restart begins anew"
 _SPANS = {
-    Span.STAGING: "Seconds from the decision to take an arrival to all its files lying in its folder",
+    Span.STAGING: "Seconds from the decision to take an arrival to all its files being in its folder",
     Span.SEEN_TO_RUN: "Seconds from an arrival's first file being seen to its flow run being known",
     Span.SEEN_TO_OUTCOME: "Seconds from an arrival's first file being seen to its outcome, loaded or failed",
 }

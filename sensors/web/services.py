@@ -137,7 +137,7 @@ def _found(service: Service, health: Health, settings: Settings) -> str:
     if health.detail != NOT_RUNNING:
         return readable(health.detail)
     is_api = service in {Service.SERVER, Service.BALANCER}
-    return f"nobody listens at {settings.api_url}" if is_api else ""
+    return f"nothing listens at {settings.api_url}" if is_api else ""
 
 
 def _sentences(said: Iterable[str]) -> list[str]:
@@ -151,7 +151,7 @@ def _mend(service: Service, settings: Settings) -> str:
         return "`just up` starts one on another machine; or set WORKERS=1 in .env to have one here."
     return (
         "`just up` starts again what has ended. If that does not help, "
-        f"`just logs {service}` tells why: put that right, then stop `just up` and run it again."
+        f"`just logs {service}` shows why: put that right, then stop `just up` and run it again."
     )
 
 
@@ -168,11 +168,11 @@ def _loop_matter(name: str, trouble: str) -> AttentionItem:
         return AttentionItem(
             f"{called} is stuck",
             "It has made no progress for a minute.",
-            "`just logs sensor` tells what it did last. If it stays stuck, stop `just up` and run it again: "
+            "`just logs sensor` shows what it did last. If it stays stuck, stop `just up` and run it again: "
             "no file is lost.",
             href,
         )
-    mend = "Put that right; it tries again by itself. `just logs sensor` tells more."
+    mend = "Put that right; it tries again by itself. `just logs sensor` shows more."
     return AttentionItem(f"{called} is in trouble", readable(trouble), mend, href)
 
 

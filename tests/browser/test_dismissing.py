@@ -1,4 +1,4 @@
-"""Dismissing in a real browser: what is settled leaves what needs a person, and stays listed."""
+"""Dismissing in a real browser: what is settled leaves what needs attention, and stays listed."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ BAD = "day,sold\n2026-11-24,3,surplus\n"
 
 
 def drop_bad(page: Page, stack: Stack, *names: str) -> None:
-    """Drop files that cannot be read, and wait until the page says that they need a person."""
+    """Drop files that cannot be read, and wait until the page says that they need attention."""
     for name in names:
         stack.drop(name, BAD)
     for name in names:
@@ -35,7 +35,7 @@ def test_a_file_that_is_settled_is_dismissed_by_keyboard_and_stays_among_the_fai
     page.keyboard.press("Enter")
     expect(matter(page, "settled.csv")).to_have_count(0, timeout=OUTCOME_MS)
     expect(matter(page, "open.csv")).to_be_visible()
-    assert "1 file needs nobody any more; what became of them stays listed" in heard.json_value()
+    assert "1 file needs no attention any more; what became of them stays listed" in heard.json_value()
     assert page.evaluate("document.activeElement.tagName") in {"BUTTON", "SUMMARY"}, "the reader's place stays"
     assert dismissed(page, "settled.csv")
     assert matter(page, "settled.csv").get_by_role("button", name="Dismiss").count() == 0
@@ -59,7 +59,7 @@ def test_all_are_dismissed_after_a_question_and_the_page_is_calm(page: Page, sta
     expect(question.get_by_role("button", name=f"Yes, dismiss {count} files")).to_be_visible()
     assert faults_of(page) == []
     question.get_by_role("button").click()
-    expect(page.get_by_role("heading", name="Nothing needs a person")).to_be_visible(timeout=OUTCOME_MS)
+    expect(page.get_by_role("heading", name="Nothing needs attention")).to_be_visible(timeout=OUTCOME_MS)
     assert page.title() == "Drop page"
     assert dismissed(page, f"all-1-{scheme}.csv")
 
@@ -74,4 +74,4 @@ def test_without_javascript_a_file_is_dismissed_by_an_ordinary_form(
     assert matter(plain, "by-form-1.csv").count() == 0
     plain.locator(".dismiss-all summary").click()
     plain.get_by_role("button", name="Yes, dismiss").click()
-    expect(plain.get_by_role("heading", name="Nothing needs a person")).to_be_visible()
+    expect(plain.get_by_role("heading", name="Nothing needs attention")).to_be_visible()

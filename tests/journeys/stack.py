@@ -267,17 +267,17 @@ class Stack:
         Waits while a run is loading into it, and until the tables and columns of the query are there.
         """
 
-        refusals: list[str] = []
+        rejections: list[str] = []
 
         def ask() -> list[tuple[Any, ...]] | None:
             try:
                 with duckdb.connect(self.state_dir / "warehouse.duckdb", read_only=True) as warehouse:
                     return [*warehouse.sql(query).fetchall(), ()]
             except (duckdb.IOException, duckdb.CatalogException, duckdb.BinderException) as error:
-                refusals[:] = [str(error)]
+                rejections[:] = [str(error)]
                 return None
 
-        return wait_until(ask, lambda: f"the warehouse answers {query}, not {refusals}")[:-1]
+        return wait_until(ask, lambda: f"the warehouse answers {query}, not {rejections}")[:-1]
 
     # -- runs
 

@@ -14,10 +14,10 @@ export async function ask(form) {
 }
 
 // Shows the answer next to the form, and says it.
-export function tell(form, { ok, text }) {
+export function showAnswer(form, { ok, text }) {
   const holder = form.closest(".buttons") ?? form;
-  const told = holder.querySelector(".told") ?? holder.appendChild(document.createElement("p"));
-  told.className = ok ? "told" : "told bad";
-  told.textContent = text;
+  const line = holder.querySelector(".told") ?? holder.appendChild(document.createElement("p"));
+  line.className = ok ? "told" : "told bad";
+  line.textContent = text;
   speak(text);
 }

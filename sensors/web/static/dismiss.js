@@ -1,9 +1,9 @@
-// Files that need nobody any more are dismissed without leaving the page.
+// Files that need no attention any more are dismissed without leaving the page.
 
-import { ask, tell } from "./asking.js";
+import { ask, showAnswer } from "./asking.js";
 import { speak } from "./speak.js";
 
-// What needs a person is not asked for anew while this question is open: not under the pointer, and not for ever.
+// What needs attention is not asked for anew while this question is open: not under the pointer, and not for ever.
 const OPEN_MS = 60_000;
 
 export function dismissInPlace() {
@@ -31,7 +31,7 @@ async function dismiss(form) {
   button.disabled = true;
   const answer = await ask(form);
   if (answer.ok) speak(answer.text);
-  else tell(form, answer);
+  else showAnswer(form, answer);
   button.disabled = false;
   if (question && answer.ok) question.open = false;
   if (focused) (question?.querySelector("summary") ?? button).focus({ preventScroll: true });

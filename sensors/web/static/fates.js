@@ -22,7 +22,7 @@ export function learnFates(uploads) {
 }
 
 async function learnFromArrival(uploads, id) {
-  const journey = await told(`/api/arrivals/${encodeURIComponent(id)}?files=10000`);
+  const journey = await fetched(`/api/arrivals/${encodeURIComponent(id)}?files=10000`);
   if (journey === null) return;
   const byName = new Map(journey.files.map((file) => [file.name, file]));
   for (const upload of uploads.unknown) {
@@ -35,14 +35,14 @@ async function learnFromArrival(uploads, id) {
 // An arrival may have ended before its last upload was answered, or while the stream was cut off.
 async function restless(uploads) {
   for (const upload of uploads.unknown.slice(0, REST_AT_ONCE)) {
-    const file = await told(upload.address);
+    const file = await fetched(upload.address);
     if (file !== null) upload.learn(file);
   }
   if (uploads.all.length) uploads.view.changed();
   setTimeout(restless, REST_MS, uploads);
 }
 
-async function told(address) {
+async function fetched(address) {
   try {
     const answer = await fetch(new URL(address, location.origin), { headers: { Accept: "application/json" } });
     return answer.ok ? await answer.json() : null;

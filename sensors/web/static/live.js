@@ -1,4 +1,4 @@
-// The stream of changes, told to the rest of the page as events `arrival`, `figures` and `services`, and whether it still comes.
+// The stream of changes, passed to the rest of the page as events `arrival`, `figures` and `services`, and whether it still comes.
 
 import { underWay } from "./zones.js";
 
@@ -11,7 +11,7 @@ let again = 0;
 
 export function follow() {
   open();
-  // A browser gives six connections to one address, and streams of pages that nobody looks at would take them all.
+  // A browser gives six connections to one address, and streams of hidden pages would take them all.
   let hiding = 0;
   document.addEventListener("visibilitychange", () => {
     clearTimeout(hiding);
@@ -27,11 +27,11 @@ function open() {
   source = new EventSource(new URL("/stream", location.origin));
   source.addEventListener("open", () => {
     show("Live");
-    tell("connected");
+    dispatch("connected");
   });
-  source.addEventListener("arrival", (event) => tell("arrival", elementOf(event)));
-  source.addEventListener("inbox", (event) => tell("figures", elementOf(event)));
-  source.addEventListener("services", () => tell("services"));
+  source.addEventListener("arrival", (event) => dispatch("arrival", elementOf(event)));
+  source.addEventListener("inbox", (event) => dispatch("figures", elementOf(event)));
+  source.addEventListener("services", () => dispatch("services"));
   source.addEventListener("full", () => show("Not live: too many pages are open", true));
   source.addEventListener("error", () => {
     show("Connection lost, trying again", true);
@@ -53,7 +53,7 @@ function elementOf(event) {
   return template.content.firstElementChild;
 }
 
-function tell(name, detail) {
+function dispatch(name, detail) {
   document.dispatchEvent(new CustomEvent(`live:${name}`, { detail }));
 }
 

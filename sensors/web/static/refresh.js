@@ -50,7 +50,7 @@ async function refresh() {
   }
 }
 
-// Somebody has just asked for something in there and is told what comes of it, or is about to.
+// The user has just asked for something in there, or is about to, and the answer is shown there.
 function busy(element) {
   return element.querySelector("form.retry button:disabled, details[open]") !== null;
 }

@@ -1,6 +1,6 @@
 // Another try, without leaving the page.
 
-import { ask, tell } from "./asking.js";
+import { ask, showAnswer } from "./asking.js";
 
 const SHOWN_MS = 4000;
 
@@ -20,7 +20,7 @@ async function tryAgain(form) {
   button.disabled = true;
   button.textContent = "Asking";
   const answer = await ask(form);
-  tell(form, answer);
+  showAnswer(form, answer);
   button.textContent = answer.ok ? "Is tried again" : "Not tried again";
   setTimeout(() => {
     button.replaceChildren(...before);

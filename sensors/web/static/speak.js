@@ -1,4 +1,4 @@
-// Says something to somebody who listens to the page: one thing at a time, and nothing twice in a row.
+// Says something to a screen reader: one thing at a time, and nothing twice in a row.
 
 const spoken = document.querySelector("#spoken");
 

@@ -76,7 +76,7 @@ export class Upload {
     else Object.assign(this, { step: "wrong", why: STOPPED, canTryAgain: true });
   }
 
-  // Tells whether a file whose answer never came has come all the same: sent again it would be loaded twice.
+  // Whether a file whose response never came has arrived all the same: sent again it would be loaded twice.
   async hasCome() {
     try {
       const answer = await fetch(this.address);

@@ -59,7 +59,7 @@ export class UploadsView {
   ended() {
     const number = (wanted) => this.uploads.all.filter(({ step }) => step === wanted).length;
     const came = this.uploads.all.length - number("wrong");
-    const told = [
+    const parts = [
       came && `${counted(came, "file")} uploaded`,
       number("loaded") && `${number("loaded").toLocaleString("en")} loaded`,
       number("skipped") && `${number("skipped")} skipped as duplicates`,
@@ -68,7 +68,7 @@ export class UploadsView {
       number("failed") && `${number("failed")} failed`,
       number("wrong") && `${number("wrong")} not uploaded`,
     ];
-    return told.filter(Boolean).join(", ");
+    return parts.filter(Boolean).join(", ");
   }
 
   drawLines(all) {

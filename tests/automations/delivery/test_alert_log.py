@@ -84,7 +84,7 @@ TWO = policy("json://127.0.0.1/a", "json://127.0.0.1/b")
     [
         (EnqueueResult.PENDING, TWO, "goes to 1 (JSON), 2 (JSON)"),
         (EnqueueResult.PENDING, policy(""), "delivered nowhere else: no notification URLs are set"),
-        (EnqueueResult.GATHERED, TWO, "is gathered: a digest tells of it"),
+        (EnqueueResult.GATHERED, TWO, "is gathered: a digest reports it"),
         (EnqueueResult.WAITING, TWO, "waits a little: it may turn out to be over already"),
     ],
 )

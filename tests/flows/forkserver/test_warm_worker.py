@@ -107,4 +107,4 @@ def test_while_nobody_can_be_heard_it_is_told_to_look_all_the_same(
 
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         assert heard(of=nobody)
-    assert "Not told of runs" in capsys.readouterr().out
+    assert "No events of runs" in capsys.readouterr().out

@@ -34,8 +34,8 @@ def shown(client: SyncPrefectClient, name: str) -> list[tuple[float, str | None]
 
 def test_a_short_load_leaves_none(client: SyncPrefectClient) -> None:
     load = progress("short")
-    load.tell(LOADED[:50], LOADED[:50], 100 + AFTER / 2)
-    load.tell(LOADED[50:], LOADED, 100 + AFTER + 1)
+    load.update(LOADED[:50], LOADED[:50], 100 + AFTER / 2)
+    load.update(LOADED[50:], LOADED, 100 + AFTER + 1)
     assert shown(client, "short") == []
 
 
@@ -45,7 +45,7 @@ def test_a_long_one_is_shown_by_its_bytes_and_ends_with_all_of_them(client: Sync
         load = progress("long")
         seen: list[list[tuple[float, str | None]]] = []
         for first, last, now in [(0, 25, AFTER), (25, 40, AFTER + PAUSE / 2), (40, 50, AFTER + PAUSE), (50, 100, 6)]:
-            load.tell(LOADED[first:last], LOADED[:last], 100 + now)
+            load.update(LOADED[first:last], LOADED[:last], 100 + now)
             seen.append(shown(client, "long"))
         return seen
 
@@ -61,7 +61,7 @@ def test_of_the_last_file_it_is_shown_how_far_its_query_is_and_of_no_other(clien
         load.estimate(0.5, 100 + AFTER)
         seen.append(shown(client, "last"))
         large = FileResult("large.csv", Outcome.LOADED, 1, 600, 0.1)
-        load.tell([large], [large], 100)
+        load.update([large], [large], 100)
         for share, now in [(0.25, AFTER), (0.3, AFTER + PAUSE / 2), (0.5, AFTER + PAUSE)]:
             load.estimate(share, 100 + now)
             seen.append(shown(client, "last"))
@@ -72,5 +72,5 @@ def test_of_the_last_file_it_is_shown_how_far_its_query_is_and_of_no_other(clien
 
 def test_a_server_that_does_not_answer_stops_no_load(caplog: pytest.LogCaptureFixture, nobody: str) -> None:
     with temporary_settings({PREFECT_API_URL: nobody}):
-        progress("unheard").tell(LOADED[:50], LOADED[:50], 100 + AFTER)
+        progress("unheard").update(LOADED[:50], LOADED[:50], 100 + AFTER)
     assert "the progress of the load could not be written to Prefect" in caplog.text

@@ -17,8 +17,8 @@ from sensors.reports.inboxes import balance
 def intake(request, inbox, ledger, tmp_path, hand_clock):
     inbox = inbox.model_copy(update={"duplicates": request.param, "max_in_flight": 100})
     stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
-    refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
-    return Intake(inbox, Watch(inbox.path, polling=True), ledger, stager, refusals, hand_clock.clock)
+    rejections = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+    return Intake(inbox, Watch(inbox.path, polling=True), ledger, stager, rejections, hand_clock.clock)
 
 
 @pytest.fixture

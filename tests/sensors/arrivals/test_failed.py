@@ -1,4 +1,4 @@
-"""What needs a person, in the folder `failed/` and in the status."""
+"""What needs attention, in the folder `failed/` and in the status."""
 
 import pytest
 

@@ -61,9 +61,9 @@ class Sensor:
     def start(self) -> None:
         """Begin with an empty memory, as after a crash, and show what is to be shown."""
         stager = Stager(self.ledger, self.folder / "arrivals", self.hand_clock.clock)
-        refusals = Rejections(self.inbox, self.ledger, self.failed, self.hand_clock.clock)
+        rejections = Rejections(self.inbox, self.ledger, self.failed, self.hand_clock.clock)
         watch = Watch(self.inbox.path, polling=True)
-        self.intake = Intake(self.inbox, watch, self.ledger, stager, refusals, self.hand_clock.clock)
+        self.intake = Intake(self.inbox, watch, self.ledger, stager, rejections, self.hand_clock.clock)
         self.failed.show_all()
 
     def pass_time(self, steps: int = 6) -> None:

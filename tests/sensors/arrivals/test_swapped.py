@@ -83,8 +83,8 @@ def make(tmp_path, ledger, hand_clock) -> Callable[..., Intake]:
         path.mkdir(parents=True, exist_ok=True)
         inbox = Inbox.model_validate({"name": "metrics", "path": path, "subfolders": True, **rules})
         stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
-        refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
-        return Intake(inbox, Watch(path, polling=True), ledger, stager, refusals, hand_clock.clock)
+        rejections = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+        return Intake(inbox, Watch(path, polling=True), ledger, stager, rejections, hand_clock.clock)
 
     return made
 

@@ -75,7 +75,7 @@ def test_a_traceback_in_the_log_is_shortened_to_its_beginning_and_its_end(with_s
 
 def test_while_the_server_is_down_that_is_a_line_and_the_rest_is_there(without_server, capsys):
     text = shown(without_server, "m-1", capsys)
-    assert "the run's log: nobody answers at" in text
+    assert "the run's log: nothing answers at" in text
     assert "`just up` starts the server" in text
     assert "b.csv" in text
 

@@ -103,7 +103,7 @@ def test_empty_files_and_done_files_are_waited_for_as_the_inbox_says(inbox: Inbo
 def test_a_file_that_is_being_written_waits(inbox: Inbox) -> None:
     path = drop(inbox, "a.csv")
     with path.open("a"):
-        assert look(inbox, Known(), ARRIVALS).waiting == [("a.csv", "somebody has it open for writing")]
+        assert look(inbox, Known(), ARRIVALS).waiting == [("a.csv", "a process has it open for writing")]
     assert named(look(inbox, Known(), ARRIVALS)) == [["a.csv"]]
 
 
@@ -121,9 +121,9 @@ def test_it_is_what_the_intake_then_makes_of_them(inbox: Inbox, ledger: Ledger, 
     foretold = named(look(small, Known(), ARRIVALS))
     clock: Clock = hand_clock.clock
     stager = Stager(ledger, small.path.parent.parent / "arrivals", clock)
-    refusals = Rejections(small, ledger, FailedFolder(ledger, small.path.parent.parent / "failed"), clock)
+    rejections = Rejections(small, ledger, FailedFolder(ledger, small.path.parent.parent / "failed"), clock)
     watch = Watch(small.path, polling=True)
-    intake = Intake(small, watch, ledger, stager, refusals, clock)
+    intake = Intake(small, watch, ledger, stager, rejections, clock)
     for _ in range(4):
         intake.step()
         hand_clock.turn(6)

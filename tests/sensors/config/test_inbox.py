@@ -64,8 +64,8 @@ def test_a_bad_name_or_inbox_does_not_hide_the_mistakes_of_another(tmp_path):
         ("inboxes:\n  Bad Name: {}\n", "Bad Name"),
         ("inboxes: {a: [\n", r"inboxes\.yaml:2: expected YAML, got a mistake in it: expected the node content"),
         ("inboxes:\n  a: b: c\n", r"inboxes\.yaml:2: expected YAML, got a mistake in it: mapping values are not"),
-        ("inboxes:\n  a: {path: same}\n  b: {path: same/below}\n", "lies in inbox 'a'"),
-        ("inboxes:\n  a: {path: same}\n  b: {path: same}\n", "lies in inbox 'a'"),
+        ("inboxes:\n  a: {path: same}\n  b: {path: same/below}\n", "is in inbox 'a'"),
+        ("inboxes:\n  a: {path: same}\n  b: {path: same}\n", "is in inbox 'a'"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path, text, told):

@@ -101,6 +101,6 @@ def test_without_a_server_a_step_says_so_and_the_arrival_waits(
     settings = Settings(_env_file=None, state_dir=tmp_path, api_port=httpx.URL(nobody).port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     side = RunLoops(settings, [inbox], hand_clock.clock)
     arrive("m-1", "staged")
-    with pytest.raises(NotReachedError, match="nobody listens at"):
+    with pytest.raises(NotReachedError, match="nothing listens at"):
         step(side.announcing)
     assert ledger.rows("SELECT state, attempt FROM arrivals")[0]["state"] == "staged"

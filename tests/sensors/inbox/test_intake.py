@@ -37,8 +37,8 @@ def intake(inbox, watch, ledger, tmp_path, hand_clock):
 
 def new_intake(inbox, watch, ledger, tmp_path, hand_clock) -> Intake:
     stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
-    refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
-    return Intake(inbox, watch, ledger, stager, refusals, hand_clock.clock)
+    rejections = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+    return Intake(inbox, watch, ledger, stager, rejections, hand_clock.clock)
 
 
 def names_staged(tmp_path) -> list[str]:

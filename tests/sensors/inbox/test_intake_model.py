@@ -70,11 +70,11 @@ class IntakeMachine(RuleBasedStateMachine):
     def start(self) -> None:
         self.ledger = Ledger(self.folder / "ledger.db")
         stager = Stager(self.ledger, self.folder / "arrivals", self.hand.clock)
-        refusals = Rejections(
+        rejections = Rejections(
             self.inbox, self.ledger, FailedFolder(self.ledger, self.folder / "failed"), self.hand.clock
         )
         self.watch = Watch(self.inbox.path, polling=True)
-        self.intake = Intake(self.inbox, self.watch, self.ledger, stager, refusals, self.hand.clock)
+        self.intake = Intake(self.inbox, self.watch, self.ledger, stager, rejections, self.hand.clock)
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):

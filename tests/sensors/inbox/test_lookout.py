@@ -37,9 +37,9 @@ def make(tmp_path, ledger, hand_clock, wake, scans, stats):
         for folder in (inbox.path, inbox.path / "north"):
             os.utime(folder, (1000, 1000))  # long ago, so that its time can be relied on
         watches.append(Watch(inbox.path, wake, polling=inbox.watch == "polling"))
-        refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+        rejections = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
         stager = Stager(ledger, tmp_path / "arrivals", hand_clock.clock)
-        intake = Intake(inbox, watches[-1], ledger, stager, refusals, hand_clock.clock)
+        intake = Intake(inbox, watches[-1], ledger, stager, rejections, hand_clock.clock)
         for _ in range(8):
             intake.step()
             hand_clock.turn(1)
@@ -259,7 +259,7 @@ def test_one_slow_listing_costs_a_few_seconds_and_blinds_no_inbox(make, slow_lis
 def test_the_first_listing_after_a_start_may_be_slow_as_well(make, slow_listing, hand_clock):
     intake = make(watch="polling", max_in_flight=9)
     slow_listing += [6.0]
-    fresh = Intake(intake.inbox, intake.watch, intake._ledger, intake._stager, intake._refusals, hand_clock.clock)
+    fresh = Intake(intake.inbox, intake.watch, intake._ledger, intake._stager, intake._rejections, hand_clock.clock)
     fresh.step()
     seconds_until_taken(fresh, "new.csv", hand_clock, most=5)
 

@@ -195,6 +195,6 @@ def test_a_mount_without_events_is_polled_by_itself_and_says_why(mounted, caplog
     assert look(watch, mount) == {"a.csv"}
     assert watch.mode is WatchMode.POLLING
     assert [record.message for record in caplog.records] == [
-        f"{mount}: no file events (fuse does not tell us what other machines do there), looking every second instead"
+        f"{mount}: no file events (fuse does not report what other machines do there), looking every second instead"
     ]
     watch.close()

@@ -31,9 +31,9 @@ class Sensor:
         self.ledger = Ledger(folder / "ledger.db")
         clock = Clock()
         watch = Watch(self.inbox.path, polling=self.inbox.watch == "polling")
-        refusals = Rejections(self.inbox, self.ledger, FailedFolder(self.ledger, folder / "failed"), clock)
+        rejections = Rejections(self.inbox, self.ledger, FailedFolder(self.ledger, folder / "failed"), clock)
         intake = Intake(
-            self.inbox, watch, self.ledger, Stager(self.ledger, folder / "arrivals", clock), refusals, clock
+            self.inbox, watch, self.ledger, Stager(self.ledger, folder / "arrivals", clock), rejections, clock
         )
         self.loop = Loop("inbox", lambda: intake.step().look_again_in, clock)
         watch.wake = self.loop.wake

@@ -1,4 +1,4 @@
-"""Dismissal: what a person has settled needs nobody any more, until it fails once more."""
+"""Dismissal: what a person has settled needs no attention any more, until it fails once more."""
 
 import os
 import shutil
@@ -58,10 +58,10 @@ def test_whatever_was_not_loaded_needs_a_person_the_latest_first(bad):
 @pytest.mark.parametrize(
     ("wanted", "left", "said"),
     [
-        ("m-1", ["m-2/c.csv", "m-0/a.csv"], "2 files need nobody any more"),
-        ("a.csv", ["m-2/c.csv", "m-1/b.csv"], "2 files need nobody any more"),
-        ("c.csv", ALL[1:], "1 file needs nobody any more"),
-        (None, [], "4 files need nobody any more"),
+        ("m-1", ["m-2/c.csv", "m-0/a.csv"], "2 files need no attention any more"),
+        ("a.csv", ["m-2/c.csv", "m-1/b.csv"], "2 files need no attention any more"),
+        ("c.csv", ALL[1:], "1 file needs no attention any more"),
+        (None, [], "4 files need no attention any more"),
     ],
 )
 def test_an_arrival_a_name_or_everything_is_dismissed(settings, bad, wanted, left, said):
@@ -152,9 +152,9 @@ def test_the_status_tells_what_is_left_and_counts_the_rest(settings):
 
 def test_what_is_settled_or_unknown_is_told_apart(settings, tmp_path):
     dismiss(settings, None, LATER)
-    assert dismiss(settings, None, LATER) == "no file needs a person"
+    assert dismiss(settings, None, LATER) == "no file needs attention"
     for settled in ("m-1", "a.csv", "good.csv"):
-        with pytest.raises(DismissalError, match=rf"no file of {settled} needs a person; `just status`"):
+        with pytest.raises(DismissalError, match=rf"no file of {settled} needs attention; `just status`"):
             dismiss(settings, settled, LATER)
     with pytest.raises(
         DismissalError, match=r"expected an arrival's id, a file's name, a run or --all, got nothing\.csv"
@@ -176,7 +176,7 @@ def test_the_command_says_what_it_did(settings, monkeypatch):
     result = CliRunner().invoke(app, ["dismiss", "c.csv"])
     assert (result.exit_code, result.output) == (
         0,
-        "1 file needs nobody any more; what became of them stays listed\n",
+        "1 file needs no attention any more; what became of them stays listed\n",
     )
 
 

@@ -84,7 +84,7 @@ def test_what_does_not_go_together_is_told_at_once(tmp_path):
         "inboxes.two.options",
         "inboxes.three.url",
     ]
-    assert "lies in inbox 'one'" in told[-1]
+    assert "is in inbox 'one'" in told[-1]
 
 
 @pytest.mark.parametrize(

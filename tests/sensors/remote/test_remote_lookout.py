@@ -27,9 +27,9 @@ def slow(ledger, tmp_path, hand_clock):
             return iter(())
 
     inbox = Inbox.model_validate({"name": "partner", "path": tmp_path, "url": "s3://bucket/in"})
-    refusals = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
+    rejections = Rejections(inbox, ledger, FailedFolder(ledger, tmp_path / "failed"), hand_clock.clock)
     origin = RemoteSource(inbox, cast("Any", SlowStore()))
-    return RemoteScanner(inbox, origin, refusals, PendingFiles(), hand_clock.clock), SlowStore.seconds
+    return RemoteScanner(inbox, origin, rejections, PendingFiles(), hand_clock.clock), SlowStore.seconds
 
 
 def pause_after_look(lookout: RemoteScanner, hand_clock) -> float:

@@ -21,7 +21,7 @@ def test_without_a_server_an_arrival_stays_staged_and_no_attempt_is_counted(ledg
     with PrefectApi(nobody, None) as api:
         announcer = Announcer(ledger, api, hand_clock.clock)
         for _ in range(3):
-            with pytest.raises(NotReachedError, match="nobody listens at"):
+            with pytest.raises(NotReachedError, match="nothing listens at"):
                 announcer.step()
     (arrival,) = arrivals.in_state(ledger, ArrivalState.STAGED)
     assert arrival.attempt == 0

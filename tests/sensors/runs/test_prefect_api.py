@@ -58,7 +58,7 @@ def test_a_server_that_was_not_there_is_knocked_at_before_it_is_asked_again(nobo
         with pytest.raises(NotReachedError):
             api.emit([EVENT])
         asked_at = api.unreached_at
-        with pytest.raises(NotReachedError, match="nobody listens at"):
+        with pytest.raises(NotReachedError, match="nothing listens at"):
             api.knock()
         assert asked_at is not None
         assert api.unreached_at is not None

@@ -24,7 +24,7 @@ def journey(state, *reached, **values):
 
 def test_only_the_steps_that_were_reached_are_shown():
     shown = [step for _, step in steps(journey(FileState.SETTLED, 0, 1))]
-    assert shown == ["seen by the sensor", "settled: nobody is writing it any more"]
+    assert shown == ["seen by the sensor", "settled: no process is writing it any more"]
 
 
 def test_a_loaded_file_ends_with_its_rows():

@@ -17,7 +17,7 @@ def test_the_scale_profile_shows_every_setting_and_no_secret():
     assert rows["setting"]["DATABASE_URL"] == "postgresql://me:***@db/prefect"
     assert rows["setting"]["WAREHOUSE_URL"] == "postgresql://me:***@db/warehouse"
     assert rows["setting"]["API_SERVER_PORT"] == "4800 4801"
-    assert rows["what Prefect is told"]["PREFECT_SERVER_DOCKET_URL"] == "redis://:***@cache"
+    assert rows["what Prefect gets"]["PREFECT_SERVER_DOCKET_URL"] == "redis://:***@cache"
     assert "secret" not in str(rows)
 
 

@@ -73,7 +73,7 @@ def test_what_needs_a_person_comes_first_with_its_reason(tmp_path):
     mended = "mend it, then `just drop` it, or `just dismiss metrics-1`; see `just show metrics-1`"
     assert lines[:4] == [
         f"! sensor: not running; see {tmp_path / 'logs' / 'sensor.log'}",
-        "! arrival metrics-2 has no run after 3 announcements: Deployment not found; `just show metrics-2` tells more",
+        "! arrival metrics-2 has no run after 3 announcements: Deployment not found; `just show metrics-2` shows more",
         f"! rejected in inbox metrics: b.csv: line 3: 5 columns; {mended}",
         f"! and 2 files more; all of them are in {tmp_path / 'failed'}; `just dismiss --all` takes them off this list",
     ]
@@ -84,7 +84,7 @@ def test_the_watch_the_duplicates_and_what_is_overdue_are_shown(tmp_path):
     watching, skipped = {"metrics": "polling (nfs4 tells nothing)"}, {"metrics": 2}
     status = Status(Settings(state_dir=tmp_path), WELL, {"metrics": BOOKS}, trouble, watching, skipped)
     lines = shown(status)
-    assert lines[0].startswith("! inbox metrics is overdue since 2026-11-24 09:00 CET; nobody has dropped what ")
+    assert lines[0].startswith("! inbox metrics is overdue since 2026-11-24 09:00 CET; no one has dropped what ")
     assert "polling (nfs4 tells nothing)" in lines[-1]
     assert any("of these skipped" in line for line in lines)
     assert status.as_json()["watching"] == watching

@@ -14,7 +14,7 @@ def told(tmp_path, **values):
 
 def test_without_notification_urls_it_says_plainly_where_alerts_stay(tmp_path):
     assert told(tmp_path)["alerts"] == (
-        f"alerts go only to {tmp_path / 'logs' / 'alerts.log'}; set NOTIFY_URLS in .env to be told"
+        f"alerts go only to {tmp_path / 'logs' / 'alerts.log'}; set NOTIFY_URLS in .env to receive them"
     )
 
 

@@ -1,4 +1,4 @@
-"""What needs a person: alerts, overdue files, arrivals without a run, then files; each with what mends it."""
+"""What needs attention: alerts, overdue files, arrivals without a run, then files; each with what mends it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -96,9 +96,9 @@ def test_all_means_those_that_the_page_has_counted(client, ledger):
 def test_a_script_is_told_what_was_done_and_that_there_was_nothing_to_do(client, ledger):
     until = {"until": "2026-11-24T09:02:30Z"}
     answer = client.post("/files/dismiss", params=until)
-    assert answer.json() == {"told": ["3 files need nobody any more; what became of them stays listed"]}
+    assert answer.json() == {"told": ["3 files need no attention any more; what became of them stays listed"]}
     again = client.post("/files/dismiss", params=until)
-    assert (again.status_code, again.json()) == (409, {"detail": "no such file needs a person any more"})
+    assert (again.status_code, again.json()) == (409, {"detail": "no such file needs attention any more"})
     assert client.post("/files/123456/dismiss").status_code == 409
     assert client.post("/files/dismiss").status_code == 422
     assert client.post("/files/dismiss", params={"until": "yesterday"}).status_code == 422

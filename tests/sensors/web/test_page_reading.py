@@ -47,7 +47,7 @@ def test_the_title_counts_what_needs_a_person(browser: Shown):
 def test_where_nothing_needs_a_person_the_page_says_so(ledger: Ledger, tmp_path: Path):
     page = shown_page(tmp_path).get("/").text
     assert "<title>Drop page</title>" in page
-    assert "Nothing needs a person" in page
+    assert "Nothing needs attention" in page
     assert "None yet. Drop a file above" in page
 
 
@@ -56,7 +56,7 @@ def test_a_file_needs_a_person_however_long_ago_it_failed_until_it_is_dismissed(
     page = shown_page(tmp_path)
     assert page.get("/").text.count("old.csv") > page.get("/failed").text.count("old.csv") > 0
     files.record_arrival(ledger, "old", NOW)
-    assert "Nothing needs a person" in page.get("/").text
+    assert "Nothing needs attention" in page.get("/").text
     assert "old.csv" in page.get("/failed").text
 
 

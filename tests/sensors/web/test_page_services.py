@@ -1,4 +1,4 @@
-"""The services on the page: how they are in one line, what of it needs a person, and that nobody waits for it."""
+"""The services on the page: how they are in one line, what of it needs attention, and that nobody waits for it."""
 
 import asyncio
 import threading
@@ -40,7 +40,7 @@ def found(lasting: bool = True, loops: dict[str, str] | None = None, **healths: 
 
 
 def told(services: Services, settings: Settings | None = None) -> dict[str, str]:
-    """Return the titles of what needs a person, each with what mends it."""
+    """Return the titles of what needs attention, each with what mends it."""
     return {matter.title: matter.mend for matter in services.matters(settings or Settings())}
 
 
