@@ -43,7 +43,7 @@ class LedgerGuard:
         self._open_it()
 
     def _open_it(self) -> None:
-        self._ledger.rows("SELECT count(*) FROM sqlite_schema")  # keeps the file and its WAL open from now on
+        self._ledger.hold_open()
         self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def look(self) -> Iterator[Issue]:

@@ -33,7 +33,8 @@ from sensors.files.beneath import (
     root_of,
     write_all,
 )
-from sensors.ledger import Ledger
+from sensors.ledger import Ledger, files
+from sensors.ledger.arrivals import failed_ids
 from sensors.ledger.files import RejectedInPlace
 
 
@@ -116,13 +117,8 @@ class FailedFolder:
 
     def show(self, arrival_id: str) -> None:
         """Link the files of an arrival that failed or were rejected; safe to repeat. Raises OSError."""
-        rows = self.ledger.rows(
-            "SELECT f.name, f.reason, a.folder || '/' || f.name AS path FROM files f"
-            " JOIN arrivals a ON a.id = f.arrival_id"
-            " WHERE a.id = ? AND a.state = 'failed' AND f.state IN ('failed', 'rejected') ORDER BY f.id",
-            (arrival_id,),
-        )
-        self._show(ARRIVALS, arrival_id, [_BadFile(row["name"], row["path"], row["reason"]) for row in rows])
+        found = files.not_loaded_of(self.ledger, arrival_id)
+        self._show(ARRIVALS, arrival_id, [_BadFile(one.name, one.path, one.reason) for one in found])
 
     def refresh(self, arrival_id: str) -> None:
         """Remove an arrival's folder, and show the arrival again if it is still failed. Raises OSError."""
@@ -131,13 +127,8 @@ class FailedFolder:
 
     def show_rejected(self, inbox: str) -> None:
         """Link all files that were rejected in an inbox; safe to repeat. Raises OSError."""
-        rows = self.ledger.rows(
-            "SELECT name, reason, path, inode FROM files"
-            " WHERE inbox = ? AND state = 'rejected' AND arrival_id IS NULL ORDER BY id",
-            (inbox,),
-        )
-        bad = [_BadFile(row["name"], row["path"], row["reason"], int(row["inode"])) for row in rows]
-        self._show(INBOXES, inbox, bad)
+        found = files.rejected_in(self.ledger, inbox)
+        self._show(INBOXES, inbox, [_BadFile(one.name, one.path, one.reason, one.inode) for one in found])
 
     def show_more_refused(self, inbox: str, refused: Sequence[RejectedInPlace]) -> None:
         """Link newly rejected files of an inbox, at a cost that does not depend on earlier ones. Raises OSError."""
@@ -159,11 +150,10 @@ class FailedFolder:
         # List the folders before querying the ledger: a row is written before its folder is made, so no folder of a
         # known failure is removed.
         listed = self._listed(ARRIVALS)
-        failed_arrivals = {row["id"] for row in self.ledger.rows("SELECT id FROM arrivals WHERE state = 'failed'")}
+        failed_arrivals = failed_ids(self.ledger)
         self._remove(ARRIVALS, listed - failed_arrivals)
-        has_rejected = "SELECT 1 FROM files WHERE inbox = ? AND state = 'rejected' AND arrival_id IS NULL LIMIT 1"
         listed = self._listed(INBOXES)
-        self._remove(INBOXES, {name for name in listed if not self.ledger.rows(has_rejected, (readable(name),))})
+        self._remove(INBOXES, {name for name in listed if not files.has_rejected(self.ledger, readable(name))})
         for arrival_id in failed_arrivals:
             if not self._is_shown(arrival_id):
                 self.show(arrival_id)

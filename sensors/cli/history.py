@@ -16,7 +16,7 @@ from sensors.config.admission import readable
 from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.ledger.files import EVERY_INBOX
+from sensors.ledger.files import inboxes_of
 from sensors.ledger.states import ArrivalState
 from sensors.reports.arrivals import ArrivalSummary, latest, latest_failed
 from sensors.stack.errors import StackError
@@ -50,8 +50,7 @@ def read_history(settings: Settings, inbox: str | None, *, limit: int, failed: b
         _check_inbox(settings, inbox, ())
         return []
     with Ledger(settings.ledger_path, read_only=True) as ledger:
-        rows = ledger.rows(f"WITH {EVERY_INBOX} SELECT one FROM every_inbox WHERE one IS NOT NULL")
-        _check_inbox(settings, inbox, [row["one"] for row in rows])
+        _check_inbox(settings, inbox, inboxes_of(ledger))
         return (latest_failed if failed else latest)(ledger, limit, inbox=inbox)
 
 

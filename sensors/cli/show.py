@@ -17,7 +17,7 @@ from sensors.cli.console import local, open_console, plain, seconds
 from sensors.cli.history import STYLES, json_value, summary_json
 from sensors.config.admission import readable
 from sensors.config.settings import Settings
-from sensors.ledger import Ledger
+from sensors.ledger import Ledger, arrivals, files
 from sensors.reports.arrivals import ArrivalJourney, arrival_journey, run_url
 from sensors.stack.api import LogLine, RunLogError, read_run_log
 from sensors.stack.errors import StackError
@@ -31,21 +31,11 @@ def find_arrival(ledger: Ledger, wanted: str) -> str:
 
     Raises StackError if there is none, or if several ids begin with `wanted`.
     """
-    if ledger.rows("SELECT 1 FROM arrivals WHERE id = ?", (wanted,)):
+    if arrivals.by_id(ledger, wanted) is not None:
         return wanted
-    by_name = ledger.rows(
-        "SELECT arrival_id FROM files WHERE name = ? AND arrival_id IS NOT NULL ORDER BY id DESC LIMIT 1", (wanted,)
-    )
-    if by_name:
-        return by_name[0]["arrival_id"]
-    begun = [
-        row["id"]
-        for row in ledger.rows(
-            # A range uses the index of ids; LIKE would read all rows.
-            "SELECT id FROM arrivals WHERE id >= ? AND id < ? || char(1114111) ORDER BY id DESC LIMIT ?",
-            (wanted, wanted, LISTED + 1),
-        )
-    ]
+    if by_name := files.arrival_of(ledger, wanted):
+        return by_name
+    begun = arrivals.ids_beginning(ledger, wanted, LISTED + 1)
     if len(begun) == 1 and wanted:
         return begun[0]
     raise StackError(_several(wanted, begun) if begun and wanted else _without_arrival(ledger, wanted))
@@ -58,12 +48,11 @@ def _several(wanted: str, begun: list[str]) -> str:
 
 def _without_arrival(ledger: Ledger, wanted: str) -> str:
     """Return a message with the state of a file that is in no arrival, or that there is no such file."""
-    files = ledger.rows("SELECT state, inbox, reason FROM files WHERE name = ? ORDER BY id DESC LIMIT 1", (wanted,))
-    if not files:
+    file = files.latest_named(ledger, wanted)
+    if file is None:
         return f"there is no arrival {readable(wanted)}, and no file of that name; `just history` lists the latest"
-    file = files[0]
-    why = f": {readable(file['reason'])}" if file["reason"] else ""
-    return f"{readable(wanted)} is in no arrival: it is {file['state']} in inbox {file['inbox']}{why}"
+    why = f": {readable(file.reason)}" if file.reason else ""
+    return f"{readable(wanted)} is in no arrival: it is {file.state} in inbox {file.inbox}{why}"
 
 
 FILES = 50

@@ -334,3 +334,15 @@ def record_replayed(ledger: Ledger, arrival_id: str, reload: Sequence[str]) -> b
                 (arrival_id,),
             )
         )
+
+
+def failed_ids(ledger: Ledger) -> set[str]:
+    """Return the ids of all failed arrivals."""
+    return {row["id"] for row in ledger.rows("SELECT id FROM arrivals WHERE state = 'failed'")}
+
+
+def ids_beginning(ledger: Ledger, prefix: str, limit: int) -> list[str]:
+    """Return at most `limit` ids that begin with a text, latest first."""
+    # A range uses the index of ids; LIKE would read all rows.
+    query = "SELECT id FROM arrivals WHERE id >= ? AND id < ? || char(1114111) ORDER BY id DESC LIMIT ?"
+    return [row["id"] for row in ledger.rows(query, (prefix, prefix, limit))]

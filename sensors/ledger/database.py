@@ -224,6 +224,10 @@ class Ledger:
         with _corruption_told():
             return self._connection.execute(statement, parameters).fetchall()
 
+    def hold_open(self) -> None:
+        """Keep the file and its WAL open from now on."""
+        self.rows("SELECT count(*) FROM sqlite_schema")
+
     def pragma(self, statement: str) -> None:
         """Set how SQLite works on this file, outside a transaction."""
         self._connection.execute(f"PRAGMA {statement}").fetchall()

@@ -287,3 +287,79 @@ def _record(ledger: Ledger, which: str, parameters: Sequence[str | int], now: da
         return ledger.change(
             f"UPDATE files AS f SET dismissed_at = ? WHERE {which} AND {NEEDS_ATTENTION}", [stamp(now), *parameters]
         )
+
+
+@dataclass(frozen=True)
+class NotLoaded:
+    """A file that was rejected or failed, and where it is."""
+
+    name: str
+    path: str
+    reason: str
+    inode: int
+
+
+def not_loaded_of(ledger: Ledger, arrival_id: str) -> list[NotLoaded]:
+    """Return the rejected and failed files of a failed arrival, by their paths in its folder."""
+    return _not_loaded(
+        ledger,
+        "SELECT f.name, f.reason, f.inode, a.folder || '/' || f.name AS path FROM files f"
+        " JOIN arrivals a ON a.id = f.arrival_id"
+        " WHERE a.id = ? AND a.state = 'failed' AND f.state IN ('failed', 'rejected') ORDER BY f.id",
+        arrival_id,
+    )
+
+
+def rejected_in(ledger: Ledger, inbox: str) -> list[NotLoaded]:
+    """Return the files that were rejected in an inbox, where they still are."""
+    return _not_loaded(
+        ledger,
+        "SELECT name, reason, inode, path FROM files"
+        " WHERE inbox = ? AND state = 'rejected' AND arrival_id IS NULL ORDER BY id",
+        inbox,
+    )
+
+
+def has_rejected(ledger: Ledger, inbox: str) -> bool:
+    """Return whether a file was rejected in an inbox."""
+    query = "SELECT 1 FROM files WHERE inbox = ? AND state = 'rejected' AND arrival_id IS NULL LIMIT 1"
+    return bool(ledger.rows(query, (inbox,)))
+
+
+def _not_loaded(ledger: Ledger, query: str, parameter: str) -> list[NotLoaded]:
+    return [
+        NotLoaded(row["name"], row["path"], row["reason"], int(row["inode"]))
+        for row in ledger.rows(query, (parameter,))
+    ]
+
+
+def arrival_of(ledger: Ledger, name: str) -> str | None:
+    """Return the id of the latest arrival that has a file of this name, or None."""
+    query = "SELECT arrival_id FROM files WHERE name = ? AND arrival_id IS NOT NULL ORDER BY id DESC LIMIT 1"
+    return next((row["arrival_id"] for row in ledger.rows(query, (name,))), None)
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """The state of the latest file of a name."""
+
+    state: FileState
+    inbox: str
+    reason: str | None
+
+
+def latest_named(ledger: Ledger, name: str) -> NamedFile | None:
+    """Return the latest file of this name, or None if there never was one."""
+    rows = ledger.rows("SELECT state, inbox, reason FROM files WHERE name = ? ORDER BY id DESC LIMIT 1", (name,))
+    return next((NamedFile(FileState(row["state"]), row["inbox"], row["reason"]) for row in rows), None)
+
+
+def was_seen(ledger: Ledger, name: str, inbox: str) -> bool:
+    """Return whether an inbox has, or had, a file of this name; a withdrawn one does not count."""
+    query = "SELECT 1 FROM files WHERE name = ? AND inbox = ? AND state <> 'withdrawn' LIMIT 1"
+    return bool(ledger.rows(query, (name, inbox)))
+
+
+def inboxes_of(ledger: Ledger) -> list[str]:
+    """Return the names of all inboxes that have had files."""
+    return [row["one"] for row in ledger.rows(f"WITH {EVERY_INBOX} SELECT one FROM every_inbox WHERE one IS NOT NULL")]

@@ -32,7 +32,7 @@ def dismiss(
         record = files.record_arrival if is_arrival else files.record_named
         if count := record(ledger, wanted, now):
             return dismissed(count)
-        is_known = is_arrival or ledger.rows("SELECT 1 FROM files WHERE name = ? LIMIT 1", (wanted,))
+        is_known = is_arrival or files.latest_named(ledger, wanted) is not None
         if not is_known and (issues := [one for one in runs() if one.is_called(wanted)]):
             return _dismiss_runs(ledger, wanted, issues, now)
     if is_known:
@@ -55,5 +55,5 @@ def dismissed(count: int) -> str:
     """Return a line that says how many files were dismissed."""
     if not count:
         return "no file needs attention"
-    files = "file needs" if count == 1 else "files need"
-    return f"{count} {files} no attention any more; what became of them stays listed"
+    needing = "file needs" if count == 1 else "files need"
+    return f"{count} {needing} no attention any more; what became of them stays listed"

@@ -22,9 +22,7 @@ from sensors.config.settings import Settings
 from sensors.files.file_systems import DiskSpace
 from sensors.ledger import Ledger, LedgerError
 from sensors.reports.inboxes import InboxCounts
-from sensors.runtime.clock import Clock
-from sensors.runtime.loop import Loop
-from sensors.web.metric_counts import (
+from sensors.reports.metric_counts import (
     FollowedArrivals,
     InboxTally,
     PendingCounts,
@@ -34,6 +32,8 @@ from sensors.web.metric_counts import (
     read_pending,
     read_pending_alerts,
 )
+from sensors.runtime.clock import Clock
+from sensors.runtime.loop import Loop
 from sensors.web.probes import WatchStatus, no_issues
 
 ENTRIES = tuple(name for name in InboxCounts.model_fields if name != "seen")

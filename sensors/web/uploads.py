@@ -31,6 +31,7 @@ from sensors.files.beneath import place_of, remove_beneath, remove_tree, write_a
 from sensors.files.rename import rename_without_replacing
 from sensors.inbox.scan import scan
 from sensors.ledger import Ledger
+from sensors.ledger.files import was_seen
 from sensors.stack.drop import upload as upload_to_store
 from sensors.stack.errors import StackError
 
@@ -265,8 +266,7 @@ class Uploads:
     def _was_seen(self, upload: Upload) -> bool:
         """Return whether the ledger has a file of that name in the inbox that was not withdrawn."""
         with Ledger(self.ledger_path, read_only=True) as ledger:
-            seen = "SELECT 1 FROM files WHERE name = ? AND inbox = ? AND state <> 'withdrawn' LIMIT 1"
-            return bool(ledger.rows(seen, (upload.name, upload.inbox.name)))
+            return was_seen(ledger, upload.name, upload.inbox.name)
 
 
 def largest_upload(inbox: Inbox, max_bytes: int) -> int:

@@ -9,9 +9,9 @@ from automations.delivery import deliver
 from automations.delivery.enqueue import post
 from automations.delivery.outbox import Outbox
 from sensors.config.settings import Settings
+from sensors.reports.metric_counts import PendingAlerts, read_pending_alerts
 from sensors.reports.needs_attention import NeedsAttention, read_alerts
 from sensors.web.attention import attention_of
-from sensors.web.metric_counts import PendingAlerts, read_pending_alerts
 from tests.postings import policy, posting
 
 
