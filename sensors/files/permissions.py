@@ -13,7 +13,7 @@ import os
 import pwd
 import stat
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +109,25 @@ def close_to_others(state_dir: Path, readers: Mapping[str, int] = {}) -> Finding
     finally:
         os.close(descriptor)
     return closing.findings()
+
+
+def writable_by_everyone(paths: Iterable[Path]) -> list[Path]:
+    """Return the files and folders among `paths` and below them that every user of this machine can write to.
+
+    The entries of such a folder are not listed as well. Links are not followed.
+    """
+    found: list[Path] = []
+    for path in paths:
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        if status.st_mode & 0o002 and not stat.S_ISLNK(status.st_mode):
+            found.append(path)
+        elif stat.S_ISDIR(status.st_mode):
+            with suppress(OSError):
+                found += writable_by_everyone(sorted(path.iterdir()))
+    return found
 
 
 def share_with_group(folder: Path, names: list[str], group: int) -> None:

@@ -4,6 +4,7 @@ The API's credentials are generated at the first start. Rotation replaces every 
 restarts a running stack with the new ones.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -64,7 +65,7 @@ def ensure_credentials(settings: Settings, file: Path, *, at_terminal: bool) -> 
     New credentials are appended to `file`, which is made private (0600) and otherwise left as it is. A notice contains
     them only with `at_terminal`, as any other output is a log. Raises StackError if they cannot be used or written.
     """
-    notices = [f"{file} was readable by others; it is private now (0600)"] if _make_private(file) else []
+    notices = [notice] if (notice := _make_private(file)) else []
     if settings.auth is Auth.OFF:
         return Credentials(settings, (*notices, AUTH_OFF))
     if settings.auth_string is not None:
@@ -117,18 +118,27 @@ def _wrong_token(token: str) -> str | None:
     return f"UPLOAD_TOKEN: expected at least {SHORTEST} characters that cannot be guessed, but {weak}; set another one"
 
 
-def _make_private(file: Path) -> bool:
-    """Remove a file's permissions for group and others; return whether there were any."""
+def _make_private(file: Path) -> str | None:
+    """Remove a file's permissions for group and others; return a notice if it had any that matter.
+
+    If they cannot be removed because another user owns the file or its file system is read-only, the file may stay
+    readable. Raises StackError if it stays writable for others: they could change what the stack runs.
+    """
+    mode = 0
     try:
         mode = file.stat().st_mode
         if not mode & 0o077 or not stat.S_ISREG(mode):  # ENV_FILE=/dev/null is no regular file
-            return False
+            return None
         file.chmod(0o600)
     except FileNotFoundError:
-        return False
+        return None
     except OSError as error:
-        raise StackError(f"{file} must be private (0600) and cannot be made so: {error.strerror}") from error
-    return True
+        how = f"and cannot be made so: {error.strerror}; as its owner `chmod {mode & 0o740:04o} {file}`"
+        # An administrator may own the file and let the stack's group read it (0640).
+        if mode & 0o022 or error.errno not in {errno.EPERM, errno.EROFS}:
+            raise StackError(f"{file} must be private (0600) {how}") from error
+        return f"{file} is readable by every user of this machine {how}" if mode & 0o004 else None
+    return f"{file} was readable by others; it is private now (0600)"
 
 
 def _append(file: Path, line: str) -> None:

@@ -18,6 +18,7 @@ import psutil
 from sensors.config.inboxes import InboxesError, read_inboxes
 from sensors.config.profile import masked
 from sensors.config.settings import PROJECT_ROOT, Settings
+from sensors.files.permissions import writable_by_everyone
 from sensors.inbox.folders import make_folders
 from sensors.stack import balancer
 from sensors.stack.credentials import wrong_credentials
@@ -161,6 +162,7 @@ def _no_credentials(settings: Settings) -> list[str]:
     ]
 
 
+_LISTED = 3
 _NEEDED = ("prefect", "supervisor", "duckdb", "apprise", "watchdog", "uvicorn")
 
 
@@ -173,6 +175,17 @@ def preflight(settings: Settings) -> None:
     wrong += wrong_settings([FLOWS, AUTOMATIONS] if settings.notify_urls else [FLOWS])
     if wrong:
         raise StackError(*wrong)
+
+
+def open_code(settings: Settings, root: Path = PROJECT_ROOT) -> list[str]:
+    """Return a line for each of the first files and folders of code or configuration that every user can write to."""
+    run = [root / name for name in ("prefect.yaml", "flows", "automations", "sensors")]
+    found = writable_by_everyone([*run, settings.inboxes_file])
+    found += [folder for folder in (root, root / ".venv") if folder.is_dir() and folder.stat().st_mode & 0o002]
+    return [
+        f"{path} is writable for every user of this machine, so each can change what the stack runs; `chmod o-w {path}`"
+        for path in found[:_LISTED]
+    ]
 
 
 def _missing_packages(needed: Sequence[str]) -> list[str]:

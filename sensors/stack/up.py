@@ -18,7 +18,7 @@ from sensors.stack.environment import stack_environment, surrounding
 from sensors.stack.errors import StackError
 from sensors.stack.health import Health, check, check_api, check_front, troubles_of_stores, unhealthy_services
 from sensors.stack.prefect_setup import Commands, Deploying, apply_automations, make_work_pool
-from sensors.stack.preflight import preflight
+from sensors.stack.preflight import open_code, preflight
 from sensors.stack.services import Service, log_file, newest_log, programs, services_of
 from sensors.stack.state_dir import clear_temporary, hold_state_folder
 from sensors.stack.stop import StopRequest, StopRequestedError, take_down
@@ -49,6 +49,8 @@ def up() -> int:
         _end_leftovers(settings, terminal)
         clear_temporary(settings)
         preflight(settings)
+        for line in open_code(settings):
+            terminal.say(line, "bold yellow")
         settings = settle_credentials(settings, terminal)
         stop = StopRequest()
         stop.listen()

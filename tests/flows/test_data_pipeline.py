@@ -23,6 +23,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import State
+from prefect.events.worker import EventsWorker
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.data_pipeline import data_pipeline
@@ -45,6 +46,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[SyncPrefectClient]:
+    EventsWorker.drain_all()  # one that an earlier test has started sends to a server that is gone
     with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as opened:
         yield opened
 

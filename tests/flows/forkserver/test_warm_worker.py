@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Scheduled
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.forkserver.worker import LOOKS, listen, look_when_told
+from flows.forkserver.worker import LOOKS, listen, look_when_notified
 
 
 class Looking:
@@ -37,7 +37,7 @@ def told_once(worker: Looking) -> None:
 
     async def tell() -> None:
         told = asyncio.Event()
-        looking = asyncio.create_task(look_when_told(worker, told))  # pyright: ignore[reportArgumentType]
+        looking = asyncio.create_task(look_when_notified(worker, told))  # pyright: ignore[reportArgumentType]
         told.set()
         await asyncio.sleep(sum(LOOKS) + 0.2)
         assert not looking.done()

@@ -8,6 +8,7 @@ from dotenv import dotenv_values
 from sensors.config.settings import Auth, Settings
 from sensors.stack.credentials import AUTH_OFF, ensure_credentials, wrong_credentials
 from sensors.stack.errors import StackError
+from tests.other_user import as_user, needs_root, reachable_folder
 
 
 def mode(file):
@@ -116,3 +117,31 @@ def test_unusable_credentials_are_refused_without_being_shown(tmp_path, unusable
 
 def test_credentials_do_not_show_in_the_settings_representation(tmp_path):
     assert "mine-alone" not in repr(Settings(state_dir=tmp_path, prefect_api_auth_string="me:mine-alone"))
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (0o640, ()),
+        (0o644, ("is readable by every user of this machine and cannot be made so",)),
+        (0o664, ("must be private",)),
+        (0o646, ("must be private",)),
+    ],
+)
+def test_a_file_that_an_administrator_keeps_is_read_and_never_one_that_others_write(kept, said):
+    with reachable_folder() as place:
+        env_file = place / ".env"
+        env_file.write_text("PREFECT_API_AUTH_STRING=me:mine-alone\n")
+        env_file.chmod(kept)
+        settings = Settings(state_dir=place, prefect_api_auth_string="me:mine-alone")
+
+        def look():
+            try:
+                return ensure_credentials(settings, env_file, at_terminal=True).notices
+            except StackError as error:
+                return error.lines
+
+        found = as_user(look)
+    assert len(found) == len(said)
+    assert all(text in line for text, line in zip(said, found, strict=True))

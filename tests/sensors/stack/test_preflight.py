@@ -7,7 +7,7 @@ import pytest
 
 from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
-from sensors.stack.preflight import preflight
+from sensors.stack.preflight import open_code, preflight
 from tests.free_ports import free_ports
 
 
@@ -63,3 +63,18 @@ def test_addresses_that_apprise_does_not_understand_are_told_by_position_and_nev
         preflight(settings.model_copy(update={"notify_urls": urls}))
     assert [line[:20] for line in refused.value.lines] == ["NOTIFY_URLS: URL 2 (", "NOTIFY_URLS: URL 3 h"]
     assert "hunter" not in str(refused.value)
+
+
+def test_code_and_inboxes_that_every_user_can_change_are_named_but_not_those_that_only_a_group_can(tmp_path):
+    for folder in ("flows/loading", "sensors", "automations"):
+        (tmp_path / folder).mkdir(parents=True)
+    inboxes = tmp_path / "inboxes.yaml"
+    for file in (inboxes, tmp_path / "prefect.yaml", tmp_path / "flows" / "mine.py"):
+        file.touch()
+        file.chmod(0o664)
+    settings = Settings(state_dir=tmp_path, inboxes_file=inboxes)
+    assert open_code(settings, tmp_path) == []
+    inboxes.chmod(0o666)
+    (tmp_path / "flows" / "loading").chmod(0o777)
+    named = [line.partition(" ")[0] for line in open_code(settings, tmp_path)]
+    assert named == [str(tmp_path / "flows" / "loading"), str(inboxes)]
