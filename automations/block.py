@@ -89,7 +89,7 @@ class AppriseAlerts(NotificationBlock):
     storm: str = Field(
         default="5/10m",
         title="Storm limit",
-        description="At most so many messages of one deployment or inbox in a window, then a digest.",
+        description="At most so many messages of one deployment and cause of its runs in a window, then a digest.",
     )
     silence: str = Field(
         default="",

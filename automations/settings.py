@@ -54,7 +54,8 @@ class AlertSettings(Addresses):
     notify_routes: SecretStr = Field(default=SecretStr(""))
     """Where alerts with a tag go instead: `tag=URL`, separated by spaces."""
     notify_storm: str = "5/10m"
-    """How many alerts of one deployment or inbox are sent individually per window; the rest is summed up in digests."""
+    """How many alerts are sent individually per window, for each deployment and cause of its runs (an inbox, the
+    schedule, by hand); the rest is summed up in digests."""
     notify_silence: str = ""
     """Quiet hours, in which alerts are held back, such as `22:00-07:00, Sat-Sun 00:00-24:00 Europe/Berlin`."""
     notify_silence_except: str = ""

@@ -10,6 +10,7 @@ from automations.delivery.enqueue import NewAlert, address, insert, release_aler
 from automations.delivery.models import Alert, AlertMetadata, AlertState, NotifyType
 from automations.delivery.outbox import Outbox, stamp
 from automations.delivery.rate_limit import GatherDecision, Gathered, Gathering, GatherReason
+from automations.delivery.send import takes_whole
 
 
 def step(outbox: Outbox, policy: Policy, now: datetime) -> list[NewAlert]:
@@ -58,7 +59,9 @@ def _tell(
     elif verdict is GatherDecision.DIGEST:
         for number, some in enumerate(_by_channels(policy, waiting)):
             cause = f"digest/{name}/{gathering.digests}/{number}"
-            made.append(_message(cause, rate_limit.digest(gathering, some), some[0].tags, "failure"))
+            urls = [channel.url for channel in policy.channels(ALERTS, some[0].tags)]
+            alert = rate_limit.digest(gathering, some, lambda alert, urls=urls: takes_whole(alert, urls))
+            made.append(_message(cause, alert, some[0].tags, "failure"))
             for one in some:
                 outbox.change("UPDATE alerts SET state = 'summed up', told_by = ? WHERE cause = ?", (cause, one.cause))
     elif gathering.why is GatherReason.STORM and gathering.summed_up:

@@ -25,7 +25,7 @@ from automations.delivery.enqueue import EnqueueResult, NewAlert, address, inser
 from automations.delivery.models import AlertMetadata, AlertState
 from automations.delivery.outbox import Outbox, OutboxError, stamp
 from automations.delivery.rate_limit import Gathered, Gathering, GatherReason, digest
-from automations.delivery.send import deliver
+from automations.delivery.send import deliver, takes_whole
 from automations.delivery.sent_record import SentRecord, sent_record
 
 logger = logging.getLogger(__name__)
@@ -225,12 +225,15 @@ class DirectSender:
             if [moment for moment in moments if now - policy.storm.window < moment <= now]:
                 continue
             gathered = [
-                Gathered(
-                    one.posting.cause.id, one.posting.cause.kind, one.posting.alert.subject, one.posting.cause.tags
-                )
-                for one in some
+                Gathered(one.cause.id, one.cause.kind, one.alert.subject, one.cause.tags, one.alert.body)
+                for one in (held.posting for held in some)
             ]
-            text = digest(Gathering(group, GatherReason.STORM, some[0].at, now), gathered)
+            urls = [channel.url for channel in policy.channels(first.block, first.cause.all_tags)]
+            text = digest(
+                Gathering(group, GatherReason.STORM, some[0].at, now),
+                gathered,
+                lambda alert, urls=urls: takes_whole(alert, urls),
+            )
             identity = f"digest/direct/{group}/{stamp(some[0].at)}"[:500]
             cause = AlertMetadata(id=identity, kind="digest", tags=first.cause.tags)
             made.append((NewAlert(text, cause, first.block or ALERTS), some))

@@ -71,7 +71,7 @@ def summed_up(outbox: Outbox, digest: str) -> list[Gathered]:
 
 def _gathered(outbox: Outbox, condition: str, value: str) -> list[Gathered]:
     return [
-        Gathered(row["cause"], row["kind"], row["subject"], tuple(json.loads(row["tags"])))
+        Gathered(row["cause"], row["kind"], row["subject"], tuple(json.loads(row["tags"])), row["body"])
         for row in outbox.rows(f"SELECT * FROM alerts WHERE {condition} ORDER BY posted_at, rowid", (value,))
     ]
 

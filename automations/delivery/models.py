@@ -24,9 +24,13 @@ _DIRECTION_MARKS = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 _CREDENTIALS_IN_URL = re.compile(
     r"(?<=://)[^/?#\s]+(?=@)|(?<=[?&])(?P<name>[^=&\s]*(?:token|key|secret|passw|sig)[^=&\s]*=)[^&\s]+", re.IGNORECASE
 )
-# What chat services turn into a mention (`@everyone`, `@name`, Slack's `<!here>` and `<@U123>`), and Markdown links,
-# whose text may differ from their target. An invisible word joiner disables them.
-_MENTION = re.compile(r"(?<![\w.+-])(?<!://\*\*\*)@(?=\w)|@(?=(?:everyone|here)\b)|<(?=[!@#&])|\](?=\()", re.IGNORECASE)
+# What chat services turn into a mention (`@everyone`, `@name`, Slack's `<!here>` and `<@U123>`, `<at>` of Teams and
+# Lark, `<users/all>` of Google Chat), and links whose text may differ from their target: `[text](url)`, `<url|text>`.
+# An invisible word joiner disables them.
+_MENTION = re.compile(
+    r"(?<![\w.+-])(?<!://\*\*\*)@(?=\w)|@(?=(?:everyone|here)\b)|<(?=[!@#&]|/?at\b|users/|[a-z][a-z0-9+.-]*:)|\](?=[(\[])",
+    re.IGNORECASE,
+)
 _WORD_JOINER = "\u2060"
 
 
@@ -47,7 +51,7 @@ class Alert:
         next ones are still seen.
         """
         one_line = " ".join(harmless(subject or "Alert").split()) or "Alert"
-        lines = (_cut(line, LINE_LIMIT) for line in harmless(body).strip().splitlines())
+        lines = (_cut(line, LINE_LIMIT) for line in harmless(body).strip().split("\n"))
         return cls(subject=_cut(one_line, SUBJECT_LIMIT), body="\n".join(lines))
 
 
@@ -56,8 +60,12 @@ def _cut(line: str, limit: int) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return untrusted text with control characters replaced, credentials masked and mentions disabled; keep lines."""
-    lines = ("".join(map(_printable, line)) for line in text.splitlines())
+    """Return untrusted text with control characters replaced, credentials masked and mentions disabled; keep lines.
+
+    Only a line feed ends a line. Other characters that some programs treat as a line break are replaced too, so that a
+    value cannot start a line.
+    """
+    lines = ("".join(map(_printable, line)) for line in text.replace("\r\n", "\n").split("\n"))
     text = _CREDENTIALS_IN_URL.sub(lambda found: f"{found['name'] or ''}***", "\n".join(lines))
     return _MENTION.sub(lambda found: f"{found[0]}{_WORD_JOINER}", text)
 
@@ -65,7 +73,7 @@ def harmless(text: str) -> str:
 def _printable(character: str) -> str:
     if character == "\t":
         return " "
-    hostile = unicodedata.category(character) in {"Cc", "Cs"} or character in _DIRECTION_MARKS
+    hostile = unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in _DIRECTION_MARKS
     return "\N{REPLACEMENT CHARACTER}" if hostile else character
 
 

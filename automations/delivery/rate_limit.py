@@ -5,7 +5,7 @@ Pure functions: the result depends on the arguments alone.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,7 +15,10 @@ from automations.delivery.models import Alert
 
 FIRST_DIGEST = timedelta(minutes=1)
 """The delay of a storm's first digest, unless the window is shorter; afterwards there is one digest per window."""
-FIRST_FEW = 3
+SHOWN = 50
+"""How many alerts a digest names at most, if its channels have room for them."""
+REASON_LIMIT = 200
+"""The length at which a digest cuts the reason of an alert."""
 FORM = "5/10m"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 
@@ -63,6 +66,24 @@ class Gathered:
     kind: str
     subject: str
     tags: tuple[str, ...]
+    body: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The run's message, else the line with the reason, else the first line of the body."""
+        found = _value(self.body, ("Message: ", "Reason: ")) or self.body.partition("\n")[0]
+        return found if len(found) <= REASON_LIMIT else f"{found[: REASON_LIMIT - 1]}…"
+
+    @property
+    def link(self) -> str:
+        """The last line of the body that is a URL, or an empty string."""
+        return next((line for line in reversed(self.body.split("\n")) if re.match(r"https?://\S+$", line)), "")
+
+
+def _value(body: str, labels: Sequence[str]) -> str:
+    """Return the rest of the first line that begins with a label, or an empty string; earlier labels come first."""
+    lines = body.split("\n")
+    return next((line.removeprefix(label) for label in labels for line in lines if line.startswith(label)), "")
 
 
 class GatherDecision(StrEnum):
@@ -112,25 +133,38 @@ def goes_on(gathering: Gathering, verdict: GatherDecision, limit: StormLimit, no
     return replace(gathering, due_at=now + limit.window, digests=gathering.digests + 1)
 
 
-def digest(gathering: Gathering, waiting: Sequence[Gathered]) -> Alert:
-    """Return one message about many alerts: how many of each kind, and the first few of them."""
+def digest(
+    gathering: Gathering, waiting: Sequence[Gathered], fits: Callable[[Alert], bool] = lambda alert: True
+) -> Alert:
+    """Return one message about many alerts: how many of each kind, and the subject, reason and link of each.
+
+    `fits` returns whether every channel takes a message without shortening. The digest names as many alerts as fit,
+    SHOWN at most and one at least, and counts the others.
+    """
+    most = min(len(waiting), SHOWN)
+    if fits(made := _digest(gathering, waiting, most)):
+        return made
+    low, high = 0, most - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(_digest(gathering, waiting, middle)) else (low, middle - 1)
+    return _digest(gathering, waiting, max(low, 1))
+
+
+def _digest(gathering: Gathering, waiting: Sequence[Gathered], named: int) -> Alert:
     counts = Counter(one.kind for one in waiting)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
     since = f"{gathering.opened_at.astimezone():%Y-%m-%d %H:%M %Z}"
-    first = [f"- {one.subject}" for one in waiting[:FIRST_FEW]]
-    more = len(waiting) - len(first)
+    is_silence = gathering.why is GatherReason.SILENCE
+    lines = [f"Kinds: {kinds}", f"Since: {since}" + (" (hours of silence)" if is_silence else "")]
+    for one in waiting[:named]:
+        lines.append(f"- {one.subject}" + (f": {one.reason}" if one.reason else ""))
+        if one.link:
+            lines.append(f"  {one.link}")
+    if more := len(waiting) - named:
+        lines.append(f"- and {more} more, all in the log of alerts")
     where = gathering.group or "several places"
-    return Alert.of(
-        f"{len(waiting)} alerts of {where}",
-        "\n".join(
-            [
-                f"Kinds: {kinds}",
-                f"Since: {since}" + (" (hours of silence)" if gathering.why is GatherReason.SILENCE else ""),
-                *first,
-                *([f"- and {more} more, all in the log of alerts"] if more else []),
-            ]
-        ),
-    )
+    return Alert.of(f"{len(waiting)} alerts of {where}", "\n".join(lines))
 
 
 def calm(gathering: Gathering, limit: StormLimit) -> Alert:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from automations.delivery.markup import is_shortened, prepare
 from automations.delivery.models import Alert, NotifyType, harmless
 from automations.delivery.transport import RequestWatch, SendOutcome, judge, watching, words_of
 
@@ -84,6 +85,14 @@ def deliver(
     ]
 
 
+def takes_whole(alert: Alert, urls: Sequence[str]) -> bool:
+    """Return whether every one of these services takes an alert without shortening."""
+    services = [service for service in map(service_at, urls) if service is not None]
+    for service in services:
+        _set_up(service)
+    return not any(is_shortened(service, alert) for service in services)
+
+
 def _result(future: Future[Delivery], position: int, watch: RequestWatch, time_limit: float) -> Delivery:
     watch.end()
     if not future.done() or future.cancelled():
@@ -109,9 +118,10 @@ def _send(alert: Alert, watch: RequestWatch, position: int, notify_type: NotifyT
         sender.add(service)  # pyright: ignore[reportUnknownMemberType]
         try:
             with watching(watch):
+                prepared = prepare(service, alert)
                 sent = sender.notify(
-                    body=alert.body,
-                    title=alert.subject,
+                    body=prepared.body,
+                    title=prepared.subject,
                     notify_type=notify_type,
                     body_format=apprise.NotifyFormat.TEXT.value,
                 )

@@ -212,6 +212,13 @@ def fill(disk: Path, leave: int, name: str = "ballast") -> Path:
     return ballast
 
 
+def outbox_of(sensor: LoneSensor) -> list[str]:
+    """Return what the outbox says of alerts, their deliveries, channels and incidents, a line each."""
+    with closing(sqlite3.connect(sensor.state_dir / "alerts.db")) as outbox:
+        tables = ("alerts", "deliveries", "channels", "troubles", "gatherings")
+        return [f"{table}: {row}" for table in tables for row in outbox.execute(f"SELECT * FROM {table}")]
+
+
 def test_a_disk_that_fills_up_is_reported_before_it_is_full_and_the_intake_waits_until_there_is_room(
     tmp_path, small_disk, receiver
 ):
@@ -248,7 +255,7 @@ def test_a_disk_that_fills_up_is_reported_before_it_is_full_and_the_intake_waits
         assert sorted(titles(receiver)) == sorted([low, full, f"Over: {low}", f"Over: {full}"])
     finally:
         sensor.stop()
-        print(sensor.log.read_text())  # shown when the test fails
+        print(sensor.log.read_text(), *outbox_of(sensor), sep="\n")  # shown when the test fails
 
 
 def test_a_disk_without_inodes_left_is_a_full_disk(tmp_path, small_disk, receiver):

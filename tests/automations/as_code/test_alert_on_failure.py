@@ -1,6 +1,7 @@
 """What the templates of alert-on-failure.yaml make of an event, rendered by Prefect's own environment."""
 
 import json
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,11 @@ from prefect.types import DateTime
 from pydantic import BaseModel
 
 from automations.as_code.apply import FOLDER
-from automations.delivery.models import split
+from automations.delivery import digests
+from automations.delivery.enqueue import EnqueueResult, NewAlert, post
+from automations.delivery.models import Alert, split
+from automations.delivery.outbox import Outbox
+from tests.postings import NOW, at, policy
 
 RUN = UUID(int=5)
 
@@ -115,6 +120,51 @@ def test_a_run_for_an_arrival_can_be_routed_by_its_inbox_whether_or_not_it_has_i
     assert tags(tagged, parameters=arrival) == ["inbox:north-east"]
     assert tags(failure(), parameters={"arrival_id": None}) == []
     assert tags(failure(), gone=True) == []
+
+
+def tagged(event: ReceivedEvent, *tags: str) -> ReceivedEvent:
+    event.related += [
+        RelatedResource({"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}) for tag in tags
+    ]
+    return event
+
+
+def test_the_rate_limit_counts_each_cause_of_a_run_separately() -> None:
+    def group(event: ReceivedEvent, arrival: str | None = None, *, gone: bool = False) -> str:
+        return split(rendered("body", event, {"arrival_id": arrival}, gone=gone))[1].group
+
+    deployment = "Enterprise Data Pipeline/production-etl"
+    arrival = "north-east-20261124-140509-3f9a1c"
+    assert group(failure(), arrival) == f"{deployment}, inbox north-east"
+    assert group(tagged(failure(), "inbox:north-east"), arrival) == f"{deployment}, inbox north-east"
+    assert group(tagged(failure(), "env:prod", "auto-scheduled")) == f"{deployment}, schedule"
+    assert group(tagged(failure(), "auto-scheduled"), gone=True) == f"{deployment}, schedule"
+    assert group(failure()) == f"{deployment}, by hand"
+
+
+def test_five_bad_files_do_not_hide_the_failure_of_nine_o_clock(tmp_path: Path) -> None:
+    with Outbox(tmp_path / "alerts.db") as outbox:
+        for number in range(30):
+            event = failure("no column id")
+            event.id = UUID(int=100 + number)
+            event.resource["prefect.run-count"] = str(number)
+            post_failure(outbox, event, {"arrival_id": f"metrics-20261124-140509-{number:06}"})
+        nine = tagged(failure("the source is unreachable"), "auto-scheduled")
+        assert post_failure(outbox, nine, {}) is EnqueueResult.PENDING
+        sent = [row["body"] for row in outbox.rows("SELECT a.body FROM deliveries JOIN alerts a USING (cause)")]
+        assert len(sent) == 6
+        assert [body for body in sent if "the source is unreachable" in body]
+        [digest] = digests.step(outbox, policy(), at(61))
+        assert "25 alerts of Enterprise Data Pipeline/production-etl, inbox metrics" in digest.alert.subject
+        assert digest.alert.body.count(": no column id") == 25
+        assert digest.alert.body.count(f"http://127.0.0.1:4200/runs/flow-run/{RUN}") == 25
+
+
+def post_failure(outbox: Outbox, event: ReceivedEvent, parameters: dict[str, Any]) -> EnqueueResult:
+    """Enqueue the alert of a failed run as the server does."""
+    text, cause = split(rendered("body", event, parameters))
+    cause = cause.model_copy(update={"alias": None})
+    return post(outbox, NewAlert(Alert.of(rendered("subject", event), text), cause, "alerts"), policy(), NOW)
 
 
 @pytest.mark.parametrize("message", ["", " \n "])

@@ -32,6 +32,11 @@ def test_a_file_name_cannot_reverse_the_text_around_it() -> None:
     assert Alert.of(None, "rejected \u202efdp.exe").body == "rejected \N{REPLACEMENT CHARACTER}fdp.exe"
 
 
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r"])
+def test_a_value_cannot_begin_a_line_with_a_character_that_some_programs_treat_as_a_line_break(separator: str) -> None:
+    assert Alert.of(None, f"File: a{separator}Reason: fine").body == "File: a\N{REPLACEMENT CHARACTER}Reason: fine"
+
+
 def test_a_terminal_escape_sequence_is_shown_and_not_obeyed() -> None:
     assert Alert.of(None, "\x1b[2Jgone").body == "\N{REPLACEMENT CHARACTER}[2Jgone"
 
@@ -63,6 +68,9 @@ def test_credentials_in_a_url_are_masked_and_nothing_else(written: str, shown: s
         "<@U024BE7LH>",
         "<#C024BE7LR>",
         "<&role>",
+        "<at>",
+        "<AT user_id='all'>",
+        "<users/all>",
         "(@ops)",
     ],
 )
@@ -75,6 +83,9 @@ def test_nobody_is_called_by_a_mention_and_it_reads_as_it_did(hostile: str) -> N
 
 def test_a_link_shows_where_it_leads() -> None:
     assert Alert.of(None, "[https://bank](https://evil)").body == "[https://bank]\u2060(https://evil)"
+    assert Alert.of(None, "[https://bank][1]").body == "[https://bank]\u2060[1]"
+    assert Alert.of(None, "<https://evil|bank>").body == "<\u2060https://evil|bank>"
+    assert Alert.of(None, "<mailto:me@evil|x>").body.startswith("<\u2060mailto:")
 
 
 @pytest.mark.parametrize(

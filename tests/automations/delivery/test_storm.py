@@ -119,18 +119,52 @@ def test_a_silence_is_over_with_its_end(verdict: GatherDecision) -> None:
     assert rate_limit.goes_on(SILENCE, verdict, LIMIT, at(3600)) is None
 
 
-def test_a_digest_tells_how_many_of_which_kind_and_the_first_few() -> None:
-    message = rate_limit.digest(STORM, gathered(40) + gathered(2, "run-stuck"))
-    assert message.subject == "42 alerts of daily"
+def run_failed(number: int) -> Gathered:
+    body = f"Flow: daily\nMessage: file {number} has no column id\nParameters: none\nhttp://host/runs/{number}"
+    return Gathered(f"c-{number}", "run-failed", f"Failed: run {number}", (), body)
+
+
+def test_a_digest_gives_subject_reason_and_link_of_each_alert() -> None:
+    message = rate_limit.digest(STORM, [run_failed(0), run_failed(1), *gathered(1, "run-stuck")])
+    assert message.subject == "3 alerts of daily"
     lines = message.body.splitlines()
-    assert lines[0] == "Kinds: 40 run-failed, 2 run-stuck"
+    assert lines[0] == "Kinds: 2 run-failed, 1 run-stuck"
     assert lines[1].startswith("Since: 2026-11-24")
     assert lines[2:] == [
+        "- Failed: run 0: file 0 has no column id",
+        "  http://host/runs/0",
+        "- Failed: run 1: file 1 has no column id",
+        "  http://host/runs/1",
         "- Failed: run 0",
-        "- Failed: run 1",
-        "- Failed: run 2",
-        "- and 39 more, all in the log of alerts",
     ]
+
+
+@pytest.mark.parametrize("room", [10, 300, 1000, 2000])
+def test_a_digest_names_as_many_alerts_as_fit_and_counts_the_others(room: int) -> None:
+    message = rate_limit.digest(
+        STORM, [run_failed(number) for number in range(40)], lambda alert: len(alert.body) <= room
+    )
+    named = message.body.count("- Failed")
+    assert message.body.splitlines()[-1] == f"- and {40 - named} more, all in the log of alerts"
+    assert named == 1 or len(message.body) <= room
+    longer = len(message.body) + len("- Failed: run 39: file 39 has no column id\n  http://host/runs/39\n")
+    assert longer > room
+
+
+def test_a_digest_names_at_most_fifty_alerts() -> None:
+    message = rate_limit.digest(STORM, [run_failed(number) for number in range(2000)])
+    assert message.body.count("- Failed") == 50
+    assert "- and 1950 more" in message.body
+
+
+def test_a_long_reason_is_cut_in_a_digest() -> None:
+    long = Gathered("c", "run-failed", "Failed", (), f"Message: {'x' * 5000}\nhttp://host/runs/1")
+    assert len(rate_limit.digest(STORM, [long] * 3).body) < 1000
+
+
+def test_the_reason_of_an_alert_without_a_message_is_its_first_line() -> None:
+    rejected = Gathered("c", "file-rejected", "2 files rejected", (), "a.csv: it is empty\nb.csv: it is empty")
+    assert "- 2 files rejected: a.csv: it is empty" in rate_limit.digest(STORM, [rejected] * 2).body
 
 
 def test_a_digest_of_a_silence_says_so_and_one_of_no_group_names_none() -> None:

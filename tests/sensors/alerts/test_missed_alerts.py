@@ -56,7 +56,7 @@ def test_a_failed_run_without_an_alert_is_rung_for_once(
     [alert] = ringer.bell.outbox.rows("SELECT * FROM alerts")
     assert alert["subject"] == "Failed: Enterprise Data Pipeline/production-etl, run run-r1"
     assert "http://127.0.0.1:4200/runs/flow-run/r1" in alert["body"]
-    assert alert["group_name"] == "Enterprise Data Pipeline/production-etl"
+    assert alert["group_name"] == "Enterprise Data Pipeline/production-etl, by hand"
     assert '"env:prod"' in alert["tags"]
 
 
