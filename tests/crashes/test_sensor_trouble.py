@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -225,6 +226,7 @@ def test_a_disk_that_fills_up_is_reported_before_it_is_full_and_the_intake_waits
     dropped = tmp_path / "dropped"
     dropped.mkdir()
     sensor = alarmed(LoneSensor(small_disk / "state", beside=tmp_path, path=str(dropped)), receiver)
+    sensor.environment["PYTHONFAULTHANDLER"] = "1"
     try:
         sensor.start()
         low = "Little room is left on the disk of the ledger, arrivals, logs, temporary files, the warehouse, "
@@ -253,6 +255,11 @@ def test_a_disk_that_fills_up_is_reported_before_it_is_full_and_the_intake_waits
         for over in (f"Over: {low}", f"Over: {full}"):
             wait_for(receiver, over, 150)
         assert sorted(titles(receiver)) == sorted([low, full, f"Over: {low}", f"Over: {full}"])
+    except BaseException:
+        assert sensor.process is not None
+        sensor.signal(signal.SIGABRT)  # its log says then what each thread was doing
+        sensor.process.wait(10)
+        raise
     finally:
         sensor.stop()
         print(sensor.log.read_text(), *outbox_of(sensor), sep="\n")  # shown when the test fails
