@@ -75,7 +75,7 @@ class CsvReading:
         source = path_literal(read) if read and not together else paths(self.file, together)
         is_packed = self.file.is_gzipped and not read
         dialect = self.layout.dialect
-        quote = literal('"' if self.rewritten else dialect.quote)
+        quote = literal('"' if self.rewritten and dialect.quote else dialect.quote)
         skipped = "header = false" if self.rewritten else f"header = true, skip = {self.layout.header_line - 1}"
         # An empty field is null; an empty text in quotes is an empty text.
         return (

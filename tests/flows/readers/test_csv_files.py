@@ -193,6 +193,10 @@ def test_any_text_is_read_as_it_is_written_or_rejected(
         assert values in expected, text
 
 
+def test_quotes_that_mean_nothing_are_kept_where_line_ends_are_mixed(tmp_path: Path):
+    assert rows(tmp_path, b'a\tb\n"x\t1\r\ny\t2\n', "a.tsv") == [('"x', "1"), ("y", "2")]
+
+
 def test_an_empty_text_in_quotes_is_no_null(tmp_path: Path):
     assert rows(tmp_path, b'a,b,c\n"",,x\n') == [("", None, "x")]
 

@@ -57,7 +57,7 @@ def test_each_that_is_well_has_its_word_and_needs_nobody():
 def test_what_is_down_is_told_with_the_commands_that_mend_it():
     (matter,) = found(server=DOWN).matters(Settings(api_port=4321))
     assert matter.title == "The Prefect server is not running"
-    assert matter.detail.startswith("Nobody listens at http://127.0.0.1:4321/api. Without it files are taken")
+    assert matter.detail.startswith("Nothing listens at http://127.0.0.1:4321/api. Without it files are taken")
     assert "`just up`" in matter.mend
     assert "`just logs server`" in matter.mend
 
