@@ -117,9 +117,6 @@ def _window(start: int, size: int) -> str:
     return f"SELECT * EXCLUDE (row) FROM {_INCOMING} WHERE row > {start} AND row <= {start + size}"
 
 
-_TABLE = "temp.main.incoming"
-
-
 @dataclass(frozen=True)
 class StagingTable:
     """Files of one shape whose rows are in the temporary table; the latest replaces the one before."""
@@ -170,7 +167,7 @@ class StagingTable:
         values = ", ".join(f"value{at}" for at in range(len(self.insertion.conversions)))
         query = (
             f"SELECT {values}, ?, name, ? FROM"
-            f" (SELECT *, list_extract(?, file + 1) AS name FROM {_TABLE}) WHERE name IS NOT NULL"
+            f" (SELECT *, list_extract(?, file + 1) AS name FROM {_INCOMING}) WHERE name IS NOT NULL"
         )
         columns, types = self.insertion.columns, self.insertion.types
         self.warehouse.insert(self.insertion.table, columns, query, [arrival_id, at, names], types)
@@ -187,7 +184,7 @@ def read_together(warehouse: Warehouse, insertion: Insertion, files: Sequence[So
         query = marked(scan, insertion.conversions)
         with one_thread(warehouse.reader):
             warehouse.reader.execute(f"CREATE OR REPLACE TEMP TABLE incoming AS {query}")
-        counted = f"SELECT file, count(*), bool_and(fits) FROM {_TABLE} GROUP BY file"
+        counted = f"SELECT file, count(*), bool_and(fits) FROM {_INCOMING} GROUP BY file"
         for file, count, all_fit in warehouse.reader.execute(counted).fetchall():
             rows[file], fits[file] = count, all_fit
     return StagingTable(warehouse, insertion, tuple(files), tuple(rows), tuple(fits))

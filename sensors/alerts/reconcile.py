@@ -6,7 +6,7 @@ that Prefect emits for it, so that its alert is the same either way.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from sensors.ledger.notices import StoredNotice
 from sensors.ledger.states import ArrivalState
 from sensors.runs.announcer import event_of
 from sensors.runs.api import RUNS_PAGE, Event, PrefectApi
+from sensors.runs.facts import by_ids
 from sensors.runs.issues import is_of_an_arrival
 from sensors.runs.outcomes import ARRIVAL_FAILED, failed_payload
 
@@ -50,23 +51,13 @@ def read_runs(api: PrefectApi, wanted: Mapping[str, Any]) -> list[RunState]:
         runs += page
         if len(page) < RUNS_PAGE:
             break
-    flows = _by_id(api, "flows", [run["flow_id"] for run in runs])
-    deployments = _by_id(api, "deployments", [run["deployment_id"] for run in runs if run.get("deployment_id")])
+    flows = by_ids(api, "flows", [run["flow_id"] for run in runs])
+    deployments = by_ids(api, "deployments", [run["deployment_id"] for run in runs if run.get("deployment_id")])
     return [
         RunState(run, happening_of(run, flows.get(run["flow_id"]), deployments.get(run.get("deployment_id") or "")))
         for run in runs
         if run.get("state")
     ]
-
-
-def _by_id(api: PrefectApi, what: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    wanted = sorted({*ids})
-    found: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(wanted), RUNS_PAGE):
-        some = wanted[start : start + RUNS_PAGE]
-        for one in api.post(f"/{what}/filter", {what: {"id": {"any_": some}}, "limit": RUNS_PAGE}):
-            found[one["id"]] = one
-    return found
 
 
 def happening_of(

@@ -69,7 +69,7 @@ def read_run_facts(api: PrefectApi, now: datetime) -> RunFacts:
     body = {"flow_runs": due, "sort": "EXPECTED_START_TIME_ASC"}
     runs = api.pages("/flow_runs/filter", body, MOST_RUNS)
     deployments = _by_id(api.pages("/deployments/filter", {}))
-    flows = _some(api, "flows", {one["flow_id"] for one in (*runs, *deployments.values())})
+    flows = by_ids(api, "flows", {one["flow_id"] for one in (*runs, *deployments.values())})
     if not any(one["state_type"] != "RUNNING" for one in runs):
         return RunFacts(tuple(runs), flows, deployments)
     pools = _by_id(api.pages("/work_pools/filter", {}))
@@ -80,8 +80,9 @@ def read_run_facts(api: PrefectApi, now: datetime) -> RunFacts:
     return RunFacts(tuple(runs), flows, deployments, pools, queues, online)
 
 
-def _some(api: PrefectApi, what: str, ids: Iterable[str]) -> dict[str, Found]:
-    wanted = sorted(ids)
+def by_ids(api: PrefectApi, what: str, ids: Iterable[str]) -> dict[str, Found]:
+    """Return those of Prefect's objects, such as `deployments`, that have one of these ids; a request for each page."""
+    wanted = sorted(set(ids))
     found: dict[str, Found] = {}
     for start in range(0, len(wanted), RUNS_PAGE):
         some = {"id": {"any_": wanted[start : start + RUNS_PAGE]}}

@@ -1,4 +1,4 @@
-"""Storms: which alert is told at once and which is gathered, and what becomes of those."""
+"""The limit on messages: which alert is sent immediately, which is gathered, and what becomes of those."""
 
 from datetime import timedelta
 
