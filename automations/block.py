@@ -292,7 +292,7 @@ def _process_outbox(path: Path, posting: NewAlert, policy: Policy, log: Path | N
         _break_silence(outbox, posting, policy, now)
         if posting.block == ALERTS:  # the fallback block does not know the channels of other alerts
             release_overdue(outbox, policy, now, timedelta(0))
-            for message in digests.step(outbox, policy, now):
+            for message in digests.sum_up_due(outbox, policy, now):
                 alert_log.record(log, message, EnqueueResult.PENDING, policy, now)
         return bool(outbox.rows("SELECT 1 FROM alerts WHERE cause = ? AND state = 'pending'", (posting.cause.id,)))
 

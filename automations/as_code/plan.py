@@ -123,7 +123,7 @@ def claim(
     return Claims(kept, seconds, orphans), problems
 
 
-def plan(definitions: Sequence[Definition], claims: Claims, catalogue: Catalogue, owner: str) -> list[PlannedChange]:
+def planned_changes(definitions: Sequence[Definition], claims: Claims, catalogue: Catalogue, owner: str) -> list[PlannedChange]:
     """Return the steps in the order in which to carry them out; deletions come last.
 
     The definitions must be in the order that `in_order` returns, and the catalogue must have every name that they use.
@@ -263,4 +263,4 @@ def _survey(
     if found := [*problems, *mistakes, *unknown]:
         raise ConfigurationError(dict.fromkeys(found))
     blocks = [(channel, alert_channels.planned(channel, client)) for channel in channels]
-    return Survey(client, blocks, plan(definitions, claims, catalogue, owner), catalogue)
+    return Survey(client, blocks, planned_changes(definitions, claims, catalogue, owner), catalogue)

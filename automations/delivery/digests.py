@@ -13,7 +13,7 @@ from automations.delivery.rate_limit import GatherDecision, Gathered, Gathering,
 from automations.delivery.send import takes_whole
 
 
-def step(outbox: Outbox, policy: Policy, now: datetime) -> list[NewAlert]:
+def sum_up_due(outbox: Outbox, policy: Policy, now: datetime) -> list[NewAlert]:
     """Process every gathering that is due; return the messages about them. Raises sqlite3.Error."""
     made: list[NewAlert] = []
     for gathering in enqueue.due(outbox, now):

@@ -78,7 +78,7 @@ class Dispatcher:
             # alerts for a channel that the settings do not have would be lost.
             deliver.retarget(self.outbox, from_server, now)
             self._in_force = from_server
-        for message in digests.step(self.outbox, policy, now):
+        for message in digests.sum_up_due(self.outbox, policy, now):
             alert_log.record(self.log, message, EnqueueResult.PENDING, policy, now)
         escalation.step(self.outbox, policy, now)
         self._deliver(policy, now)
@@ -146,7 +146,7 @@ class AlertService:
 
     def verify(self, has_come: Callable[[Unless], bool], now: datetime) -> None:
         """Cancel or release alerts that wait for an event; `has_come` returns whether it has come."""
-        waiting.step(self._outbox, self.bell.policy, has_come, now)
+        waiting.release_waiting(self._outbox, self.bell.policy, has_come, now)
 
     def release_overdue(self, now: datetime) -> None:
         """Release overdue alerts that wait for an event, while no server can say whether it has come."""

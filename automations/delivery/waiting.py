@@ -12,7 +12,7 @@ from automations.delivery.outbox import Outbox, stamp
 ENOUGH_ATTEMPTS = 100
 
 
-def step(outbox: Outbox, policy: Policy, has_come: Callable[[Unless], bool], now: datetime) -> None:
+def release_waiting(outbox: Outbox, policy: Policy, has_come: Callable[[Unless], bool], now: datetime) -> None:
     """Cancel each alert whose event has come since, and release the others when they have waited long enough.
 
     `has_come` returns whether the event has come. Raises what `has_come` raises, and sqlite3.Error.

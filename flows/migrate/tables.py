@@ -77,7 +77,7 @@ def moved_tables(warehouse: PostgresWarehouse) -> list[TargetTable]:
         name
         for (schema,) in schemas
         for (name,) in warehouse.reader.execute(
-            f"SELECT DISTINCT target_table FROM {_source(schema, LOADS_TABLE)}"
+            f"SELECT DISTINCT target_table FROM {_qualified(schema, LOADS_TABLE)}"
         ).fetchall()
     ]
     return [TargetTable(*name.split(".")) for name in sorted(names)]
@@ -119,7 +119,7 @@ def _columns(warehouse: PostgresWarehouse, source: TargetTable) -> tuple[FileCol
 
 def _keys(warehouse: PostgresWarehouse, source: TargetTable) -> list[_Key]:
     return warehouse.reader.execute(
-        f"SELECT arrival_id, file_name, rows, bytes, loaded_at FROM {_source(source.schema, LOADS_TABLE)}"
+        f"SELECT arrival_id, file_name, rows, bytes, loaded_at FROM {_qualified(source.schema, LOADS_TABLE)}"
         " WHERE target_table = ?",
         [str(source)],
     ).fetchall()
@@ -139,7 +139,7 @@ def _remember(warehouse: PostgresWarehouse, source: TargetTable, there: Collecti
     )
     warehouse.reader.execute(
         "CREATE OR REPLACE TEMP TABLE keyed AS SELECT arrival_id AS arrival, file_name AS file"
-        f" FROM {_source(source.schema, LOADS_TABLE)} WHERE target_table = ?",
+        f" FROM {_qualified(source.schema, LOADS_TABLE)} WHERE target_table = ?",
         [str(source)],
     )
 
@@ -156,7 +156,7 @@ def _check_others(
     found = set(warehouse.connection.execute(query))
     known = "SELECT arrival, file FROM temp.main.keyed"
     if KEYLESS in there:
-        known += f" UNION SELECT _arrival_id, _file_name FROM {_source(source.schema, source.table)}"
+        known += f" UNION SELECT _arrival_id, _file_name FROM {_qualified(source.schema, source.table)}"
     others = found - set(warehouse.reader.execute(known).fetchall())
     if others:
         arrival, name = min(others, key=str)
@@ -196,9 +196,9 @@ def _marked(source: TargetTable) -> str:
     same = "arrival = _arrival_id AND file = _file_name"
     return (
         f"(SELECT *, EXISTS (SELECT 1 FROM temp.main.keyed WHERE {same}) AS keyed,"
-        f" EXISTS (SELECT 1 FROM temp.main.there WHERE {same}) AS there FROM {_source(source.schema, source.table)})"
+        f" EXISTS (SELECT 1 FROM temp.main.there WHERE {same}) AS there FROM {_qualified(source.schema, source.table)})"
     )
 
 
-def _source(schema: str, table: str) -> str:
+def _qualified(schema: str, table: str) -> str:
     return f"{SOURCE}.{identifier(schema)}.{identifier(table)}"

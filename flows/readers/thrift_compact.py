@@ -10,7 +10,7 @@ from typing import Any
 
 Struct = Mapping[int, Any]
 
-_DEEPEST = 64
+_DEEPEST_STRUCT = 64
 """How deeply structs may be nested; Parquet's own have seven levels."""
 _TRUE, _FALSE, _I8, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 
@@ -39,7 +39,7 @@ class ThriftReader:
             raise DamagedError("it ends too early") from None
 
     def _struct(self, depth: int) -> dict[int, Any]:
-        if depth > _DEEPEST:
+        if depth > _DEEPEST_STRUCT:
             raise DamagedError("its structs are nested too deeply")
         content, fields, number = self._content, dict[int, Any](), 0
         while head := content[self.at]:

@@ -13,8 +13,6 @@ from flows.loading.file_result import FileResult, Outcome, counts
 
 NAMED = 20
 """Up to this many files, each gets its own line; of more files, only this many rejected ones do."""
-PAUSE = 2.0
-"""Minimum seconds between two lines with counts."""
 
 
 @dataclass

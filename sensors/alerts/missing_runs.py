@@ -17,7 +17,7 @@ from sensors.runs.facts import Found, RunFacts, parts
 from sensors.runs.issues import MISSING
 from sensors.runs.schedules import in_words, times
 
-AFTER = timedelta(seconds=15)
+MISSING_AFTER = timedelta(seconds=15)
 """How long after its time the server is searched for a run."""
 PLANNED_WITHIN = timedelta(seconds=30)
 """How long Prefect has to plan the runs of a schedule that was created, changed or resumed."""
@@ -48,7 +48,7 @@ class MissingRuns:
 
     def step(self, facts: RunFacts, now: datetime) -> None:
         """Report the runs missing since the last check. Raises ApiError; the next step begins at the same point."""
-        ringer, until = self.missed.ringer, now - AFTER
+        ringer, until = self.missed.ringer, now - MISSING_AFTER
         begin = max(min(ringer.progress(_PROGRESS) or until, until), now - LOOK_BACK)
         for deployment in facts.deployments.values():
             after = max(begin, self._reported_until.get(deployment["id"], begin))

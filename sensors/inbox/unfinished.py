@@ -11,7 +11,7 @@ from sensors.ledger import Ledger, notices
 from sensors.ledger.notices import Notice, first_lines
 from sensors.runtime.clock import Clock
 
-EVENT = "inbox.files.waiting"
+UNFINISHED_EVENT = "inbox.files.waiting"
 STALE = timedelta(days=1)
 """No transfer pauses for so long; the file was left behind."""
 _PREFIX = "unfinished/"
@@ -64,7 +64,7 @@ class UnfinishedFiles:
         next_ = "finish the transfer, or delete what was left behind; a file is taken once it has its own name"
         return Notice(
             key=keys[0],
-            event=EVENT,
+            event=UNFINISHED_EVENT,
             inbox=self.inbox.name,
             payload={
                 "count": count,

@@ -40,7 +40,7 @@ def post_some(
 
 
 def subjects(outbox: Outbox, configured: Policy, now: datetime) -> list[str]:
-    return [one.alert.subject for one in digests.step(outbox, configured, now)]
+    return [one.alert.subject for one in digests.sum_up_due(outbox, configured, now)]
 
 
 def states(outbox: Outbox) -> dict[str, str]:
@@ -82,10 +82,10 @@ def test_of_two_that_see_the_same_storm_due_one_tells_of_it(outbox: Outbox, monk
 
 def test_what_comes_between_two_digests_is_told_by_the_next(outbox: Outbox) -> None:
     post_some(outbox, 4, STORM)
-    digests.step(outbox, STORM, at(60))
+    digests.sum_up_due(outbox, STORM, at(60))
     assert post_some(outbox, 2, STORM, at(90), prefix="d") == [EnqueueResult.GATHERED] * 2
     assert subjects(outbox, STORM, at(660)) == ["2 alerts of daily"]
-    message = digests.step(outbox, STORM, at(1260))[0].alert
+    message = digests.sum_up_due(outbox, STORM, at(1260))[0].alert
     assert "4 alerts were summed up" in message.body
 
 
@@ -100,7 +100,7 @@ def test_a_storm_of_which_no_digest_told_ends_without_a_word(outbox: Outbox) -> 
 def test_after_a_storm_the_first_ones_are_told_one_by_one_again(outbox: Outbox) -> None:
     post_some(outbox, 5, STORM)
     for moment in (60, 660):
-        digests.step(outbox, STORM, at(moment))
+        digests.sum_up_due(outbox, STORM, at(moment))
     assert post_some(outbox, 3, STORM, at(700), prefix="d") == [EnqueueResult.PENDING] * 2 + [EnqueueResult.GATHERED]
 
 
@@ -114,14 +114,14 @@ def test_each_alert_of_a_storm_is_told_by_the_digest_that_goes_where_it_would_ha
     post_some(outbox, 2, routed, tags=("env:prod",), prefix="p")
     post_some(outbox, 3, routed, tags=("env:test",), prefix="t")
     post_some(outbox, 2, routed, prefix="u")
-    made = digests.step(outbox, routed, at(60))
+    made = digests.sum_up_due(outbox, routed, at(60))
     assert [one.alert.subject.split()[0] for one in made] == ["1", "3", "2"]
     for message, prefix in zip(made, "ptu", strict=True):
         told = outbox.rows("SELECT cause FROM alerts WHERE told_by = ?", (message.cause.id,))
         assert {row["cause"][0] for row in told} == {prefix}
         tags = {"p": ("env:prod",), "t": ("env:test",), "u": ()}[prefix]
         assert channels_of(outbox, message.cause.id) == {one.id for one in routed.channels("alerts", tags)}
-    assert len(digests.step(outbox, routed, at(660))) == 3
+    assert len(digests.sum_up_due(outbox, routed, at(660))) == 3
 
 
 def test_at_night_nobody_is_told_and_in_the_morning_a_few_are_told_one_by_one(outbox: Outbox) -> None:
@@ -141,7 +141,7 @@ def test_in_the_morning_many_are_one_digest_and_no_message_says_that_it_is_quiet
 
 def test_what_is_released_in_the_morning_counts_for_the_storm_of_the_morning(outbox: Outbox) -> None:
     post_some(outbox, 2, NIGHT)
-    digests.step(outbox, NIGHT, MORNING)
+    digests.sum_up_due(outbox, NIGHT, MORNING)
     assert post_some(outbox, 1, NIGHT, at(3700), prefix="d") == [EnqueueResult.GATHERED]
 
 

@@ -85,7 +85,7 @@ def test_what_was_not_tried_yet_does_not_go_to_the_fallback(outbox: Outbox) -> N
 def test_what_was_held_back_overnight_has_half_a_minute_of_its_own(outbox: Outbox) -> None:
     night = policy("json://127.0.0.1/one", fallback_urls="json://127.0.0.1/fallback", silence="08:00-10:00 UTC")
     post(outbox, posting(), night, NOW)
-    digests.step(outbox, night, at(3600))
+    digests.sum_up_due(outbox, night, at(3600))
     attempt(outbox, FIRST, 3600)
     assert escalation.step(outbox, night, at(3600 + AFTER - 1)) == 0
     assert escalation.step(outbox, night, at(3600 + AFTER)) == 1

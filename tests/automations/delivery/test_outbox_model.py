@@ -56,7 +56,7 @@ class OutboxMachine(RuleBasedStateMachine):
         """Let time pass until everything is over, with receivers that work."""
         for _ in range(60):
             self.pass_time(600)
-            waiting.step(self.outbox, self.policy, lambda _: False, self.now)
+            waiting.release_waiting(self.outbox, self.policy, lambda _: False, self.now)
             self.bell_looks()
             for channel in self.policy.all_channels.values():
                 while claimed := self._claim(channel.id):
@@ -109,7 +109,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(has_come=st.booleans())
     def watchman_verifies(self, *, has_come: bool) -> None:
-        waiting.step(self.outbox, self.policy, lambda _: has_come, self.now)
+        waiting.release_waiting(self.outbox, self.policy, lambda _: has_come, self.now)
 
     @rule(target=claims, data=st.data())
     def begin_delivery(self, data: st.DataObject):
@@ -155,7 +155,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def bell_looks(self) -> None:
-        digests.step(self.outbox, self.policy, self.now)
+        digests.sum_up_due(self.outbox, self.policy, self.now)
         escalation.step(self.outbox, self.policy, self.now)
 
     @rule(seconds=st.sampled_from([1, 15, 31, 60, 120, 600, 3600]))

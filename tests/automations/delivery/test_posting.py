@@ -147,9 +147,9 @@ def test_an_alert_that_an_event_may_make_needless_waits_for_it(outbox: Outbox) -
         return False
 
     assert post(outbox, posting(unless=UNLESS), policy(), NOW) is EnqueueResult.WAITING
-    waiting.step(outbox, policy(), has_come, at(14))
+    waiting.release_waiting(outbox, policy(), has_come, at(14))
     assert (state(outbox), channels_of(outbox)) == ("waiting", set())
-    waiting.step(outbox, policy(), has_come, at(15))
+    waiting.release_waiting(outbox, policy(), has_come, at(15))
     assert state(outbox) == "pending"
     assert channels_of(outbox) == set(policy().all_channels)
     assert asked == ["sensor.heartbeat"] * 2
@@ -157,7 +157,7 @@ def test_an_alert_that_an_event_may_make_needless_waits_for_it(outbox: Outbox) -
 
 def test_the_event_calls_it_off_and_its_trouble_has_no_end_to_tell(outbox: Outbox) -> None:
     post(outbox, posting(opens="trouble", unless=UNLESS), policy(), NOW)
-    waiting.step(outbox, policy(), lambda _: True, at(1))
+    waiting.release_waiting(outbox, policy(), lambda _: True, at(1))
     assert state(outbox) == "cancelled"
     assert end(outbox, 2) is EnqueueResult.CANCELLED
 
@@ -175,7 +175,7 @@ def test_one_that_has_waited_counts_for_a_storm_from_then_on(outbox: Outbox) -> 
     strict = policy(storm="1/10s")
     post(outbox, posting("a", group="g", unless=UNLESS), strict, NOW)
     post(outbox, posting("b", group="g", unless=UNLESS), strict, NOW)
-    waiting.step(outbox, strict, lambda _: False, at(15))
+    waiting.release_waiting(outbox, strict, lambda _: False, at(15))
     assert (state(outbox, "a"), state(outbox, "b")) == ("pending", "gathered")
 
 
