@@ -123,7 +123,9 @@ def claim(
     return Claims(kept, seconds, orphans), problems
 
 
-def planned_changes(definitions: Sequence[Definition], claims: Claims, catalogue: Catalogue, owner: str) -> list[PlannedChange]:
+def planned_changes(
+    definitions: Sequence[Definition], claims: Claims, catalogue: Catalogue, owner: str
+) -> list[PlannedChange]:
     """Return the steps in the order in which to carry them out; deletions come last.
 
     The definitions must be in the order that `in_order` returns, and the catalogue must have every name that they use.

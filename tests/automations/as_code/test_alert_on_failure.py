@@ -154,7 +154,7 @@ def test_five_bad_files_do_not_hide_the_failure_of_nine_o_clock(tmp_path: Path) 
         sent = [row["body"] for row in outbox.rows("SELECT a.body FROM deliveries JOIN alerts a USING (cause)")]
         assert len(sent) == 6
         assert [body for body in sent if "the source is unreachable" in body]
-        [digest] = digests.step(outbox, policy(), at(61))
+        [digest] = digests.sum_up_due(outbox, policy(), at(61))
         assert "25 alerts of Enterprise Data Pipeline/production-etl, inbox metrics" in digest.alert.subject
         assert digest.alert.body.count(": no column id") == 25
         assert digest.alert.body.count(f"http://127.0.0.1:4200/runs/flow-run/{RUN}") == 25
