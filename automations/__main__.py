@@ -41,7 +41,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 @app.command()
 def plan(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -> None:
     """Show what `apply` would do; exit status 0 if nothing, 2 if there are changes, 1 if something is wrong."""
-    from automations.as_code import apply as applying  # deferred: importing Prefect takes 2 s, too long for --help
+    from automations.as_code import plan as applying  # deferred: importing Prefect takes 2 s, too long for --help
 
     with _problems_told():
         changes = applying.plan(folder or applying.FOLDER, owner=owner or _owner(folder))
@@ -52,7 +52,7 @@ def plan(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -
 @app.command()
 def apply(folder: Folder = None, *, owner: Owner = "", as_json: AsJson = False) -> None:
     """Apply the automations of a folder to the server; this project's notification blocks with its own automations."""
-    from automations.as_code import apply as applying
+    from automations.as_code import plan as applying
 
     with _problems_told():
         _tell(applying.apply(folder or applying.FOLDER, owner=owner or _owner(folder)), as_json=as_json)
@@ -81,7 +81,7 @@ def _owner(folder: Path | None) -> str:
 
 
 def _tell(changes: "Changes", *, as_json: bool) -> None:
-    from automations.as_code.report import show
+    from automations.as_code.diff import show
 
     if as_json:
         typer.echo(json.dumps(changes.as_json()))

@@ -11,9 +11,14 @@ from typing import Any
 
 from automations.delivery.channels import ALERTS, FALLBACK, Policy
 from automations.delivery.direct import DirectSender, direct_sender
-from automations.delivery.dispatcher import AlertService, Dispatcher
+from automations.delivery.dispatcher import (
+    AlertService,
+    Dispatcher,
+    FailingChannel,
+    read_open_troubles,
+    read_undelivered,
+)
 from automations.delivery.enqueue import EnqueueResult, NewAlert
-from automations.delivery.escalation import FailingChannel, read_open_troubles, read_undelivered
 from automations.delivery.events import (
     PrefectEvent,
     Resource,

@@ -28,16 +28,15 @@ from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validat
 from automations.delivery import deliver as deliveries
 from automations.delivery import digests
 from automations.delivery import log as alert_log
-from automations.delivery.channels import ALERTS, FALLBACK, Channel, Policy, read_routes
+from automations.delivery.channels import ALERTS, FALLBACK, Channel, Policy, QuietHours, read_routes
 from automations.delivery.deliver import drain, send
+from automations.delivery.digests import release_overdue
 from automations.delivery.direct import direct_sender
 from automations.delivery.enqueue import EnqueueResult, NewAlert, post, release_alert
 from automations.delivery.models import Alert, NotifyType, split
 from automations.delivery.outbox import Outbox, OutboxError
-from automations.delivery.quiet_hours import QuietHours
 from automations.delivery.rate_limit import StormLimit
 from automations.delivery.send import Delivery, deliver, misunderstood
-from automations.delivery.waiting import release_overdue
 
 _READERS: dict[str, Callable[[str], object]] = {
     "routes": read_routes,

@@ -7,8 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from automations.delivery.channels import Policy, read_routes
-from automations.delivery.quiet_hours import QuietHours
+from automations.delivery.channels import Policy, QuietHours, read_routes
 from automations.delivery.rate_limit import StormLimit
 from automations.delivery.send import misunderstood
 from automations.errors import ConfigurationError, Problem

@@ -21,8 +21,7 @@ from flows.loading.header_scan import Plan, plans_of, size_of
 from flows.loading.loader import Loader
 from flows.readers.guard import Guard
 from flows.report.artifact import publish
-from flows.report.log import LoadLog
-from flows.report.progress import LoadProgress, watched
+from flows.report.progress import LoadLog, LoadProgress, watched
 from flows.settings import read_settings
 from flows.source_file import Rejected, SourceFile
 from flows.sources.files import files_of

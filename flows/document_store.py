@@ -19,7 +19,6 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.durability import sync_folder
 from flows.errors import PipelineError, RejectionError, may_help_to_retry
 from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
 from flows.readers.json_record import JsonRecord, examined
@@ -28,6 +27,7 @@ from flows.report.artifact import publish
 from flows.settings import read_settings
 from flows.source_file import FileFormat, Rejected, SourceFile
 from flows.sources.files import files_of
+from flows.sources.spool import sync_folder
 
 LARGEST = 64 * 2**20
 """The maximum size of a document in bytes: it is read as a whole."""

@@ -12,7 +12,7 @@ from sensors.runtime.packages import exit_if_missing
 with exit_if_missing():
     import typer
 
-    from sensors.access.audit import Action
+    from sensors.access.log_ins import Action
     from sensors.cli.commands import looking
     from sensors.stack.errors import as_stack_error
 
@@ -28,7 +28,7 @@ app.add_typer(looking)
 
 def _record(action: Action, **details: str) -> None:
     """Record a command in the audit log."""
-    from sensors.access.audit import audit_of
+    from sensors.access.log_ins import audit_of
     from sensors.stack.configuration import checked_settings
 
     audit_of(checked_settings().logs_dir).record_command(action, **details)
@@ -90,7 +90,7 @@ def profile() -> None:
     """Show the profile, what runs on this machine, and the settings that Prefect gets; secrets are masked."""
     from rich.console import Console
 
-    from sensors.stack.summary import show_profile
+    from sensors.stack.terminal import show_profile
 
     with as_stack_error():
         show_profile(Console(highlight=False))
@@ -130,7 +130,7 @@ def dismiss(
     """Mark files that were not loaded, or a run, as settled: `status` and the page no longer list them first."""
     from datetime import UTC, datetime
 
-    from sensors.recovery.dismissal import dismiss as settle
+    from sensors.recovery.replay import dismiss as settle
     from sensors.stack.configuration import checked_settings
     from sensors.stack.errors import StackError
     from sensors.stack.status import find_run_issues

@@ -18,7 +18,7 @@ from tests.hand_clock import HandClock
 
 def by_the_ledger(store: Store) -> Store:
     """Have a store do what one does that honours no conditions."""
-    from sensors.remote.s3 import S3Store
+    from sensors.remote.object_store import S3Store
 
     assert isinstance(store, S3Store)
     store.honours_claims = store.deletes_on_condition = False

@@ -13,8 +13,7 @@ from sensors.files.file_systems import DiskSpace, Minimum
 from sensors.inbox.watcher import Watch
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
-from sensors.web.metrics import SensorCollector, metrics_page
-from sensors.web.probes import WatchStatus
+from sensors.web.metrics import SensorCollector, WatchStatus, metrics_page
 
 Samples = dict[tuple[str, ...], float]
 

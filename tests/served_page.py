@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings
-from sensors.inbox.folders import make_folders
+from sensors.inbox.intake import make_folders
 from sensors.ledger import Ledger
 from sensors.runs.issues import RunIssue
 from sensors.runtime.clock import Clock

@@ -12,7 +12,8 @@ from typing import Any
 
 from prefect.events.schemas.automations import Automation
 
-from automations.as_code import drift, schema
+from automations.as_code import drift
+from automations.as_code import files as schema
 from automations.as_code import files as yaml_text
 from automations.as_code.files import read_text
 from automations.as_code.references import (

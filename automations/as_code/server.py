@@ -1,16 +1,24 @@
 """Connection to the Prefect server, and the problem to report if it cannot be used."""
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.client.schemas.objects import BlockDocument
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
+from automations.as_code.diff import Absent, AutomationChange, ChangeOutcome, Difference
+from automations.as_code.references import Kind
+from automations.block import AppriseAlerts
+from automations.delivery.channels import ALERTS, FALLBACK
 from automations.errors import ConfigurationError, Problem
+from automations.settings import AlertSettings
 
 
 class _Mistake(BaseModel):
@@ -84,3 +92,112 @@ def _reason(response: httpx.Response) -> str:
 
 def _failure(known: Sequence[Problem], where: str, message: str) -> ConfigurationError:
     return ConfigurationError([*known, Problem(where, message)])
+
+
+# Notification blocks `apprise-alerts/...` on the server, written from the settings of this installation.
+
+# The setting that holds each block's URLs, by the block's name.
+_SETTING_OF_BLOCK = {ALERTS: "notify_urls", FALLBACK: "notify_fallback_urls"}
+
+
+@dataclass(frozen=True)
+class AlertChannel:
+    """One named block, as the settings define it."""
+
+    name: str
+    block: AppriseAlerts
+
+    @property
+    def reference(self) -> str:
+        """The name by which automations refer to the block."""
+        return f"{AppriseAlerts.get_block_type_slug()}/{self.name}"
+
+    @property
+    def note(self) -> str:
+        """Where the block sends, without any URL."""
+        count = len(self.block.urls.get_secret_value().split())
+        if not count:
+            return f"goes only to the alert log; set {_SETTING_OF_BLOCK[self.name].upper()} to send it"
+        return f"goes to {count} URL{'s' if count > 1 else ''} and the alert log"
+
+
+def _block(name: str, settings: AlertSettings) -> AppriseAlerts:
+    """Return the block of a name; raises ValidationError for URLs that cannot be used."""
+    urls: SecretStr = getattr(settings, _SETTING_OF_BLOCK[name])
+    log_file, outbox = str(settings.alert_log), str(settings.outbox)
+    if name == FALLBACK:
+        return AppriseAlerts(urls=urls, log_file=log_file, outbox=outbox)
+    return AppriseAlerts(
+        urls=urls,
+        routes=settings.notify_routes,
+        log_file=log_file,
+        outbox=outbox,
+        storm=settings.notify_storm,
+        silence=settings.notify_silence,
+        silence_except=settings.notify_silence_except,
+    )
+
+
+def wanted(settings: AlertSettings) -> tuple[list[AlertChannel], list[Problem]]:
+    """Return the blocks that the settings describe, and what is wrong with the others."""
+    channels: list[AlertChannel] = []
+    problems: list[Problem] = []
+    for name, setting in _SETTING_OF_BLOCK.items():
+        try:
+            channels.append(AlertChannel(name, _block(name, settings)))
+        except ValidationError as error:
+            setting_of_field = {"urls": setting.upper()}
+            problems += [
+                Problem(
+                    setting_of_field.get(str(mistake["loc"][0]), "STATE_DIR"),
+                    mistake["msg"].removeprefix("Value error, "),
+                )
+                for mistake in error.errors(include_input=False)
+            ]
+    return channels, problems
+
+
+def planned(channel: AlertChannel, client: SyncPrefectClient) -> AutomationChange:
+    """Return the change that gives the server a block as the settings define it."""
+    try:
+        existing = client.read_block_document_by_name(channel.name, AppriseAlerts.get_block_type_slug())
+    except ObjectNotFound:
+        found = tuple(_differences({}, _data(channel.block)))
+        return AutomationChange(Kind.BLOCK, channel.reference, ChangeOutcome.CREATED, None, channel.note, found)
+    found = (*_schema_difference(existing), *_differences(existing.data, _data(channel.block)))
+    outcome = ChangeOutcome.UPDATED if found else ChangeOutcome.UNCHANGED
+    return AutomationChange(Kind.BLOCK, channel.reference, outcome, existing.id, channel.note, found)
+
+
+def put(channel: AlertChannel, change: AutomationChange) -> AutomationChange:
+    """Carry out a planned change: register the block's type and create or update its document, keeping its id."""
+    if not change.outcome.is_write:
+        return change
+    AppriseAlerts.register_type_and_schema()
+    # Prefect's type covers the sync and the async call; outside an event loop `save` returns the id, not a coroutine.
+    block_id = cast("Any", channel.block.save(channel.name, overwrite=True))
+    return AutomationChange(change.kind, change.name, change.outcome, block_id, change.note, change.differences)
+
+
+def _schema_difference(existing: BlockDocument) -> list[Difference]:
+    wanted = AppriseAlerts._calculate_schema_checksum()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if existing.block_schema and existing.block_schema.checksum == wanted:
+        return []
+    return [Difference("the block's fields", "those of another version", "those of this version")]
+
+
+def _data(block: AppriseAlerts) -> dict[str, Any]:
+    return {name: getattr(block, name) for name in AppriseAlerts.model_fields}
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """Return the fields in which a block's data differ; the values of secrets are left out."""
+    found: list[Difference] = []
+    for field, value in new.items():
+        before = old.get(field, Absent.ABSENT)
+        is_secret = isinstance(value, SecretStr)
+        after = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if before == after or (before is Absent.ABSENT and not after):
+            continue
+        found.append(Difference(field, is_secret=True) if is_secret else Difference(field, before, after))
+    return found

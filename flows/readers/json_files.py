@@ -18,7 +18,7 @@ from flows.errors import RejectionError
 from flows.file_limits import FileLimits
 from flows.readers.base import FileColumn, check_names, file_column, paths, sample_rows, selection, types_of_texts
 from flows.readers.column_types import JSON, MOMENT_TYPES, NUMBER_TYPES, TEXT
-from flows.readers.csv_names import table_name
+from flows.readers.csv_files import table_name
 from flows.readers.guard import Guard, spooled, unpacked
 from flows.readers.json_record import LONGEST_RECORD
 from flows.readers.json_text import (

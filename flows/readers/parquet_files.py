@@ -14,7 +14,7 @@ import duckdb
 from flows.errors import REASON_PREFIX, RejectionError
 from flows.readers.base import FileColumn, check_names, paths, selection
 from flows.readers.column_types import JSON, TEXT, is_nested
-from flows.readers.csv_names import table_name
+from flows.readers.csv_files import table_name
 from flows.readers.guard import Guard
 from flows.readers.parquet_footer import (
     REPEATED,
@@ -26,8 +26,7 @@ from flows.readers.parquet_footer import (
     check_nested_names,
     read_footer,
 )
-from flows.readers.parquet_pages import check_pages
-from flows.readers.parquet_raw import check_raw_values, needs_raw_check
+from flows.readers.parquet_values import check_pages, check_raw_values, needs_raw_check
 from flows.source_file import SourceFile
 from flows.sql_names import identifier, literal
 

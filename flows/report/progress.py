@@ -3,11 +3,13 @@
 A separate thread polls DuckDB for the progress of the query that the load is waiting for.
 """
 
+from __future__ import annotations
+
 import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,7 +20,7 @@ from prefect.artifacts import create_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from flows.loading.file_result import FileResult, counts
+from flows.loading.file_result import FileResult, Outcome, counts
 
 POLL_SECONDS = 1.0
 LARGE = 20 * 2**20
@@ -81,7 +83,7 @@ class LoadProgress:
     """Bytes of all files together."""
     began: float
     """When the load began, in seconds of a monotonic clock."""
-    logger: "logging.Logger | logging.LoggerAdapter[Any]"
+    logger: logging.Logger | logging.LoggerAdapter[Any]
     _done: int = field(default=0, init=False)
     _said: str = field(default="The first files are being loaded.", init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -125,3 +127,46 @@ class LoadProgress:
             # Not Prefect's update_progress_artifact, which opens a client for every call and never closes it.
             with get_client(sync_client=True) as client:
                 client.update_artifact(self._artifact, ArtifactUpdate(data=round(percent, 2), description=what))
+
+
+# Log lines of a run about its files: a line per file for a few, a count at intervals for many.
+#
+# Every line is a row in Prefect's database, and the table artifact has all files anyway.
+
+NAMED = 20
+"""Up to this many files, each gets its own line; of more files, only this many rejected ones do."""
+
+
+@dataclass
+class LoadLog:
+    """Produces the log lines about the files of one run."""
+
+    total: int
+    """Number of files of the run."""
+    began: float
+    """When the run began, in seconds of a monotonic clock."""
+    results: list[FileResult] = field(default_factory=list[FileResult], init=False)
+    _rejected: int = field(default=0, init=False)
+    _said_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._said_at = self.began
+
+    def lines(self, results: Sequence[FileResult], now: float) -> Iterator[tuple[int, str]]:
+        """Add results, and yield level and text of each line to log; `now` is on the same clock as `began`."""
+        self.results.extend(results)
+        for result in results:
+            is_rejected = result.outcome is Outcome.REJECTED
+            self._rejected += is_rejected
+            if self.total <= NAMED or (is_rejected and self._rejected <= NAMED):
+                yield result.log_level, str(result)
+                if result.original:
+                    yield logging.INFO, f"{result.file}: the error was {result.original}"
+        done = len(self.results)
+        if self.total > NAMED and (now - self._said_at >= PAUSE or done == self.total):
+            self._said_at = now
+            rate = done / max(now - self.began, 0.001)
+            yield (
+                logging.INFO,
+                f"{done:,} of {self.total:,} files: {counts(self.results)}; {rate:,.0f} files a second",
+            )

@@ -1,5 +1,6 @@
 """Temporary folders for the downloads of a run."""
 
+import os
 import shutil
 import time
 from collections.abc import Generator
@@ -30,3 +31,15 @@ def _remove_forgotten(root: Path) -> None:
             continue
         if is_forgotten:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+# Make new file names survive a power cut.
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder to the disk: fsync(2) of a file does not write the file's name. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -20,10 +20,10 @@ from typing import Any
 import duckdb
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from flows.durability import sync_folder
 from flows.errors import StillInUseError, TemporaryError
 from flows.readers.guard import Reader
 from flows.source_file import SourceFile
+from flows.sources.spool import sync_folder
 from flows.sql_names import TargetTable, identifier, literal
 from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns, not_widened
 

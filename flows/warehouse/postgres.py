@@ -31,8 +31,7 @@ from flows.sql_names import LOADS_TABLE, TargetTable
 from flows.warehouse.address import PostgresDatabase
 from flows.warehouse.base import LoadKey, TableColumn, WaitBudget, missing_columns, not_widened
 from flows.warehouse.duckdb import in_memory_reader
-from flows.warehouse.postgres_errors import explained, meaning, said_by
-from flows.warehouse.postgres_types import column_type, duckdb_type, text_form, written
+from flows.warehouse.postgres_types import column_type, duckdb_type, explained, meaning, said_by, text_form, written
 
 _AT_ONCE = 1_000_000
 """Bytes sent at a time."""

@@ -31,8 +31,7 @@ from automations.alert_service import (
     server_silent,
 )
 from sensors.alerts.heartbeat import Heartbeat, Interval, sensor_name
-from sensors.alerts.missing_runs import MissingRuns
-from sensors.alerts.overdue_runs import RunDeadlines, StuckRuns, WaitingRuns
+from sensors.alerts.overdue_runs import MissingRuns, RunDeadlines, StuckRuns, WaitingRuns
 from sensors.alerts.reconcile import MissedAlerts
 from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.ledger import Ledger, files

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
-from sensors.ledger.blocked import BlockedFile
+from sensors.ledger.files import BlockedFile
 from sensors.ledger.notices import Notice, first_lines
 
 EVENT = "inbox.files.waiting"

@@ -19,11 +19,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from sensors.files.beneath import NOT_THERE, OpenFolders, Place, copy_content, root_of
-from sensors.files.durability import sync_file_system, sync_place
+from sensors.files.durability import rename_without_replacing, sync_file_system, sync_place
 from sensors.files.identity import Identity
-from sensors.files.lease import read_lease
-from sensors.files.rename import rename_without_replacing
-from sensors.files.stability import Writer
+from sensors.files.stability import Writer, read_lease
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.runtime.crash_points import kill_point
 

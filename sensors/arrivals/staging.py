@@ -24,7 +24,8 @@ from sensors.files.beneath import OpenFolders
 from sensors.files.durability import sync_folder
 from sensors.files.identity import Identity
 from sensors.files.permissions import share_with_group
-from sensors.ledger import Ledger, arrivals, blocked
+from sensors.ledger import Ledger, arrivals
+from sensors.ledger import files as blocked
 from sensors.ledger import files as ledger_files
 from sensors.ledger.arrivals import Arrival, ArrivalFile, FileContent
 from sensors.ledger.files import WaitingFile

@@ -14,10 +14,9 @@ from sensors.config.settings import Settings
 from sensors.files import stability
 from sensors.files.beneath import place_of
 from sensors.files.identity import Identity
-from sensors.files.lease import writer_of
-from sensors.files.stability import Observation, Writer
+from sensors.files.stability import Observation, Writer, writer_of
 from sensors.inbox.intake import EMPTY
-from sensors.inbox.scan import Entry, scan
+from sensors.inbox.pending_files import Entry, scan
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import WaitingFile

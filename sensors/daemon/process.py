@@ -14,16 +14,15 @@ from sensors.config.inboxes import Inbox, InboxesError, read_inboxes
 from sensors.config.settings import Settings
 from sensors.daemon.inbox_loops import SensorLoops
 from sensors.files.permissions import close_to_others, make_state_folder
-from sensors.inbox.folders import make_folders
+from sensors.inbox.intake import make_folders
 from sensors.ledger import Ledger, LedgerError
 from sensors.ledger.maintenance import is_large
 from sensors.runtime.dead_mans_switch import DeadMansSwitch
+from sensors.runtime.descriptors import share_memory
 from sensors.runtime.json_logging import LogFormat, formatter
-from sensors.runtime.malloc import share_memory
 from sensors.stack.processes import MARK
 from sensors.web.app import make_page, serve
-from sensors.web.metrics import SensorCollector, metrics_page
-from sensors.web.probes import health_page, ready_page
+from sensors.web.metrics import SensorCollector, health_page, metrics_page, ready_page
 from sensors.web.queries import SensorState
 from sensors.web.services import ServicesWatch, check_services
 from sensors.web.uploads import clear_forgotten

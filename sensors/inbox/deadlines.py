@@ -8,9 +8,8 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 
 from sensors.config.inboxes import Expectation, Inbox
-from sensors.ledger import Ledger, deadlines
-from sensors.ledger.deadlines import Expected
-from sensors.ledger.notices import Notice
+from sensors.ledger import Ledger, notices
+from sensors.ledger.notices import Expected, Notice
 from sensors.runtime.clock import Clock
 
 OVERDUE = "inbox.overdue"
@@ -36,19 +35,19 @@ class OverdueCheck:
     def _look(self, inbox: Inbox, expect: Expectation) -> bool:
         now = self.clock.utc()
         rule = expect.model_dump_json()
-        before = deadlines.read(self.ledger, inbox.name)
+        before = notices.read(self.ledger, inbox.name)
         if before is None or before.rule != rule:
-            deadlines.record(self.ledger, inbox.name, Expected(rule, now), None, now)
+            notices.record(self.ledger, inbox.name, Expected(rule, now), None, now)
             return False
 
         def arrived(after: datetime, until: datetime) -> int:
-            return deadlines.count_arrived(self.ledger, inbox.name, after, until)
+            return notices.count_arrived(self.ledger, inbox.name, after, until)
 
         after, event = judge(expect, before, now, arrived)
         if after == before:
             return False
         notice = None if event is None else _notice(inbox, expect, event, after.overdue_since or before.overdue_since)
-        deadlines.record(self.ledger, inbox.name, after, notice, now)
+        notices.record(self.ledger, inbox.name, after, notice, now)
         return event is not None
 
 

@@ -1,22 +1,25 @@
 """Intake of one inbox: find its files, wait until each has settled, and stage the settled ones as arrivals."""
 
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from sensors.arrivals.blocked import BlockedFiles
 from sensors.arrivals.staging import Stager
-from sensors.config.inboxes import EmptyFiles, Inbox
+from sensors.config.inboxes import EmptyFiles, Inbox, InboxesError
 from sensors.files import stability
+from sensors.files.permissions import make_shared_folder
 from sensors.files.stability import Observation, Writer
 from sensors.inbox.pending_files import PendingFiles
-from sensors.inbox.rejections import Rejections
+from sensors.inbox.rejections import Rejections, UnfinishedFiles
 from sensors.inbox.scanner import Found, LocalScanner, Scanner
-from sensors.inbox.unfinished import UnfinishedFiles
 from sensors.inbox.watcher import Watch
-from sensors.ledger import Ledger, LedgerError, blocked, files
+from sensors.ledger import Ledger, LedgerError, files
+from sensors.ledger import files as blocked
 from sensors.ledger.files import Before, Dropped
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
@@ -227,3 +230,33 @@ class Intake:
             return
         self._rejections.note(name, sighting.identity, self._pending.unwanted[name])
         found.rejected.append(name)
+
+
+# Create the folders of local inboxes, and check that they can be used.
+
+
+def make_folders(file: Path, inboxes: Iterable[Inbox], *, for_now: bool = False) -> None:
+    """Create the local folders that do not exist; raises InboxesError with a line for each that cannot be used.
+
+    `file` is the file in which the inboxes are configured. With `for_now`, only a path that cannot be a folder is a
+    mistake: other errors, such as a read-only mount, may be temporary.
+    """
+    mistakes = [
+        f"{file}: inboxes.{inbox.name}.path: expected a folder that can be read and written, {inbox.path} {problem};"
+        " set another path or mend this one"
+        for inbox in inboxes
+        if inbox.url is None and (problem := _problem(inbox.path, for_now=for_now))
+    ]
+    if mistakes:
+        raise InboxesError("\n".join(mistakes))
+
+
+def _problem(path: Path, *, for_now: bool) -> str | None:
+    try:
+        make_shared_folder(path)
+    except FileExistsError:
+        return "is a file"
+    except OSError as error:
+        is_mistake = isinstance(error, NotADirectoryError) or not for_now
+        return f"cannot be made: {error.strerror}" if is_mistake else None
+    return None if for_now or os.access(path, os.R_OK | os.W_OK | os.X_OK) else "does not let us in"

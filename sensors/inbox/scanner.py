@@ -15,11 +15,9 @@ from sensors.config.inboxes import Inbox
 from sensors.files import stability
 from sensors.files.beneath import OpenFolders, Place
 from sensors.files.identity import Identity
-from sensors.files.lease import read_lease
-from sensors.files.stability import Writer
-from sensors.inbox.pending_files import Change, PendingFiles
+from sensors.files.stability import Writer, read_lease
+from sensors.inbox.pending_files import Change, Entry, PendingFiles, look, scan
 from sensors.inbox.rejections import Rejections
-from sensors.inbox.scan import Entry, look, scan
 from sensors.inbox.watcher import Hints, Watch, WatchMode
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import DutyCycle, beat

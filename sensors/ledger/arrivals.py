@@ -13,9 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sensors.files.identity import Identity
-from sensors.ledger.blocked import record_blocked
 from sensors.ledger.database import Ledger, moment, stamp
-from sensors.ledger.files import WaitingFile
+from sensors.ledger.files import WaitingFile, record_blocked
 from sensors.ledger.states import ENDED, ArrivalState
 
 UNFINISHED = "state NOT IN ('loaded', 'failed', 'skipped')"

@@ -12,7 +12,7 @@ from pathlib import Path
 from sensors.arrivals.move import claimed_name, put_back
 from sensors.config.inboxes import Inbox
 from sensors.files.beneath import NOT_THERE, NotRegularError, OpenFolders, Place, place_of
-from sensors.inbox.scan import scan
+from sensors.inbox.pending_files import scan
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.remote.store import ChangedError, Claim, Store, StoreError
 

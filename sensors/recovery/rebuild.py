@@ -12,12 +12,11 @@ from filelock import FileLock, Timeout
 from sensors.arrivals import manifest
 from sensors.arrivals.duplicates import digest_of, is_marked_as_duplicates
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.arrivals.on_disk import ArrivalOnDisk, stored_arrivals
+from sensors.arrivals.manifest import ArrivalOnDisk, stored_arrivals
 from sensors.config.inboxes import Duplicates, Inbox, read_inboxes
 from sensors.config.settings import Settings
-from sensors.files.durability import sync_folder
+from sensors.files.durability import rename_without_replacing, sync_folder
 from sensors.files.permissions import make_state_folder
-from sensors.files.rename import rename_without_replacing
 from sensors.ledger import Ledger, announcements, maintenance
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.files import Dropped

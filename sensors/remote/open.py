@@ -35,7 +35,7 @@ def open_store(inbox: Inbox) -> Store:
 def _open_s3(address: Address, options: dict[str, Any], asking: ErrorTranslator) -> Store:
     from s3fs import S3FileSystem  # pyright: ignore[reportUnknownVariableType]
 
-    from sensors.remote.s3 import S3Store
+    from sensors.remote.object_store import S3Store
 
     config = {"connect_timeout": CONNECT_SECONDS, "read_timeout": 15, "retries": {"max_attempts": RETRIES}}
     settings: dict[str, Any] = {**options, "config_kwargs": {**config, **options.get("config_kwargs", {})}}

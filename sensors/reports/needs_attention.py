@@ -7,8 +7,7 @@ from datetime import datetime
 from automations.alert_service import OutboxError, read_undelivered
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.ledger.blocked import BlockedFile, count_still_blocked, still_blocked
-from sensors.ledger.files import NEEDS_ATTENTION
+from sensors.ledger.files import NEEDS_ATTENTION, BlockedFile, count_still_blocked, still_blocked
 from sensors.ledger.states import FileState
 from sensors.reports.files import count_needing_attention
 

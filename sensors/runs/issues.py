@@ -16,8 +16,7 @@ import yaml
 
 from automations.alert_service import Alert
 from sensors.runs.api import PrefectApi
-from sensors.runs.facts import Found, RunFacts, part, parts
-from sensors.runs.waiting import RunHold, hold_of
+from sensors.runs.facts import Found, RunFacts, RunHold, hold_of, part, parts
 
 LOOK_BACK = timedelta(days=30)
 MOST_FAILED = 400

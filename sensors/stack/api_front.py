@@ -23,8 +23,17 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sensors.access.accounts import Account, Role, account_of, basic_credentials
-from sensors.access.audit import Action, Audit, audit_of
-from sensors.access.log_ins import Client, LogIns, client_of, headers_of, retry_after, server_of
+from sensors.access.log_ins import (
+    Action,
+    Audit,
+    Client,
+    LogIns,
+    audit_of,
+    client_of,
+    headers_of,
+    retry_after,
+    server_of,
+)
 from sensors.access.origins import READING, OwnNames, Rejection, name_of
 from sensors.config.settings import Auth, Settings, read_settings
 from sensors.stack.environment import CORS_ORIGINS

@@ -24,7 +24,7 @@ from dotenv.parser import parse_stream
 from pydantic import SecretStr
 
 from sensors.access.accounts import SHORTEST, parse_accounts, weakness
-from sensors.access.audit import Action, audit_of
+from sensors.access.log_ins import Action, audit_of
 from sensors.config.settings import Auth, Settings, env_file
 from sensors.files.beneath import replace_text
 from sensors.stack.api import open_api

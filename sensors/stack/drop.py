@@ -10,8 +10,8 @@ from sensors.config.admission import Admission, admit, readable
 from sensors.config.inboxes import Inbox, read_inboxes
 from sensors.config.settings import Settings
 from sensors.files.beneath import Place, copy_content, place_of
+from sensors.files.durability import rename_without_replacing
 from sensors.files.permissions import make_shared_folder, make_state_folder, umask_of_caller
-from sensors.files.rename import rename_without_replacing
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError, as_stack_error
 

@@ -24,9 +24,8 @@ def as_stack_error() -> Generator[None]:
     from sensors.config.inboxes import InboxesError
     from sensors.ledger import LedgerError
     from sensors.ledger.database import refusal_of
-    from sensors.recovery.dismissal import DismissalError
     from sensors.recovery.rebuild import RebuildError
-    from sensors.recovery.replay import ReplayError
+    from sensors.recovery.replay import DismissalError, ReplayError
     from sensors.runs.api import ApiError
 
     try:

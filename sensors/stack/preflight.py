@@ -19,7 +19,7 @@ from sensors.config.inboxes import InboxesError, read_inboxes
 from sensors.config.profile import masked
 from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.files.permissions import writable_by_everyone
-from sensors.inbox.folders import make_folders
+from sensors.inbox.intake import make_folders
 from sensors.stack import balancer
 from sensors.stack.credentials import wrong_credentials
 from sensors.stack.environment import surrounding

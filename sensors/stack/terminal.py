@@ -5,9 +5,17 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pydantic import SecretStr
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
+from sensors.config.inboxes import Inbox
+from sensors.config.profile import ProfileSettings, masked
+from sensors.config.settings import Auth, Settings
+from sensors.stack.configuration import checked_settings
+from sensors.stack.environment import scale_environment
+from sensors.stack.services import programs
 from sensors.stack.supervisor import Incident
 
 TAIL_LINES = 15
@@ -79,3 +87,79 @@ def tail(file: Path, lines: int = TAIL_LINES, begin: int = 0) -> list[str]:
 @contextmanager
 def _nothing() -> Generator[None]:
     yield
+
+
+# Overviews of a stack for the user: addresses and folders after the start, and the profile as a table.
+#
+# Neither shows secrets.
+
+
+def summary(settings: Settings, inboxes: tuple[Inbox, ...], env_file: Path) -> list[tuple[str, str]]:
+    """Return addresses, folders and log-in of the stack as pairs of a name and a text."""
+    folders = [("inbox", f"{inbox.where}  (drop files here: `just drop FILE {inbox.name}`)") for inbox in inboxes]
+    return [
+        ("page", settings.prefect_page),
+        *([("drop page", settings.drop_page)] if settings.sensors or not settings.is_scale else []),
+        ("log in", _log_in(settings, env_file)),
+        *folders,
+        ("warehouse", settings.warehouse),
+        ("alerts", _alerts(settings)),
+        ("logs", str(settings.logs_dir)),
+        ("stop", "Ctrl-C"),
+    ]
+
+
+def _log_in(settings: Settings, env_file: Path) -> str:
+    if settings.auth is Auth.OFF:
+        return "nothing is asked (AUTH=off)"
+    return f"with the value of PREFECT_API_AUTH_STRING, in {env_file}"
+
+
+def _alerts(settings: Settings) -> str:
+    log = settings.logs_dir / "alerts.log"
+    urls = len(settings.notify_urls.split())
+    if not urls:
+        return f"alerts go only to {log}; set NOTIFY_URLS in .env to receive them"
+    return f"alerts go to {urls} {'address' if urls == 1 else 'addresses'} and to {log}"
+
+
+_PREFECT = "what Prefect gets"
+_ADDRESS = "_URL"
+
+
+def show_profile(console: Console) -> None:
+    """Print the profile's settings, this machine's programs and Prefect's settings. Raises StackError."""
+    settings = checked_settings()
+    for title, rows in profile_rows(settings).items():
+        table = Table(box=None, pad_edge=False)
+        table.add_column(title, no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows.items():
+            table.add_row(Text(name), Text(value))
+        console.print(table, "")
+
+
+def profile_rows(settings: Settings) -> dict[str, dict[str, str]]:
+    """Return the tables by their titles, each with values by their names; secrets are masked."""
+    own = {name.upper(): _shown(settings, name) for name in ("profile", "api_host", *ProfileSettings.model_fields)}
+    own["WAREHOUSE_URL"] = settings.warehouse
+    prefect = {
+        name: masked(value) if name.endswith(_ADDRESS) else value for name, value in scale_environment(settings).items()
+    }
+    runs = {program.name: " ".join(program.arguments) for program in programs(settings)}
+    if not settings.is_scale:
+        own = {name: own[name] for name in ("PROFILE", "WAREHOUSE_URL")}
+    own |= settings.heartbeat_urls
+    return {"setting": own, "runs here as": runs, **({_PREFECT: prefect} if prefect else {})}
+
+
+def _shown(settings: Settings, name: str) -> str:
+    value = getattr(settings, name)
+    if isinstance(value, SecretStr):
+        text = value.get_secret_value()
+        return masked(text) if "://" in text else text
+    if name == "node_name":
+        return settings.node
+    if name == "api_server_port":
+        return " ".join(map(str, settings.api_server_ports)) or "none"
+    return str(value)

@@ -22,9 +22,8 @@ from sensors.stack.preflight import open_code, preflight
 from sensors.stack.services import Service, log_file, newest_log, programs, services_of
 from sensors.stack.state_dir import clear_temporary, hold_state_folder
 from sensors.stack.stop import StopRequest, StopRequestedError, take_down
-from sensors.stack.summary import summary
 from sensors.stack.supervisor import Incident, Supervisor
-from sensors.stack.terminal import Terminal, tail
+from sensors.stack.terminal import Terminal, summary, tail
 
 HEALTHY_SECONDS = {
     Service.SERVER: 180,

@@ -11,15 +11,13 @@ from fastapi import APIRouter, FastAPI
 from starlette.staticfiles import StaticFiles
 
 from sensors.access.accounts import Role
-from sensors.access.audit import Audit, audit_of
-from sensors.access.log_ins import LogIns
+from sensors.access.log_ins import Audit, LogIns, audit_of
 from sensors.access.origins import OwnNames, is_loopback
 from sensors.config.inboxes import Inbox
 from sensors.config.profile import EVERYWHERE
 from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger
 from sensors.runtime.clock import Clock
-from sensors.web.action_routes import dismissal_routes, retry_route
 from sensors.web.auth import AccessMiddleware, NeedsRole, PageAccess, check_roles, needs
 from sensors.web.connections import (
     MOST_CONNECTIONS,
@@ -28,10 +26,19 @@ from sensors.web.connections import (
     SecurityHeaders,
     allow_connections,
 )
-from sensors.web.errors import add_error_pages, refusal_page
+from sensors.web.formats import add_error_pages, refusal_page
 from sensors.web.live import Live, Snapshot
 from sensors.web.queries import Queries, SensorState
-from sensors.web.routes import SHOWN_ARRIVALS, api_routes, event_maker, page_routes, stream_route, templates_of
+from sensors.web.routes import (
+    SHOWN_ARRIVALS,
+    api_routes,
+    dismissal_routes,
+    event_maker,
+    page_routes,
+    retry_route,
+    stream_route,
+    templates_of,
+)
 from sensors.web.upload_routes import upload_routes
 from sensors.web.uploads import uploads_of
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sensors.config.admission import readable
-from sensors.ledger.blocked import BlockedFile
+from sensors.ledger.files import BlockedFile
 from sensors.reports.arrivals import run_url
 from sensors.reports.needs_attention import Alerts, NeedsAttention, StalledArrival
 from sensors.runs.issues import RunIssue

@@ -16,8 +16,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sensors.access.accounts import ANYONE, UPLOADER, Account, Role, Visitor, basic_credentials, bearer_token
-from sensors.access.audit import Action, Audit
-from sensors.access.log_ins import Client, LogIns, client_of, headers_of, retry_after, server_of
+from sensors.access.log_ins import Action, Audit, Client, LogIns, client_of, headers_of, retry_after, server_of
 from sensors.access.origins import READING, OwnNames, Rejection
 
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})

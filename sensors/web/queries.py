@@ -13,7 +13,7 @@ from tzlocal import get_localzone
 from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
-from sensors.inbox.unfinished import in_words
+from sensors.inbox.rejections import in_words
 from sensors.ledger import Ledger
 from sensors.ledger import files as dismissals
 from sensors.reports.arrivals import arrival_journey, latest
@@ -24,8 +24,8 @@ from sensors.reports.needs_attention import read_alerts, read_needs_attention
 from sensors.runs.issues import RunIssue, undismissed
 from sensors.runtime.clock import Clock
 from sensors.web.attention import SHOWN_FILES, Attention, attention_of, run_matter
+from sensors.web.metrics import WatchStatus
 from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
-from sensors.web.probes import WatchStatus
 from sensors.web.services import Services
 from sensors.web.uploads import largest_upload
 

@@ -19,7 +19,7 @@ from sensors.runtime.loop import Loop
 from sensors.stack.health import NOT_RUNNING, Health, check
 from sensors.stack.services import OPTIONAL, Service, services_of
 from sensors.web.attention import AttentionItem
-from sensors.web.probes import STUCK, no_issues, troubles
+from sensors.web.metrics import STUCK, no_issues, troubles
 
 _CALLED = {
     Service.SERVER: "The Prefect server is",

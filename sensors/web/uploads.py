@@ -28,8 +28,8 @@ from sensors.config.admission import Admission, admit, readable
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.files.beneath import place_of, remove_beneath, remove_tree, write_all
-from sensors.files.rename import rename_without_replacing
-from sensors.inbox.scan import scan
+from sensors.files.durability import rename_without_replacing
+from sensors.inbox.pending_files import scan
 from sensors.ledger import Ledger
 from sensors.ledger.files import was_seen
 from sensors.stack.drop import upload as upload_to_store

@@ -16,7 +16,7 @@ from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.reports.files import KnownFile
 from sensors.stack.errors import StackError
-from sensors.web.download import open_into
+from sensors.web.upload_routes import open_into
 
 SECONDS = 30.0
 LARGEST = 256 * 2**20

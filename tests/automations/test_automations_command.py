@@ -14,7 +14,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from automations.__main__ import app
-from automations.as_code.apply import FOLDER
+from automations.as_code.plan import FOLDER
 from tests.documentation import ROOT
 from tests.documented_commands import commands
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from sensors.ledger import Ledger
-from sensors.ledger.blocked import still_blocked
+from sensors.ledger.files import still_blocked
 from tests.crashes.installation import LoneSensor, small_file_system
 from tests.journeys.stack import wait_until
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sensors.files.rename import rename_without_replacing
+from sensors.files.durability import rename_without_replacing
 
 
 @dataclass

@@ -12,8 +12,7 @@ import apprise
 import pytest
 import yaml
 
-from automations.delivery.channels import read_routes
-from automations.delivery.quiet_hours import QuietHours
+from automations.delivery.channels import QuietHours, read_routes
 from automations.delivery.rate_limit import StormLimit
 from automations.settings import AlertSettings
 from sensors.config.inboxes import read_inboxes

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.as_code import blocks
+from automations.as_code import server
 from automations.settings import PROJECT_ROOT, AlertSettings, read_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -18,7 +18,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_without_any_setting_alerts_go_to_the_log_below_the_projects_data() -> None:
-    channels, problems = blocks.wanted(read_settings())
+    channels, problems = server.wanted(read_settings())
     assert problems == []
     assert [channel.reference for channel in channels] == ["apprise-alerts/alerts", "apprise-alerts/fallback"]
     for channel in channels:
@@ -30,7 +30,7 @@ def test_each_block_has_its_own_setting() -> None:
     settings = AlertSettings.model_validate(
         {"notify_urls": "json://first", "notify_fallback_urls": "json://second json://x"}
     )
-    channels, _ = blocks.wanted(settings)
+    channels, _ = server.wanted(settings)
     assert [channel.block.urls.get_secret_value() for channel in channels] == ["json://first", "json://second json://x"]
     assert [channel.note.split(" and ")[0] for channel in channels] == ["goes to 1 URL", "goes to 2 URLs"]
 
@@ -45,7 +45,7 @@ def test_the_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.Monke
 
 def test_a_url_that_cannot_be_used_is_told_by_setting_and_position_only(tmp_path: Path) -> None:
     settings = AlertSettings.model_validate({"notify_urls": "json://127.0.0.1 hunter22", "state_dir": tmp_path})
-    [fallback], [problem] = blocks.wanted(settings)
+    [fallback], [problem] = server.wanted(settings)
     assert fallback.name == "fallback"
     assert str(problem) == "NOTIFY_URLS: URL 2 has no scheme such as slack:// or mailto://"
 

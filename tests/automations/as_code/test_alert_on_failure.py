@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_UI_URL, temporary_settings
 from prefect.types import DateTime
 from pydantic import BaseModel
 
-from automations.as_code.apply import FOLDER
+from automations.as_code.plan import FOLDER
 from automations.delivery import digests
 from automations.delivery.enqueue import EnqueueResult, NewAlert, post
 from automations.delivery.models import Alert, split

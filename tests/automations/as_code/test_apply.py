@@ -11,8 +11,8 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from automations.as_code.apply import apply, plan
 from automations.as_code.diff import Changes
+from automations.as_code.plan import apply, plan
 from automations.errors import ConfigurationError
 from automations.settings import AlertSettings
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from automations.as_code.apply import FOLDER
 from automations.as_code.files import read_definitions
+from automations.as_code.plan import FOLDER
 
 GOOD = "name: {name}\ntrigger:\n  expect: [a.b]\nactions:\n  - type: do-nothing\n"
 

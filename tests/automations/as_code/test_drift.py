@@ -13,8 +13,8 @@ from prefect.client.orchestration import get_client
 from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from automations.as_code import drift, schema
-from automations.as_code.apply import FOLDER, apply
+from automations.as_code import drift, files
+from automations.as_code.plan import FOLDER, apply
 from automations.settings import AlertSettings as AutomationSettings
 from sensors.config.settings import Auth, Settings
 from sensors.stack.api import open_api
@@ -112,13 +112,13 @@ def test_nothing_of_this_project_has_drifted_when_it_was_just_applied(api_url: s
             client.delete_automation(one.id)
         client.create_deployment(flow_id=client.create_flow(pipeline), name="production-etl")
         apply(FOLDER, AutomationSettings.model_validate({"state_dir": tmp_path}))
-        by_client = [drift.drift(schema.content(one)) for one in client.read_automations()]
+        by_client = [drift.drift(files.content(one)) for one in client.read_automations()]
         assert len(by_client) == len([*FOLDER.glob("*.yaml")])
         assert {*by_client} == {None}
         assert read_drift(here) == {}
         with open_api(here) as api:
             raw = api.post("/automations/filter", json={}).json()
-        hashes = {one.name: drift.content_hash(schema.content(one)) for one in client.read_automations()}
+        hashes = {one.name: drift.content_hash(files.content(one)) for one in client.read_automations()}
         assert {one["name"]: drift.content_hash(one) for one in raw} == hashes
         paused = client.read_automations_by_name("run-on-arrival")[0]
         client.pause_automation(paused.id)

@@ -14,11 +14,11 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from automations.as_code import schema
-from automations.as_code.apply import apply, plan
+from automations.as_code import files as schema
 from automations.as_code.drift import canonical
 from automations.as_code.export import document_of, export, file_names
 from automations.as_code.files import read_text, render
+from automations.as_code.plan import apply, plan
 from automations.errors import ConfigurationError
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -4,8 +4,7 @@ import io
 
 from rich.console import Console
 
-from automations.as_code.diff import AutomationChange, ChangeOutcome, Changes, Difference, contents, differences
-from automations.as_code.report import show
+from automations.as_code.diff import AutomationChange, ChangeOutcome, Changes, Difference, contents, differences, show
 
 
 def told(*changes: AutomationChange, done: bool = False, width: int = 100) -> list[str]:

@@ -7,7 +7,7 @@ import yaml
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import HydrationContext, hydrate, validate
 
-from automations.as_code.apply import FOLDER
+from automations.as_code.plan import FOLDER
 from flows.data_pipeline import data_pipeline
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((FOLDER / "run-on-arrival.yaml").read_text())

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from automations.as_code import schema
+from automations.as_code import files
 from automations.as_code.references import Kind
 
 
@@ -19,7 +19,7 @@ def document(trigger: Any = None, actions: Any = None, **more: Any) -> dict[str,
 
 
 def told(given: dict[str, Any]) -> list[str]:
-    return [f"{field}: {message}" for field, message in schema.check(given)]
+    return [f"{field}: {message}" for field, message in files.check(given)]
 
 
 def test_a_document_in_prefects_schema_has_no_problems() -> None:
@@ -29,7 +29,7 @@ def test_a_document_in_prefects_schema_has_no_problems() -> None:
 def test_a_reference_stands_for_its_id() -> None:
     given = document(actions=[{"type": "run-deployment", "deployment": "Load/daily"}])
     assert told(given) == []
-    automation = schema.automation(given, {Kind.DEPLOYMENT: {"Load/daily": UUID(int=7)}, Kind.BLOCK: {}})
+    automation = files.automation(given, {Kind.DEPLOYMENT: {"Load/daily": UUID(int=7)}, Kind.BLOCK: {}})
     assert automation.actions[0].model_dump()["deployment_id"] == UUID(int=7)
 
 
@@ -78,5 +78,5 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_what_prefect_prints_of_an_automation_can_be_a_file() -> None:
-    printed = schema.automation(document(match={}), {kind: {} for kind in Kind}).model_dump(mode="json")
+    printed = files.automation(document(match={}), {kind: {} for kind in Kind}).model_dump(mode="json")
     assert told(printed) == []

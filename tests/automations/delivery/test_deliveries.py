@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from automations.delivery import deliver as deliveries
-from automations.delivery import escalation
+from automations.delivery import dispatcher
 from automations.delivery.channels import Channel
 from automations.delivery.deliver import CLAIM, FIRST_PAUSE, LONGEST_PAUSE, DeliveryClaim, pause
 from automations.delivery.enqueue import post
@@ -217,7 +217,7 @@ def test_a_url_that_was_removed_is_waited_for_no_longer(outbox: Outbox) -> None:
     deliveries.retarget(outbox, policy(ONE), at(1))
     assert (state(outbox, "c-0"), state(outbox, "c-1")) == ("delivered", "pending")
     assert deliver(outbox, FIRST, 1) == "c-1"
-    assert escalation.failing_channels(outbox, at(9999)) == []
+    assert dispatcher.failing_channels(outbox, at(9999)) == []
 
 
 def test_what_was_delivered_is_not_delivered_again_whatever_is_configured(outbox: Outbox) -> None:
@@ -292,7 +292,7 @@ def test_an_alert_that_is_perhaps_delivered_goes_to_the_fallback_too(outbox: Out
     configured = policy(ONE, fallback_urls=FALLBACK)
     post(outbox, posting(), configured, NOW)
     leave_open(outbox)
-    escalation.step(outbox, configured, at(31))
+    dispatcher.step(outbox, configured, at(31))
     [fallback] = configured.fallback_channels
     assert claim(outbox, fallback, 31) == "c-1"
 

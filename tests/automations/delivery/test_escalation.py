@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from automations.delivery import deliver, digests, escalation
+from automations.delivery import deliver, digests, dispatcher
 from automations.delivery.channels import FALLBACK, Channel
+from automations.delivery.dispatcher import FALLBACK_AFTER, PRIMARY_FOR
 from automations.delivery.enqueue import post
-from automations.delivery.escalation import FALLBACK_AFTER, PRIMARY_FOR
 from automations.delivery.outbox import Outbox
 from tests.postings import NOW, at, policy, posting
 
@@ -42,28 +42,28 @@ def state(outbox: Outbox) -> str:
 def test_what_has_not_got_through_for_half_a_minute_goes_to_the_fallback_as_well(outbox: Outbox) -> None:
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
-    assert escalation.step(outbox, CONFIGURED, at(AFTER - 1)) == 0
-    assert escalation.step(outbox, CONFIGURED, at(AFTER)) == 1
-    assert escalation.step(outbox, CONFIGURED, at(AFTER + 1)) == 0
+    assert dispatcher.step(outbox, CONFIGURED, at(AFTER - 1)) == 0
+    assert dispatcher.step(outbox, CONFIGURED, at(AFTER)) == 1
+    assert dispatcher.step(outbox, CONFIGURED, at(AFTER + 1)) == 0
     assert attempt(outbox, RESERVE, AFTER, works=True)
 
 
 def test_the_primary_channels_are_tried_for_a_day_when_the_fallback_has_it(outbox: Outbox) -> None:
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
-    escalation.step(outbox, CONFIGURED, at(AFTER))
+    dispatcher.step(outbox, CONFIGURED, at(AFTER))
     attempt(outbox, RESERVE, AFTER, works=True)
     day = PRIMARY_FOR.total_seconds()
-    escalation.step(outbox, CONFIGURED, at(day))
+    dispatcher.step(outbox, CONFIGURED, at(day))
     assert state(outbox) == "pending"
-    escalation.step(outbox, CONFIGURED, at(AFTER + day + 1))
+    dispatcher.step(outbox, CONFIGURED, at(AFTER + day + 1))
     assert state(outbox) == "delivered"
 
 
 def test_it_is_over_when_the_primary_channels_have_it_after_all(outbox: Outbox) -> None:
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
-    escalation.step(outbox, CONFIGURED, at(AFTER))
+    dispatcher.step(outbox, CONFIGURED, at(AFTER))
     for channel in (FIRST, SECOND):
         attempt(outbox, channel, 60, works=True)
     assert state(outbox) == "delivered"
@@ -74,12 +74,12 @@ def test_what_one_channel_has_taken_does_not_go_to_the_fallback(outbox: Outbox) 
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
     attempt(outbox, SECOND, 0, works=True)
-    assert escalation.step(outbox, CONFIGURED, at(99)) == 0
+    assert dispatcher.step(outbox, CONFIGURED, at(99)) == 0
 
 
 def test_what_was_not_tried_yet_does_not_go_to_the_fallback(outbox: Outbox) -> None:
     post(outbox, posting(), CONFIGURED, NOW)
-    assert escalation.step(outbox, CONFIGURED, at(99)) == 0
+    assert dispatcher.step(outbox, CONFIGURED, at(99)) == 0
 
 
 def test_what_was_held_back_overnight_has_half_a_minute_of_its_own(outbox: Outbox) -> None:
@@ -87,14 +87,14 @@ def test_what_was_held_back_overnight_has_half_a_minute_of_its_own(outbox: Outbo
     post(outbox, posting(), night, NOW)
     digests.sum_up_due(outbox, night, at(3600))
     attempt(outbox, FIRST, 3600)
-    assert escalation.step(outbox, night, at(3600 + AFTER - 1)) == 0
-    assert escalation.step(outbox, night, at(3600 + AFTER)) == 1
+    assert dispatcher.step(outbox, night, at(3600 + AFTER - 1)) == 0
+    assert dispatcher.step(outbox, night, at(3600 + AFTER)) == 1
 
 
 def test_what_goes_to_the_fallback_itself_has_no_other(outbox: Outbox) -> None:
     post(outbox, posting(block=FALLBACK), CONFIGURED, NOW)
     attempt(outbox, RESERVE, 0)
-    assert escalation.step(outbox, CONFIGURED, at(99)) == 0
+    assert dispatcher.step(outbox, CONFIGURED, at(99)) == 0
     assert attempt(outbox, RESERVE, 99, works=True)
 
 
@@ -102,7 +102,7 @@ def test_without_a_fallback_the_primary_channels_are_tried_on(outbox: Outbox) ->
     alone = policy("json://127.0.0.1/one")
     post(outbox, posting(), alone, NOW)
     attempt(outbox, FIRST, 0)
-    assert escalation.step(outbox, alone, at(10 * 86_400)) == 0
+    assert dispatcher.step(outbox, alone, at(10 * 86_400)) == 0
     assert attempt(outbox, FIRST, 10 * 86_400, works=True)
 
 
@@ -110,20 +110,20 @@ def test_a_channel_that_fails_is_told_once_until_it_works_again(outbox: Outbox) 
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
     attempt(outbox, FIRST, 2)
-    assert escalation.failing_channels(outbox, at(AFTER - 1), untold=True) == []
-    [failing] = escalation.failing_channels(outbox, at(AFTER), untold=True)
+    assert dispatcher.failing_channels(outbox, at(AFTER - 1), untold=True) == []
+    [failing] = dispatcher.failing_channels(outbox, at(AFTER), untold=True)
     assert (failing.channel, failing.name, failing.failure) == (FIRST.id, "1 (JSON)", "refused")
     assert (failing.failing_since, failing.waiting) == (NOW, 1)
-    escalation.record_reported(outbox, failing.channel, at(AFTER))
+    dispatcher.record_reported(outbox, failing.channel, at(AFTER))
     attempt(outbox, FIRST, AFTER + 5)
-    assert escalation.failing_channels(outbox, at(99), untold=True) == []
-    assert [one.channel for one in escalation.failing_channels(outbox, at(99))] == [FIRST.id]
+    assert dispatcher.failing_channels(outbox, at(99), untold=True) == []
+    assert [one.channel for one in dispatcher.failing_channels(outbox, at(99))] == [FIRST.id]
     attempt(outbox, FIRST, 200, works=True)
-    assert escalation.failing_channels(outbox, at(999)) == []
+    assert dispatcher.failing_channels(outbox, at(999)) == []
 
 
 def test_a_channel_for_which_nothing_waits_any_more_is_not_told(outbox: Outbox) -> None:
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
     outbox.change("UPDATE alerts SET state = 'cancelled'")
-    assert escalation.failing_channels(outbox, at(99), untold=True) == []
+    assert dispatcher.failing_channels(outbox, at(99), untold=True) == []

@@ -23,9 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from automations.delivery.markup import Markup, escape, prepare
 from automations.delivery.models import Alert
-from automations.delivery.send import deliver
+from automations.delivery.send import Markup, deliver, escape, prepare
 from tests.mail_server import MailServer
 from tests.receiver import Receiver, receiving
 

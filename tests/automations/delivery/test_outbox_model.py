@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from automations.delivery import deliver, digests, escalation, waiting
+from automations.delivery import deliver, digests, dispatcher
+from automations.delivery import digests as waiting
 from automations.delivery.channels import Policy
 from automations.delivery.deliver import CLAIM, DeliveryClaim
 from automations.delivery.enqueue import EnqueueResult, post
@@ -156,7 +157,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule()
     def bell_looks(self) -> None:
         digests.sum_up_due(self.outbox, self.policy, self.now)
-        escalation.step(self.outbox, self.policy, self.now)
+        dispatcher.step(self.outbox, self.policy, self.now)
 
     @rule(seconds=st.sampled_from([1, 15, 31, 60, 120, 600, 3600]))
     def pass_time(self, seconds: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from automations.delivery import waiting
+from automations.delivery import digests
 from automations.delivery.channels import FALLBACK
 from automations.delivery.enqueue import EnqueueResult, post
 from automations.delivery.outbox import Outbox
@@ -147,9 +147,9 @@ def test_an_alert_that_an_event_may_make_needless_waits_for_it(outbox: Outbox) -
         return False
 
     assert post(outbox, posting(unless=UNLESS), policy(), NOW) is EnqueueResult.WAITING
-    waiting.release_waiting(outbox, policy(), has_come, at(14))
+    digests.release_waiting(outbox, policy(), has_come, at(14))
     assert (state(outbox), channels_of(outbox)) == ("waiting", set())
-    waiting.release_waiting(outbox, policy(), has_come, at(15))
+    digests.release_waiting(outbox, policy(), has_come, at(15))
     assert state(outbox) == "pending"
     assert channels_of(outbox) == set(policy().all_channels)
     assert asked == ["sensor.heartbeat"] * 2
@@ -157,7 +157,7 @@ def test_an_alert_that_an_event_may_make_needless_waits_for_it(outbox: Outbox) -
 
 def test_the_event_calls_it_off_and_its_trouble_has_no_end_to_tell(outbox: Outbox) -> None:
     post(outbox, posting(opens="trouble", unless=UNLESS), policy(), NOW)
-    waiting.release_waiting(outbox, policy(), lambda _: True, at(1))
+    digests.release_waiting(outbox, policy(), lambda _: True, at(1))
     assert state(outbox) == "cancelled"
     assert end(outbox, 2) is EnqueueResult.CANCELLED
 
@@ -165,9 +165,9 @@ def test_the_event_calls_it_off_and_its_trouble_has_no_end_to_tell(outbox: Outbo
 def test_one_of_which_nobody_can_say_whether_it_is_needless_is_told_a_while_later(outbox: Outbox) -> None:
     post(outbox, posting(unless=UNLESS), policy(), NOW)
     patience = at(60) - NOW
-    waiting.release_overdue(outbox, policy(), at(74), patience)
+    digests.release_overdue(outbox, policy(), at(74), patience)
     assert state(outbox) == "waiting"
-    waiting.release_overdue(outbox, policy(), at(75), patience)
+    digests.release_overdue(outbox, policy(), at(75), patience)
     assert state(outbox) == "pending"
 
 
@@ -175,7 +175,7 @@ def test_one_that_has_waited_counts_for_a_storm_from_then_on(outbox: Outbox) -> 
     strict = policy(storm="1/10s")
     post(outbox, posting("a", group="g", unless=UNLESS), strict, NOW)
     post(outbox, posting("b", group="g", unless=UNLESS), strict, NOW)
-    waiting.release_waiting(outbox, strict, lambda _: False, at(15))
+    digests.release_waiting(outbox, strict, lambda _: False, at(15))
     assert (state(outbox, "a"), state(outbox, "b")) == ("pending", "gathered")
 
 
@@ -183,7 +183,7 @@ def test_what_is_long_over_is_forgotten_with_its_deliveries(outbox: Outbox) -> N
     for cause, seconds in (("old", 0), ("new", 100)):
         post(outbox, posting(cause), policy(), at(seconds))
     outbox.change("UPDATE alerts SET state = 'delivered', delivered_at = told_at")
-    assert waiting.forget_old(outbox, at(50)) == 1
+    assert digests.forget_old(outbox, at(50)) == 1
     assert (state(outbox, "old"), channels_of(outbox, "old")) == (None, set())
     assert state(outbox, "new") == "delivered"
 
@@ -192,7 +192,7 @@ def test_what_was_not_delivered_is_forgotten_only_if_it_was_tried_often(outbox: 
     for cause in ("tried", "of a clock that was not set"):
         post(outbox, posting(cause), policy(), NOW)
     outbox.change("UPDATE deliveries SET attempts = 100 WHERE cause = 'tried'")
-    assert waiting.forget_old(outbox, at(50 * 365 * 86_400)) == 1
+    assert digests.forget_old(outbox, at(50 * 365 * 86_400)) == 1
     assert state(outbox, "of a clock that was not set") == "pending"
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automations.delivery.quiet_hours import QuietHours
+from automations.delivery.channels import QuietHours
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHT = QuietHours.parse("22:00-07:00 Europe/Berlin")

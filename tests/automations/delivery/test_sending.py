@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from automations.delivery.deliver import DeliveryClaim, drain, with_late_note
+from automations.delivery.dispatcher import read_undelivered
 from automations.delivery.enqueue import post
-from automations.delivery.escalation import read_undelivered
 from automations.delivery.outbox import Outbox
 from tests.postings import NOW, policy, posting
 from tests.receiver import Receiver, receiving

@@ -13,8 +13,7 @@ from flows.errors import TemporaryError
 from flows.loading.file_result import FileResult, Outcome
 from flows.loading.insert import Insertion
 from flows.source_file import Rejected, SourceFile
-from flows.sources.files import files_of
-from flows.sources.manifest import read_manifest
+from flows.sources.files import files_of, read_manifest
 from sensors.arrivals import manifest
 from sensors.files.beneath import OpenFolders
 from sensors.ledger.arrivals import FileContent

@@ -8,8 +8,7 @@ import pytest
 
 from sensors.access import log_ins as throttle
 from sensors.access.accounts import Role, account_of, find_account, parse_accounts, weakness
-from sensors.access.audit import Audit
-from sensors.access.log_ins import LogIns, Throttle
+from sensors.access.log_ins import Audit, LogIns, Throttle
 from sensors.access.origins import Rejection
 from tests.hand_clock import HandClock
 

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sensors.__main__ import app
-from sensors.access import audit
-from sensors.access.audit import Action, Audit, system_user
+from sensors.access import log_ins
+from sensors.access.log_ins import Action, Audit, system_user
 from sensors.ledger import Ledger
 from tests.dropped_arrivals import record_arrival
 from tests.other_user import needs_root
@@ -24,7 +24,7 @@ def write_many(path: Path, number: int) -> None:
 
 
 def test_every_line_of_several_processes_is_whole_and_kept_while_the_file_is_set_aside(tmp_path, monkeypatch):
-    monkeypatch.setattr(audit, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(log_ins, "MOST_BYTES", 100_000)
     path = tmp_path / "logs" / "audit.log"
     forking = multiprocessing.get_context("fork")
     writers = [forking.Process(target=write_many, args=(path, number)) for number in range(4)]

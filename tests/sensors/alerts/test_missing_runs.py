@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from automations.alert_service import AlertService, automations_in_files
-from sensors.alerts.missing_runs import MissingRuns
+from sensors.alerts.overdue_runs import MissingRuns
 from sensors.alerts.reconcile import MissedAlerts
 from sensors.ledger import Ledger
 from sensors.runs.api import ApiError, PrefectApi

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 from sensors.config.inboxes import Inbox
-from sensors.files import rename
+from sensors.files import durability
 from tests.one_inbox import OneInbox
 
 
 def main() -> None:
     state_dir, path, *options = sys.argv[1:]
     if "plain" in options:
-        rename._libc_renameat2 = None
+        durability._libc_renameat2 = None
     world = OneInbox(Path(state_dir), Inbox(name="metrics", path=Path(path), subfolders=True, max_files=100))
     world.pass_time(10)
     world.ledger.close()

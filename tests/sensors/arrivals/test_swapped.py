@@ -25,8 +25,8 @@ from sensors.files import beneath
 from sensors.files.beneath import OpenFolders, open_beneath, open_folder, open_root
 from sensors.files.identity import identity_at
 from sensors.inbox.intake import Intake
+from sensors.inbox.pending_files import scan
 from sensors.inbox.rejections import Rejections
-from sensors.inbox.scan import scan
 from sensors.inbox.watcher import Watch
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.recovery.claims import give_back_claims

@@ -250,8 +250,8 @@ def test_a_crash_between_a_link_and_the_removal_that_make_a_rename_makes_no_seco
         raise Killed
 
     file = dropped(tmp_path / "inbox")
-    monkeypatch.setattr("sensors.files.rename._libc_renameat2", None)
-    monkeypatch.setattr("sensors.files.rename.os.unlink", killed)
+    monkeypatch.setattr("sensors.files.durability._libc_renameat2", None)
+    monkeypatch.setattr("sensors.files.durability.os.unlink", killed)
     with pytest.raises(Killed):
         take(file, folder)
     monkeypatch.undo()

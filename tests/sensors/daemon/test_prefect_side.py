@@ -9,7 +9,7 @@ import pytest
 
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Auth, Settings
-from sensors.daemon.run_loops import RunLoops
+from sensors.daemon.inbox_loops import RunLoops
 from sensors.ledger import Ledger, arrivals
 from sensors.runs import api
 from sensors.runs.api import NotReachedError

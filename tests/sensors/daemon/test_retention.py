@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from sensors.config.inboxes import Inbox
-from sensors.daemon import housekeeping
-from sensors.daemon.housekeeping import Pruner
+from sensors.daemon import inbox_loops
+from sensors.daemon.inbox_loops import Pruner
 from sensors.ledger.database import stamp
 
 
@@ -79,7 +79,7 @@ def test_a_crash_while_files_go_leaves_the_arrival_to_be_pruned_again(ledger, pr
     def crash(_place: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(housekeeping, "kill_point", crash)
+    monkeypatch.setattr(inbox_loops, "kill_point", crash)
     with pytest.raises(KeyboardInterrupt):
         pruner.step()
     assert left(ledger) == ["old"]
@@ -89,7 +89,7 @@ def test_a_crash_while_files_go_leaves_the_arrival_to_be_pruned_again(ledger, pr
 
 
 def test_many_are_deleted_in_steps(ledger, pruner, arrive):
-    for n in range(housekeeping.AT_ONCE + 1):
+    for n in range(inbox_loops.AT_ONCE + 1):
         arrive(f"old{n:02}", "loaded", "loaded", 31)
     assert pruner.step()
     assert not pruner.step()

@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from sensors.files.lease import read_lease, writer_of
-from sensors.files.stability import Writer
+from sensors.files.stability import Writer, read_lease, writer_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="read leases exist on Linux only")
 

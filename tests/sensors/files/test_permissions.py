@@ -16,7 +16,7 @@ import pytest
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.files.permissions import share_with_group
-from sensors.inbox.folders import make_folders
+from sensors.inbox.intake import make_folders
 from sensors.ledger import Ledger
 from sensors.stack.configuration import checked_settings
 from sensors.stack.errors import StackError

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sensors.files import rename
-from sensors.files.rename import rename_without_replacing
+from sensors.files import durability
+from sensors.files.durability import rename_without_replacing
 
 
 def test_of_two_renames_to_one_name_exactly_one_wins(tmp_path):
@@ -28,7 +28,7 @@ def test_of_two_renames_to_one_name_exactly_one_wins(tmp_path):
 
 
 def test_without_renameat2_nothing_is_replaced_either(monkeypatch, tmp_path):
-    monkeypatch.setattr(rename.sys, "platform", "somewhere else")
+    monkeypatch.setattr(durability.sys, "platform", "somewhere else")
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("old")
     new.write_text("new")

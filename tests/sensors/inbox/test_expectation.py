@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sensors.config.inboxes import Expectation, Inbox
 from sensors.inbox.deadlines import OVERDUE, RECOVERED, OverdueCheck, judge, next_due, previous_due
 from sensors.ledger import files, notices
-from sensors.ledger.deadlines import Expected
 from sensors.ledger.files import Dropped
+from sensors.ledger.notices import Expected
 from tests.conftest import HandClock
 
 WEEKDAYS = Expectation(cron="0 8 * * 1-5", timezone="Europe/Berlin")

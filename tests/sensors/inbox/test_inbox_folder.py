@@ -9,7 +9,7 @@ import pytest
 
 from sensors.config.inboxes import Inbox, InboxesError
 from sensors.config.settings import PROJECT_ROOT, Settings
-from sensors.inbox.folders import make_folders
+from sensors.inbox.intake import make_folders
 from sensors.stack.errors import StackError
 from sensors.stack.preflight import preflight
 from tests.free_ports import free_ports

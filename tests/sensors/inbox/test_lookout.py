@@ -9,7 +9,7 @@ from sensors.arrivals import source
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox
-from sensors.inbox import scan, scanner, watcher
+from sensors.inbox import pending_files, scanner, watcher
 from sensors.inbox.intake import Intake
 from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import FolderTimes, Watch
@@ -61,13 +61,13 @@ def make(tmp_path, ledger, hand_clock, wake, scans, stats):
 def scans(monkeypatch) -> list[str]:
     """Count the folders that are listed."""
     listed: list[str] = []
-    real = scan._folder
+    real = pending_files._folder
 
     def folder(descriptor, prefix, *rest):
         listed.append(prefix)
         yield from real(descriptor, prefix, *rest)
 
-    monkeypatch.setattr(scan, "_folder", folder)
+    monkeypatch.setattr(pending_files, "_folder", folder)
     return listed
 
 
@@ -82,7 +82,7 @@ def stats(monkeypatch) -> list[str]:
             looked.append(path)
         return real(path, *args, **kwargs)
 
-    monkeypatch.setattr(scan.os, "stat", stat)
+    monkeypatch.setattr(pending_files.os, "stat", stat)
     return looked
 
 

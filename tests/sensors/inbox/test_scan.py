@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.inbox.scan import scan
+from sensors.inbox.pending_files import scan
 
 
 def names(inbox: Path, *, subfolders: bool = False) -> list[str]:

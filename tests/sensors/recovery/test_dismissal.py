@@ -15,7 +15,7 @@ from sensors.__main__ import app
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger, files
 from sensors.ledger.database import stamp
-from sensors.recovery.dismissal import DismissalError, dismiss
+from sensors.recovery.replay import DismissalError, dismiss
 from sensors.reports.files import bad_files, count_needing_attention, needing_attention
 from sensors.reports.needs_attention import read_needs_attention
 from sensors.runs.issues import IssueKind, RunIssue

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sensors.ledger.blocked import still_blocked
+from sensors.ledger.files import still_blocked
 from tests.remote_stack import RemoteStack
 from tests.remote_world import SETTLED, World
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sensors.ledger.database import stamp
-from sensors.reports.metric_counts import OVERLAP, FollowedArrivals
+from sensors.reports.days import OVERLAP, FollowedArrivals
 from tests.dropped_arrivals import record_arrival
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

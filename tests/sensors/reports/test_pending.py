@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sensors.reports.metric_counts import PendingAlerts, PendingCounts, read_pending, read_pending_alerts
+from sensors.reports.days import PendingAlerts, PendingCounts, read_pending, read_pending_alerts
 from tests.dropped_arrivals import record_arrival, record_waiting
 from tests.postings import posting
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from sensors.runs.facts import RunFacts
+from sensors.runs.facts import RunFacts, RunHold, hold_of
 from sensors.runs.issues import waiting_issues
-from sensors.runs.waiting import RunHold, hold_of
 
 NINE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 POOL = {"id": "p", "name": "local pool", "is_paused": False, "concurrency_limit": None, "active_slots": None}

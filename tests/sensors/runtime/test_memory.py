@@ -10,7 +10,7 @@ from tests.journeys.stack import ROOT
 
 FREED = """\
 import psutil
-from sensors.runtime.malloc import give_back_memory, share_memory
+from sensors.runtime.descriptors import give_back_memory, share_memory
 share_memory()
 # Too long for Python's own arenas. Every hundredth stays: unasked, glibc gives back only what lies at the end.
 many = [bytearray(600) for _ in range(200_000)]

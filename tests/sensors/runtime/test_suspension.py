@@ -11,7 +11,7 @@ from sensors.alerts.reconcile import MissedAlerts
 from sensors.alerts.server_watch import ServerSilence
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
-from sensors.daemon.housekeeping import AFTER_START_SECONDS, Housekeeping
+from sensors.daemon.inbox_loops import AFTER_START_SECONDS, Housekeeping
 from sensors.files.stability import Writer
 from sensors.inbox import scanner
 from sensors.inbox.watcher import Watch

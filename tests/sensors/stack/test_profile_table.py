@@ -1,7 +1,7 @@
 """The profile as a person sees it."""
 
 from sensors.config.settings import Settings
-from sensors.stack.summary import profile_rows, show_profile
+from sensors.stack.terminal import profile_rows, show_profile
 from tests.sensors.config.test_profile import SHARED
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Auth, Settings
-from sensors.stack.summary import summary
+from sensors.stack.terminal import summary
 
 
 def told(tmp_path, **values):

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 from sensors.access import log_ins
 from sensors.access.accounts import Role, account_of
-from sensors.access.audit import Action, Audit
-from sensors.access.log_ins import LogIns
+from sensors.access.log_ins import Action, Audit, LogIns
 from sensors.access.origins import OwnNames, Rejection
 from sensors.config.settings import Settings
 from sensors.web.auth import PageAccess, RequestHead

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sensors.ledger.blocked import BlockedFile
+from sensors.ledger.files import BlockedFile
 from sensors.reports.needs_attention import Alerts, NeedsAttention, StalledArrival
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.web.attention import Attention, AttentionItem, attention_of, run_matter

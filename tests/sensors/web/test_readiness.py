@@ -5,7 +5,7 @@ from starlette.applications import Starlette
 
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
-from sensors.web.probes import ready_page
+from sensors.web.metrics import ready_page
 from tests.scrape import get
 
 

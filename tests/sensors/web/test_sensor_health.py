@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from sensors.inbox.watcher import Watch
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
-from sensors.web.probes import health_page
+from sensors.web.metrics import health_page
 
 
 def asked(tmp_path, *loops: Loop):
