@@ -62,7 +62,7 @@ def watched(
         thread.join()
 
 
-ARTIFACT_KEY = "progress-{}"
+PROGRESS_KEY = "progress-{}"
 """Formatted with the arrival's id, or with the run's id if the run has no arrival."""
 AFTER = 3.0
 """Seconds before a load gets a progress artifact; most loads are shorter and cost no request."""
@@ -121,7 +121,7 @@ class LoadProgress:
 
     def _show(self, percent: float, what: str) -> None:
         if self._artifact is None:
-            key = ARTIFACT_KEY.format(self.load_id)
+            key = PROGRESS_KEY.format(self.load_id)
             self._artifact = cast(UUID, create_progress_artifact(percent, key=key, description=what))
         else:
             # Not Prefect's update_progress_artifact, which opens a client for every call and never closes it.

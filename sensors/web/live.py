@@ -13,10 +13,10 @@ from sensors.runtime.loop import DutyCycle
 from sensors.web.models import ArrivalView, InboxView
 from sensors.web.services import Services
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 LOOK_SHARE = 0.1
 LONGEST_PAUSE_SECONDS = 3.0
-"""The pause between two polls is LOOK_SECONDS, or longer if polls keep taking so long that they would use more than
+"""The pause between two polls is POLL_SECONDS, or longer if polls keep taking so long that they would use more than
 LOOK_SHARE of a core, but at most LONGEST_PAUSE_SECONDS, so that an open page does not seem to hang."""
 QUEUED = 2000
 """How many changes may wait for a page that does not read them; then its stream ends and the page reconnects."""
@@ -109,7 +109,7 @@ class Live:
                         self._tell(await run_in_threadpool(self._look))
                     if (services := self._services()) != self._latest.services:
                         self._tell(replace(self._latest, services=services))
-                await asyncio.sleep(max(LOOK_SECONDS, duty.pause_after(clock() - begun)))
+                await asyncio.sleep(max(POLL_SECONDS, duty.pause_after(clock() - begun)))
         finally:
             ledger.close()
 

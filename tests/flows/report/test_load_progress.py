@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.loading.file_result import FileResult, Outcome
-from flows.report.progress import AFTER, ARTIFACT_KEY, PAUSE, LoadProgress
+from flows.report.progress import AFTER, PROGRESS_KEY, PAUSE, LoadProgress
 
 MOST = 1_000
 LOADED = [FileResult(f"{number}.csv", Outcome.LOADED, 1, 10, 0.1) for number in range(MOST // 10)]
@@ -28,7 +28,7 @@ def progress(name: str) -> LoadProgress:
 
 def shown(client: SyncPrefectClient, name: str) -> list[tuple[float, str | None]]:
     """Return the progress artifacts under a load's key: how far, and what they say."""
-    of_load = ArtifactFilter(key=ArtifactFilterKey(any_=[ARTIFACT_KEY.format(name)]))
+    of_load = ArtifactFilter(key=ArtifactFilterKey(any_=[PROGRESS_KEY.format(name)]))
     return [(float(str(one.data)), one.description) for one in client.read_artifacts(artifact_filter=of_load)]
 
 
