@@ -121,7 +121,7 @@ def alert_test() -> None:
     from rich.text import Text
 
     from automations.alert_service import automations_in_files
-    from automations.delivery.samples import samples, send
+    from automations.delivery.events import samples, send
     from automations.settings import read_settings
 
     with _problems_told():

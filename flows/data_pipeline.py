@@ -20,8 +20,7 @@ from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
 from flows.loading.header_scan import Plan, plans_of, size_of
 from flows.loading.loader import Loader
 from flows.readers.guard import Guard
-from flows.report.artifact import publish
-from flows.report.progress import LoadLog, LoadProgress, watched
+from flows.report.artifacts import LoadLog, LoadProgress, publish, watched
 from flows.settings import read_settings
 from flows.source_file import Rejected, SourceFile
 from flows.sources.files import files_of

@@ -21,9 +21,9 @@ from prefect.states import Completed, Failed
 
 from flows.errors import PipelineError, RejectionError, may_help_to_retry
 from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
+from flows.readers.guard import HEAD_BYTES, check_signature
 from flows.readers.json_record import JsonRecord, examined
-from flows.readers.signatures import HEAD_BYTES, check_signature
-from flows.report.artifact import publish
+from flows.report.artifacts import publish
 from flows.settings import read_settings
 from flows.source_file import FileFormat, Rejected, SourceFile
 from flows.sources.files import files_of

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.errors import PermanentError
-from flows.file_limits import MEGABYTE, FileLimits, HttpLimits
+from flows.readers.guard import MEGABYTE, FileLimits, HttpLimits
 from flows.warehouse.address import CATALOG, DuckDbFile, WarehouseAddress, warehouse_address
 from flows.warehouse.duckdb import DEFAULT_LIMIT
 from flows.warehouse.open import OpenOptions

@@ -4,16 +4,30 @@ Imports are made in the commands, so that `drop` and `status` do not wait for mo
 """
 
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-from sensors.runtime.packages import exit_if_missing
+_OURS = frozenset({"automations", "flows", "sensors"})
+
+
+@contextmanager
+def exit_if_missing() -> Generator[None]:
+    """Exit with one line when an import inside the block needs a package that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package in _OURS:
+            raise
+        sys.exit(f"the Python package {package} is not installed in {sys.prefix}; run `just setup`")
+
 
 with exit_if_missing():
     import typer
 
     from sensors.access.log_ins import Action
-    from sensors.cli.commands import looking
     from sensors.stack.errors import as_stack_error
 
 app = typer.Typer(
@@ -23,13 +37,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(looking)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def _record(action: Action, **details: str) -> None:
     """Record a command in the audit log."""
     from sensors.access.log_ins import audit_of
-    from sensors.stack.configuration import checked_settings
+    from sensors.stack.errors import checked_settings
 
     audit_of(checked_settings().logs_dir).record_command(action, **details)
 
@@ -50,9 +65,8 @@ def run() -> None:
     from sensors.daemon.process import SensorRunningError
     from sensors.daemon.process import run as run_sensor
     from sensors.ledger import LedgerError
-    from sensors.stack.configuration import checked_settings
     from sensors.stack.credentials import wrong_credentials
-    from sensors.stack.errors import StackError
+    from sensors.stack.errors import StackError, checked_settings
 
     settings = checked_settings()
     if wrong := wrong_credentials(settings):
@@ -101,7 +115,7 @@ def preview() -> None:
     """Show what would become of the files that are in the inboxes now; nothing is changed."""
     from sensors.cli.preview import lines
     from sensors.cli.preview import preview as look
-    from sensors.stack.configuration import checked_settings
+    from sensors.stack.errors import checked_settings
 
     with as_stack_error():
         for line in lines(look(checked_settings())):
@@ -112,7 +126,7 @@ def preview() -> None:
 def retry(arrival: Annotated[str, typer.Argument(help="The arrival's id, as `status` shows it.")]) -> None:
     """Announce an arrival again, whatever its outcome."""
     from sensors.recovery.replay import retry as try_again
-    from sensors.stack.configuration import checked_settings
+    from sensors.stack.errors import checked_settings
 
     with as_stack_error():
         said = try_again(checked_settings(), arrival)
@@ -131,8 +145,7 @@ def dismiss(
     from datetime import UTC, datetime
 
     from sensors.recovery.replay import dismiss as settle
-    from sensors.stack.configuration import checked_settings
-    from sensors.stack.errors import StackError
+    from sensors.stack.errors import StackError, checked_settings
     from sensors.stack.status import find_run_issues
 
     if (what is None) is not everything:
@@ -157,7 +170,7 @@ def replay(
 
     from sensors.recovery.replay import Selection, moment_of
     from sensors.recovery.replay import replay as announce_again
-    from sensors.stack.configuration import checked_settings
+    from sensors.stack.errors import checked_settings
 
     with as_stack_error():
         moment = None if since is None else moment_of(since, datetime.now(UTC))
@@ -179,7 +192,7 @@ def rebuild(
     from contextlib import nullcontext
 
     from sensors.recovery.rebuild import rebuild as make_anew
-    from sensors.stack.configuration import checked_settings
+    from sensors.stack.errors import checked_settings
     from sensors.stack.server import running_server
     from sensors.stack.terminal import Terminal
 
@@ -220,6 +233,88 @@ def main() -> None:
         for line in error.lines:
             typer.echo(line, err=True)
         sys.exit(1)
+
+
+@app.command()
+def status(
+    *,
+    json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, until Ctrl-C.")] = False,
+    services: Annotated[
+        bool, typer.Option("--services", help="End with 0 if every service is well, whatever runs need attention.")
+    ] = False,
+) -> None:
+    """Say whether all is well, and what became of the files.
+
+    The exit status is 0 if every service is well and no run needs attention, else 1.
+    """
+    from sensors.cli.status import show_status
+
+    raise typer.Exit(show_status(as_json=json, watch=watch, services_only=services))
+
+
+@app.command()
+def history(
+    inbox: Annotated[str | None, typer.Argument(help="Only the arrivals of this inbox.")] = None,
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 20,
+    failed: Annotated[bool, typer.Option("--failed", help="Only the arrivals that failed.")] = False,
+    json: Json = False,
+) -> None:
+    """List the arrivals that were taken last, the newest first."""
+    from sensors.cli.history import show_history
+    from sensors.stack.errors import as_stack_error, checked_settings
+
+    with as_stack_error():
+        show_history(checked_settings(), inbox, limit=limit, failed=failed, as_json=json)
+
+
+@app.command()
+def show(
+    arrival: Annotated[str, typer.Argument(help="The arrival's id, its beginning, or the name of a file of it.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Show one arrival: every step with its time, its files, its run and the end of the run's log."""
+    from sensors.cli.history import show_arrival
+    from sensors.stack.errors import as_stack_error, checked_settings
+
+    with as_stack_error():
+        show_arrival(checked_settings(), arrival, as_json=json)
+
+
+@app.command()
+def logs(
+    service: Annotated[str | None, typer.Argument(help="A service, one of its processes, or alerts.")] = None,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option(min=0, max=100_000, help="How many of the last lines of each log.")] = 20,
+) -> None:
+    """Show the end of the services' logs."""
+    from sensors.cli.logs import show_logs
+    from sensors.stack.errors import checked_settings
+
+    show_logs(checked_settings(), service, lines=lines, follow=follow)
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="The files; they stay as they are.")],
+    *,
+    inbox: Annotated[str | None, typer.Option(help="Hold them to the rules and the table of this inbox.")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="The table that they would go into, catalog.schema.table; without it a new one.")
+    ] = None,
+    json: Json = False,
+    out: Annotated[str | None, typer.Option(help="Write the rows of each to FOLDER/<file name>.parquet.")] = None,
+) -> None:
+    """Show what would become of files if they were loaded; nothing is loaded.
+
+    The exit status is 0 if all would load, 1 if some would be rejected, 2 if they cannot be checked.
+    """
+    from sensors.cli.check import CheckOptions, show_check
+
+    raise typer.Exit(show_check(CheckOptions(tuple(files), inbox, table, out), as_json=json))
 
 
 if __name__ == "__main__":

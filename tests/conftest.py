@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from automations.alert_service import AlertService, Dispatcher
 from sensors.config.inboxes import Inbox
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.ledger import Ledger
 from tests.bare_prefect import bare_prefect
 from tests.hand_clock import HandClock

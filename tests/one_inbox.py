@@ -13,7 +13,7 @@ from sensors.inbox.intake import Intake
 from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger
-from sensors.reports.needs_attention import read_needs_attention
+from sensors.reports.files import read_needs_attention
 from sensors.stack.status import Status
 from tests.hand_clock import HandClock
 

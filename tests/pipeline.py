@@ -8,13 +8,12 @@ from typing import Any
 
 import duckdb
 
-from flows.file_limits import FileLimits
 from flows.loading.bulk import BulkLoader
 from flows.loading.file_result import FileResult
 from flows.loading.header_scan import plans_of
 from flows.loading.loader import Loader, Reload
 from flows.readers.base import Reading
-from flows.readers.guard import Guard
+from flows.readers.guard import FileLimits, Guard
 from flows.readers.registry import read_plan
 from flows.source_file import Rejected
 from flows.sources.files import files_of

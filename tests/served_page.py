@@ -17,8 +17,8 @@ from sensors.ledger import Ledger
 from sensors.runs.issues import RunIssue
 from sensors.runtime.clock import Clock
 from sensors.web.app import make_page, server_config
+from sensors.web.attention import Services
 from sensors.web.queries import SensorState
-from sensors.web.services import Services
 from tests.free_ports import free_ports
 
 AUTH = ("admin", "secret")

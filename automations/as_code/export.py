@@ -13,8 +13,7 @@ from typing import Any
 from prefect.events.schemas.automations import Automation
 
 from automations.as_code import drift
-from automations.as_code import files as schema
-from automations.as_code import files as yaml_text
+from automations.as_code import files as definition_files
 from automations.as_code.files import read_text
 from automations.as_code.references import (
     ACTION_LISTS,
@@ -82,7 +81,7 @@ def _files(automations: Iterable[Automation], catalogue: Catalogue) -> tuple[dic
         if automation.name in texts:
             left_out.append(Problem(automation.name, f"a second one of this name, {automation.id}, is left out"))
             continue
-        text = yaml_text.render(document_of(schema.content(automation), catalogue))
+        text = definition_files.render(document_of(definition_files.content(automation), catalogue))
         if reason := _misread(text, automation, catalogue):
             left_out.append(Problem(automation.name, f"cannot be said in a file: {reason}"))
         else:
@@ -129,10 +128,10 @@ def _misread(text: str, automation: Automation, catalogue: Catalogue) -> str | N
     if not definition.is_plain:
         return "one of its texts is spelt like a placeholder, which would be filled in"
     try:
-        read = schema.content(schema.automation(definition.document, catalogue))
+        read = definition_files.content(definition_files.automation(definition.document, catalogue))
     except KeyError as error:
         return f"its trigger has a label that is spelt like a reference, to {error}"
-    same = drift.canonical(read) == drift.canonical(schema.content(automation))
+    same = drift.canonical(read) == drift.canonical(definition_files.content(automation))
     return None if same else "it would be read as another one"
 
 

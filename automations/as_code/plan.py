@@ -16,10 +16,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import Automation
 
-from automations.as_code import drift
-from automations.as_code import files as schema
-from automations.as_code import server as alert_channels
-from automations.as_code import server as blocks
+from automations.as_code import drift, files, server
 from automations.as_code.diff import AutomationChange, ChangeOutcome, Changes, contents, differences
 from automations.as_code.files import Definition, Values, completed, read_definitions, variables_of
 from automations.as_code.references import (
@@ -142,8 +139,8 @@ def planned_changes(
 
 
 def _wanted(definition: Definition, existing: Automation | None, catalogue: Catalogue, owner: str) -> PlannedChange:
-    model = schema.automation(definition.document, catalogue)
-    new = drift.canonical(schema.content(model))
+    model = files.automation(definition.document, catalogue)
+    new = drift.canonical(files.content(model))
     if existing is None:
         usual = {"name": model.name, "enabled": True}
         found = tuple(
@@ -152,7 +149,7 @@ def _wanted(definition: Definition, existing: Automation | None, catalogue: Cata
         return PlannedChange(
             AutomationChange(KIND, model.name, ChangeOutcome.CREATED, None, "", found), definition.document
         )
-    old = drift.canonical(schema.content(existing))
+    old = drift.canonical(files.content(existing))
     is_marked = {*drift.marks(owner, new)} <= {*existing.tags}
     if old == new and is_marked:
         return PlannedChange(
@@ -172,7 +169,7 @@ def _why(existing: Automation, wanted: str, *, is_same: bool) -> str:
         return "adopted: the server has it without our mark"
     if is_same or applied is None:
         return "its mark is renewed"
-    on_server = drift.drift(schema.content(existing))
+    on_server = drift.drift(files.content(existing))
     reasons = [
         *([f"{on_server} on the server since the last apply"] if on_server else []),
         *(["the file, or what it refers to, has changed"] if applied != wanted else []),
@@ -192,7 +189,7 @@ def _second(second: Automation, owner: str) -> AutomationChange:
 
 
 def _orphan(orphan: Automation) -> AutomationChange:
-    on_server = drift.drift(schema.content(orphan))
+    on_server = drift.drift(files.content(orphan))
     note = "no file has it" + (f"; {on_server} on the server since the last apply" if on_server else "")
     return AutomationChange(KIND, orphan.name, ChangeOutcome.DELETED, orphan.id, note)
 
@@ -235,7 +232,7 @@ def _wanted_channels(folder: Path, settings: AlertSettings | None) -> tuple[list
     if settings is None and folder.resolve() != FOLDER:
         return [], []
     try:
-        return alert_channels.wanted(settings or read_settings())
+        return server.wanted(settings or read_settings())
     except ConfigurationError as error:
         return [], list(error.problems)
 
@@ -265,7 +262,7 @@ def _survey(
     ]
     if found := [*problems, *mistakes, *unknown]:
         raise ConfigurationError(dict.fromkeys(found))
-    blocks = [(channel, alert_channels.planned(channel, client)) for channel in channels]
+    blocks = [(channel, server.planned(channel, client)) for channel in channels]
     return Survey(client, blocks, planned_changes(definitions, claims, catalogue, owner), catalogue)
 
 
@@ -293,7 +290,7 @@ def apply(folder: Path = FOLDER, settings: AlertSettings | None = None, owner: s
 
 
 def _write(survey: Survey, owner: str) -> list[AutomationChange]:
-    changes = [blocks.put(channel, change) for channel, change in survey.channels]
+    changes = [server.put(channel, change) for channel, change in survey.channels]
     # A new automation gets its id now, which automations that refer to it need.
     ids: dict[Kind, dict[str, UUID]] = {kind: dict(known) for kind, known in survey.catalogue.items()}
     ids[Kind.BLOCK] |= {change.name: change.id for change in changes if change.id}
@@ -313,8 +310,8 @@ def _take(step: PlannedChange, client: SyncPrefectClient, catalogue: Catalogue, 
     if not change.outcome.is_write or step.document is None:
         return change
     # The marks are part of the same write: if the process is killed, no automation of ours is left without them.
-    content = schema.content(schema.automation(step.document, catalogue))
-    automation = schema.automation(step.document, catalogue, drift.marks(owner, content))
+    content = files.content(files.automation(step.document, catalogue))
+    automation = files.automation(step.document, catalogue, drift.marks(owner, content))
     if change.id is None:
         automation_id = client.create_automation(automation)
         return AutomationChange(

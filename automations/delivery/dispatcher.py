@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from automations.delivery import deliver, digests
-from automations.delivery import digests as waiting
 from automations.delivery import log as alert_log
 from automations.delivery.channels import FALLBACK, Policy
 from automations.delivery.deliver import drain
@@ -283,11 +282,11 @@ class AlertService:
 
     def verify(self, has_come: Callable[[Unless], bool], now: datetime) -> None:
         """Cancel or release alerts that wait for an event; `has_come` returns whether it has come."""
-        waiting.release_waiting(self._outbox, self.bell.policy, has_come, now)
+        digests.release_waiting(self._outbox, self.bell.policy, has_come, now)
 
     def release_overdue(self, now: datetime) -> None:
         """Release overdue alerts that wait for an event, while no server can say whether it has come."""
-        waiting.release_overdue(self._outbox, self.bell.policy, now, UNVERIFIED)
+        digests.release_overdue(self._outbox, self.bell.policy, now, UNVERIFIED)
 
     def knows(self, cause: str) -> bool:
         """Return whether a cause has an alert."""
@@ -341,7 +340,7 @@ class AlertService:
 
     def forget_old(self, now: datetime) -> None:
         """Delete alerts older than `KEEP` that are over or could not be delivered."""
-        waiting.forget_old(self._outbox, now - KEEP)
+        digests.forget_old(self._outbox, now - KEEP)
 
     def close(self) -> None:
         self._outbox.close()

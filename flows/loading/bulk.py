@@ -16,11 +16,10 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from flows.errors import ColumnsChangedError, is_infrastructure_error
-from flows.loading.file_result import FileResult, Outcome
+from flows.loading.file_result import COLUMNS_AT_ONCE, FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan, weight
 from flows.loading.insert import StagingTable, matched, read_together
 from flows.loading.loader import Loader, WouldWidenError
-from flows.loading.mismatch import COLUMNS_AT_ONCE
 from flows.source_file import Rejected
 from flows.sql_names import RESERVED_COLUMNS, pattern
 from flows.warehouse.base import TableColumn

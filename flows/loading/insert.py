@@ -13,8 +13,7 @@ from datetime import datetime
 import duckdb
 
 from flows.errors import RowRejectedError, load_key_errors
-from flows.file_limits import FileLimits
-from flows.loading.mismatch import COLUMNS_AT_ONCE, check_columns, converted, marked, mismatches, place, shortened
+from flows.loading.file_result import COLUMNS_AT_ONCE, check_columns, converted, marked, mismatches, place, shortened
 from flows.readers.base import FileColumn, Reading, one_thread, raw
 from flows.readers.column_types import (
     DECIMAL,
@@ -28,6 +27,7 @@ from flows.readers.column_types import (
     is_text,
     looks_like,
 )
+from flows.readers.guard import FileLimits
 from flows.source_file import SourceFile
 from flows.sql_names import RESERVED_COLUMNS, TargetTable, literal
 from flows.warehouse.base import TableColumn, Warehouse, missing_columns

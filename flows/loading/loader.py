@@ -24,10 +24,9 @@ from flows.errors import (
     original_of,
     reason_of,
 )
-from flows.loading.file_result import FileResult, Outcome
+from flows.loading.file_result import MISMATCH, FileResult, Outcome, converted, describe_mismatch, shortened
 from flows.loading.header_scan import HeaderScan, Plan
 from flows.loading.insert import Insertion, Widening, describe_refusal, planned, widening_of
-from flows.loading.mismatch import MISMATCH, converted, describe_mismatch, shortened
 from flows.readers.base import WIDE, Reading, one_thread
 from flows.readers.column_types import is_text
 from flows.readers.csv_files import CsvReading

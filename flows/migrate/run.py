@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.errors import PermanentError, PipelineError, RejectionError, RowRejectedError, TemporaryError
+from flows.loading.file_result import MISMATCH, converted, describe_mismatch
 from flows.loading.insert import describe_refusal, matched
-from flows.loading.mismatch import MISMATCH, converted, describe_mismatch
 from flows.readers.base import FileColumn, selection
 from flows.readers.parquet_files import type_read, value_read
 from flows.settings import PROJECT_ROOT, PipelineSettings, read_settings

@@ -19,13 +19,11 @@ from pathlib import Path
 import duckdb
 
 from flows.errors import RejectionError
-from flows.file_limits import FileLimits
 from flows.readers.base import FileColumn, check_names, file_column, paths, sample_rows, selection, types_of_texts
 from flows.readers.column_types import TEXT, TEXT_TYPES
 from flows.readers.csv_layout import layout_of
 from flows.readers.csv_records import Content, CsvLayout, check_names_once, first_rows, line_of, rewritten
-from flows.readers.guard import Guard, spooled, unpacked
-from flows.readers.signatures import HEAD_BYTES, check_signature
+from flows.readers.guard import HEAD_BYTES, FileLimits, Guard, check_signature, spooled, unpacked
 from flows.source_file import FileFormat, SourceFile
 from flows.sql_names import identifier, literal, path_literal
 

@@ -9,18 +9,85 @@ from __future__ import annotations
 import ctypes
 import gzip
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Self
 
 import duckdb
 
-from flows.errors import PipelineError
-from flows.file_limits import MEGABYTE, FileLimits, LimitError
+from flows.errors import PipelineError, RejectionError
+from flows.source_file import FileFormat
+
+# Limits on one file, whose violation rejects only that file of its arrival, and on an http source.
+
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class FileLimits:
+    """Limits on one file. Each `max_` field is also a setting, named in capitals."""
+
+    max_columns: int = 4096
+    """Maximum columns of a file, and of the table that it is loaded into."""
+    max_rows: int = 100_000_000
+    max_unpacked_bytes: int = 4 * 2**30
+    """Maximum size after decompression: of a gzipped file, or of the values in a Parquet file."""
+    max_file_seconds: float = 3600.0
+    run_memory_bytes: int = 1_200 * MEGABYTE
+    """Maximum memory of the run's process, as the kernel counts it."""
+    run_memory_source: str = "RUN_MEMORY_LIMIT"
+    """Where `run_memory_bytes` comes from, a setting or the cgroup; for messages."""
+
+    def check_columns(self, count: int) -> None:
+        """Raise LimitError if a file has too many columns."""
+        if count > self.max_columns:
+            raise LimitError(f"{count:,} columns", f"{self.max_columns:,}", "MAX_COLUMNS")
+
+    def check_table_columns(self, there: int, added: int) -> None:
+        """Raise LimitError if a file adds too many columns to a table that has `there` columns."""
+        if added and there + added > self.max_columns:
+            got = f"it adds {added:,} columns to a table of {there:,}" if there else f"{added:,} columns"
+            raise LimitError(got, f"{self.max_columns:,}", "MAX_COLUMNS")
+
+    def check_rows(self, count: int) -> None:
+        """Raise LimitError if a file has too many rows."""
+        if count > self.max_rows:
+            raise LimitError(f"{count:,} rows", f"{self.max_rows:,}", "MAX_ROWS")
+
+    def check_unpacked(self, size: int, *, at_least: bool = False) -> None:
+        """Raise LimitError if a file unpacks to too many bytes; with `at_least`, `size` is a lower bound."""
+        if size > self.max_unpacked_bytes:
+            got = "it unpacks to " + (f"more than {self.max_unpacked_bytes:,}" if at_least else f"{size:,}") + " bytes"
+            raise LimitError(got, f"{self.max_unpacked_bytes:,}", "MAX_UNPACKED_BYTES")
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """Limits on an http source; each field is also a setting, named in capitals and prefixed with HTTP_."""
+
+    allowed_hosts: frozenset[str] = frozenset()
+    """Hosts besides the source's own that redirects and next pages may lead to: `host`, or `host:port`."""
+    max_pages: int = 10_000
+    max_bytes: int = 4 * 2**30
+    """Of all pages together, after decompression."""
+    max_seconds: float = 3600.0
+    """For the whole download."""
+    max_redirects: int = 10
+    """Of one page."""
+
+
+class LimitError(RejectionError):
+    """A file exceeds a limit."""
+
+    def __init__(self, got: str, limit: str, setting: str) -> None:
+        super().__init__(f"{got}, the limit is {limit}; raise {setting} to load it")
+
 
 POLL_SECONDS = 0.05
 """Seconds between two checks of the memory, which take some 10 us each."""
@@ -168,3 +235,76 @@ def _give_back() -> None:
     """Make the C library return free memory to the kernel, where it can."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+# Detect files whose first bytes contradict the format in their name.
+
+HEAD_BYTES = 4096
+"""How many of the first bytes are checked."""
+
+_TAR_AT = 257
+_BYTES = {
+    "a ZIP archive": rb"PK(\x03\x04|\x05\x06|\x07\x08)",
+    "a gzip file": rb"\x1f\x8b",
+    "a bzip2 file": rb"BZh[1-9]1AY&SY",
+    "an xz file": rb"\xfd7zXZ\0",
+    "a zstd file": rb"\x28\xb5\x2f\xfd",
+    "a 7z archive": rb"7z\xbc\xaf\x27\x1c",
+    "a RAR archive": rb"Rar!\x1a\x07",
+    "a PDF document": rb"%PDF-",
+    "an old Office document, such as an Excel .xls": rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    "a Parquet file": rb"PAR1",
+    "an Avro file": rb"Obj\x01",
+    "an ORC file": rb"ORC[^,;\t|\r\n\w]",
+    "an SQLite database": rb"SQLite format 3\0",
+    "a picture": rb"\x89PNG|\xff\xd8\xff|GIF8[79]a",
+    "text in UTF-32": rb"\xff\xfe\0\0|\0\0\xfe\xff|(?:[ -~]\0\0\0){4}|(?:\0\0\0[ -~]){4}",
+    "text in UTF-16": rb"\xff\xfe|\xfe\xff|(?:[\t\r\n -~]\0){4}|(?:\0[\t\r\n -~]){4}",
+}
+_TEXTS = {
+    "a Git LFS pointer, in place of the file": rb"version https://git-lfs\.github\.com/spec/",
+    "an HTML page": rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(?i:!doctype\s+html|html|head|body)\b",
+    "an XML document": rb"(?:\xef\xbb\xbf)?\s*<\?xml\b",
+}
+_JSON = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\{\s*(?:"|\})|\[\s*(?:[\[{"\]]))')
+_PATTERNS = [(kind, re.compile(pattern, re.DOTALL)) for kind, pattern in {**_BYTES, **_TEXTS}.items()]
+_ANY = re.compile(b"|".join({**_BYTES, **_TEXTS}.values()), re.DOTALL)
+"""Matches any of the patterns: most files match none and need no further test."""
+_EXPECTED = {
+    FileFormat.CSV: "CSV text",
+    FileFormat.TSV: "text with tabs",
+    FileFormat.JSON: "JSON",
+    FileFormat.NDJSON: "JSON, one record a line",
+    FileFormat.PARQUET: "a Parquet file",
+}
+_MENDING = {
+    "text in UTF-16": "save it as UTF-8",
+    "text in UTF-32": "save it as UTF-8",
+    "a Git LFS pointer, in place of the file": "`git lfs pull` fetches the file itself",
+}
+_SPREADSHEET = re.compile(rb"\[Content_Types\]\.xml|_rels/|xl/|mimetypeapplication/vnd\.oasis")
+
+
+def check_signature(head: bytes, file_format: FileFormat) -> None:
+    """Raise RejectionError if a file's first bytes show another format than its name."""
+    kind = _kind_of(head, file_format)
+    if kind is not None:
+        mending = _MENDING.get(kind)
+        raise RejectionError(
+            f"expected {_EXPECTED[file_format]}, as its name says, got {kind}" + (f"; {mending}" if mending else "")
+        )
+
+
+def _kind_of(head: bytes, file_format: FileFormat) -> str | None:
+    found = None
+    if _ANY.match(head):
+        found = next((kind for kind, pattern in _PATTERNS if pattern.match(head)), None)
+    if found == "a ZIP archive" and _SPREADSHEET.search(head):
+        return "a workbook of a spreadsheet, such as an Excel .xlsx"
+    if found is None and head[_TAR_AT : _TAR_AT + 5] == b"ustar":
+        return "a tar archive"
+    if file_format is FileFormat.PARQUET:
+        return None if found == "a Parquet file" else found
+    if found is None and file_format in (FileFormat.CSV, FileFormat.TSV) and _JSON.match(head):
+        return "JSON"
+    return found

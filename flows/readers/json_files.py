@@ -15,11 +15,10 @@ from typing import BinaryIO
 import duckdb
 
 from flows.errors import RejectionError
-from flows.file_limits import FileLimits
 from flows.readers.base import FileColumn, check_names, file_column, paths, sample_rows, selection, types_of_texts
 from flows.readers.column_types import JSON, MOMENT_TYPES, NUMBER_TYPES, TEXT
 from flows.readers.csv_files import table_name
-from flows.readers.guard import Guard, spooled, unpacked
+from flows.readers.guard import HEAD_BYTES, FileLimits, Guard, check_signature, spooled, unpacked
 from flows.readers.json_record import LONGEST_RECORD
 from flows.readers.json_text import (
     JsonLayout,
@@ -29,7 +28,6 @@ from flows.readers.json_text import (
     outline_of,
     records_of,
 )
-from flows.readers.signatures import HEAD_BYTES, check_signature
 from flows.source_file import FileFormat, SourceFile
 from flows.sql_names import identifier, literal, path_literal
 

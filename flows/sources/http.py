@@ -18,7 +18,7 @@ import httpx
 import ijson
 
 from flows.errors import PermanentError, RejectionError, TemporaryError, one_line
-from flows.file_limits import HttpLimits
+from flows.readers.guard import HttpLimits
 from flows.readers.json_text import JsonLayout, JsonOutline, as_lines, json_layout, records_of
 from flows.source_file import FileFormat, SourceFile, format_of
 from flows.sources.redact_url import redact_url, source_name

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sensors.config.inboxes import Duplicates, Inbox
-from sensors.files.beneath import appending, place_of
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity, appending, place_of
 from sensors.ledger import Ledger, files
 from sensors.ledger.files import WaitingFile
 

@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import cast
 
 from sensors.arrivals.move import COARSE_TIME_NS
-from sensors.files.beneath import NOT_THERE, OpenFolders, Place, place_of, write_all
+from sensors.files.beneath import NOT_THERE, Identity, OpenFolders, Place, place_of, write_all
 from sensors.files.durability import sync_folder
-from sensors.files.identity import Identity
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger.arrivals import Arrival, FileContent
 from sensors.runtime.json_logging import about_arrival

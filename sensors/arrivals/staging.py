@@ -16,16 +16,13 @@ from pathlib import Path
 from sensors.arrivals import manifest
 from sensors.arrivals.blocked import REPORT_AFTER, notice_of
 from sensors.arrivals.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
-from sensors.arrivals.move import Move
-from sensors.arrivals.source import LocalSource, Source
+from sensors.arrivals.move import LocalSource, Move, Source
 from sensors.config.admission import readable
 from sensors.config.inboxes import Duplicates, Inbox
-from sensors.files.beneath import OpenFolders
+from sensors.files.beneath import Identity, OpenFolders
 from sensors.files.durability import sync_folder
-from sensors.files.identity import Identity
 from sensors.files.permissions import share_with_group
 from sensors.ledger import Ledger, arrivals
-from sensors.ledger import files as blocked
 from sensors.ledger import files as ledger_files
 from sensors.ledger.arrivals import Arrival, ArrivalFile, FileContent
 from sensors.ledger.files import WaitingFile
@@ -122,7 +119,7 @@ class Stager:
                 )
         if files:
             now = self.clock.utc()
-            blocked.report(self.ledger, inbox.name, now - REPORT_AFTER, lambda found: notice_of(inbox, found), now)
+            ledger_files.report(self.ledger, inbox.name, now - REPORT_AFTER, lambda found: notice_of(inbox, found), now)
 
     def _arrival_for(self, inbox: Inbox, files: Sequence[WaitingFile], now: datetime, *, is_duplicate: bool) -> Arrival:
         if all(file.is_blocked for file in files) and (spare := self._spare.pop(inbox.name, None)):

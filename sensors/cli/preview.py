@@ -12,8 +12,7 @@ from sensors.config.admission import Admission, AdmissionResult, admit, readable
 from sensors.config.inboxes import Duplicates, EmptyFiles, Inbox, read_inboxes
 from sensors.config.settings import Settings
 from sensors.files import stability
-from sensors.files.beneath import place_of
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity, place_of
 from sensors.files.stability import Observation, Writer, writer_of
 from sensors.inbox.intake import EMPTY
 from sensors.inbox.pending_files import Entry, scan

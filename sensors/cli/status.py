@@ -13,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sensors.cli.console import ago, local, open_console, plain, span
-from sensors.reports.inboxes import InboxActivity, InboxCounts
-from sensors.stack.configuration import checked_settings
-from sensors.stack.errors import StackError
+from sensors.reports.arrivals import InboxActivity, InboxCounts
+from sensors.stack.errors import StackError, checked_settings
 from sensors.stack.status import SCHEDULED, NextRun, Status, read_status
 
 _COUNTS = tuple(InboxCounts.model_fields)

@@ -15,7 +15,7 @@ from sensors.alerts.issues import Issue
 from sensors.alerts.monitor import Inspection, Monitor
 from sensors.alerts.server_watch import AlertLoops
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.arrivals.source import LocalSource
+from sensors.arrivals.move import LocalSource
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox, WatchChoice
 from sensors.config.settings import Settings
@@ -28,9 +28,8 @@ from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger, arrivals, maintenance
 from sensors.ledger.maintenance import LedgerCheck
 from sensors.ledger.states import ArrivalState
-from sensors.runs import api as pace
 from sensors.runs.announcer import Announcer, NoticeSender, RunNamer
-from sensors.runs.api import PrefectApi
+from sensors.runs.api import IDLE, PrefectApi, pause
 from sensors.runs.issues import RunIssue
 from sensors.runs.outcomes import LostRuns, RunFollower
 from sensors.runs.receipts import ReceiptFinder
@@ -177,7 +176,7 @@ class RunLoops:
         """Announce what is due; return the seconds until the next check."""
         self._require_space()
         if not self._announcer.step():
-            return pace.IDLE
+            return IDLE
         self.following.wake.set()
         return 0.0
 
@@ -198,7 +197,7 @@ class RunLoops:
             for state in (ArrivalState.STAGED, ArrivalState.ANNOUNCED, ArrivalState.RUNNING)
             for one in arrivals.in_state(self._ledger, state)
         ]
-        return pace.pause(waiting_since, now)
+        return pause(waiting_since, now)
 
 
 def _api(settings: Settings) -> PrefectApi:

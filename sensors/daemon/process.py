@@ -22,9 +22,9 @@ from sensors.runtime.descriptors import share_memory
 from sensors.runtime.json_logging import LogFormat, formatter
 from sensors.stack.processes import MARK
 from sensors.web.app import make_page, serve
+from sensors.web.attention import ServicesWatch, check_services
 from sensors.web.metrics import SensorCollector, health_page, metrics_page, ready_page
 from sensors.web.queries import SensorState
-from sensors.web.services import ServicesWatch, check_services
 from sensors.web.uploads import clear_forgotten
 
 if TYPE_CHECKING:

@@ -22,9 +22,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from sensors.files.beneath import READ
+from sensors.files.beneath import READ, Identity
 from sensors.files.durability import sync_descriptor
-from sensors.files.identity import Identity
 
 
 class Writer(StrEnum):

@@ -19,7 +19,7 @@ from sensors.inbox.rejections import Rejections, UnfinishedFiles
 from sensors.inbox.scanner import Found, LocalScanner, Scanner
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger, LedgerError, files
-from sensors.ledger import files as blocked
+from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Before, Dropped
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
@@ -98,7 +98,7 @@ class Intake:
         self._before = files.waiting_before(self._ledger, self.inbox.name, self._at)
         # Settled files have to settle again: nothing has watched them since.
         files.record_all_unsettled(self._ledger, self.inbox.name)
-        self._stager.origin.blocked.update(blocked.names_blocked(self._ledger, self.inbox.name))
+        self._stager.origin.blocked.update(ledger_files.names_blocked(self._ledger, self.inbox.name))
         self._scanner.scan_due = 0.0
         self._is_interrupted = True
         self._has_begun = True
@@ -130,7 +130,7 @@ class Intake:
     def _take(self, now: float) -> bool:
         """Stage the settled files as the next arrival; return whether there was anything to do."""
         if due := [name for name in self._blocked.take_due(now) if self._pending.has_settled(name)]:
-            blocked.record_due(self._ledger, (self._at + name for name in due), self._clock.utc())
+            ledger_files.record_due(self._ledger, (self._at + name for name in due), self._clock.utc())
         self._is_interrupted = True
         taken = self._stager.step(self.inbox)
         self._is_interrupted = False

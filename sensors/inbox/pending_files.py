@@ -18,8 +18,7 @@ from pathlib import Path
 
 from sensors.config.admission import is_ignored_folder
 from sensors.files import stability
-from sensors.files.beneath import NOT_THERE, Place, open_folder, open_root
-from sensors.files.identity import Identity
+from sensors.files.beneath import NOT_THERE, Identity, Place, open_folder, open_root
 from sensors.files.stability import Observation
 
 

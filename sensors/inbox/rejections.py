@@ -9,7 +9,7 @@ from typing import Protocol
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.ledger import Ledger, files, notices
 from sensors.ledger.files import RejectedInPlace
 from sensors.ledger.notices import Notice, first_lines

@@ -13,8 +13,7 @@ from typing import Protocol
 from sensors.config.admission import Admission, admit
 from sensors.config.inboxes import Inbox
 from sensors.files import stability
-from sensors.files.beneath import OpenFolders, Place
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity, OpenFolders, Place
 from sensors.files.stability import Writer, read_lease
 from sensors.inbox.pending_files import Change, Entry, PendingFiles, look, scan
 from sensors.inbox.rejections import Rejections

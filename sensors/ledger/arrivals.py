@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.ledger.database import Ledger, moment, stamp
 from sensors.ledger.files import WaitingFile, record_blocked
 from sensors.ledger.states import ENDED, ArrivalState

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.ledger.database import Ledger, stamp
 from sensors.ledger.notices import Notice, write
 from sensors.ledger.states import FileState

@@ -9,7 +9,6 @@ from sensors.arrivals.duplicates import unmark_duplicates
 from sensors.config.admission import readable
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals, files
-from sensors.ledger import arrivals as replays
 from sensors.ledger.arrivals import ENDED, Replayable
 from sensors.ledger.states import ArrivalState
 from sensors.runs.issues import ALL, RunIssue
@@ -36,7 +35,7 @@ class Selection:
 def retry(settings: Settings, arrival_id: str) -> list[str]:
     """Announce one arrival again and return what happens next, in lines; raises ReplayError, LedgerError."""
     with Ledger(_existing(settings), make=False) as ledger:
-        found = replays.by_id(ledger, arrival_id)
+        found = arrivals.by_id(ledger, arrival_id)
         if found is None:
             raise ReplayError(f"there is no arrival {readable(arrival_id)}; `just status` names those that failed")
         if not _again(ledger, found, ()):
@@ -69,7 +68,7 @@ def replay(settings: Settings, selection: Selection, *, reload: bool = False) ->
 
 def _again(ledger: Ledger, chosen: Replayable, reload: Sequence[str]) -> bool:
     """Announce one arrival again; False if it is under way. Its files stop counting as duplicates."""
-    again = replays.record_replayed(ledger, chosen.id, reload)
+    again = arrivals.record_replayed(ledger, chosen.id, reload)
     arrival = arrivals.get(ledger, chosen.id)
     if again and chosen.state is ArrivalState.SKIPPED and arrival is not None:
         unmark_duplicates(arrival.folder)
@@ -79,9 +78,9 @@ def _again(ledger: Ledger, chosen: Replayable, reload: Sequence[str]) -> bool:
 def _chosen(ledger: Ledger, selection: Selection) -> list[Replayable]:
     states: Sequence[ArrivalState] = (ArrivalState.FAILED,) if selection.failed else tuple(ArrivalState)
     if selection.file is None:
-        return replays.since(ledger, selection.since, states)
-    wanted = {one.id for one in replays.since(ledger, selection.since, states)}
-    return [one for one in replays.holding(ledger, selection.file) if one.id in wanted]
+        return arrivals.since(ledger, selection.since, states)
+    wanted = {one.id for one in arrivals.since(ledger, selection.since, states)}
+    return [one for one in arrivals.holding(ledger, selection.file) if one.id in wanted]
 
 
 def _existing(settings: Settings) -> Path:

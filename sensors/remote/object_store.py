@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.remote.store import (
     BLOCK_BYTES,
     ChangedError,

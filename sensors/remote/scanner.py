@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from sensors.config.admission import LONGEST_NAME, Admission, AdmissionResult, admit
 from sensors.config.inboxes import Inbox
 from sensors.files import stability
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.files.stability import Writer
 from sensors.inbox.intake import IntakeStep
 from sensors.inbox.pending_files import Change, PendingFiles

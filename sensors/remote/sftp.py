@@ -18,7 +18,7 @@ from fsspec.asyn import get_loop, sync  # pyright: ignore[reportUnknownVariableT
 
 from sensors.arrivals.move import claimed_name
 from sensors.config.admission import is_ignored_folder
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.remote.store import (
     BLOCK_BYTES,
     CALL_SECONDS,

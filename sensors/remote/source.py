@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sensors.arrivals.blocked import Permissions
-from sensors.arrivals.move import Move, claim_token
-from sensors.arrivals.source import can_be_written
+from sensors.arrivals.move import Move, can_be_written, claim_token
 from sensors.config.inboxes import Inbox
 from sensors.files.beneath import created_anew, write_all
 from sensors.files.durability import sync_folder

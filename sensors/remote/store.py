@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.runtime.loop import RetryLaterError
 
 CONNECT_SECONDS = 10.0

@@ -15,8 +15,7 @@ from sensors.ledger import Ledger, LedgerError
 from sensors.ledger.arrivals import UNFINISHED
 from sensors.ledger.database import moment, stamp
 from sensors.ledger.states import ENDED, ArrivalState, FileState
-from sensors.reports.arrivals import SUMMARY, ArrivalSummary, summary_of
-from sensors.reports.inboxes import InboxCounts, balance, waiting_since
+from sensors.reports.arrivals import SUMMARY, ArrivalSummary, InboxCounts, balance, summary_of, waiting_since
 from sensors.runtime.clock import Clock
 
 HOUR = timedelta(hours=1)

@@ -27,9 +27,8 @@ from sensors.access.accounts import SHORTEST, parse_accounts, weakness
 from sensors.access.log_ins import Action, audit_of
 from sensors.config.settings import Auth, Settings, env_file
 from sensors.files.beneath import replace_text
-from sensors.stack.api import open_api
-from sensors.stack.configuration import checked_settings
-from sensors.stack.errors import StackError
+from sensors.stack.errors import StackError, checked_settings
+from sensors.stack.health import open_api
 from sensors.stack.state_dir import holder_of, is_held
 from sensors.stack.stop import RESTART
 from sensors.stack.terminal import Terminal

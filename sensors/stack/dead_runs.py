@@ -21,8 +21,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from sensors.config.settings import Settings
 from sensors.stack import processes
-from sensors.stack.api import open_api
 from sensors.stack.errors import StackError
+from sensors.stack.health import open_api
 from sensors.stack.services import WORK_POOL, Service, worker_name
 from sensors.stack.supervisor import Incident
 

@@ -15,10 +15,9 @@ from sensors.files.permissions import make_state_folder
 from sensors.ledger import Ledger, LedgerError
 from sensors.ledger.states import FileState
 from sensors.reports.files import FileJourney, journey_of
-from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import settle_credentials
 from sensors.stack.drop import drop
-from sensors.stack.errors import StackError
+from sensors.stack.errors import StackError, checked_settings
 from sensors.stack.state_dir import is_held, other_ports
 from sensors.stack.status import read_status
 from sensors.stack.supervisor import DIE_WITH_PARENT

@@ -12,8 +12,7 @@ from sensors.config.settings import Settings
 from sensors.files.beneath import Place, copy_content, place_of
 from sensors.files.durability import rename_without_replacing
 from sensors.files.permissions import make_shared_folder, make_state_folder, umask_of_caller
-from sensors.stack.configuration import checked_settings
-from sensors.stack.errors import StackError, as_stack_error
+from sensors.stack.errors import StackError, as_stack_error, checked_settings
 
 
 def drop(file: Path, inbox_name: str) -> list[str]:

@@ -17,8 +17,8 @@ import yaml
 from sensors.config.profile import masked
 from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.files.beneath import appending_to, replace_text
-from sensors.stack.api import open_api
 from sensors.stack.errors import StackError
+from sensors.stack.health import open_api
 from sensors.stack.services import WORK_POOL
 from sensors.stack.stop import StopRequest
 from sensors.stack.supervisor import DIE_WITH_PARENT

@@ -12,12 +12,10 @@ import httpx
 from sensors.config.settings import Settings
 from sensors.files.permissions import make_state_folder
 from sensors.stack import processes
-from sensors.stack.api import open_api
-from sensors.stack.configuration import checked_settings
 from sensors.stack.credentials import settle_credentials
 from sensors.stack.environment import client_environment, stack_environment, surrounding
-from sensors.stack.errors import StackError
-from sensors.stack.health import check
+from sensors.stack.errors import StackError, checked_settings
+from sensors.stack.health import check, open_api
 from sensors.stack.preflight import NoAddressError, taken_by
 from sensors.stack.services import Service, newest_log, programs
 from sensors.stack.state_dir import hold_state_folder

@@ -21,16 +21,15 @@ from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.ledger import Ledger, files
 from sensors.ledger.database import REBUILD
 from sensors.ledger.states import FileState
+from sensors.reports.arrivals import InboxActivity, InboxCounts, activity_of, read_counts, read_skipped
 from sensors.reports.days import midnight_before
-from sensors.reports.inboxes import InboxActivity, InboxCounts, activity_of, read_counts, read_skipped
-from sensors.reports.needs_attention import Alerts, BadFile, NeedsAttention, read_alerts, read_needs_attention
+from sensors.reports.files import Alerts, BadFile, NeedsAttention, read_alerts, read_needs_attention
 from sensors.runs.api import ApiError, PrefectApi
 from sensors.runs.facts import our_deployments, read_run_facts
 from sensors.runs.issues import RunIssue, read_run_issues
 from sensors.runtime.clock import Clock
-from sensors.stack.api import open_api
 from sensors.stack.errors import as_stack_error
-from sensors.stack.health import NOT_RUNNING, Health, check, read_issues, read_watching
+from sensors.stack.health import NOT_RUNNING, Health, check, open_api, read_issues, read_watching
 from sensors.stack.services import OPTIONAL, WORK_POOL, Service, newest_log, services_of
 from sensors.stack.state_dir import other_ports
 

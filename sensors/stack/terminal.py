@@ -13,8 +13,8 @@ from rich.text import Text
 from sensors.config.inboxes import Inbox
 from sensors.config.profile import ProfileSettings, masked
 from sensors.config.settings import Auth, Settings
-from sensors.stack.configuration import checked_settings
 from sensors.stack.environment import scale_environment
+from sensors.stack.errors import checked_settings
 from sensors.stack.services import programs
 from sensors.stack.supervisor import Incident
 

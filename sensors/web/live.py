@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from sensors.ledger import Ledger, LedgerError
 from sensors.runtime.loop import DutyCycle
+from sensors.web.attention import Services
 from sensors.web.models import ArrivalView, InboxView
-from sensors.web.services import Services
 
 POLL_SECONDS = 0.25
 LOOK_SHARE = 0.1

@@ -25,6 +25,7 @@ from sensors.files.file_systems import DiskSpace
 from sensors.inbox.rejections import in_words
 from sensors.inbox.watcher import WatchMode
 from sensors.ledger import Ledger, LedgerError
+from sensors.reports.arrivals import InboxCounts
 from sensors.reports.days import (
     FollowedArrivals,
     InboxTally,
@@ -35,7 +36,6 @@ from sensors.reports.days import (
     read_pending,
     read_pending_alerts,
 )
-from sensors.reports.inboxes import InboxCounts
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 

@@ -6,9 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 from sensors.config.admission import readable
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.reports.arrivals import ArrivalJourney, ArrivalSummary, run_url
+from sensors.reports.arrivals import ArrivalJourney, ArrivalSummary, InboxCounts, run_url
 from sensors.reports.files import KnownFile
-from sensors.reports.inboxes import InboxCounts
 
 
 class View(BaseModel):

@@ -15,18 +15,23 @@ from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.inbox.rejections import in_words
 from sensors.ledger import Ledger
-from sensors.ledger import files as dismissals
-from sensors.reports.arrivals import arrival_journey, latest
+from sensors.ledger import files as ledger_files
+from sensors.reports.arrivals import InboxCounts, activity_of, arrival_journey, books_of, latest
 from sensors.reports.days import Day, midnight_before, read_day
-from sensors.reports.files import KnownFile, bad_files, count_needing_attention, file_by_id, needing_attention
-from sensors.reports.inboxes import InboxCounts, activity_of, books_of
-from sensors.reports.needs_attention import read_alerts, read_needs_attention
+from sensors.reports.files import (
+    KnownFile,
+    bad_files,
+    count_needing_attention,
+    file_by_id,
+    needing_attention,
+    read_alerts,
+    read_needs_attention,
+)
 from sensors.runs.issues import RunIssue, undismissed
 from sensors.runtime.clock import Clock
-from sensors.web.attention import SHOWN_FILES, Attention, attention_of, run_matter
+from sensors.web.attention import SHOWN_FILES, Attention, Services, attention_of, run_matter
 from sensors.web.metrics import WatchStatus
 from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
-from sensors.web.services import Services
 from sensors.web.uploads import largest_upload
 
 
@@ -117,7 +122,7 @@ class Queries:
         with self._ledger() as ledger:
             files = tuple(file_view(file) for file in needing_attention(ledger, SHOWN_FILES))
             count = len(files) if len(files) < SHOWN_FILES else count_needing_attention(ledger)
-            issues = undismissed(self.sensor.run_issues(), dismissals.of_runs(ledger))
+            issues = undismissed(self.sensor.run_issues(), ledger_files.of_runs(ledger))
         sick = services.matters(self.settings) if services else ()
         runs = tuple(run_matter(issue, self.settings.prefect_page) for issue in issues)
         return attention_of(

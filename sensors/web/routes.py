@@ -23,19 +23,18 @@ from sensors.access.log_ins import Action
 from sensors.config.admission import readable
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals
-from sensors.ledger import files as dismissals
+from sensors.ledger import files as ledger_files
 from sensors.recovery.replay import ReplayError, dismissed, retry
 from sensors.reports.days import Day
 from sensors.runtime.clock import Clock
+from sensors.web.attention import Services
 from sensors.web.auth import AskedBy, needs, visitor_of
 from sensors.web.charts import day_plots
 from sensors.web.formats import filters, wants_page
 from sensors.web.live import Change, Live, TooManyPagesError
 from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, file_view
 from sensors.web.queries import Queries
-from sensors.web.services import Services
-from sensors.web.upload_routes import Answer, download
-from sensors.web.why import why
+from sensors.web.upload_routes import Answer, download, why
 
 FileId = Annotated[int, Field(ge=0, le=2**63 - 1)]
 RunKey = Annotated[str, PathParameter(pattern=r"^[0-9A-Za-z-]{1,64}$")]
@@ -317,15 +316,15 @@ def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
 
     def one_run(run: str) -> None:
         with Ledger(settings.ledger_path) as ledger:
-            dismissals.record_runs(ledger, [run], clock.utc())
+            ledger_files.record_runs(ledger, [run], clock.utc())
 
     def one_file(file_id: int) -> int:
         with Ledger(settings.ledger_path, make=False) as ledger:
-            return dismissals.record_file(ledger, file_id, clock.utc())
+            return ledger_files.record_file(ledger, file_id, clock.utc())
 
     def all_files(until: datetime) -> int:
         with Ledger(settings.ledger_path, make=False) as ledger:
-            return dismissals.record_until(ledger, until, clock.utc())
+            return ledger_files.record_until(ledger, until, clock.utc())
 
     return router
 

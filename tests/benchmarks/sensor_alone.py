@@ -16,7 +16,7 @@ from typing import Any
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.ledger import Ledger, files
 from sensors.ledger.files import Dropped
 from tests.benchmarks.sensor_process import fill, sensor, state_dir, write_rows

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from sensors.reports.inboxes import read_counts
+from sensors.reports.arrivals import read_counts
 from sensors.stack.services import Service
 from tests.crashes.installation import Installation, until
 from tests.crashes.writers import Dropped, Writer

@@ -11,9 +11,9 @@ import duckdb
 import pytest
 
 from flows.errors import TemporaryError
-from flows.file_limits import FileLimits
 from flows.loading.file_result import FileResult, Outcome
 from flows.readers import registry
+from flows.readers.guard import FileLimits
 from tests.pipeline import Pipeline
 
 GOOD = 20

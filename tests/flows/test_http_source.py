@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flows.errors import PermanentError, TemporaryError
-from flows.file_limits import HttpLimits
+from flows.readers.guard import HttpLimits
 from flows.source_file import FileFormat, SourceFile
 from flows.sources import http
 from flows.sources.http import download

@@ -17,7 +17,7 @@ from automations.as_code import drift, files
 from automations.as_code.plan import FOLDER, apply
 from automations.settings import AlertSettings as AutomationSettings
 from sensors.config.settings import Auth, Settings
-from sensors.stack.api import open_api
+from sensors.stack.health import open_api
 from sensors.stack.status import read_drift
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

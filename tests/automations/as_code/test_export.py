@@ -14,7 +14,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from automations.as_code import files as schema
+from automations.as_code import files as definition_files
 from automations.as_code.drift import canonical
 from automations.as_code.export import document_of, export, file_names
 from automations.as_code.files import read_text, render
@@ -185,7 +185,7 @@ def test_a_metric_trigger_which_only_prefect_cloud_takes_survives_as_well() -> N
     automation = AutomationCore.model_validate(
         {"name": "late", "trigger": {"type": "metric", "metric": metric, "posture": "Metric"}, "actions": NOTHING}
     )
-    assert again(automation) == canonical(schema.content(automation))
+    assert again(automation) == canonical(definition_files.content(automation))
 
 
 def test_names_that_differ_in_signs_only_get_files_of_their_own() -> None:
@@ -198,10 +198,10 @@ def test_names_that_differ_in_signs_only_get_files_of_their_own() -> None:
 
 def again(automation: AutomationCore) -> dict[str, Any]:
     """Return what an automation says after it was written as a file and read."""
-    definition, problems = read_text("a.yaml", render(document_of(schema.content(automation), {})))
+    definition, problems = read_text("a.yaml", render(document_of(definition_files.content(automation), {})))
     assert problems == []
     assert definition
-    return canonical(schema.content(schema.automation(definition.document, {})))
+    return canonical(definition_files.content(definition_files.automation(definition.document, {})))
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30).filter(
@@ -256,4 +256,4 @@ DAILY = "00000000-0000-0000-0000-000000000001"
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_an_automation_says_its_file_says_the_same(automation: AutomationCore) -> None:
-    assert again(automation) == canonical(schema.content(automation))
+    assert again(automation) == canonical(definition_files.content(automation))

@@ -10,7 +10,7 @@ from automations.delivery.enqueue import post
 from automations.delivery.outbox import Outbox
 from sensors.config.settings import Settings
 from sensors.reports.days import PendingAlerts, read_pending_alerts
-from sensors.reports.needs_attention import NeedsAttention, read_alerts
+from sensors.reports.files import NeedsAttention, read_alerts
 from sensors.web.attention import attention_of
 from tests.postings import policy, posting
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from automations.delivery import deliver, digests, dispatcher
-from automations.delivery import digests as waiting
 from automations.delivery.channels import Policy
 from automations.delivery.deliver import CLAIM, DeliveryClaim
 from automations.delivery.enqueue import EnqueueResult, post
@@ -57,7 +56,7 @@ class OutboxMachine(RuleBasedStateMachine):
         """Let time pass until everything is over, with receivers that work."""
         for _ in range(60):
             self.pass_time(600)
-            waiting.release_waiting(self.outbox, self.policy, lambda _: False, self.now)
+            digests.release_waiting(self.outbox, self.policy, lambda _: False, self.now)
             self.bell_looks()
             for channel in self.policy.all_channels.values():
                 while claimed := self._claim(channel.id):
@@ -110,7 +109,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(has_come=st.booleans())
     def watchman_verifies(self, *, has_come: bool) -> None:
-        waiting.release_waiting(self.outbox, self.policy, lambda _: has_come, self.now)
+        digests.release_waiting(self.outbox, self.policy, lambda _: has_come, self.now)
 
     @rule(target=claims, data=st.data())
     def begin_delivery(self, data: st.DataObject):

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from pydantic import SecretStr
 
-from flows.check.checker import Checker, CheckResult, FileCheck
+from flows.check.run import Checker, CheckResult, FileCheck
 from flows.check.scratch import read_target
 from flows.errors import StillInUseError
 from flows.loading.file_result import FileResult, Outcome

@@ -149,5 +149,5 @@ def test_a_library_that_starts_a_thread_is_refused_by_what_it_has_started(tmp_pa
         check=False,
     )
     assert done.returncode == 1
-    assert "got the thread greedy. Take the library that brought it out of flows/forkserver/preload.py" in done.stderr
+    assert "got the thread greedy. Take the library that brought it out of flows/forkserver/server.py" in done.stderr
     assert not (tmp_path / "warm.sock").exists()

@@ -18,11 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.file_limits import FileLimits
 from flows.loading.bulk import BulkLoader
 from flows.loading.header_scan import plans_of
 from flows.loading.loader import Loader
-from flows.readers.guard import Guard
+from flows.readers.guard import FileLimits, Guard
 from flows.sources.files import files_of
 from flows.sql_names import TargetTable
 from flows.warehouse.duckdb import in_memory_reader

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flows.loading.file_result import FileResult, Outcome, has_rejected, summary
-from flows.report.artifact import report_order, report_rows
+from flows.report.artifacts import report_order, report_rows
 
 LOADED = FileResult("a.csv", Outcome.LOADED, 1234, 5000, 0.123)
 SKIPPED = FileResult("b.csv", Outcome.SKIPPED, 10, 100, 0.0)

@@ -8,9 +8,9 @@ import duckdb
 import pytest
 
 from flows.errors import reason_of
-from flows.file_limits import FileLimits
 from flows.loading.file_result import Outcome
 from flows.readers.base import raw
+from flows.readers.guard import FileLimits
 from flows.readers.registry import read_plan
 from flows.source_file import FileFormat, Rejected, SourceFile
 from flows.warehouse.duckdb import in_memory_reader

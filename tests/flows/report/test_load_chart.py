@@ -3,7 +3,7 @@
 import pytest
 
 from flows.loading.file_result import FileResult, Outcome
-from flows.report.artifact import SHOWN, WIDTH, bar, chart, description_of, plain
+from flows.report.artifacts import SHOWN, WIDTH, bar, chart, description_of, plain
 
 
 def loaded(name: str, rows: int) -> FileResult:

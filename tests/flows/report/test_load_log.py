@@ -3,7 +3,7 @@
 import logging
 
 from flows.loading.file_result import FileResult, Outcome
-from flows.report.progress import NAMED, PAUSE, LoadLog
+from flows.report.artifacts import NAMED, PAUSE, LoadLog
 
 
 def loaded(number: int) -> FileResult:

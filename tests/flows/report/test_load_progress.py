@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.loading.file_result import FileResult, Outcome
-from flows.report.progress import AFTER, PROGRESS_KEY, PAUSE, LoadProgress
+from flows.report.artifacts import AFTER, PAUSE, PROGRESS_KEY, LoadProgress
 
 MOST = 1_000
 LOADED = [FileResult(f"{number}.csv", Outcome.LOADED, 1, 10, 0.1) for number in range(MOST // 10)]

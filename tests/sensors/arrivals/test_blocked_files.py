@@ -12,7 +12,7 @@ import pytest
 
 from sensors.arrivals import move, staging
 from sensors.config.inboxes import Inbox
-from sensors.reports.inboxes import books_of
+from sensors.reports.arrivals import books_of
 from tests.one_inbox import OneInbox
 from tests.other_user import NOBODY, as_user, needs_root, reachable_folder
 

@@ -10,7 +10,7 @@ from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import arrivals
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.reports.inboxes import balance
+from sensors.reports.arrivals import balance
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
-from sensors.reports.needs_attention import read_needs_attention
+from sensors.reports.files import read_needs_attention
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from sensors.arrivals import manifest
 from sensors.arrivals.staging import Stager
 from sensors.config.admission import Admission, admit
 from sensors.config.settings import Settings
-from sensors.files.beneath import OpenFolders
-from sensors.files.identity import identity_at
+from sensors.files.beneath import OpenFolders, identity_at
 from sensors.ledger import Ledger, arrivals, files
 from sensors.ledger.files import Dropped
 from sensors.ledger.states import ArrivalState

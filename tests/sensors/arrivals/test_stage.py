@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensors.arrivals.staging import Stager, _sync, new_arrival, next_batch
-from sensors.files.identity import Identity, identity_at
+from sensors.files.beneath import Identity, identity_at
 from sensors.ledger import arrivals, files
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import Dropped, WaitingFile

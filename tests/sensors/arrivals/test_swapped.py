@@ -22,8 +22,7 @@ from sensors.arrivals.staging import Stager
 from sensors.cli.preview import Known, look
 from sensors.config.inboxes import Duplicates, Inbox
 from sensors.files import beneath
-from sensors.files.beneath import OpenFolders, open_beneath, open_folder, open_root
-from sensors.files.identity import identity_at
+from sensors.files.beneath import OpenFolders, identity_at, open_beneath, open_folder, open_root
 from sensors.inbox.intake import Intake
 from sensors.inbox.pending_files import scan
 from sensors.inbox.rejections import Rejections

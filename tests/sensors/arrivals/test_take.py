@@ -11,7 +11,7 @@ import pytest
 
 from sensors.arrivals import move
 from sensors.arrivals.move import Move, claim_name, claimed_name, take
-from sensors.files.identity import Identity, identity_at
+from sensors.files.beneath import Identity, identity_at
 from sensors.ledger.arrivals import ArrivalFile
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from sensors.checks.command import CheckOptions
-from sensors.cli.check import show_check
+from sensors.cli.check import CheckOptions, show_check
 from tests.documentation import ROOT
 
 GOOD, BAD = "id,name\n1,x\n2,y\n", "id,name\n1,x\n2,y,z\n"
@@ -118,7 +117,7 @@ def test_a_file_that_may_not_be_read_is_a_mistake_of_the_call() -> None:
     Path("secret.csv").chmod(0)
     Path.cwd().chmod(0o755)
     code = (
-        "import os; from sensors.checks.command import _why_no_file\n"
+        "import os; from sensors.cli.check import _why_no_file\n"
         "os.geteuid() or os.setresuid(65534, 65534, 65534)\n"
         "print(_why_no_file('secret.csv'))"
     )

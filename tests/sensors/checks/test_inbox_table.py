@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.checks.engine import table_of
+from sensors.checks import table_of
 from sensors.config.inboxes import Inbox
 from sensors.stack.errors import StackError
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from sensors.checks.engine import CheckedFile, ProcessLimits, check_files
+from sensors.checks import CheckedFile, ProcessLimits, check_files
 from sensors.ledger import Ledger
 from sensors.stack.errors import StackError
-from sensors.web import why
-from sensors.web.connections import CONTENT_SECURITY_POLICY
+from sensors.web import upload_routes
+from sensors.web.app import CONTENT_SECURITY_POLICY
 from tests.dropped_arrivals import record_arrival
 from tests.served_page import ServedPage, page_settings, served_page
 
@@ -132,7 +132,7 @@ def test_a_table_that_is_in_use_is_said_and_not_waited_for_long(
 def test_a_file_that_is_too_large_is_not_checked_on_the_page(
     ask: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(why, "LARGEST", 5)
+    monkeypatch.setattr(upload_routes, "LARGEST", 5)
     _, text = ask("bad.csv")
     assert "at most 5 are checked here; use just check" in text
 
@@ -140,13 +140,13 @@ def test_a_file_that_is_too_large_is_not_checked_on_the_page(
 def test_more_checks_than_may_run_at_a_time_are_sent_away(
     ask: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(why, "_WAIT_SECONDS", 0.05)
-    held = [why._running.acquire(timeout=5) for _ in range(why.AT_ONCE)]
+    monkeypatch.setattr(upload_routes, "_WAIT_SECONDS", 0.05)
+    held = [upload_routes._running.acquire(timeout=5) for _ in range(upload_routes.AT_ONCE)]
     try:
         status, text = ask("bad.csv")
     finally:
         for _ in held:
-            why._running.release()
+            upload_routes._running.release()
     assert (status, "other files are being checked" in text) == (503, True)
 
 
@@ -162,9 +162,9 @@ def test_a_check_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 def test_a_process_that_crashes_is_said_to_have_done_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from sensors.checks import engine
+    from sensors import checks
 
     code = "import os, sys; sys.stdin.read(); os.kill(os.getpid(), 11)"
-    monkeypatch.setattr(engine, "COMMAND", (sys.executable, "-c", code))
+    monkeypatch.setattr(checks, "COMMAND", (sys.executable, "-c", code))
     with pytest.raises(StackError, match=r"ended by signal 11 at \\x1ba\.csv"):
         list(check_files([CheckedFile("/a.csv", "a.csv", "\x1ba.csv")], None))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sensors.cli.show import read_arrival, show_arrival
+from sensors.cli.history import read_arrival, show_arrival
 from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
 from tests.dropped_arrivals import record_arrival

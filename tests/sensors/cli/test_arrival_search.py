@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sensors.cli.show import find_arrival
+from sensors.cli.history import find_arrival
 from sensors.stack.errors import StackError
 from tests.dropped_arrivals import record_arrival, record_waiting
 

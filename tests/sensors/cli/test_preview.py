@@ -11,7 +11,7 @@ from sensors.arrivals.staging import Stager
 from sensors.cli.preview import InboxPreview, Known, lines, look, preview
 from sensors.config.inboxes import EmptyFiles, Inbox
 from sensors.config.settings import Settings
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.inbox.intake import Intake
 from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch

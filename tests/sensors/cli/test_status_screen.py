@@ -9,7 +9,7 @@ from rich.console import Console
 from sensors.cli import status
 from sensors.cli.status import REFRESH_SECONDS, show_status, watch_status
 from sensors.config.settings import PROJECT_ROOT, Settings
-from sensors.reports.inboxes import InboxCounts
+from sensors.reports.arrivals import InboxCounts
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.errors import StackError
 from sensors.stack.health import Health

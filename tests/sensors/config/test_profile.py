@@ -5,8 +5,7 @@ from pydantic import ValidationError
 
 from sensors.config.profile import masked, wrong_address
 from sensors.config.settings import Settings
-from sensors.stack.configuration import checked_settings
-from sensors.stack.errors import StackError
+from sensors.stack.errors import StackError, checked_settings
 from sensors.stack.services import programs, services_of
 
 SHARED = {"profile": "scale", "database_url": "postgresql://me:secret@db/prefect", "redis_url": "redis://:secret@cache"}

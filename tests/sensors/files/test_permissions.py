@@ -18,8 +18,7 @@ from sensors.config.settings import Settings
 from sensors.files.permissions import share_with_group
 from sensors.inbox.intake import make_folders
 from sensors.ledger import Ledger
-from sensors.stack.configuration import checked_settings
-from sensors.stack.errors import StackError
+from sensors.stack.errors import StackError, checked_settings
 from sensors.stack.state_dir import hold_state_folder
 from tests.other_user import NOBODY, as_user, may_open, needs_root, reachable_folder
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensors.config.inboxes import Inbox
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.files.stability import Observation, Writer, complete_at, observe
 
 RULES = Inbox(name="metrics", path="/", grace_seconds=0.1, quiet_seconds=1, unproven_quiet_seconds=5)

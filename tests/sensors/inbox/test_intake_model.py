@@ -25,7 +25,7 @@ from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import Announcement, Receipt
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.reports.inboxes import balance
+from sensors.reports.arrivals import balance
 from tests.conftest import HandClock
 
 NAMES = st.sampled_from(["a.csv", "b.csv", "north/c.csv", "bad.pdf"])

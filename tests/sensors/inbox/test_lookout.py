@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from sensors.arrivals import source
+from sensors.arrivals import move
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox
@@ -296,7 +296,7 @@ def test_a_change_in_place_without_a_hint_is_found_within_minutes_however_slow_t
 def test_a_long_listing_and_a_long_taking_give_signs_of_life(make, scans, hand_clock, monkeypatch):
     intake = make(text="")
     beats: list[int] = []
-    for module in (scanner, source):
+    for module in (scanner, move):
         monkeypatch.setattr(module, "beat", lambda: beats.append(len(scans)))
     intake.watch.changed()
     intake.step()

@@ -7,8 +7,8 @@ import pytest
 
 from sensors.config.inboxes import Inbox
 from sensors.inbox import rejections
+from sensors.reports.arrivals import books_of
 from sensors.reports.days import count
-from sensors.reports.inboxes import books_of
 from sensors.runtime import crash_points
 from tests.one_inbox import OneInbox
 

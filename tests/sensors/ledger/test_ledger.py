@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sensors.arrivals.staging import new_arrival
-from sensors.files.identity import Identity
+from sensors.files.beneath import Identity
 from sensors.ledger import Ledger, LedgerError, announcements, arrivals, files, maintenance
-from sensors.ledger import arrivals as replays
 from sensors.ledger.announcements import Announcement, FileOutcome, Receipt
 from sensors.ledger.database import VERSION
 from sensors.ledger.files import Dropped
 from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState, FileState
-from sensors.reports.inboxes import balance
+from sensors.reports.arrivals import balance
 from tests.dropped_arrivals import record_arrival
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -196,8 +195,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(reload=st.booleans())
     def replay(self, reload: bool) -> None:
         for arrival_id in list(self.ended)[:1]:
-            assert replays.record_replayed(self.ledger, arrival_id, ["*"] if reload else [])
-            assert not replays.record_replayed(self.ledger, arrival_id, [])
+            assert arrivals.record_replayed(self.ledger, arrival_id, ["*"] if reload else [])
+            assert not arrivals.record_replayed(self.ledger, arrival_id, [])
             again = arrivals.get(self.ledger, arrival_id)
             assert (again.state, again.run_id, again.unanswered) == (ArrivalState.STAGED, None, 0)
             assert again.reload == (("*",) if reload else ())

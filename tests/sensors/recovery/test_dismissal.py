@@ -16,8 +16,7 @@ from sensors.config.settings import Settings
 from sensors.ledger import Ledger, files
 from sensors.ledger.database import stamp
 from sensors.recovery.replay import DismissalError, dismiss
-from sensors.reports.files import bad_files, count_needing_attention, needing_attention
-from sensors.reports.needs_attention import read_needs_attention
+from sensors.reports.files import bad_files, count_needing_attention, needing_attention, read_needs_attention
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.errors import StackError
 from tests.dropped_arrivals import record_arrival, record_waiting

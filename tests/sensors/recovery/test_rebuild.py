@@ -15,8 +15,8 @@ from sensors.ledger.states import ArrivalState, FileState
 from sensors.recovery import rebuild as rebuilding
 from sensors.recovery.rebuild import RebuildError, put_aside, rebuild
 from sensors.recovery.replay import retry
+from sensors.reports.arrivals import read_counts
 from sensors.reports.files import journey_of
-from sensors.reports.inboxes import read_counts
 from tests.prefect_server import PrefectServer, prefect_answering
 from tests.sensors.arrivals.test_stage import settled
 

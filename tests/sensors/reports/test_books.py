@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger
 from sensors.ledger.states import FileState
-from sensors.reports.inboxes import InboxCounts, balance, read_counts
+from sensors.reports.arrivals import InboxCounts, balance, read_counts
 
 
 @given(st.dictionaries(st.sampled_from(list(FileState)), st.integers(0, 1000)))

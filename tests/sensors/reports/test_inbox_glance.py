@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sensors.reports.inboxes import InboxActivity, activity_of
+from sensors.reports.arrivals import InboxActivity, activity_of
 from tests.dropped_arrivals import record_arrival, record_waiting
 
 MIDNIGHT = datetime(2026, 11, 24, tzinfo=UTC)

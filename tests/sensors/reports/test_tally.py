@@ -8,8 +8,8 @@ import pytest
 
 from sensors.ledger import Ledger, LedgerError
 from sensors.reports import days as tallying
+from sensors.reports.arrivals import InboxCounts
 from sensors.reports.days import InboxTally, TallyKeeper, count
-from sensors.reports.inboxes import InboxCounts
 from tests.dropped_arrivals import record_arrival, record_waiting
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

@@ -6,7 +6,6 @@ import pytest
 
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.ledger import announcements, arrivals, notices
-from sensors.ledger import arrivals as replays
 from sensors.ledger.announcements import Announcement, Receipt
 from sensors.runs.api import PrefectApi
 from sensors.runs.receipts import (
@@ -104,7 +103,7 @@ def test_after_the_limit_it_has_failed_with_the_reason_and_a_person_is_told_what
 
 def test_tried_again_by_a_person_it_has_all_its_attempts_once_more(ledger, clerk, api, hand_clock, arrival):
     fail_for_good(ledger, clerk, api, hand_clock, arrival)
-    assert replays.record_replayed(ledger, arrival, ())
+    assert arrivals.record_replayed(ledger, arrival, ())
     fail(clerk, api, announce(ledger, hand_clock, arrival))
     assert arrivals.get(ledger, arrival).state == "staged"
     hand_clock.turn(100)

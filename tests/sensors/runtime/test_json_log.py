@@ -15,8 +15,7 @@ from sensors.runs.api import PrefectApi
 from sensors.runs.outcomes import LostRuns, RunFollower
 from sensors.runs.receipts import EXECUTED, ReceiptFinder
 from sensors.runtime.json_logging import LogFormat, about_arrival, about_inbox, formatter
-from sensors.stack.configuration import checked_settings
-from sensors.stack.errors import StackError
+from sensors.stack.errors import StackError, checked_settings
 from tests.dropped_arrivals import record_arrival
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensors.stack.configuration import checked_settings
-from sensors.stack.errors import StackError
+from sensors.stack.errors import StackError, checked_settings
 
 
 def test_every_bad_setting_is_told_at_once_with_its_name_and_value(monkeypatch, tmp_path):

@@ -11,8 +11,8 @@ from sensors.cli.status import print_status
 from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger, files
 from sensors.ledger.states import FileState
-from sensors.reports.inboxes import InboxActivity, InboxCounts
-from sensors.reports.needs_attention import BadFile, NeedsAttention, StalledArrival
+from sensors.reports.arrivals import InboxActivity, InboxCounts
+from sensors.reports.files import BadFile, NeedsAttention, StalledArrival
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.health import Health
 from sensors.stack.services import Service, services_of, warm_socket

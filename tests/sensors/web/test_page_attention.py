@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from sensors.ledger.files import BlockedFile
-from sensors.reports.needs_attention import Alerts, NeedsAttention, StalledArrival
+from sensors.reports.files import Alerts, NeedsAttention, StalledArrival
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.web.attention import Attention, AttentionItem, attention_of, run_matter
 

@@ -11,7 +11,7 @@ import pytest
 from sensors.config.inboxes import read_inboxes
 from sensors.ledger import Ledger
 from sensors.ledger.states import ArrivalState
-from sensors.reports.inboxes import InboxActivity, InboxCounts, activity_of
+from sensors.reports.arrivals import InboxActivity, InboxCounts, activity_of
 from sensors.runtime.clock import Clock
 from sensors.web import live as live_module
 from sensors.web import queries
@@ -155,7 +155,7 @@ def test_a_page_that_does_not_read_is_ended_and_the_others_go_on(ledger, tmp_pat
 
 
 def test_a_look_that_fails_ends_no_page_and_the_next_one_is_told(ledger, tmp_path, monkeypatch):
-    monkeypatch.setattr(live_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(live_module, "POLL_SECONDS", 0.01)
     looks: list[Snapshot | Exception] = [
         Snapshot(),
         sqlite3.OperationalError("disk I/O error"),
@@ -193,7 +193,7 @@ def test_more_pages_than_there_is_room_for_get_no_stream(ledger, tmp_path, monke
 
 
 def test_one_look_that_takes_long_does_not_make_open_pages_stand_still(ledger, tmp_path, monkeypatch):
-    monkeypatch.setattr(live_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(live_module, "POLL_SECONDS", 0.01)
     looks: list[Snapshot] = [Snapshot(), Snapshot({"a": view("a")}), Snapshot({"b": view("b")})]
 
     def look() -> Snapshot:

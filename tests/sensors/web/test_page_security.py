@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
-from sensors.web import connections as connection
-from sensors.web import connections as lingering
+from sensors.web import app as connection
+from sensors.web import app as lingering
 from tests.served_page import AUTH, TOKEN, ServedPage, page_settings, served_page
 
 IDLE = 0.5

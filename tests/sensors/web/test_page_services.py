@@ -13,9 +13,8 @@ from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
 from sensors.stack.health import NOT_RUNNING, Health
 from sensors.stack.services import Service
-from sensors.web import services as services_watch
-from sensors.web.live import Live, Snapshot
-from sensors.web.services import (
+from sensors.web import attention
+from sensors.web.attention import (
     LOOK_SECONDS,
     STALE_SECONDS,
     STARTING_SECONDS,
@@ -24,6 +23,7 @@ from sensors.web.services import (
     ServicesWatch,
     check_services,
 )
+from sensors.web.live import Live, Snapshot
 from tests.free_ports import free_ports
 from tests.hand_clock import HandClock
 from tests.journeys.stack import wait_until
@@ -210,8 +210,8 @@ def test_a_look_that_fails_is_followed_by_another_after_the_pause():
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services_watch, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(services_watch, "STARTING_SECONDS", 0.0)
+    monkeypatch.setattr(attention, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(attention, "STARTING_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("impatient")

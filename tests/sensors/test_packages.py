@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from sensors.__main__ import exit_if_missing
 from sensors.config.settings import PROJECT_ROOT
-from sensors.runtime.packages import exit_if_missing
 
 WITHOUT = (
     "import runpy, sys; package, *sys.argv[1:] = sys.argv[1:]; sys.modules[package] = None;"
