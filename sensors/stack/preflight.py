@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from sensors.config.inboxes import InboxesError, read_inboxes
-from sensors.config.profile import masked
+from sensors.config.settings import masked
 from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.files.permissions import writable_by_everyone
 from sensors.inbox.intake import make_folders
