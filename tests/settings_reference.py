@@ -16,8 +16,7 @@ from pydantic.fields import FieldInfo
 from automations.settings import AlertSettings
 from flows.settings import PipelineSettings
 from sensors.config.inboxes import Expectation, Inbox
-from sensors.config.settings import ProfileSettings
-from sensors.config.settings import Settings
+from sensors.config.settings import ProfileSettings, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "settings.md"

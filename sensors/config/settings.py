@@ -1,24 +1,24 @@
 """Settings of this installation, read from the environment and the `.env` file, and the paths and URLs they imply."""
 
+import ipaddress
+import os
 import platform
 import re
 from enum import StrEnum
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from sensors.access.origins import is_loopback
-import ipaddress
-import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
 from sensors.access.accounts import Account, Role, account_of, parse_accounts
+from sensors.access.origins import is_loopback
 from sensors.files.file_systems import Minimum
 from sensors.files.permissions import ARRIVALS, WAREHOUSE, group_id
 from sensors.runtime.dead_mans_switch import masked_address, wrong_heartbeat_url
 from sensors.runtime.json_logging import LogFormat
-
 
 # Settings of the profile: everything on this machine, or several machines that share PostgreSQL and Redis.
 

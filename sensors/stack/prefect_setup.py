@@ -14,8 +14,7 @@ from typing import Any
 import httpx
 import yaml
 
-from sensors.config.settings import masked
-from sensors.config.settings import PROJECT_ROOT, Settings
+from sensors.config.settings import PROJECT_ROOT, Settings, masked
 from sensors.files.beneath import appending_to, replace_text
 from sensors.stack.errors import StackError
 from sensors.stack.health import open_api

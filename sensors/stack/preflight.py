@@ -16,8 +16,7 @@ from typing import Any
 import psutil
 
 from sensors.config.inboxes import InboxesError, read_inboxes
-from sensors.config.settings import masked
-from sensors.config.settings import PROJECT_ROOT, Settings
+from sensors.config.settings import PROJECT_ROOT, Settings, masked
 from sensors.files.permissions import writable_by_everyone
 from sensors.inbox.intake import make_folders
 from sensors.stack import balancer

@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sensors.config.inboxes import Inbox
-from sensors.config.settings import ProfileSettings, masked
-from sensors.config.settings import Auth, Settings
+from sensors.config.settings import Auth, ProfileSettings, Settings, masked
 from sensors.stack.environment import scale_environment
 from sensors.stack.errors import checked_settings
 from sensors.stack.services import programs

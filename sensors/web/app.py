@@ -19,8 +19,7 @@ from sensors.access.accounts import Role
 from sensors.access.log_ins import Audit, LogIns, audit_of
 from sensors.access.origins import OwnNames, is_loopback
 from sensors.config.inboxes import Inbox
-from sensors.config.settings import EVERYWHERE
-from sensors.config.settings import Auth, Settings
+from sensors.config.settings import EVERYWHERE, Auth, Settings
 from sensors.ledger import Ledger
 from sensors.runtime.clock import Clock
 from sensors.web.auth import AccessMiddleware, NeedsRole, PageAccess, check_roles, needs

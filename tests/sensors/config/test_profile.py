@@ -3,8 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from sensors.config.settings import masked, wrong_address
-from sensors.config.settings import Settings
+from sensors.config.settings import Settings, masked, wrong_address
 from sensors.stack.errors import StackError, checked_settings
 from sensors.stack.services import programs, services_of
 
