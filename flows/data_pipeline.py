@@ -27,6 +27,7 @@ from flows.sources.files import files_of
 from flows.sources.http import download
 from flows.sources.redact_url import redact_url
 from flows.sources.spool import spool_folder
+from flows.sql_names import TargetTable
 from flows.warehouse.address import table_in
 from flows.warehouse.base import WaitBudget
 from flows.warehouse.duckdb import in_memory_reader
@@ -50,25 +51,27 @@ class Extraction:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def extract_data(
+def extract_data(  # noqa: PLR0913, PLR0917 # the parameters of the flow
     source_url: str,
     target_table: str,
     batch_size: int,
     arrival_id: str | None,
     reload: list[str] | None,
     manifest: str | None,
+    rules: dict[str, Any] | None,
     spool: Path,
 ) -> Extraction:
     """Validate the parameters, then find the source's files or download it."""
     logger = get_run_logger()
     logger.info("Initiating extraction...")
-    config = extract_config(source_url, target_table, batch_size, arrival_id, reload, manifest)
+    config = extract_config(source_url, target_table, batch_size, arrival_id, reload, manifest, rules)
     settings = read_settings()
-    table_in(settings.warehouse(config.table.catalog), config.table)
+    for table in config.tables:
+        table_in(settings.warehouse(table.catalog), table)
     files = (
         (download(config.source_url, spool, settings.http_limits),)
         if config.is_http
-        else files_of(config.source_url, config.manifest, config.reloaded.covers)
+        else files_of(config.source_url, config.manifest, config.reloaded.covers, config.rules.known_format)
     )
     size = sum(file.size for file in files)
     logger.info("Extracted %d files, %s bytes, from %s", len(files), f"{size:,}", redact_url(source_url))
@@ -87,7 +90,7 @@ def transform_data(extraction: Extraction, spool: Path) -> tuple[Plan, ...]:
         in_memory_reader(settings.warehouse_memory_limit, spool / "transform.tmp") as reader,
         Guard(settings.file_limits, lambda: reader.connection) as guard,
     ):
-        plans = tuple(plans_of(reader, extraction.files, spool, guard))
+        plans = tuple(plans_of(reader, extraction.files, spool, guard, extraction.config.rules))
     get_run_logger().info("Transformation complete")
     return plans
 
@@ -108,8 +111,7 @@ def load_data(
     """
     logger = get_run_logger()
     settings = read_settings()
-    address = settings.warehouse(config.table.catalog)
-    table = table_in(address, config.table)
+    address = settings.warehouse(config.tables[0].catalog)
     began = time.monotonic()
     log = LoadLog(len(plans), began)
     size = sum(size_of(plan) for plan in plans)
@@ -121,16 +123,33 @@ def load_data(
         Guard(settings.file_limits, lambda: warehouse.reader) as guard,
     ):
         batch_size = config.batch_size if config.is_http else None
-        loader = Loader(warehouse, table, load_id, batch_size, config.reloaded, guard)
-        for known in BulkLoader(loader).load(plans):
-            now = time.monotonic()
-            for level, line in log.lines(known, now):
-                logger.log(level, "%s", line)
-            progress.update(known, log.results, now)
+        for table, some in by_table(config, plans):
+            loader = Loader(
+                warehouse, table_in(address, table), load_id, batch_size, config.reloaded, guard, config.rules
+            )
+            for known in BulkLoader(loader).load(some):
+                now = time.monotonic()
+                for level, line in log.lines(known, now):
+                    logger.log(level, "%s", line)
+                progress.update(known, log.results, now)
     if any(result.outcome is Outcome.LOADED for result in log.results):
         logger.info("Transaction committed successfully")
     places = {plan.name if isinstance(plan, Rejected) else plan.file.name: at for at, plan in enumerate(plans)}
     return tuple(sorted(log.results, key=lambda result: places[result.file]))
+
+
+def by_table(config: ExtractConfig, plans: Sequence[Plan]) -> list[tuple[TargetTable, list[Plan]]]:
+    """Return the tables that the files go into, each with its files; a file without a table is rejected."""
+    found: dict[TargetTable, list[Plan]] = {}
+    for plan in plans:
+        name = plan.name if isinstance(plan, Rejected) else plan.file.name
+        table = config.table_of(name)
+        one: Plan = plan
+        if table is None and not isinstance(plan, Rejected):
+            why = f"no pattern of the rule `tables` fits its name; there are {', '.join(config.rules.tables or ())}"
+            one = Rejected(name, plan.file.size, why)
+        found.setdefault(table or config.tables[0], []).append(one)
+    return list(found.items())
 
 
 def _unsearched(value: _Value) -> _Value:
@@ -150,6 +169,7 @@ def data_pipeline(
     arrival_id: str | None = None,
     reload: list[str] | None = None,
     manifest: str | None = None,
+    rules: dict[str, Any] | None = None,
 ) -> State[Any]:
     """Load the files of a source into a table, each exactly once per arrival.
 
@@ -162,6 +182,7 @@ def data_pipeline(
         arrival_id: The arrival that each file is loaded once for. Without it, the run counts as the arrival.
         reload: Names of files of the arrival, or ["*"] for all, whose rows are replaced even if already loaded.
         manifest: The SHA-256 of the arrival's manifest; a file that differs from its entry there is rejected.
+        rules: How files are read and loaded, as an inbox's rules: table, tables, format, columns, contract, write.
     """
     logger = get_run_logger()
     logger.info("Pipeline execution started")
@@ -171,7 +192,7 @@ def data_pipeline(
     load_id = arrival_id or run_id
     try:
         with spool_folder(read_settings().spool_dir, run_id) as spool:
-            extraction = extract_data(source_url, target_table, batch_size, arrival_id, reload, manifest, spool)
+            extraction = extract_data(source_url, target_table, batch_size, arrival_id, reload, manifest, rules, spool)
             plans = transform_data(_unsearched(extraction), spool)
             budget = WaitBudget(read_settings().warehouse_wait_seconds)
             results = load_data(extraction.config, _unsearched(plans), load_id, _unsearched(budget))

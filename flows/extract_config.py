@@ -1,7 +1,8 @@
 """Validate the parameters of a run."""
 
 import re
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
@@ -9,16 +10,14 @@ from pydantic_core import PydanticCustomError
 
 from flows.errors import PermanentError, TemporaryError
 from flows.loading.loader import Reload
+from flows.rules import NO_RULES, LoadRules, TableName, mistakes_in
 from flows.sources.redact_url import redact_url
-from flows.sql_names import LOADS_TABLE, TargetTable
-from flows.warehouse.address import DUCKDB_CATALOGS
+from flows.sql_names import TargetTable
 
 HTTP_SCHEMES = frozenset({"http", "https"})
 SCHEMES = HTTP_SCHEMES | {"file"}
 
 _UNKNOWN_SCHEME = "unknown_scheme"
-_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
-_TARGET_TABLE = re.compile(rf"{_IDENTIFIER}\.{_IDENTIFIER}\.{_IDENTIFIER}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _ARRIVAL_ID = re.compile("[a-z0-9-]{1,100}")
 
@@ -48,21 +47,6 @@ def _check_file_address(host: str, path: str, rest: str) -> None:
         raise PydanticCustomError("relative_file", "expected file:///absolute/path, got a host or a relative path")
     if rest:
         raise PydanticCustomError("unquoted_file", "holds a bare ? or #: write %3F or %23 (Path.as_uri() does)")
-
-
-def _three_identifiers(name: str) -> str:
-    if not _TARGET_TABLE.fullmatch(name):
-        raise PydanticCustomError(
-            "bad_table",
-            "expected catalog.schema.table, three names of letters, digits and _, got {name}",
-            {"name": repr(name)},
-        )
-    catalog, _, table = name.lower().split(".")
-    if catalog in DUCKDB_CATALOGS:
-        raise PydanticCustomError("bad_table", "DuckDB keeps the catalog name {name} for itself", {"name": catalog})
-    if table == LOADS_TABLE:
-        raise PydanticCustomError("bad_table", "the table {name} is where load keys are kept", {"name": LOADS_TABLE})
-    return name
 
 
 def _arrival_key(arrival_id: str | None) -> str | None:
@@ -98,7 +82,7 @@ class ExtractConfig(BaseModel):
 
     source_url: Annotated[str, AfterValidator(_known_source), Field(repr=False)]
     """`http(s)://...`, or `file:///...` of a file or of an arrival's folder."""
-    target_table: Annotated[str, AfterValidator(_three_identifiers)]
+    target_table: TableName
     """`catalog.schema.table`."""
     batch_size: int = Field(default=500, ge=1)
     """How many rows of an http source are inserted at a time."""
@@ -109,6 +93,9 @@ class ExtractConfig(BaseModel):
 
     manifest: Annotated[str | None, AfterValidator(_manifest_digest)] = None
     """The SHA-256 of the manifest that files are compared with; None: use the manifest in the folder, if any."""
+
+    rules: LoadRules = NO_RULES
+    """How files are read and loaded."""
 
     @property
     def is_http(self) -> bool:
@@ -125,6 +112,24 @@ class ExtractConfig(BaseModel):
         """The target table; names are folded to lower case, as SQL does with unquoted names."""
         return TargetTable(*self.target_table.lower().split("."))
 
+    @property
+    def tables(self) -> tuple[TargetTable, ...]:
+        """All tables that files may go into, the most common one first."""
+        named = (*(self.rules.tables or {}).values(),) or (self.rules.table or self.target_table,)
+        return tuple(dict.fromkeys(TargetTable(*name.lower().split(".")) for name in named))
+
+    def table_of(self, name: str) -> TargetTable | None:
+        """Return the table of a file by its name; None if the rules name tables, and none for it."""
+        if self.rules.tables is None:
+            return self.tables[0]
+        found = self.rules.table_of(name)
+        return TargetTable(*found.lower().split(".")) if found else None
+
+
+def _mistakes(error: ValidationError) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    for one in mistakes_in(error, below="rules"):
+        yield one.place if one.place[0] == "rules" else one.place[:1], one.message
+
 
 def extract_config(
     source_url: str,
@@ -133,22 +138,26 @@ def extract_config(
     arrival_id: str | None,
     reload: list[str] | None = None,
     manifest: str | None = None,
+    rules: Mapping[str, Any] | None = None,
 ) -> ExtractConfig:
     """Validate the parameters of a run and report all mistakes together.
 
     Raises TemporaryError if only the URL's scheme is unknown (issue 2 wants a retry then), else PermanentError.
     """
     try:
-        return ExtractConfig(
-            source_url=source_url,
-            target_table=target_table,
-            batch_size=batch_size,
-            arrival_id=arrival_id,
-            reload=reload,
-            manifest=manifest,
+        return ExtractConfig.model_validate(
+            {
+                "source_url": source_url,
+                "target_table": target_table,
+                "batch_size": batch_size,
+                "arrival_id": arrival_id,
+                "reload": reload,
+                "manifest": manifest,
+                "rules": rules or {},
+            }
         )
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        message = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in problems)
+        message = "; ".join(f"{'.'.join(map(str, place))}: {said}" for place, said in _mistakes(error))
         kind = TemporaryError if all(one["type"] == _UNKNOWN_SCHEME for one in problems) else PermanentError
         raise kind(message) from None

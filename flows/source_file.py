@@ -17,6 +17,9 @@ class FileFormat(StrEnum):
     JSON = "json"
     NDJSON = "ndjson"
     PARQUET = "parquet"
+    FIXED_WIDTH = "fixed_width"
+    EXCEL = "excel"
+    XML = "xml"
 
 
 SUFFIXES = {

@@ -13,7 +13,6 @@ import duckdb
 from flows.errors import RejectionError
 from flows.readers.base import Reading, raw
 from flows.readers.column_types import Conversion, why_not
-from flows.readers.csv_files import CsvReading
 
 _NAMED = 5
 """How many rejected files the run's message names."""
@@ -173,7 +172,7 @@ def describe_mismatch(
     value = connection.execute(query).fetchall()[0][0]
     why = why_not(conversion.shown_type, value)
     return (
-        f'{place(reading, row)}, column "{conversion.column}": "{shortened(value)}" is not a {conversion.shown_type}'
+        f'{reading.place_of(row)}, column "{conversion.column}": "{shortened(value)}" is not a {conversion.shown_type}'
         + (f": {why}" if why else "")
     )
 
@@ -221,8 +220,3 @@ def _checked(conversion: Conversion, position: int) -> str:
 def _fits(conversion: Conversion, position: int) -> str:
     # In this order: nearly all values pass the first condition, and then the second is not evaluated.
     return f"({conversion.holds(raw(position), _cast(position))} OR {conversion.is_null(raw(position))})"
-
-
-def place(reading: Reading, row: int) -> str:
-    """Return where a row of a file is, counted from 1: its line if the file is a CSV file."""
-    return f"line {reading.line_of(row)}" if isinstance(reading, CsvReading) else f"row {row:,}"

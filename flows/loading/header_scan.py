@@ -19,6 +19,7 @@ from flows.readers.guard import Guard, Reader
 from flows.readers.json_files import json_header_scan
 from flows.readers.parquet_files import parquet_header_scan
 from flows.readers.registry import read_plan
+from flows.rules import NO_RULES, LoadRules
 from flows.source_file import FileFormat, Rejected, SourceFile
 
 FEWEST = 8
@@ -59,19 +60,23 @@ Plan = Reading | HeaderScan | Rejected
 
 
 def plans_of(
-    reader: Reader, files: Sequence[SourceFile | Rejected], spool: Path, guard: Guard | None = None
+    reader: Reader,
+    files: Sequence[SourceFile | Rejected],
+    spool: Path,
+    guard: Guard | None = None,
+    rules: LoadRules = NO_RULES,
 ) -> Iterator[Plan]:
     """Yield a plan for each file.
 
     If there are many files, small ones get a header scan. Raises duckdb.Error if no file is at fault.
     """
     guard = guard or Guard()
-    scanned = dict(_scans(reader, files, guard)) if len(files) >= FEWEST else {}
+    scanned = dict(_scans(reader, files, guard)) if len(files) >= FEWEST and not rules.changes_reading else {}
     for file in files:
         if isinstance(file, Rejected):
             yield file
         else:
-            plan = scanned.get(file.name) or read_plan(reader.connection, file, spool, guard)
+            plan = scanned.get(file.name) or read_plan(reader.connection, file, spool, guard, rules)
             if isinstance(plan, Rejected):
                 reader.renew()
             yield plan

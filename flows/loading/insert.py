@@ -7,13 +7,13 @@ Because reading is separate from writing, a mismatch affects its own file only, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import duckdb
 
-from flows.errors import RowRejectedError, load_key_errors
-from flows.loading.file_result import COLUMNS_AT_ONCE, check_columns, converted, marked, mismatches, place, shortened
+from flows.errors import RejectionError, RowRejectedError, load_key_errors
+from flows.loading.file_result import COLUMNS_AT_ONCE, check_columns, converted, marked, mismatches, shortened
 from flows.readers.base import FileColumn, Reading, one_thread, raw
 from flows.readers.column_types import (
     DECIMAL,
@@ -110,7 +110,7 @@ def matched(
 ) -> Insertion:
     """Match the columns of a file with those that the table is known to have; the others are new."""
     conversions: list[Conversion] = []
-    for column in reading.columns:
+    for column in _named(reading, table, existing):
         there = existing.get(column.name.lower())
         target_type = there.type if there else warehouse.stored_type(column.new_type)
         read_type = reading.read_type(column, target_type)
@@ -118,9 +118,33 @@ def matched(
         is_blank = is_new and column.is_blank and reading.is_sampled
         form, declared = (there.form, there.declared) if there else (None, None)
         conversions.append(
-            Conversion(column.name, read_type, target_type, is_new, is_blank, reading.empty_is_null, form, declared)
+            Conversion(
+                column.name,
+                read_type,
+                target_type,
+                is_new,
+                is_blank,
+                reading.empty_is_null,
+                form,
+                declared,
+                reading.written,
+            )
         )
     return Insertion(reading, table, existing, tuple(conversions))
+
+
+def _named(reading: Reading, table: TargetTable, existing: Mapping[str, TableColumn]) -> Sequence[FileColumn]:
+    """Return a file's columns; if they have no names, by the names of the table's. Raises RejectionError."""
+    if not reading.is_positional or not reading.columns:
+        return reading.columns
+    names = [column.name for name, column in existing.items() if name not in RESERVED_COLUMNS]
+    if not names:
+        raise RejectionError(f"the file has no column names, and there is no {table} to take them from; set `names`")
+    if len(names) != len(reading.columns):
+        raise RejectionError(
+            f"expected {len(names)} columns, as {table} has, got {len(reading.columns)}; the file has no column names"
+        )
+    return [replace(column, name=name) for column, name in zip(reading.columns, names, strict=True)]
 
 
 def _window(start: int, size: int) -> str:
@@ -225,7 +249,7 @@ def describe_refusal(reader: duckdb.DuckDBPyConnection, insertion: Insertion, re
     row, column = found
     is_shown = refused.column is None or value.removesuffix(_CUT) in reason
     shown = "" if is_shown else f'"{shortened(value)}": '
-    return f'{place(insertion.reading, row)}, column "{column}": {shown}{reason}'
+    return f'{insertion.reading.place_of(row)}, column "{column}": {shown}{reason}'
 
 
 def _may_hold(conversion: Conversion, column: str | None) -> bool:
@@ -354,7 +378,9 @@ def _is_number(type_: str) -> bool:
 def _digits(reader: duckdb.DuckDBPyConnection, insertion: Insertion, at: int) -> tuple[int, int] | None:
     """Return how many digits the texts of a column have before and after the point; None if one is no plain number."""
     whole, fraction = decimal_digits("text")
-    texts = f"SELECT {raw(at)} AS text FROM ({insertion.scan}) WHERE NOT ({insertion.conversions[at].is_null(raw(at))})"
+    written = insertion.conversions[at].written
+    text = written.plain(raw(at), DECIMAL) if written else raw(at)
+    texts = f"SELECT {text} AS text FROM ({insertion.scan}) WHERE NOT ({insertion.conversions[at].is_null(raw(at))})"
     query = f"SELECT bool_and({looks_like(DECIMAL, 'text', '')}), max({whole}), max({fraction}) FROM ({texts})"
     are_plain, most_whole, most_fraction = reader.execute(query).fetchall()[0]
     return (most_whole, most_fraction) if are_plain else None

@@ -32,6 +32,7 @@ from flows.readers.column_types import is_text
 from flows.readers.csv_files import CsvReading
 from flows.readers.guard import Guard
 from flows.readers.registry import with_types
+from flows.rules import NO_RULES, LoadRules
 from flows.source_file import Rejected, SourceFile
 from flows.sql_names import RESERVED_COLUMNS, TargetTable
 from flows.warehouse.base import LoadKey, Warehouse
@@ -97,6 +98,8 @@ class Loader:
     """The files to load again, in place of their rows."""
     guard: Guard = field(default_factory=Guard)
     """Enforces the limits on each file."""
+    rules: LoadRules = NO_RULES
+    """How files are loaded."""
 
     def load_one(self, plan: Plan, *, may_widen: bool = True) -> FileResult:
         """Load a file and return its result; if only its header was scanned, its values are read first.

@@ -21,7 +21,7 @@ from rich.table import Table
 from flows.errors import PermanentError, PipelineError, RejectionError, RowRejectedError, TemporaryError
 from flows.loading.file_result import MISMATCH, converted, describe_mismatch
 from flows.loading.insert import describe_refusal, matched
-from flows.readers.base import FileColumn, selection
+from flows.readers.base import AsWritten, FileColumn, selection
 from flows.readers.parquet_files import type_read, value_read
 from flows.settings import PROJECT_ROOT, PipelineSettings, read_settings
 from flows.source_file import FileFormat, SourceFile
@@ -126,7 +126,7 @@ class TableCopy:
 
 
 @dataclass(frozen=True)
-class TableReading:
+class TableReading(AsWritten):
     """Implements `Reading` for a DuckDB table, so that the table is loaded in the same way as a file."""
 
     file: SourceFile

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Generator, Hashable, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import duckdb
 
@@ -19,6 +19,7 @@ from flows.readers.column_types import (
     TEXT,
     TEXT_TYPES,
     Conversion,
+    ValueForm,
     decimal_digits,
     fraction_type,
     looks_like,
@@ -92,8 +93,26 @@ class Reading(Protocol):
         ...
 
     @property
+    def written(self) -> ValueForm | None:
+        """How the file writes its values, if in another form than ours."""
+        ...
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether the columns have no names, and are those of the table by their position."""
+        ...
+
+    @property
     def shape(self) -> Hashable:
         """A key that is equal for files that one query can read together."""
+        ...
+
+    def place_of(self, row: int) -> str:
+        """Return where a row of the scan is in the file, such as `line 5`; rows are counted from 1."""
+        ...
+
+    def with_types(self, connection: duckdb.DuckDBPyConnection, *, whole: bool) -> Reading:
+        """Return the reading with its columns' types, from a sample of the rows or from all of them."""
         ...
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
@@ -103,6 +122,28 @@ class Reading(Protocol):
         is the position of a row's file among them.
         """
         ...
+
+
+class AsWritten:
+    """What most readings have in common: values in our forms, columns with names, and types that are known."""
+
+    @property
+    def written(self) -> ValueForm | None:
+        """None: values are written as ours are."""
+        return None
+
+    @property
+    def is_positional(self) -> bool:
+        """False: the columns have names."""
+        return False
+
+    def place_of(self, row: int) -> str:
+        """Return where a row of the scan is in the file, counted from 1."""
+        return f"row {row:,}"
+
+    def with_types(self, connection: duckdb.DuckDBPyConnection, *, whole: bool) -> Self:
+        """Return the same reading: the file declares its types."""
+        return self
 
 
 FILE_INDEX = "file_index"
@@ -163,6 +204,7 @@ def types_of_texts(
     row_limit: int | None,
     *,
     empty_is_null: bool = False,
+    written: ValueForm | None = None,
 ) -> tuple[int, list[str | None]]:
     """Return how many rows were read and the type of each column of a scan.
 
@@ -174,7 +216,7 @@ def types_of_texts(
     rows, types = 0, list[str | None]()
     for first in range(0, len(candidates), _COLUMNS_AT_ONCE):
         some = candidates[first : first + _COLUMNS_AT_ONCE]
-        rows, found = _types_of_some(connection, scan, first, some, row_limit, counts)
+        rows, found = _types_of_some(connection, scan, first, some, row_limit, counts, written or ValueForm())
         if not rows:
             return 0, []
         types += found
@@ -188,15 +230,23 @@ def _types_of_some(
     candidates: Sequence[Sequence[str]],
     row_limit: int | None,
     counts: str,
+    written: ValueForm,
 ) -> tuple[int, list[str | None]]:
-    tests = ", ".join(f"bool_and({_looks_like(type_)}) FILTER ({counts})" for type_ in TEXT_TYPES)
-    is_number = f"{counts} AND {_looks_like(DECIMAL)}"
-    digits = ", ".join(f"max({one}) FILTER ({is_number})" for one in decimal_digits("text"))
+    plain = {type_: written.plain("text", type_) for type_ in TEXT_TYPES}
+    # Each form is computed once: it is a column of its own if it differs from the text.
+    forms = {form: f"text{at}" for at, form in enumerate(dict.fromkeys(plain.values())) if form != "text"}
+    named = {type_: forms.get(form, "text") for type_, form in plain.items()}
+    tests = ", ".join(f"bool_and({_looks_like(type_, named[type_])}) FILTER ({counts})" for type_ in TEXT_TYPES)
+    number = named[DECIMAL]
+    is_number = f"{counts} AND {_looks_like(DECIMAL, number)}"
+    digits = ", ".join(f"max({one}) FILTER ({is_number})" for one in decimal_digits(number))
     has_digits = "bool_or(regexp_matches(text, '[0-9]'))"
     limit = "" if row_limit is None else f" LIMIT {row_limit}"
     columns = ", ".join(raw(first + at) for at in range(len(candidates)))
     # All columns are unnested into one: planning the same tests for each column took 20 ms a file (measured).
     texts = f"SELECT unnest([{columns}]) AS text, unnest(range({len(candidates)})) AS position FROM ({scan}{limit})"
+    if forms:
+        texts = f"SELECT *, {', '.join(f'{form} AS {name}' for form, name in forms.items())} FROM ({texts})"
     answers = f"count(*), count(text), {digits}, {has_digits}, {tests}"
     found = connection.execute(f"SELECT {answers} FROM ({texts}) GROUP BY position ORDER BY position").fetchall()
     types = [
@@ -225,5 +275,5 @@ def _first(candidates: Sequence[str], answers: Sequence[bool], digits: tuple[int
     return TEXT
 
 
-def _looks_like(type_: str) -> str:
-    return looks_like(type_, "text", Conversion("", TEXT, type_).cast("text"))
+def _looks_like(type_: str, text: str) -> str:
+    return looks_like(type_, text, Conversion("", TEXT, type_).cast(text))

@@ -9,8 +9,12 @@ all digits of the text. A new column accepts only the plainest forms; an existin
 In the SQL expressions, `raw` is the value as it was read, and `cast` that value cast to the column's type.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
+
+from flows.rules import TextFormat
 
 TEXT = "VARCHAR"
 JSON = "JSON"
@@ -96,6 +100,85 @@ _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
 @dataclass(frozen=True)
+class ValueForm:
+    """How a file writes its values, where that differs from the forms above."""
+
+    decimal: str = "."
+    thousands: str = ""
+    dates: tuple[str, ...] = ()
+    """Formats as of strptime."""
+    times: tuple[str, ...] = ()
+    timestamps: tuple[str, ...] = ()
+    trues: tuple[str, ...] = ()
+    falses: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, form: TextFormat) -> ValueForm:
+        """Return the form that the rules of a format give."""
+        moments = (form.dates or (), form.times or (), form.timestamps or ())
+        return cls(form.decimal, form.thousands, *moments, form.trues, form.falses)
+
+    def plain(self, text: str, type_: str) -> str:
+        """Return the SQL expression of a text as the forms above have it, for a column of this type.
+
+        A text that does not have the file's form begins with a question mark, so that it is no value of the type.
+        """
+        if _is_number(type_):
+            return self._number(text)
+        if type_ == "BOOLEAN" and (self.trues or self.falses):
+            words = {**dict.fromkeys(self.trues, "true"), **dict.fromkeys(self.falses, "false")}
+            tests = " ".join(f"WHEN {_quoted(word)} THEN '{value}'" for word, value in words.items())
+            return f"CASE {text} {tests} ELSE {text} END"
+        formats, form = self._moments(type_)
+        return _moment(text, formats, form, has_date=type_ != "TIME") if formats else text
+
+    def _moments(self, type_: str) -> tuple[tuple[str, ...], str]:
+        """Return the formats of dates or times of a type, and the form in which a column takes them."""
+        if type_ == "DATE":
+            return self.dates, "%Y-%m-%d"
+        if type_ == "TIME":
+            return self.times, "%H:%M:%S.%f"
+        if type_ in _SUBSECONDS:
+            return (*self.timestamps, *(self.dates if self.timestamps or self.dates else ())), "%Y-%m-%d %H:%M:%S.%f"
+        with_zone = tuple(one for one in self.timestamps if "%z" in one or "%Z" in one)
+        return (with_zone if type_ == "TIMESTAMP WITH TIME ZONE" else ()), "%Y-%m-%d %H:%M:%S.%f+00"
+
+    def _number(self, text: str) -> str:
+        if self.decimal == "." and not self.thousands:
+            return text
+        blank = "[ \u00a0\u202f]"
+        group = blank if self.thousands == " " else re.escape(self.thousands)
+        whole = rf"(\d{{1,3}}({group}\d{{3}})+|\d+)" if group else r"\d+"
+        form = rf"\s*([-+]?{whole}({re.escape(self.decimal)}\d+)?|{whole}({re.escape(self.decimal)}\d+)?-)\s*"
+        found = trimmed(text)
+        if self.thousands:
+            found = (
+                f"regexp_replace({found}, '{blank}', '', 'g')"
+                if self.thousands == " "
+                else f"replace({found}, {_quoted(self.thousands)}, '')"
+            )
+        found = f"replace({found}, {_quoted(self.decimal)}, '.')"
+        signed = f"CASE WHEN ends_with({found}, '-') THEN '-' || rtrim({found}, '-') ELSE {found} END"
+        return f"CASE WHEN regexp_full_match({text}, {_quoted(form)}) THEN {signed} ELSE '?' || {text} END"
+
+
+def _moment(text: str, formats: tuple[str, ...], form: str, *, has_date: bool = True) -> str:
+    listed = ", ".join(map(_quoted, formats))
+    moment = f"try_strptime({trimmed(text)}, [{listed}])"
+    # strptime takes 24 as the year 24.
+    is_right = f"year({moment}) >= 1000" if has_date else f"{moment} IS NOT NULL"
+    return f"CASE WHEN coalesce({is_right}, false) THEN strftime({moment}, '{form}') ELSE '?' || {text} END"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _is_number(type_: str) -> bool:
+    return type_ in (*INTEGERS, *_FAST_DIGITS) or type_.startswith(DECIMAL)
+
+
+@dataclass(frozen=True)
 class Conversion:
     """Converts a column of a file, read as one type, into a column of the table, of the same or another type."""
 
@@ -113,6 +196,8 @@ class Conversion:
     """A regular expression of the texts that the column accepts, if DuckDB does not have its type."""
     declared: str | None = None
     """The warehouse's name of the type, if DuckDB has another name for the type that holds its values."""
+    written: ValueForm | None = None
+    """How the file writes its values, if in another form than ours."""
 
     def is_null(self, raw: str) -> str:
         """Return the SQL condition that a value is null, which fits every column."""
@@ -136,6 +221,7 @@ class Conversion:
             return raw
         if self.form and self.empty_is_null and self.read_type == TEXT:
             return f"nullif({raw}, '')"
+        raw = self._plain(raw)
         if self.read_type != TEXT and not self._is_between_relatives:
             raw = f"CAST({raw} AS VARCHAR)"
         cast = f"TRY_CAST({raw} AS {self.target_type})"
@@ -147,7 +233,7 @@ class Conversion:
         """Return the SQL condition that a value that is not null is stored without loss; it is never null itself."""
         if self.is_blank:
             return "false"
-        text = raw if self.read_type == TEXT else f"CAST({raw} AS VARCHAR)"
+        text = self._plain(raw) if self.read_type == TEXT else f"CAST({raw} AS VARCHAR)"
         if self.form:
             return f"coalesce({_has_form(text, self.form)}, false)"
         if self.is_free or self.target_type == TEXT:
@@ -163,6 +249,9 @@ class Conversion:
             rule = f"coalesce({_text_fits(self.target_type, text, cast)}, false)"
             plain = _is_plain(self.target_type, text, cast)
         return f"CASE WHEN {plain} THEN true ELSE {rule} END" if plain else rule
+
+    def _plain(self, raw: str) -> str:
+        return self.written.plain(raw, self.target_type) if self.written and self.read_type == TEXT else raw
 
     @property
     def _is_between_relatives(self) -> bool:
@@ -268,7 +357,7 @@ def trimmed(text: str) -> str:
 
 
 def _family(type_: str) -> str | None:
-    if type_ in (*INTEGERS, *_FAST_DIGITS) or type_.startswith(DECIMAL):
+    if _is_number(type_):
         return "number"
     return "moment" if type_ == "DATE" or type_ in _SUBSECONDS else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import re
 import unicodedata
-from collections.abc import Collection, Generator, Hashable, Mapping, Sequence
+from collections.abc import Collection, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,22 +19,32 @@ from pathlib import Path
 import duckdb
 
 from flows.errors import RejectionError
-from flows.readers.base import FileColumn, check_names, file_column, paths, sample_rows, selection, types_of_texts
+from flows.readers.base import (
+    AsWritten,
+    FileColumn,
+    check_names,
+    file_column,
+    paths,
+    sample_rows,
+    selection,
+    types_of_texts,
+)
 from flows.readers.column_types import TEXT, TEXT_TYPES
 from flows.readers.csv_layout import layout_of
 from flows.readers.csv_records import Content, CsvLayout, check_names_once, first_rows, line_of, rewritten
-from flows.readers.guard import HEAD_BYTES, FileLimits, Guard, check_signature, spooled, unpacked
+from flows.readers.guard import HEAD_BYTES, FileLimits, Guard, check_signature, encoding_of, spooled, unpacked
 from flows.source_file import FileFormat, SourceFile
 from flows.sql_names import identifier, literal, path_literal
 
 _NAMES_ROWS = 20
 """Number of rows compared with the columns' names."""
+_AT_ONCE = 1 << 20
 _LONGEST_LINE = 32_000_000
 """In bytes; DuckDB's buffer holds 16 such lines. Its own default of 2 MB is too small for long texts in cells."""
 
 
 @dataclass(frozen=True)
-class CsvReading:
+class CsvReading(AsWritten):
     """How DuckDB reads a CSV or TSV file: every column as text, so that nothing is cast without a check."""
 
     file: SourceFile
@@ -97,10 +107,14 @@ class CsvReading:
     def _content(self) -> AbstractContextManager[Content]:
         return _opened(self.text or self.file.path, is_gzipped=self.file.is_gzipped and not self.text)
 
-    def line_of(self, row: int) -> int:
+    def place_of(self, row: int) -> str:
         """Return the line on which a row begins; both are counted from 1."""
         with self._content() as content:
-            return line_of(content, self.layout, row)
+            return f"line {line_of(content, self.layout, row)}"
+
+    def with_types(self, connection: duckdb.DuckDBPyConnection, *, whole: bool) -> CsvReading:
+        """Return the reading with its columns' types, from a sample of the rows or from all of them."""
+        return typed(connection, self, whole=whole)
 
 
 def csv_header_scan(file: SourceFile, content: bytes, limits: FileLimits) -> CsvReading | None:
@@ -108,6 +122,8 @@ def csv_header_scan(file: SourceFile, content: bytes, limits: FileLimits) -> Csv
 
     None if DuckDB cannot read it together with other files. Raises RejectionError.
     """
+    if encoding_of(content[:4]) not in {None, "utf-8-sig"}:
+        return None
     reading = _laid_out(file, content, limits)
     if not reading.layout.is_plain or reading.layout.header_line > 1:
         return None
@@ -122,10 +138,24 @@ def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: 
     """
     text = spooled(unpacked(file.path, guard), spool, ".csv") if file.is_gzipped else None
     with _opened(text or file.path) as content:
+        encoding = encoding_of(content[:4])
+    if encoding and encoding != "utf-8-sig":
+        text = spooled(_as_utf8(text or file.path, encoding), spool, ".csv")
+    with _opened(text or file.path) as content:
         reading = replace(_laid_out(file, content, guard.limits), text=text)
         if not reading.layout.is_plain:
             reading = replace(reading, rewritten=spooled(rewritten(content, reading.layout), spool, ".csv"))
     return typed(connection, reading)
+
+
+def _as_utf8(path: Path, encoding: str) -> Iterator[bytes]:
+    """Yield a text in UTF-8. Raises RejectionError for bytes that are no text of the encoding."""
+    with path.open(encoding=encoding, newline="") as text:
+        try:
+            while some := text.read(_AT_ONCE):
+                yield some.encode()
+        except UnicodeError:
+            raise RejectionError(f"its byte order mark says {encoding}, and its content is not") from None
 
 
 def typed(connection: duckdb.DuckDBPyConnection, reading: CsvReading, *, whole: bool = False) -> CsvReading:

@@ -6,6 +6,7 @@ memory_limit covers only its buffers: a file of 20,000 JSON keys once took 19.7 
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import gzip
 import os
@@ -308,3 +309,17 @@ def _kind_of(head: bytes, file_format: FileFormat) -> str | None:
     if found is None and file_format in (FileFormat.CSV, FileFormat.TSV) and _JSON.match(head):
         return "JSON"
     return found
+
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def encoding_of(head: bytes) -> str | None:
+    """Return the encoding that a byte order mark names; None without one."""
+    return next((name for mark, name in _MARKS if head.startswith(mark)), None)

@@ -15,7 +15,16 @@ from typing import BinaryIO
 import duckdb
 
 from flows.errors import RejectionError
-from flows.readers.base import FileColumn, check_names, file_column, paths, sample_rows, selection, types_of_texts
+from flows.readers.base import (
+    AsWritten,
+    FileColumn,
+    check_names,
+    file_column,
+    paths,
+    sample_rows,
+    selection,
+    types_of_texts,
+)
 from flows.readers.column_types import JSON, MOMENT_TYPES, NUMBER_TYPES, TEXT
 from flows.readers.csv_files import table_name
 from flows.readers.guard import HEAD_BYTES, FileLimits, Guard, check_signature, spooled, unpacked
@@ -44,7 +53,7 @@ _CANDIDATES: dict[type, tuple[str, ...] | None] = {
 
 
 @dataclass(frozen=True)
-class JsonReading:
+class JsonReading(AsWritten):
     """How DuckDB reads a JSON or NDJSON file: values as text, or as JSON for a JSON column."""
 
     file: SourceFile
@@ -64,6 +73,10 @@ class JsonReading:
     def read_type(self, column: FileColumn, target_type: str) -> str:
         """Return JSON for a JSON column, which keeps a text's quotes, and VARCHAR for all others."""
         return JSON if target_type == JSON else TEXT
+
+    def with_types(self, connection: duckdb.DuckDBPyConnection, *, whole: bool) -> JsonReading:
+        """Return the reading with its columns' types, from a sample of the records or from all of them."""
+        return typed(connection, self, whole=whole)
 
     @property
     def shape(self) -> Hashable:

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from flows.errors import REASON_PREFIX, RejectionError
-from flows.readers.base import FileColumn, check_names, paths, selection
+from flows.readers.base import AsWritten, FileColumn, check_names, paths, selection
 from flows.readers.column_types import JSON, TEXT, is_nested
 from flows.readers.csv_files import table_name
 from flows.readers.guard import Guard
@@ -52,7 +52,7 @@ _BOUNDS = {
 
 
 @dataclass(frozen=True)
-class ParquetReading:
+class ParquetReading(AsWritten):
     """How DuckDB reads a Parquet file: columns with the file's own types, nested ones as JSON."""
 
     file: SourceFile

@@ -7,25 +7,31 @@ from pathlib import Path
 
 import duckdb
 
-from flows.errors import is_infrastructure_error, original_of, reason_of
+from flows.errors import RejectionError, is_infrastructure_error, original_of, reason_of
 from flows.readers.base import Reading
-from flows.readers.csv_files import CsvReading, csv_reading, typed
+from flows.readers.csv_files import csv_reading
+from flows.readers.formatted import FormattedRules, formatted_reading
 from flows.readers.guard import Guard
-from flows.readers.json_files import JsonReading, json_reading
-from flows.readers.json_files import typed as json_typed
+from flows.readers.json_files import json_reading
 from flows.readers.parquet_files import parquet_reading
+from flows.readers.ruled import ruled
+from flows.rules import NO_RULES, LoadRules
 from flows.source_file import FileFormat, Rejected, SourceFile
 
 
 def read_plan(
-    connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard | None = None
+    connection: duckdb.DuckDBPyConnection,
+    file: SourceFile,
+    spool: Path,
+    guard: Guard | None = None,
+    rules: LoadRules = NO_RULES,
 ) -> Reading | Rejected:
     """Return how to read a file, with types from a sample of its rows, or why it is rejected.
 
     Text that must be unpacked or rewritten for DuckDB is written to the folder `spool`.
     """
     guard = guard or Guard()
-    return _or_rejected(file, guard, lambda: _reading(connection, file, spool, guard))
+    return _or_rejected(file, guard, lambda: ruled(_reading(connection, file, spool, guard, rules), rules))
 
 
 def with_types(
@@ -33,16 +39,7 @@ def with_types(
 ) -> Reading | Rejected:
     """Return the reading with its columns' types, from a sample of the rows or from all, or why it is rejected."""
     guard = guard or Guard()
-    file = reading.file
-
-    def read() -> Reading:
-        if isinstance(reading, CsvReading):
-            return typed(connection, reading, whole=whole)
-        if isinstance(reading, JsonReading):
-            return json_typed(connection, reading, whole=whole)
-        return reading
-
-    return _or_rejected(file, guard, read)
+    return _or_rejected(reading.file, guard, lambda: reading.with_types(connection, whole=whole))
 
 
 def _or_rejected(file: SourceFile, guard: Guard, read: Callable[[], Reading]) -> Reading | Rejected:
@@ -57,7 +54,11 @@ def _or_rejected(file: SourceFile, guard: Guard, read: Callable[[], Reading]) ->
         return Rejected(file.name, file.size, reason, original_of(error, file))
 
 
-def _reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> Reading:
+def _reading(
+    connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard, rules: LoadRules
+) -> Reading:
+    if isinstance(rules.format, FormattedRules):
+        return formatted_reading(connection, file, spool, guard, rules)
     match file.format:
         case FileFormat.CSV | FileFormat.TSV:
             return csv_reading(connection, file, spool, guard)
@@ -65,3 +66,5 @@ def _reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Pat
             return json_reading(connection, file, spool, guard)
         case FileFormat.PARQUET:
             return parquet_reading(connection, file, guard, spool)
+        case FileFormat.FIXED_WIDTH | FileFormat.EXCEL | FileFormat.XML:
+            raise RejectionError(f"files of the format {file.format.value} need rules; set `format` of the inbox")

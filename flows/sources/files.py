@@ -15,11 +15,14 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from flows.errors import PermanentError, TemporaryError, is_infrastructure_error, reason_of
-from flows.source_file import SUFFIXES, FileVersion, Rejected, SourceFile, format_of, version_and_digest
+from flows.source_file import SUFFIXES, FileFormat, FileVersion, Rejected, SourceFile, format_of, version_and_digest
 
 
 def files_of(
-    source_url: str, manifest: str | None = None, may_differ: Callable[[str], bool] = lambda _: False
+    source_url: str,
+    manifest: str | None = None,
+    may_differ: Callable[[str], bool] = lambda _: False,
+    known_format: str | None = None,
 ) -> tuple[SourceFile | Rejected, ...]:
     """Return the file that a `file://` URL names, or the regular files of the folder it names and of its subfolders.
 
@@ -27,6 +30,7 @@ def files_of(
     and special files are skipped. Files of an arrival are compared with its manifest; `manifest` is the manifest's
     SHA-256, or None if there need not be one. A file that is missing or differs from the staged one is returned as
     rejected. `may_differ` returns whether a user may have changed the file of that name since it was staged.
+    `known_format` is the format that the rules give, whatever the files' suffixes.
 
     Raises TemporaryError if there is nothing to read (a mount may be missing) or the manifest cannot be used,
     PermanentError if the URL names neither a file nor a folder.
@@ -42,7 +46,7 @@ def files_of(
             path = path.parent
         else:
             raise PermanentError(f"expected a file or a folder of files, {path} is neither")
-        files = tuple(examined(path / name, name, one) for name, one in sorted(found.items()))
+        files = tuple(examined(path / name, name, one, known_format) for name, one in sorted(found.items()))
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else error
         raise TemporaryError(f"expected a file or a folder of files at {path}: {problem}") from None
@@ -73,7 +77,7 @@ def _inputs(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
                     yield f"{one}{entry.name}", entry.stat(follow_symlinks=False)
 
 
-def examined(path: Path, name: str, status: os.stat_result) -> SourceFile | Rejected:
+def examined(path: Path, name: str, status: os.stat_result, known_format: str | None = None) -> SourceFile | Rejected:
     """Return a file of a source, rejected if it is empty or its name is not UTF-8 or has an unknown suffix."""
     size = status.st_size
     if not _is_utf8(name):
@@ -81,7 +85,7 @@ def examined(path: Path, name: str, status: os.stat_result) -> SourceFile | Reje
         shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
         whose = "its folder's name" if _is_utf8(path.name) else "the file's name"
         return Rejected(shown, size, f"{whose} is not UTF-8; rename it")
-    known = format_of(name)
+    known = (FileFormat(known_format), name.lower().endswith(".gz")) if known_format else format_of(name)
     if known is None:
         return Rejected(name, size, f"unknown suffix; expected one of {' '.join(SUFFIXES)}, text also with .gz")
     if not size:

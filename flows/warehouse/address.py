@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from flows.errors import PermanentError
+from flows.rules import DUCKDB_CATALOGS
 from flows.sources.redact_url import redact_url
 from flows.sql_names import TargetTable
 
 CATALOG = "warehouse"
 """The catalog name that always means the warehouse; load keys in PostgreSQL use no other."""
-DUCKDB_CATALOGS = frozenset({"main", "memory", "system", "temp"})
 """Catalog names that DuckDB reserves."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")

@@ -123,8 +123,8 @@ class Stager:
 
     def _arrival_for(self, inbox: Inbox, files: Sequence[WaitingFile], now: datetime, *, is_duplicate: bool) -> Arrival:
         if all(file.is_blocked for file in files) and (spare := self._spare.pop(inbox.name, None)):
-            return replace(spare, is_duplicate=is_duplicate)
-        return new_arrival(inbox.name, self.arrivals_dir, now, is_duplicate=is_duplicate)
+            return replace(spare, is_duplicate=is_duplicate, rules=inbox.load_rules)
+        return new_arrival(inbox.name, self.arrivals_dir, now, is_duplicate=is_duplicate, rules=inbox.load_rules)
 
     def _stage(self, inbox: Inbox, arrival: Arrival, taken: StagingResult, *, first: bool = False) -> None:
         files = arrivals.files_to_stage(self.ledger, arrival.id)
@@ -244,8 +244,10 @@ def next_batch(settled: list[WaitingFile], max_bytes: int) -> list[WaitingFile]:
     return batch
 
 
-def new_arrival(inbox: str, arrivals_dir: Path, now: datetime, *, is_duplicate: bool = False) -> Arrival:
+def new_arrival(
+    inbox: str, arrivals_dir: Path, now: datetime, *, is_duplicate: bool = False, rules: str | None = None
+) -> Arrival:
     """Return a new arrival with a readable id that sorts by time within an inbox: `metrics-20261124-140509-3f9a1c`."""
     arrival_id = f"{inbox}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     folder = arrivals_dir / f"{now:%Y-%m-%d}" / arrival_id
-    return Arrival(arrival_id, inbox, folder, ArrivalState.STAGING, 0, None, None, None, is_duplicate)
+    return Arrival(arrival_id, inbox, folder, ArrivalState.STAGING, 0, None, None, None, is_duplicate, rules=rules)

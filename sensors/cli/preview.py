@@ -171,6 +171,7 @@ def _arrivals(
             "arrival_id": arrival_id,
             "reload": None,
             "manifest": "<SHA-256>",
+            "rules": json.loads(inbox.load_rules) if inbox.load_rules else None,
         }
         yield ComingArrival(tuple(batch), parameters, waits=unfinished >= inbox.max_in_flight)
         unfinished += 1

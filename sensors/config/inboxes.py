@@ -3,10 +3,12 @@
 Messages about mistakes name the file and line.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any
 from zoneinfo import available_timezones
@@ -16,7 +18,9 @@ from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from sensors.config.remote_url import Address, mistake_in, mistakes_in, surroundings, without_slash
+from flows.rules import LoadRules, mistakes_in
+from sensors.config.remote_url import Address, mistake_in, surroundings, without_slash
+from sensors.config.remote_url import mistakes_in as remote_mistakes_in
 
 
 class YamlLines:
@@ -122,10 +126,11 @@ class Expectation(BaseModel):
     """How many files have to arrive between the previous due time and this one."""
 
 
-class Inbox(BaseModel):
-    """One watched folder and its rules; times are in seconds, sizes in bytes."""
+class Inbox(LoadRules):
+    """One watched folder and its rules; times are in seconds, sizes in bytes.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The rules for reading and loading its files are those of `LoadRules`.
+    """
 
     name: InboxName
     """The key of its entry: lower-case letters, digits and hyphens."""
@@ -174,6 +179,14 @@ class Inbox(BaseModel):
     """Files that have to arrive by certain times; an alert is sent when they are overdue."""
     keep_days: float | None = Field(default=None, gt=0)
     """How long loaded and skipped arrivals are kept; not set: indefinitely."""
+
+    @cached_property
+    def load_rules(self) -> str | None:
+        """The rules for reading and loading its files as JSON; None without rules."""
+        written = self.model_dump(
+            mode="json", include=set(LoadRules.model_fields), exclude_unset=True, exclude_defaults=True
+        )
+        return json.dumps(written, ensure_ascii=False, sort_keys=True) if written else None
 
     @property
     def where(self) -> str:
@@ -282,13 +295,13 @@ def _remote_mistakes(place: _Places, inbox: Inbox, rules: Mapping[str, Any]) -> 
     for local, why in {"path": "an inbox has either", "watch": "it is listed, there are no events of changes"}.items():
         if local in rules:
             yield f"{place('inboxes', inbox.name, local)}: does not go together with `url`: {why}; leave one out"
-    for path, mistake in mistakes_in(Address.of(inbox.url).scheme, inbox.options, surroundings()):
+    for path, mistake in remote_mistakes_in(Address.of(inbox.url).scheme, inbox.options, surroundings()):
         yield f"{place('inboxes', inbox.name, 'options', *path)}: {mistake}"
 
 
 def _mistakes(place: _Places, error: ValidationError, prefix: tuple[str, ...]) -> list[str]:
     return [
-        f"{place(*prefix, *mistake['loc'])}: {mistake['msg']}"
-        + ("" if mistake["type"] == "url" else f" (got {mistake['input']!r:.80})")  # a URL may hold credentials
-        for mistake in error.errors()
+        f"{place(*prefix, *mistake.place)}: {mistake.message}"
+        + ("" if mistake.type == "url" else f" (got {mistake.given!r:.80})")  # a URL may hold credentials
+        for mistake in mistakes_in(error, Inbox)
     ]

@@ -48,6 +48,8 @@ class Arrival:
     """Names of the files whose rows are to be replaced; `*` means all files."""
     manifest: str | None = None
     """SHA-256 of the manifest beside its files; None if it was staged before manifests were introduced."""
+    rules: str | None = None
+    """The rules by which its files are loaded, as JSON; None without rules."""
     unanswered: int = 0
     """How many announcements since its last run or replay have started no run."""
 
@@ -86,9 +88,9 @@ def begin(
     """
     with ledger.transaction():
         ledger.change(
-            "INSERT INTO arrivals (id, inbox, folder, state, is_duplicate, created_at)"
-            " VALUES (?, ?, ?, 'staging', ?, ?)",
-            (arrival.id, arrival.inbox, str(arrival.folder), int(arrival.is_duplicate), stamp(now)),
+            "INSERT INTO arrivals (id, inbox, folder, state, is_duplicate, created_at, rules)"
+            " VALUES (?, ?, ?, 'staging', ?, ?, ?)",
+            (arrival.id, arrival.inbox, str(arrival.folder), int(arrival.is_duplicate), stamp(now), arrival.rules),
         )
         taken = ledger.change_many(
             "UPDATE files SET state = 'staging', arrival_id = ?, reason = ? WHERE id = ? AND state = 'settled'",
@@ -256,6 +258,7 @@ def _arrivals(rows: list[sqlite3.Row]) -> list[Arrival]:
             given_up=row["given_up"],
             unanswered=row["unanswered"],
             manifest=row["manifest"],
+            rules=row["rules"],
             reload=tuple(json.loads(row["reload"])) if row["reload"] else (),
         )
         for row in rows

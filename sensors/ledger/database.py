@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
-VERSION = 7
+VERSION = 8
 """Schema version, kept in SQLite's `user_version`; `schema/N.sql` migrates from version N - 1 to N."""
 
 BUSY_SECONDS = 30.0

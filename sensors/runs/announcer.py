@@ -4,6 +4,7 @@ An announcement is an event for which an automation starts a run; a notice is an
 alert.
 """
 
+import json
 import logging
 import sqlite3
 import uuid
@@ -92,6 +93,7 @@ class Announcer:
                 "bytes": size,
                 "reload": list(arrival.reload) or None,
                 "manifest": arrival.manifest,
+                "rules": json.loads(arrival.rules) if arrival.rules else None,
             },
         )
         if not announcements.record_intent(self.ledger, announcement):
