@@ -32,7 +32,7 @@ from automations.delivery.channels import ALERTS, FALLBACK, Channel, Policy, Qui
 from automations.delivery.deliver import drain, send
 from automations.delivery.digests import release_overdue
 from automations.delivery.direct import direct_sender
-from automations.delivery.enqueue import EnqueueResult, NewAlert, post, release_alert
+from automations.delivery.enqueue import EnqueueResult, NewAlert, is_pending, post, release_from_silence
 from automations.delivery.models import Alert, NotifyType, split
 from automations.delivery.outbox import Outbox, OutboxError
 from automations.delivery.rate_limit import StormLimit
@@ -288,24 +288,13 @@ def _ring_if_no_bell(path: Path, policy: Policy, posting: NewAlert, log: Path | 
 def _process_outbox(path: Path, posting: NewAlert, policy: Policy, log: Path | None, now: datetime) -> bool:
     """Do the dispatcher's periodic work: release waiting alerts, send digests. Return whether this alert is pending."""
     with Outbox(path) as outbox:
-        _break_silence(outbox, posting, policy, now)
+        channels = policy.channels(posting.block, posting.cause.all_tags)
+        release_from_silence(outbox, posting.cause.id, channels, now)
         if posting.block == ALERTS:  # the fallback block does not know the channels of other alerts
             release_overdue(outbox, policy, now, timedelta(0))
             for message in digests.sum_up_due(outbox, policy, now):
                 alert_log.record(log, message, EnqueueResult.PENDING, policy, now)
-        return bool(outbox.rows("SELECT 1 FROM alerts WHERE cause = ? AND state = 'pending'", (posting.cause.id,)))
-
-
-def _break_silence(outbox: Outbox, posting: NewAlert, policy: Policy, now: datetime) -> None:
-    """Release an alert that is held back for quiet hours: without a dispatcher, nothing would send it when they end."""
-    with outbox.transaction():
-        held = outbox.rows(
-            "SELECT 1 FROM alerts JOIN gatherings USING (group_name) WHERE cause = ? AND state = 'gathered'"
-            " AND why = 'silence'",
-            (posting.cause.id,),
-        )
-        if held:
-            release_alert(outbox, posting.cause.id, policy.channels(posting.block, posting.cause.all_tags), now)
+        return is_pending(outbox, posting.cause.id)
 
 
 def _drain(path: Path, channels: Sequence[Channel], log: Path | None) -> None:

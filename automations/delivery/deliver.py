@@ -17,9 +17,9 @@ from automations.delivery import log as alert_log
 from automations.delivery.channels import Channel, Policy
 from automations.delivery.enqueue import PERHAPS_PAUSE, address
 from automations.delivery.models import Alert, NotifyType
-from automations.delivery.outbox import Outbox, stamp
+from automations.delivery.outbox import Outbox, sent_record
 from automations.delivery.send import TIME_LIMIT_SECONDS, deliver
-from automations.delivery.sent_record import sent_record
+from automations.sqlite_file import stamp
 
 CLAIM = timedelta(seconds=TIME_LIMIT_SECONDS + 15)
 """How long a process may take for one attempt. If it was killed meanwhile, it is unknown whether the alert arrived."""

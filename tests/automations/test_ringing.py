@@ -15,7 +15,8 @@ from prefect.blocks.abstract import NotificationError
 
 from automations import block as ringing
 from automations.block import START_GRACE, AppriseAlerts, with_grace
-from automations.delivery.outbox import Outbox, stamp
+from automations.delivery.outbox import Outbox
+from automations.sqlite_file import stamp
 from tests.postings import NOW, posting
 from tests.receiver import Receiver, receiving
 

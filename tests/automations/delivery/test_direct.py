@@ -15,8 +15,7 @@ from automations.delivery.channels import Policy
 from automations.delivery.deliver import drain
 from automations.delivery.direct import DirectSender
 from automations.delivery.enqueue import EnqueueResult, NewAlert, post
-from automations.delivery.outbox import Outbox
-from automations.delivery.sent_record import SentRecord
+from automations.delivery.outbox import Outbox, SentRecord
 from tests.postings import NOW, at, policy, posting
 from tests.receiver import Receiver, receiving
 
