@@ -300,8 +300,10 @@ def _process_outbox(path: Path, posting: NewAlert, policy: Policy, log: Path | N
 def _drain(path: Path, channels: Sequence[Channel], log: Path | None) -> None:
     until = time.monotonic() + DRAIN_SECONDS
     with ThreadPoolExecutor(max_workers=max(1, len(channels)), thread_name_prefix="alert") as threads:
-        for channel in channels:
-            threads.submit(drain, path, channel, log, lambda: time.monotonic() > until)
+        sending = [threads.submit(drain, path, channel, log, lambda: time.monotonic() > until) for channel in channels]
+    for channel, one in zip(channels, sending, strict=True):
+        if error := one.exception():
+            logger.warning("an earlier alert is not delivered to %s: %s: %s", channel.name, type(error).__name__, error)
 
 
 def _deliver(path: Path, cause: str, channels: Sequence[Channel], log: Path | None) -> list[str]:

@@ -327,7 +327,9 @@ def with_late_note(claimed: DeliveryClaim, now: datetime) -> Alert:
     alert = Alert(claimed.subject, claimed.body)
     if claimed.perhaps_at is not None:
         first = f"{claimed.perhaps_at.astimezone():%Y-%m-%d %H:%M %Z}"
-        return replace(alert, body=f"{alert.body}\nSent again: no answer came when it was sent at {first}.".strip())
+        return replace(
+            alert, body=f"{alert.body}\nSent again: it may not have arrived when it was sent at {first}.".strip()
+        )
     late = now - claimed.occurred_at
     if late < LATE:
         return alert

@@ -202,7 +202,7 @@ class DirectSender:
             with Outbox(self.outbox) as outbox:
                 return not outbox.rows("SELECT 1 FROM troubles WHERE key = ?", (cause.ends,))
         except (OutboxError, sqlite3.Error):
-            return True
+            return False  # an extra alert is better than an incident that seems to go on
 
     def _may_send(self, posting: NewAlert, policy: Policy, now: datetime) -> bool:
         moments = self._sent_at.setdefault(posting.cause.group or posting.alert.subject, deque())

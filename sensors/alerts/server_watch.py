@@ -6,6 +6,7 @@ answer, which only the sensor can do. It reads the alert policy and the automati
 
 import logging
 import sqlite3
+import threading
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -245,6 +246,7 @@ class AlertLoops:
         self._clock = clock
         self._bell: Dispatcher | None = None
         self._watchman: ServerWatch | None = None
+        self._watching = threading.Lock()
 
     def deliver(self) -> float:
         """Start the deliveries that are due; return the seconds until the next. Raises OutboxError, sqlite3.Error."""
@@ -266,11 +268,12 @@ class AlertLoops:
         bell = self._bell
         if bell is None:
             return 1.0  # the other loop reports why
-        if self._watchman is None or self._watchman.bell is not bell:
-            if self._watchman is not None:
-                self._watchman.close()
-            self._watchman = ServerWatch(self._settings, bell, self._clock, self._alarm_settings)
-        return self._watchman.step()
+        with self._watching:
+            if self._watchman is None or self._watchman.bell is not bell:
+                if self._watchman is not None:
+                    self._watchman.close()
+                self._watchman = ServerWatch(self._settings, bell, self._clock, self._alarm_settings)
+            return self._watchman.step()
 
     def run_issues(self) -> tuple[RunIssue, ...]:
         """Return the runs that needed attention at the last check of the server."""
@@ -287,6 +290,10 @@ class AlertLoops:
         return self._watchman is not None and self._watchman.is_server_silent
 
     def close(self) -> None:
-        """Start no more deliveries."""
+        """Start no more deliveries, and close what is open, except what a check that is under way still uses."""
         if self._bell is not None:
             self._bell.close()
+        if self._watching.acquire(blocking=False):
+            if self._watchman is not None:
+                self._watchman.close()
+            self._watching.release()

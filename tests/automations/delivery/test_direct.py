@@ -118,6 +118,15 @@ def test_the_end_of_a_trouble_is_sent_once_and_only_after_its_beginning(
     assert subjects(receiver) == ["Failed: silent", "Failed: back 2"]
 
 
+def test_the_end_of_a_trouble_is_sent_once_if_the_outbox_cannot_be_read(
+    sender: DirectSender, receiver: Receiver, path: Path
+) -> None:
+    path.write_bytes(b"this is no database " * 1000)
+    for second in range(29):
+        sender.post(posting(f"over {second}", ends="sensor.a"), policy(receiver.url()), at(second))
+    assert subjects(receiver) == ["Failed: over 0"]
+
+
 def test_the_end_of_a_trouble_that_the_outbox_knows_is_sent_once(
     sender: DirectSender, receiver: Receiver, path: Path
 ) -> None:
