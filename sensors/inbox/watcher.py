@@ -5,17 +5,22 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
+from sensors.arrivals.move import LocalSource
+from sensors.config.inboxes import Inbox
 from sensors.files import file_systems
+from sensors.inbox.pending_files import PendingFiles
+from sensors.inbox.rejections import Rejections
+from sensors.inbox.scanner import Hints, LocalScanner, WatchMode
+from sensors.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
@@ -225,29 +230,7 @@ def _look_of(status: os.stat_result) -> tuple[int, int, int]:
 logger = logging.getLogger(__name__)
 
 
-class WatchMode(StrEnum):
-    """How changes of an inbox are noticed."""
-
-    EVENTS = "events"
-    POLLING = "polling"
-    LISTING = "listing"  # of a remote inbox, by sensors/remote
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What was noticed since the last look."""
-
-    completed: Set[str] = frozenset()
-    """Files, by their path below the inbox, that were closed after writing or renamed to that name."""
-    renamed: Set[str] = frozenset()
-    """The files among them that were renamed, and to which nothing else happened."""
-    touched: Set[str] = frozenset()
-    """Files whose time changed, which proves nothing."""
-    changed: bool = False
-    """Whether something else happened, which only a scan can find."""
-
-    def __bool__(self) -> bool:
-        return bool(self.completed or self.touched or self.changed)
+T = TypeVar("T")
 
 
 class Watch:
@@ -288,6 +271,28 @@ class Watch:
         if self._events is None or self.why_polling:
             return WatchMode.POLLING
         return WatchMode.EVENTS if self._events.works else WatchMode.POLLING
+
+    # -- called by the intake and its loop
+
+    def attach(self, wake: threading.Event, _beat: Callable[[], None]) -> None:
+        """Set `wake` at each hint from now on."""
+        self.wake = wake
+
+    @property
+    def origin(self) -> LocalSource:
+        """What moves the files into arrivals."""
+        return LocalSource()
+
+    def scanner(self, inbox: Inbox, rejections: Rejections, pending: PendingFiles, clock: Clock) -> LocalScanner:
+        """Return the inbox's scanner."""
+        return LocalScanner(inbox, self, rejections, pending, clock)
+
+    def patient(self, step: Callable[[], T], _found_work: Callable[[], object]) -> Callable[[], T]:
+        """Return the intake's step unchanged: a local folder is looked at as often after an error."""
+        return step
+
+    def stop(self) -> None:
+        """Do nothing: no step of a local folder takes long."""
 
     # -- called by the scanner
 
