@@ -13,15 +13,14 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
-from prefect._internal.compatibility.async_dispatch import async_dispatch
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
@@ -133,9 +132,10 @@ class AppriseAlerts(NotificationBlock):
         """Send the alert without blocking the event loop; raises NotificationError as `notify` does."""
         await asyncio.to_thread(self._ring, body, subject)
 
-    @async_dispatch(anotify)
-    def notify(self, body: str, subject: str | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Send the alert to every URL and log it; awaitable where an event loop runs.
+    def notify(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, body: str, subject: str | None = None
+    ) -> Coroutine[Any, Any, None] | None:
+        """Send the alert to every URL and log it; where an event loop runs, return a coroutine that does.
 
         With an outbox the alert is written there once per cause, and the sensor's dispatcher delivers it. While no
         dispatcher is running, the block delivers the alert itself, and the dispatcher retries failed deliveries later.
@@ -145,14 +145,24 @@ class AppriseAlerts(NotificationBlock):
         `prefect.automation.action.failed`. Any other exception would make Prefect run the action again, which
         would send the alert twice to the URLs that took it.
         """
-        self._ring(body, subject)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._ring(body, subject)
+            return None
+        return self.anotify(body, subject)
+
+    @property
+    def _name(self) -> str | None:
+        """The name of the block's document; a block without one delivers each alert once, without the outbox."""
+        return getattr(self, "_block_document_name", None)
 
     def _ring(self, body: str, subject: str | None) -> None:
         text, cause = split(body)
         alert = Alert.of(subject, text)
         failures: list[str] | None = None
-        if self.outbox is not None and self._block_document_name in {ALERTS, FALLBACK}:
-            posting = NewAlert(alert, cause, self._block_document_name)
+        if self.outbox is not None and (name := self._name) in {ALERTS, FALLBACK}:
+            posting = NewAlert(alert, cause, name)
             try:
                 failures = post_and_deliver(Path(self.outbox), self._policy(), posting, self._log_path)
             except (OutboxError, sqlite3.Error) as error:
@@ -179,7 +189,7 @@ class AppriseAlerts(NotificationBlock):
         return None if self.log_file is None else Path(self.log_file)
 
     def _policy(self) -> Policy:
-        urls, is_fallback = self.urls.get_secret_value(), self._block_document_name == FALLBACK
+        urls, is_fallback = self.urls.get_secret_value(), self._name == FALLBACK
         return Policy.read(
             urls="" if is_fallback else urls,
             fallback_urls=urls if is_fallback else "",

@@ -123,11 +123,11 @@ class _BringUp:
 
     def _run(self) -> None:
         deploying = Deploying(self.settings)
-        warm = deploying.done_before
+        # `prefect worker start` fails while no server answers; our worker waits for it.
+        worker_first = deploying.done_before and self.settings.is_warm
         self.supervisor.wait_until_it_answers()
         self._start_server_side()
-        if warm:
-            # The work pool exists, and the worker itself waits for the server.
+        if worker_first:  # the work pool exists
             self._start(Service.WORKER)
         for service in _SERVER_SIDE:
             self._wait(service)
@@ -142,13 +142,13 @@ class _BringUp:
             self._prepare(deploying)
         else:
             self._start(Service.SENSOR)
-        if not warm:
+        if not worker_first:
             # Not in parallel with the first deploy: a worker's first polls were seen to lock Prefect's SQLite
             # against it, so that both waited for 60 s.
             self._start(Service.WORKER)
         self._wait(Service.WORKER)
         self._wait(Service.SENSOR)
-        if sys.platform == "linux":
+        if sys.platform == "linux" and self.settings.is_warm:
             # Started last and not waited for: its start takes two seconds of a core, and runs work without it.
             self._start(Service.WARM)
 
