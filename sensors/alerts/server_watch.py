@@ -78,9 +78,6 @@ class ServerSilence:
             self._is_told = True
 
 
-_PAGE = 200
-
-
 @dataclass(frozen=True)
 class ServerAlertSettings:
     """The alert settings that are in force on the server."""
@@ -99,17 +96,13 @@ def read_server_alarm(api: PrefectApi) -> ServerAlertSettings:
     """
     blocks: dict[str, dict[str, Any]] = {
         one["name"]: one
-        for one in api.post(
+        for one in api.results(
             "/block_documents/filter",
-            {"block_types": {"slug": {"any_": ["apprise-alerts"]}}, "include_secrets": True, "limit": _PAGE},
+            {"block_types": {"slug": {"any_": ["apprise-alerts"]}}, "include_secrets": True},
         )
         if one["name"] in {ALERTS, FALLBACK}
     }
-    automations: list[dict[str, Any]] = []
-    while page := api.post("/automations/filter", {"limit": _PAGE, "offset": len(automations)}):
-        automations += page
-        if len(page) < _PAGE:
-            break
+    automations = list(api.results("/automations/filter", {}))
     data = {name: one["data"] for name, one in blocks.items()}
     policy = policy_of_blocks(data[ALERTS], data.get(FALLBACK, {})) if ALERTS in data else None
     sending = automations_on_server(automations, {one["id"]: name for name, one in blocks.items()})

@@ -9,6 +9,7 @@ import httpx
 
 from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings, env_file
+from sensors.runs.api import ApiError
 from sensors.runtime.dead_mans_switch import DeadMansSwitch
 from sensors.stack import processes
 from sensors.stack.credentials import exec_up, settle_credentials
@@ -117,7 +118,7 @@ class _BringUp:
         """Return when all services are healthy; raises StackError, StopRequestedError."""
         try:
             self._run()
-        except httpx.HTTPError as error:
+        except (ApiError, httpx.HTTPError) as error:
             log = newest_log(self.settings, Service.SERVER)
             raise StackError(f"the server does not answer any more ({error}); see {log}") from error
 
