@@ -377,7 +377,7 @@ def check(document: Document) -> list[Mistake]:
     if mistakes := list(_schema_mistakes(resolved)):
         return mistakes
     understood = AutomationCore.model_validate(resolved).model_dump(mode="json")
-    return [*_unknown_fields(resolved, understood), *_bad_templates(resolved)]
+    return [*_unknown_fields(resolved, understood), *_bad_templates(document)]
 
 
 def _schema_mistakes(document: Document) -> Iterator[Mistake]:
