@@ -1,9 +1,14 @@
 """Arrivals as a ledger has them after a day's work, written down with all their moments."""
 
+import os
 from datetime import datetime, timedelta
+from pathlib import Path
 
+from sensors.files.beneath import Identity
 from sensors.ledger import Ledger
 from sensors.ledger.database import stamp
+from sensors.ledger.files import WaitingFile
+from sensors.ledger.states import FileState
 
 
 def record_arrival(
@@ -66,3 +71,18 @@ def record_waiting(ledger: Ledger, name: str, seen: datetime, *, inbox: str = "m
             " VALUES (?, ?, ?, '1', '1', 100, 1, 'seen', ?)",
             (inbox, f"/inbox/{name}", name, stamp(seen)),
         )
+
+
+def waiting_files(ledger: Ledger, inbox: str) -> list[WaitingFile]:
+    """Return the files of an inbox that are seen or settled."""
+    found: list[WaitingFile] = []
+    query = "SELECT * FROM files WHERE inbox = ? AND state IN ('seen', 'settled') ORDER BY id"
+    for row in ledger.rows(query, (inbox,)):
+        identity = Identity(int(row["device"]), int(row["inode"]), row["size"], row["mtime_ns"])
+        found.append(WaitingFile(row["id"], Path(row["path"]), row["name"], identity, FileState(row["state"])))
+    return found
+
+
+def identity_at(path: Path | str) -> Identity:
+    """Return the identity of the file at a path; a symlink is not followed."""
+    return Identity.of(os.lstat(path))

@@ -102,15 +102,11 @@ def _finish_alone(file: ArrivalFile, target: Place) -> Move:
     return Move.CHANGED
 
 
-def claim_name(file: ArrivalFile, arrival_id: str) -> str:
+def claim_name(token: str, name: str) -> str:
     """Return the hidden name under which a file is claimed; `claimed_name` parses it.
 
     It has at most 251 bytes, with the longest file name that is admitted and SQLite's largest row id.
     """
-    return _hidden(claim_token(file, arrival_id), file.path.name)
-
-
-def _hidden(token: str, name: str) -> str:
     return f".taking-{token}-{name}"
 
 
@@ -142,7 +138,7 @@ class _Taking:
     @property
     def claim(self) -> Place:
         """The file's hidden name, next to where it was dropped, while it is copied."""
-        return self.dropped.beside(_hidden(self.token, self.dropped.name))
+        return self.dropped.beside(claim_name(self.token, self.dropped.name))
 
     def go_on(self) -> Move:
         """Continue a move that a crash may have interrupted."""

@@ -188,16 +188,6 @@ def waiting_before(ledger: Ledger, inbox: str, folder: str) -> Before:
     )
 
 
-def waiting(ledger: Ledger, inbox: str) -> list[WaitingFile]:
-    """Return the files of an inbox that are seen or settled."""
-    return [
-        _waiting_file(row)
-        for row in ledger.rows(
-            "SELECT * FROM files WHERE inbox = ? AND state IN ('seen', 'settled') ORDER BY id", (inbox,)
-        )
-    ]
-
-
 def settled(ledger: Ledger, inbox: str, limit: int) -> list[WaitingFile]:
     """Return at most `limit` settled files of an inbox, in the order in which they were seen.
 

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensors.arrivals.staging import Stager, _sync, new_arrival, next_batch
-from sensors.files.beneath import Identity, identity_at
+from sensors.files.beneath import Identity
 from sensors.ledger import arrivals, files
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import Dropped, WaitingFile
 from sensors.ledger.states import FileState
 from sensors.reports.files import journey_of
 from sensors.runtime.clock import Clock
+from tests.dropped_arrivals import identity_at
 from tests.other_user import needs_root
 
 

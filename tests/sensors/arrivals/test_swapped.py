@@ -17,12 +17,12 @@ import pytest
 
 from sensors.arrivals import manifest, move
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.arrivals.move import Move, claim_name, take
+from sensors.arrivals.move import Move, claim_name, claim_token, take
 from sensors.arrivals.staging import Stager
 from sensors.cli.preview import Known, look
 from sensors.config.inboxes import Duplicates, Inbox
 from sensors.files import beneath
-from sensors.files.beneath import OpenFolders, identity_at, open_beneath, open_folder, open_root
+from sensors.files.beneath import OpenFolders, open_beneath, open_folder, open_root
 from sensors.inbox.intake import Intake
 from sensors.inbox.pending_files import scan
 from sensors.inbox.rejections import Rejections
@@ -30,6 +30,7 @@ from sensors.inbox.watcher import Watch
 from sensors.ledger.arrivals import ArrivalFile
 from sensors.recovery.claims import give_back_claims
 from sensors.stack.drop import place
+from tests.dropped_arrivals import identity_at
 from tests.journeys.stack import wait_until
 from tests.served_page import page_settings, served_page
 
@@ -342,7 +343,8 @@ def test_a_claim_that_is_swapped_is_neither_compared_nor_deleted_elsewhere(tmp_p
     when = "20261124-140509-3f9a1c"
     path = inbox.path / "sub" / "a.csv"
     path.parent.mkdir(parents=True)
-    claim = path.with_name(claim_name(ArrivalFile(1, path, "sub/a.csv", identity_at("/")), f"metrics-{when}"))
+    token = claim_token(ArrivalFile(1, path, "sub/a.csv", identity_at("/")), f"metrics-{when}")
+    claim = path.with_name(claim_name(token, path.name))
     claim.write_text("mine\n")
     copied = tmp_path / "arrivals" / "2026-11-24" / f"metrics-{when}" / "sub" / "a.csv"
     copied.parent.mkdir(parents=True)
