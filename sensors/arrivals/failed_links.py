@@ -19,7 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sensors.config.admission import readable
 from sensors.files.beneath import (
     NOT_THERE,
     Place,
@@ -36,6 +35,7 @@ from sensors.files.beneath import (
 from sensors.ledger import Ledger, files
 from sensors.ledger.arrivals import failed_ids
 from sensors.ledger.files import RejectedInPlace
+from sensors.runtime.text import readable
 
 
 @dataclass

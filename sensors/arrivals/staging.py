@@ -17,7 +17,6 @@ from sensors.arrivals import manifest
 from sensors.arrivals.blocked import REPORT_AFTER, notice_of
 from sensors.arrivals.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
 from sensors.arrivals.move import LocalSource, Move, Source
-from sensors.config.admission import readable
 from sensors.config.inboxes import Duplicates, Inbox
 from sensors.files.beneath import Identity, OpenFolders
 from sensors.files.durability import sync_folder
@@ -30,6 +29,7 @@ from sensors.ledger.states import ArrivalState
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.json_logging import about_arrival
+from sensors.runtime.text import readable
 
 logger = logging.getLogger(__name__)
 

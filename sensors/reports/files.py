@@ -11,6 +11,7 @@ from sensors.ledger import Ledger
 from sensors.ledger.database import moment
 from sensors.ledger.files import EVERY_INBOX, NEEDS_ATTENTION, BlockedFile, count_still_blocked, still_blocked
 from sensors.ledger.states import FileState
+from sensors.runtime.text import local_minute, local_time
 
 FILES = (
     "SELECT f.*, CASE WHEN f.arrival_id IS NULL THEN f.path ELSE a.folder || '/' || f.name END AS location"
@@ -159,16 +160,16 @@ def read_alerts(settings: Settings) -> Alerts:
     except (OutboxError, sqlite3.Error) as error:
         return Alerts(0, (str(error),))
     lines = [
-        f"alerts are not delivered to {one.name} since {one.failing_since.astimezone():%Y-%m-%d %H:%M:%S %Z}, "
+        f"alerts are not delivered to {one.name} since {local_time(one.failing_since)}, "
         f"{one.waiting} wait: {one.failure}; mend NOTIFY_URLS in .env, then `just apply`"
         for one in found.channels
         if one.waiting > one.perhaps
     ]
     if found.alerts and not lines and found.oldest_at is not None:
-        since = f"{found.oldest_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        since = f"{local_time(found.oldest_at)}"
         lines = [f"{found.alerts} alerts are on their way, the oldest since {since}: {found.oldest_subject}"]
     if found.perhaps and found.perhaps_at is not None:
-        since = f"{found.perhaps_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        since = f"{local_time(found.perhaps_at)}"
         lines.append(
             f"{found.perhaps} alerts are perhaps delivered: sent, and no answer came, the oldest at {since}: "
             f"{found.perhaps_subject}; they are sent again after an hour, data/logs/alerts.log says where"
@@ -247,10 +248,7 @@ def read_needs_attention(settings: Settings, limit: int = 5) -> NeedsAttention:
             for row in files
         ),
         tuple(StalledArrival(row["id"], row["attempt"], row["reason"]) for row in arrivals),
-        {
-            row["inbox"]: f"{datetime.fromisoformat(row['overdue_since']).astimezone():%Y-%m-%d %H:%M %Z}"
-            for row in overdue
-        },
+        {row["inbox"]: local_minute(datetime.fromisoformat(row["overdue_since"])) for row in overdue},
         tuple(blocked_files),
         {name: more for name, found in counts.items() if (more := found - sum(f.inbox == name for f in blocked_files))},
         count - len(files),

@@ -16,7 +16,6 @@ import httpx
 from tzlocal import get_localzone
 
 from automations.as_code import drift
-from sensors.config.admission import readable
 from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.ledger import Ledger, files
 from sensors.ledger.database import REBUILD
@@ -28,6 +27,7 @@ from sensors.runs.api import ApiError, PrefectApi
 from sensors.runs.facts import our_deployments, read_run_facts
 from sensors.runs.issues import RunIssue, read_run_issues
 from sensors.runtime.clock import Clock
+from sensors.runtime.text import counted, local_time, readable
 from sensors.stack.errors import as_stack_error
 from sensors.stack.health import NOT_RUNNING, Health, check, open_api, read_issues, read_watching
 from sensors.stack.services import OPTIONAL, WORK_POOL, Service, newest_log, services_of
@@ -293,12 +293,11 @@ class Status:
     def _blocked_files(self) -> list[str]:
         """Return lines for the files that the sensor may not move, and for the number of further ones."""
         named = [
-            f"inbox {one.inbox}: {readable(one.name)} cannot be taken since"
-            f" {one.since.astimezone():%Y-%m-%d %H:%M:%S}: {one.reason}"
+            f"inbox {one.inbox}: {readable(one.name)} cannot be taken since {local_time(one.since)}: {one.reason}"
             for one in self.trouble.blocked
         ]
         more = [
-            f"inbox {name}: {count} more {'file' if count == 1 else 'files'} cannot be taken; see the sensor's log"
+            f"inbox {name}: {counted(count, 'more file')} cannot be taken; see the sensor's log"
             for name, count in self.trouble.more_blocked.items()
         ]
         return [*named, *more]

@@ -4,10 +4,10 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from sensors.config.admission import readable
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.reports.arrivals import ArrivalJourney, ArrivalSummary, InboxCounts, run_url
 from sensors.reports.files import KnownFile
+from sensors.runtime.text import readable
 
 
 class View(BaseModel):

@@ -10,7 +10,6 @@ from datetime import date, datetime, tzinfo
 
 from tzlocal import get_localzone
 
-from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.inbox.rejections import in_words
@@ -29,6 +28,7 @@ from sensors.reports.files import (
 )
 from sensors.runs.issues import RunIssue, undismissed
 from sensors.runtime.clock import Clock
+from sensors.runtime.text import readable
 from sensors.web.attention import SHOWN_FILES, Attention, Services, attention_of, run_matter
 from sensors.web.metrics import WatchStatus
 from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view

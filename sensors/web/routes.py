@@ -20,12 +20,12 @@ from starlette.concurrency import run_in_threadpool
 
 from sensors.access.accounts import Role
 from sensors.access.log_ins import Action
-from sensors.config.admission import readable
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger import files as ledger_files
 from sensors.recovery.replay import ReplayError, dismissed, retry
 from sensors.reports.days import Day
+from sensors.runtime.text import readable
 from sensors.web.attention import Services
 from sensors.web.auth import AskedBy, needs, visitor_of
 from sensors.web.charts import day_plots

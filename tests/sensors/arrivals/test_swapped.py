@@ -409,11 +409,11 @@ def test_an_upload_whose_folder_is_swapped_while_it_comes_is_written_nowhere_els
 
 def rejected(page, name: str) -> int:
     """Record a file that was rejected in its inbox; return its id."""
-    from sensors.config.admission import readable
     from sensors.ledger import Ledger
     from sensors.ledger import files as ledger_files
     from sensors.ledger.files import RejectedInPlace
     from sensors.ledger.notices import Notice
+    from sensors.runtime.text import readable
     from tests.hand_clock import HandClock
 
     path = page.inbox / name
