@@ -7,8 +7,7 @@ from pathlib import Path
 from sensors.files.beneath import Identity
 from sensors.ledger import Ledger
 from sensors.ledger.database import stamp
-from sensors.ledger.files import WaitingFile
-from sensors.ledger.states import FileState
+from sensors.ledger.files import WaitingFile, waiting_file
 
 
 def record_arrival(
@@ -73,14 +72,9 @@ def record_waiting(ledger: Ledger, name: str, seen: datetime, *, inbox: str = "m
         )
 
 
-def waiting_files(ledger: Ledger, inbox: str) -> list[WaitingFile]:
+def waiting_files(ledger: Ledger, inbox: str, state: str = "state IN ('seen', 'settled')") -> list[WaitingFile]:
     """Return the files of an inbox that are seen or settled."""
-    found: list[WaitingFile] = []
-    query = "SELECT * FROM files WHERE inbox = ? AND state IN ('seen', 'settled') ORDER BY id"
-    for row in ledger.rows(query, (inbox,)):
-        identity = Identity(int(row["device"]), int(row["inode"]), row["size"], row["mtime_ns"])
-        found.append(WaitingFile(row["id"], Path(row["path"]), row["name"], identity, FileState(row["state"])))
-    return found
+    return [waiting_file(row) for row in ledger.rows(f"SELECT * FROM files WHERE inbox = ? AND {state}", (inbox,))]
 
 
 def identity_at(path: Path | str) -> Identity:

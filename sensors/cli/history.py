@@ -18,6 +18,7 @@ from sensors.ledger import Ledger, arrivals, files
 from sensors.ledger.files import inboxes_of
 from sensors.ledger.states import ArrivalState
 from sensors.reports.arrivals import ArrivalJourney, ArrivalSummary, arrival_journey, latest, latest_failed, run_url
+from sensors.reports.files import journey_of
 from sensors.runtime.text import duration, number, readable, table_time
 from sensors.stack.errors import StackError
 from sensors.stack.health import LogLine, RunLogError, read_run_log
@@ -146,7 +147,7 @@ def _several(wanted: str, begun: list[str]) -> str:
 
 def _without_arrival(ledger: Ledger, wanted: str) -> str:
     """Return a message with the state of a file that is in no arrival, or that there is no such file."""
-    file = files.latest_named(ledger, wanted)
+    file = journey_of(ledger, wanted)
     if file is None:
         return f"there is no arrival {readable(wanted)}, and no file of that name; `just history` lists the latest"
     why = f": {readable(file.reason)}" if file.reason else ""

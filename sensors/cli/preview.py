@@ -19,7 +19,6 @@ from sensors.inbox.pending_files import Entry, scan
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import WaitingFile
-from sensors.ledger.states import FileState
 from sensors.runtime.text import counted, readable
 
 
@@ -133,7 +132,7 @@ def _judge(found: InboxPreview, name: str, identity: Identity, known: Known, don
     elif reason := _why_it_waits(inbox, name, identity, done):
         found.waiting.append((name, reason))
     else:
-        found.ready.append(WaitingFile(0, path, name, identity, FileState.SETTLED))
+        found.ready.append(WaitingFile(0, path, name, identity))
 
 
 def _why_it_waits(inbox: Inbox, name: str, identity: Identity, done: int | None) -> str:

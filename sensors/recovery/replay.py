@@ -10,6 +10,7 @@ from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals, files
 from sensors.ledger.arrivals import ENDED, Replayable
 from sensors.ledger.states import ArrivalState
+from sensors.reports.files import journey_of
 from sensors.runs.issues import ALL, RunIssue
 from sensors.runtime.text import counted, local_minute, readable
 
@@ -141,7 +142,7 @@ def dismiss(
         record = files.record_arrival if is_arrival else files.record_named
         if count := record(ledger, wanted, now):
             return dismissed(count)
-        is_known = is_arrival or files.latest_named(ledger, wanted) is not None
+        is_known = is_arrival or journey_of(ledger, wanted) is not None
         if not is_known and (issues := [one for one in runs() if one.is_called(wanted)]):
             return _dismiss_runs(ledger, wanted, issues, now)
     if is_known:

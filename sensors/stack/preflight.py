@@ -16,12 +16,11 @@ from typing import Any
 import psutil
 
 from sensors.config.inboxes import InboxesError, read_inboxes
-from sensors.config.settings import PROJECT_ROOT, Settings, masked
+from sensors.config.settings import PROJECT_ROOT, Settings, masked, surrounding
 from sensors.files.permissions import writable_by_everyone
 from sensors.inbox.intake import make_folders
 from sensors.stack import balancer
 from sensors.stack.credentials import wrong_credentials
-from sensors.stack.environment import surrounding
 from sensors.stack.errors import StackError
 
 LOCAL = "127.0.0.1"

@@ -22,7 +22,7 @@ from sensors.ledger.database import REBUILD
 from sensors.ledger.states import FileState
 from sensors.reports.arrivals import InboxActivity, InboxCounts, activity_of, read_counts, read_skipped
 from sensors.reports.days import midnight_before
-from sensors.reports.files import Alerts, BadFile, NeedsAttention, read_alerts, read_needs_attention
+from sensors.reports.files import Alerts, KnownFile, NeedsAttention, read_alerts, read_needs_attention
 from sensors.runs.api import ApiError, PrefectApi
 from sensors.runs.facts import our_deployments, read_run_facts
 from sensors.runs.issues import RunIssue, read_run_issues
@@ -305,7 +305,8 @@ class Status:
     def _bad_files(self) -> list[str]:
         """Return lines for the latest files that were not loaded, with reasons, and for the number of the rest."""
         lines = [
-            f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}; {_mended_by(file)}"
+            f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason or 'no reason was given'};"
+            f" {_mended_by(file)}"
             for file in self.trouble.files
         ]
         if not (more := self.trouble.more_files):
@@ -314,7 +315,7 @@ class Status:
         return [*lines, f"and {more} files more; {where}; `just dismiss --all` takes them off this list"]
 
 
-def _mended_by(file: BadFile) -> str:
+def _mended_by(file: KnownFile) -> str:
     dismiss = f"`just dismiss {file.arrival_id or shlex.quote(readable(file.name))}`"
     if file.state is FileState.FAILED:
         return f"`just retry {file.arrival_id}` tries it again, or {dismiss}"

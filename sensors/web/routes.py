@@ -31,7 +31,7 @@ from sensors.web.auth import AskedBy, needs, visitor_of
 from sensors.web.charts import day_plots
 from sensors.web.formats import filters, wants_page
 from sensors.web.live import Change, Live, TooManyPagesError
-from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, file_view
+from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView
 from sensors.web.queries import Queries
 from sensors.web.upload_routes import Answer, download, why
 
@@ -205,7 +205,7 @@ def page_routes(reading: Queries, templates: Environment) -> APIRouter:
         file = reading.file(file_id)
         if file is None:
             raise HTTPException(404, f"there is no file {file_id}")
-        return shown("why.html", request, file=file_view(file), why=why(file, reading.inboxes))
+        return shown("why.html", request, file=FileView.model_validate(file), why=why(file, reading.inboxes))
 
     return router
 

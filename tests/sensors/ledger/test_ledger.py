@@ -131,7 +131,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        waiting = [file for file in waiting_files(self.ledger, "metrics") if file.state is FileState.SEEN]
+        waiting = waiting_files(self.ledger, "metrics", "state = 'seen'")
         assert files.record_settled(
             self.ledger, [Dropped(f.path, f.name, f.identity) for f in waiting], self.tick()
         ) == len(waiting)
