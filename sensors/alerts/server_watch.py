@@ -40,6 +40,7 @@ from sensors.runs.api import ApiError, Event, PrefectApi
 from sensors.runs.facts import our_deployments, read_run_facts
 from sensors.runs.issues import RunIssue, read_run_issues
 from sensors.runtime.clock import Clock
+from sensors.runtime.text import local_time
 
 
 @dataclass
@@ -220,7 +221,7 @@ def _undelivered(channel: FailingChannel, now: datetime) -> Event:
         occurred=now,
         resource={"prefect.resource.id": f"alert.channel.{channel.channel}", "prefect.resource.name": channel.name},
         payload={
-            "since": f"{channel.failing_since.astimezone():%Y-%m-%d %H:%M:%S %Z}",
+            "since": local_time(channel.failing_since),
             "reason": channel.failure,
             "waiting": channel.waiting,
         },

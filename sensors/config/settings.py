@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -451,3 +452,9 @@ def env_file() -> Path:
 def read_settings() -> Settings:
     """Read the settings. Raises pydantic.ValidationError that lists every invalid value."""
     return Settings(_env_file=env_file())  # pyright: ignore[reportCallIssue]
+
+
+def surrounding() -> dict[str, str]:
+    """Return the variables of the `.env` file, overridden by this process's environment."""
+    written = {name: value for name, value in dotenv_values(env_file()).items() if value is not None}
+    return {**written, **os.environ}

@@ -18,6 +18,7 @@ import yaml
 from automations.alert_service import Alert
 from sensors.runs.api import EVENTS_PAGE, Event, PrefectApi
 from sensors.runs.facts import Found, RunFacts, RunHold, hold_of, part, parts
+from sensors.runtime.text import local_time
 
 LOOK_BACK = timedelta(days=30)
 MOST_FAILED = 400
@@ -121,8 +122,10 @@ def _waiting(held: Sequence[tuple[Found, RunHold]], facts: RunFacts) -> RunIssue
         IssueKind.WAITING,
         hold.key,
         facts.full_name(facts.deployment_of(run)),
-        one_line(f"run {run['name']} of {facts.full_name(facts.deployment_of(run))} waits since {_local(hold.since)}"),
-        one_line(hold.reason),
+        redacted(
+            f"run {run['name']} of {facts.full_name(facts.deployment_of(run))} waits since {local_time(hold.since)}"
+        ),
+        redacted(hold.reason),
         hold.mend,
         hold.since,
         run["id"],
@@ -139,8 +142,8 @@ def long_issues(facts: RunFacts, ours: frozenset[str], now: datetime, limit: tim
             IssueKind.LONG,
             run["id"],
             facts.full_name(facts.deployment_of(run)),
-            one_line(f"run {run['name']} of {facts.full_name(facts.deployment_of(run))} takes long"),
-            f"it is running since {_local(since)}",
+            redacted(f"run {run['name']} of {facts.full_name(facts.deployment_of(run))} takes long"),
+            f"it is running since {local_time(since)}",
             f"`just prefect flow-run logs {run['id']}` says why, `just prefect flow-run cancel {run['id']}` ends it",
             since + limit,
             run["id"],
@@ -177,8 +180,8 @@ def _failed(runs: Sequence[Found], facts: RunFacts, dismissed: Mapping[str, date
         IssueKind.FAILED,
         run["id"],
         deployment,
-        one_line(f"run {run['name']} of {deployment} {_how(run)} at {_local(_ended(run))}"),
-        one_line(message),
+        redacted(f"run {run['name']} of {deployment} {_how(run)} at {local_time(_ended(run))}"),
+        redacted(message),
         f"`just prefect flow-run retry {run['id']}` tries it again, or `just dismiss {run['id']}`",
         _ended(run),
         run["id"],
@@ -313,7 +316,7 @@ def _missing(deployment: str, payload: Mapping[str, Any]) -> RunIssue:
         IssueKind.MISSING,
         deployment,
         name,
-        one_line(f"the run of {name} at {payload['first']} does not exist"),
+        redacted(f"the run of {name} at {payload['first']} does not exist"),
         "the schedule wanted it, and Prefect's scheduler did not make it or someone deleted it",
         f"`just prefect deployment run '{quoted}'` runs it now, or `just dismiss {deployment}`",
         datetime.fromisoformat(payload["due"]),
@@ -333,7 +336,7 @@ def long_after() -> timedelta:
         return LONG_AFTER
 
 
-def one_line(text: str) -> str:
+def redacted(text: str) -> str:
     """Return text from outside as one short line, without credentials and control characters."""
     return Alert.of(text, "").subject
 
@@ -341,7 +344,3 @@ def one_line(text: str) -> str:
 def numbered(issues: Sequence[RunIssue]) -> dict[str, int]:
     """Return the number of issues of each kind."""
     return {kind: sum(1 + one.more for one in issues if one.kind is kind) for kind in IssueKind}
-
-
-def _local(moment: datetime) -> str:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"

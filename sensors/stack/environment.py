@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from dotenv import dotenv_values
-
 from sensors.config.settings import Auth, Settings, env_file, reached_at
 from sensors.stack.processes import MARK
 from sensors.stack.services import warm_socket
@@ -104,12 +102,6 @@ _NO_CALLS_HOME = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "DO_NOT_TRACK": "1",
 }
-
-
-def surrounding() -> dict[str, str]:
-    """Return the variables of the `.env` file, overridden by this process's environment."""
-    written = {name: value for name, value in dotenv_values(env_file()).items() if value is not None}
-    return {**written, **os.environ}
 
 
 def client_environment(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:

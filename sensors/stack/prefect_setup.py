@@ -166,7 +166,7 @@ def migrate(settings: Settings, commands: Commands) -> None:
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             commands.run("prefect server database upgrade", ("prefect", "server", "database", "upgrade", "--yes"))
     except psycopg.Error as error:
-        raise StackError(f"DATABASE_URL {masked(url)}: {one_line(error)}") from error
+        raise StackError(f"DATABASE_URL {masked(url)}: {message_of(error)}") from error
 
 
 def libpq_url(settings: Settings) -> str:
@@ -175,6 +175,6 @@ def libpq_url(settings: Settings) -> str:
     return f"postgresql://{rest}"
 
 
-def one_line(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Return an error's message on one line, as drivers use several; the class name if it is empty."""
     return " ".join(str(error).split()) or type(error).__name__

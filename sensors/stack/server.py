@@ -7,12 +7,12 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from sensors.config.settings import Settings
+from sensors.config.settings import Settings, surrounding
 from sensors.files.permissions import make_state_folder
 from sensors.runs.api import ApiError, NoServerError, open_api
 from sensors.stack import processes
 from sensors.stack.credentials import settle_credentials
-from sensors.stack.environment import client_environment, stack_environment, surrounding
+from sensors.stack.environment import client_environment, stack_environment
 from sensors.stack.errors import StackError, checked_settings
 from sensors.stack.health import check
 from sensors.stack.preflight import NoAddressError, taken_by

@@ -15,18 +15,18 @@ from typing import Any
 from tzlocal import get_localzone
 
 from automations.as_code import drift
-from sensors.config.admission import readable
 from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.ledger import Ledger, files
 from sensors.ledger.database import REBUILD
 from sensors.ledger.states import FileState
 from sensors.reports.arrivals import InboxActivity, InboxCounts, activity_of, read_counts, read_skipped
 from sensors.reports.days import midnight_before
-from sensors.reports.files import Alerts, BadFile, NeedsAttention, read_alerts, read_needs_attention
+from sensors.reports.files import Alerts, KnownFile, NeedsAttention, read_alerts, read_needs_attention
 from sensors.runs.api import ApiError, PrefectApi, open_api
 from sensors.runs.facts import our_deployments, read_run_facts
 from sensors.runs.issues import BY_OTHERS, RunIssue, read_run_issues
 from sensors.runtime.clock import Clock
+from sensors.runtime.text import counted, local_time, readable
 from sensors.stack.errors import as_stack_error
 from sensors.stack.health import NOT_RUNNING, Health, check, read_issues, read_watching
 from sensors.stack.services import OPTIONAL, WORK_POOL, Service, newest_log, services_of
@@ -274,12 +274,11 @@ class Status:
     def _blocked_files(self) -> list[str]:
         """Return lines for the files that the sensor may not move, and for the number of further ones."""
         named = [
-            f"inbox {one.inbox}: {readable(one.name)} cannot be taken since"
-            f" {one.since.astimezone():%Y-%m-%d %H:%M:%S}: {one.reason}"
+            f"inbox {one.inbox}: {readable(one.name)} cannot be taken since {local_time(one.since)}: {one.reason}"
             for one in self.trouble.blocked
         ]
         more = [
-            f"inbox {name}: {count} more {'file' if count == 1 else 'files'} cannot be taken; see the sensor's log"
+            f"inbox {name}: {counted(count, 'more file')} cannot be taken; see the sensor's log"
             for name, count in self.trouble.more_blocked.items()
         ]
         return [*named, *more]
@@ -287,7 +286,8 @@ class Status:
     def _bad_files(self) -> list[str]:
         """Return lines for the latest files that were not loaded, with reasons, and for the number of the rest."""
         lines = [
-            f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason}; {_mended_by(file)}"
+            f"{file.state} in inbox {file.inbox}: {file.name}: {file.reason or 'no reason was given'};"
+            f" {_mended_by(file)}"
             for file in self.trouble.files
         ]
         if not (more := self.trouble.more_files):
@@ -296,7 +296,7 @@ class Status:
         return [*lines, f"and {more} files more; {where}; `just dismiss --all` takes them off this list"]
 
 
-def _mended_by(file: BadFile) -> str:
+def _mended_by(file: KnownFile) -> str:
     dismiss = f"`just dismiss {file.arrival_id or shlex.quote(readable(file.name))}`"
     if file.state is FileState.FAILED:
         return f"`just retry {file.arrival_id}` tries it again, or {dismiss}"

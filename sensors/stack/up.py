@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import httpx
 
 from sensors.config.inboxes import read_inboxes
-from sensors.config.settings import Settings, env_file
+from sensors.config.settings import Settings, env_file, surrounding
 from sensors.runs.api import ApiError
 from sensors.runtime.dead_mans_switch import DeadMansSwitch
 from sensors.stack import processes
 from sensors.stack.credentials import exec_up, settle_credentials
 from sensors.stack.dead_runs import AbandonedRuns, restart_interrupted_runs
-from sensors.stack.environment import stack_environment, surrounding
+from sensors.stack.environment import stack_environment
 from sensors.stack.errors import StackError, checked_settings
 from sensors.stack.health import Health, check, check_api, check_front, troubles_of_stores, unhealthy_services
 from sensors.stack.prefect_setup import Commands, Deploying, apply_automations, make_work_pool
