@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import PROJECT_ROOT
 from sensors.files.permissions import umask_of_caller
+from sensors.runtime.text import readable
 from sensors.stack.errors import StackError
 
 COMMAND = (sys.executable, "-P", "-m", "flows.check.run")

@@ -17,6 +17,7 @@ from sensors.config.inboxes import Inbox
 from sensors.files.beneath import Identity
 from sensors.ledger import Ledger
 from tests.bare_prefect import bare_prefect
+from tests.documentation import ROOT
 from tests.hand_clock import HandClock
 from tests.pipeline import Pipeline
 from tests.postgres import PostgresServer, postgres_server
@@ -31,10 +32,37 @@ def _hush() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-PATIENT = ("test_scheduled_runs.py", "test_sensor_trouble.py", "test_runs_that_wait.py")
-"""Journeys and crash tests that spend minutes waiting for a time to come: they begin first, next to what computes."""
-APART = {*PATIENT, "test_alert_kinds.py", "test_documentation.py", "test_moving.py", "test_scale.py"}
-"""Journeys and crash tests that share no server with others, and take long enough to be run next to them."""
+LONGEST_FIRST = (
+    "tests/journeys",
+    "tests/crashes/test_sensor_trouble.py",
+    "tests/crashes/test_alerts.py",
+    "tests/journeys/test_scheduled_runs.py",
+    "tests/journeys/test_runs_that_wait.py",
+    "tests/journeys/test_alert_kinds.py",
+    "tests/journeys/test_documentation.py",
+    "tests/browser",
+    "tests/crashes",
+)
+"""The scopes that take minutes, most of them spent on waiting: they begin in this order, next to what computes."""
+APART = {
+    "test_alert_kinds.py",
+    "test_alerts.py",
+    "test_documentation.py",
+    "test_many_files.py",
+    "test_moving.py",
+    "test_newcomer.py",
+    "test_private_state.py",
+    "test_refusing_machine.py",
+    "test_rotation.py",
+    "test_runs_that_wait.py",
+    "test_scale.py",
+    "test_scheduled_runs.py",
+    "test_sensor_trouble.py",
+    "test_stops.py",
+    "test_suspended.py",
+    "test_warm.py",
+}
+"""Journeys and crash tests that share no server with others."""
 
 
 MARKS = {
@@ -48,29 +76,42 @@ MARKS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for mark in MARKS.get(_folder(item.path.relative_to(Path(__file__).parents[1])), ()):
+        for mark in MARKS.get(item.path.relative_to(ROOT).parts[1], ()):
             item.add_marker(mark)
-    items.sort(key=_turn)
+    items.sort(key=lambda item: _turn(_scope(item.path.relative_to(ROOT))))
 
 
-def _turn(item: pytest.Item) -> int:
-    """Have what waits come first, then what shares a server for minutes, so that all else is run next to them."""
-    if item.path.name in PATIENT:
-        return PATIENT.index(item.path.name)
-    return len(PATIENT) + (_folder(item.path.relative_to(Path(__file__).parents[1])) not in MARKS)
+def _scope(file: Path) -> str:
+    """Return what the tests of a file, below the project's folder, are run in one process with: a folder, or itself."""
+    return str(file.parent if not _is_quick(str(file)) and file.name not in APART else file)
 
 
-def _folder(file: Path) -> str:
-    """Return the folder of `tests` that a file, below the project's, is in."""
-    return file.parts[1]
+def _turn(scope: str) -> int:
+    """Return when a scope's turn is: first what takes minutes, then all else that starts servers, then the rest."""
+    return LONGEST_FIRST.index(scope) if scope in LONGEST_FIRST else len(LONGEST_FIRST) + _is_quick(scope)
+
+
+def _is_quick(scope: str) -> bool:
+    return Path(scope).parts[1] not in MARKS
 
 
 class ByServer(LoadScopeScheduling):
     """Has tests that share a server run in one process: all journeys, all crash tests, and else each module."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = Path(nodeid.partition("::")[0])
-        return str(file.parent if _folder(file) in MARKS and file.name not in APART else file)
+        return _scope(Path(nodeid.partition("::")[0]))
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """Give a process its next scope: a quick one while it is still busy with one that takes minutes.
+
+        A process gets its next scope before its last two tests begin, and no other process can take that over.
+        """
+        assigned = self.assigned_work.get(node, {})
+        if any(not _is_quick(scope) and not all(unit.values()) for scope, unit in assigned.items()):
+            quick = next((scope for scope in self.workqueue if _is_quick(scope)), None)
+            if quick is not None:
+                self.workqueue.move_to_end(quick, last=False)
+        super()._assign_work_unit(node)
 
 
 @pytest.hookimpl(optionalhook=True)

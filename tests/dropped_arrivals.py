@@ -1,9 +1,13 @@
 """Arrivals as a ledger has them after a day's work, written down with all their moments."""
 
+import os
 from datetime import datetime, timedelta
+from pathlib import Path
 
+from sensors.files.beneath import Identity
 from sensors.ledger import Ledger
 from sensors.ledger.database import stamp
+from sensors.ledger.files import WaitingFile, waiting_file
 
 
 def record_arrival(
@@ -66,3 +70,13 @@ def record_waiting(ledger: Ledger, name: str, seen: datetime, *, inbox: str = "m
             " VALUES (?, ?, ?, '1', '1', 100, 1, 'seen', ?)",
             (inbox, f"/inbox/{name}", name, stamp(seen)),
         )
+
+
+def waiting_files(ledger: Ledger, inbox: str, state: str = "state IN ('seen', 'settled')") -> list[WaitingFile]:
+    """Return the files of an inbox that are seen or settled."""
+    return [waiting_file(row) for row in ledger.rows(f"SELECT * FROM files WHERE inbox = ? AND {state}", (inbox,))]
+
+
+def identity_at(path: Path | str) -> Identity:
+    """Return the identity of the file at a path; a symlink is not followed."""
+    return Identity.of(os.lstat(path))

@@ -213,7 +213,12 @@ def _text_lines(value: Any) -> list[str]:
 
 def _plain(text: str) -> Text:
     """Return a text that is safe to print: control characters are escaped, and markup has no effect."""
-    return Text("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text))
+    return Text(readable(text))
+
+
+def readable(text: str) -> str:
+    """Return a text with every character that is not printable escaped; as `readable` in sensors/runtime/text.py."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _inline(value: Any) -> str:

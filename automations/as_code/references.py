@@ -6,6 +6,7 @@ The ids of a deployment or a block differ per server, so files use names. An act
 and ids that it has.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.sorting import AutomationSort
 from prefect.events.schemas.automations import Automation
 
+from automations.delivery.models import ALERT, ALERT_FIELDS, MARK, with_metadata, without_metadata
 from automations.errors import nearest
 
 Document: TypeAlias = Mapping[str, Any]
@@ -131,7 +133,24 @@ def malformed_references(document: Document) -> list[Mistake]:
         elif kinds is _IN_ACTIONS:
             lists = (kind for kind in present if isinstance(mapping[kind], list))
             mistakes += [(f"{place}.{kind}", f"expected '{kind.form}', got a list") for kind in lists]
+            mistakes += _malformed_alert(place, mapping) if ALERT in mapping else []
     return mistakes
+
+
+def _malformed_alert(place: str, action: Document) -> Iterator[Mistake]:
+    field, alert = f"{place}.{ALERT}", action[ALERT]
+    if not isinstance(alert, Mapping):
+        yield field, f"expected a mapping, {{}} at least, got {alert!r}"
+        return
+    for name, value in cast("Document", alert).items():
+        if name not in ALERT_FIELDS:
+            yield f"{field}.{name}", f"an alert has no such field; {nearest(str(name), ALERT_FIELDS)}"
+        elif isinstance(value, (Mapping, list)):
+            yield f"{field}.{name}", "expected a text"
+    if not str(action.get(Kind.BLOCK, "apprise-alerts/")).startswith("apprise-alerts/"):
+        yield field, "only blocks of the type apprise-alerts read it"
+    if re.search(rf"^{MARK.strip()}", str(action.get("body")), re.MULTILINE):
+        yield field, f"the body has a line '{MARK.strip()}' of its own; give either that or {ALERT}"
 
 
 def _is_name(kind: Kind, name: Any) -> bool:
@@ -185,10 +204,13 @@ _Change: TypeAlias = Callable[[Document], dict[str, Any]]
 
 
 def resolve(document: Document, catalogue: Catalogue) -> dict[str, Any]:
-    """Return the document with an id in place of each name; raises KeyError for a name not in the catalogue."""
+    """Return the document as Prefect has it: an id in place of each name, and `alert` as part of the body.
+
+    Raises KeyError for a name that is not in the catalogue.
+    """
 
     def with_ids(action: Document) -> dict[str, Any]:
-        fields = dict(action)
+        fields = with_metadata(action, document.get("trigger"))
         for kind in (kind for kind in Kind if kind.id_field and kind in fields):
             fields[str(kind.id_field)] = str(catalogue[kind][fields.pop(kind)])
         return fields
@@ -204,7 +226,7 @@ def resolve(document: Document, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def by_name(document: Document, catalogue: Catalogue) -> dict[str, Any]:
-    """Return the document with a name in place of each id that the catalogue has; the others stay."""
+    """Return the document as a file has it, the opposite of `resolve`; ids that the catalogue does not have stay."""
     names = {kind: {str(id_): name for name, id_ in known.items()} for kind, known in catalogue.items()}
 
     def with_names(action: Document) -> dict[str, Any]:
@@ -214,7 +236,7 @@ def by_name(document: Document, catalogue: Catalogue) -> dict[str, Any]:
             kind = kinds.get(key)
             name = names[kind].get(str(value)) if kind else None
             fields |= {key: value} if kind is None or name is None else {str(kind): name}
-        return fields
+        return without_metadata(fields, document.get("trigger"))
 
     def with_named_resources(labels: Document) -> dict[str, Any]:
         ids: Any = labels.get(RESOURCE_ID)
@@ -285,7 +307,10 @@ def read_automations(client: SyncPrefectClient) -> list[Automation]:
 
 
 def read_variables(client: SyncPrefectClient, names: Iterable[str]) -> dict[str, Any]:
-    """Return the variables of these names that the server has; if one is missing, also others to suggest."""
+    """Return the variables of these names that the server has; if one is missing, also others to suggest.
+
+    Those are at most 200: the client reads no further page of variables.
+    """
     found = {name: client.read_variable_by_name(name) for name in sorted(names)}
     others = [] if all(found.values()) else client.read_variables(limit=_PAGE)
     return {one.name: one.value for one in [*others, *found.values()] if one}

@@ -26,7 +26,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from automations.delivery import rate_limit
 from automations.delivery.channels import ALERTS, FALLBACK, Policy
 from automations.delivery.enqueue import NewAlert
-from automations.delivery.models import Alert, AlertMetadata, split
+from automations.delivery.models import Alert, AlertMetadata, split, with_metadata
 from automations.delivery.rate_limit import Gathered, Gathering, GatherReason
 from automations.delivery.send import deliver
 
@@ -254,7 +254,7 @@ def in_files(folder: Path) -> list[SendingAutomation]:
         )
         for one in _documents(folder)
         if one.get("enabled", True)
-        for action in one.get("actions", [])
+        for action in (with_metadata(action, one["trigger"]) for action in one.get("actions", []))
         if action.get("type") == _SEND and action.get("block") in names
     ]
 
@@ -349,6 +349,7 @@ def _events(automation: SendingAutomation) -> list[str]:
 def _happening(automation: SendingAutomation, event: str, now: datetime) -> PrefectEvent:
     match: dict[str, Any] = automation.trigger.get("match") or {}
     resource = str(match.get("prefect.resource.id", "sample.*")).replace("*", _RUN)
+    is_of_a_run = not resource.startswith(("inbox.", "sensor.", "alert.", "prefect.work-pool."))
     return PrefectEvent(
         id=str(uuid.uuid4()),
         event=event,
@@ -366,11 +367,13 @@ def _happening(automation: SendingAutomation, event: str, now: datetime) -> Pref
             _related("flow", "Enterprise Data Pipeline"),
             _related("deployment", "production-etl"),
             Resource({"prefect.resource.id": "prefect.tag.env:prod", "prefect.resource.role": "tag"}),
-        ],
+        ]
+        if is_of_a_run
+        else [],
         payload={
             "subject": f"Sample of {automation.name}: {event}",
             "text": "Reason: this is a test",
-            "inbox": "metrics",
+            **({"inbox": "metrics"} if resource.startswith("inbox.") else {}),
             "since": f"{now.astimezone():%Y-%m-%d %H:%M:%S %Z}",
             "reason": "this is a test",
             "waiting": 1,

@@ -1,17 +1,20 @@
 """Alerts, their causes and their states; text from outside is made safe to show.
 
-Prefect hands a notification block a subject and a body and nothing else. So the templates of our automations end in a
-line of JSON after `bell: `, the cause. It says which alerts report the same thing, which are limited together, and
-which channels they go to. The line is removed before the alert is sent.
+Prefect hands a notification block a subject and a body and nothing else. So the rendered body of our automations ends
+in a line of JSON after `bell: `, the metadata. It says which alerts report the same thing, which are limited together,
+and which channels they go to. The line is removed before the alert is sent. Its template is written here, once for all
+automations: an automation's YAML file has only `alert:` with what cannot be derived from the event.
 """
 
 import hashlib
+import json
 import re
 import unicodedata
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, cast
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -160,7 +163,91 @@ def split(body: str) -> tuple[str, AlertMetadata]:
         return text.rstrip(), AlertMetadata()
 
 
-# `outbox.sql` repeats these states in its CHECK constraints.
+ALERT = "alert"
+"""The field of an action in a YAML file that stands for the template of the metadata line."""
+ALERT_FIELDS = ("kind", "type", "group", "tags", "alias", "occurred", "opens", "ends", "void")
+"""What `alert:` may have. Each value is a template; an empty `group` or `occurred` removes what would be derived."""
+WAIT_SECONDS = 15
+
+_SEND = "send-notification"
+
+# `arrival`, `where`, `cause` and `state` are also for the templates in `alert:`.
+_DERIVED = """
+{%- set is_run = 'prefect.flow-run.' in event.resource.id %}
+{%- set arrival = (flow_run.parameters or {}).arrival_id if is_run %}
+{%- set inbox = (arrival | string).rsplit('-', 3)[0] if arrival else event.payload.inbox %}
+{%- set state = (flow_run.state_type | string).split('.')[-1] %}
+{%- set labels = event.resources_in_role['tag'] | map(attribute='id') | map('replace', 'prefect.tag.', '') | list %}
+{%- set where = event.resource_in_role['flow'].name ~ '/' ~ event.resource_in_role['deployment'].name %}
+{%- set cause = ', inbox ' ~ inbox if arrival else ', schedule' if 'auto-scheduled' in labels else ', by hand' %}"""
+_EXPRESSIONS = {
+    "id": "(event.id or firing.id) ~ '/' ~ automation.name",
+    "kind": "automation.name.removeprefix('alert-on-')",
+    "group": "'inbox ' ~ event.payload.inbox if event.payload.inbox"
+    " else '' if event.resource_in_role['flow'] is not defined else where ~ (cause if is_run else '')",
+    "tags": "labels + (['inbox:' ~ inbox] if inbox and 'inbox:' ~ inbox not in labels else [])",
+}
+_WRITTEN = re.compile(r"{%- set alert_(\w+) %}(.*?){% endset %}", re.DOTALL)
+
+
+def with_metadata(action: Mapping[str, Any], trigger: Any) -> dict[str, Any]:
+    """Return a YAML file's action as Prefect has it: the template of the metadata line ends the body.
+
+    Any other action than a notification with `alert:` is returned as it is.
+    """
+    fields = dict(action)
+    alert, body = fields.get(ALERT), fields.get("body")
+    if fields.get("type") == _SEND and isinstance(alert, Mapping) and isinstance(body, str):
+        del fields[ALERT]
+        fields["body"] = body + _metadata_template(cast("Mapping[str, Any]", alert), trigger)
+    return fields
+
+
+def without_metadata(action: Mapping[str, Any], trigger: Any) -> dict[str, Any]:
+    """Return an action of Prefect as a YAML file has it, the opposite of `with_metadata`.
+
+    A body whose last line was not made by `with_metadata`, or by that of another version, stays as it is.
+    """
+    fields = dict(action)
+    text, _, template = str(fields.get("body")).rpartition(_DERIVED)
+    alert = dict(_WRITTEN.findall(template))
+    shortened = {**fields, "body": text, ALERT: alert}
+    return shortened if with_metadata(shortened, trigger) == fields else fields
+
+
+def _metadata_template(alert: Mapping[str, Any], trigger: Any) -> str:
+    texts = {name: "" if alert[name] is None else str(alert[name]) for name in sorted(alert)}
+    if_empty = {"kind": _EXPRESSIONS["kind"], "type": "'failure'"}
+    given = {name: f"alert_{name} or {if_empty.get(name, 'none')}" for name in texts}
+    fields = {**_EXPRESSIONS, **_expressions_of_trigger(trigger), **given}
+    if "tags" in texts:
+        fields["tags"] = f"{_EXPRESSIONS['tags']} + alert_tags.split()"
+    if "void" in texts:
+        fields["void"] = "alert_void == 'True'"
+    written = "".join(f"\n{{%- set alert_{name} %}}{text}{{% endset %}}" for name, text in texts.items())
+    line = ", ".join(f"'{name}': {expression}" for name, expression in fields.items())
+    return f"{_DERIVED}{written}\n{MARK}{{{{ {{{line}}} | tojson }}}}"
+
+
+def _expressions_of_trigger(trigger: Any) -> dict[str, str]:
+    """Return `occurred`; for a Proactive trigger that waits for a single event, return `unless` with that event.
+
+    What a Proactive trigger reports did not occur with the event that it renders, which is the one that began the wait.
+    """
+    fields = cast("Mapping[str, Any]", trigger if isinstance(trigger, Mapping) else {})
+    if fields.get("posture") != "Proactive":
+        return {"occurred": "event.occurred.isoformat() if event else none"}
+    expected = fields.get("expect")
+    names = cast("list[Any]", expected) if isinstance(expected, list) else [expected or "*"]
+    if not fields.get("after") or len(names) != 1 or "*" in str(names[0]):
+        return {}
+    return {
+        "unless": f"{{'event': {json.dumps(str(names[0]))}, 'resource': event.resource.id,"
+        f" 'after': event.occurred.isoformat(), 'wait_seconds': {WAIT_SECONDS}}}"
+    }
+
+
+# `schema/1.sql` repeats these states in its CHECK constraints.
 
 
 class AlertState(StrEnum):

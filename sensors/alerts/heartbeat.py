@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from automations.alert_service import AlertService
 from sensors.runs.api import Event, PrefectApi
+from sensors.runtime.text import local_time
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Heartbeat:
         if since := self._silent_since(now):
             # The same event id for the same silence, so that Prefect and the outbox recognise a repeated event.
             identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._resource_id}/{BACK}/{since.isoformat()}"))
-            shown = f"{since.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+            shown = local_time(since)
             events.append(self._event(BACK, identity, now, since=shown))
         self.api.emit(events)
         self.ringer.record_progress(_PROGRESS, now)

@@ -28,13 +28,14 @@ from automations.alert_service import (
     direct_sender,
     read_open_troubles,
 )
+from automations.sqlite_file import identity_of
 from sensors.alerts.in_place import FolderGuard, LedgerGuard
 from sensors.alerts.issues import ChangeKind, Issue, IssueChange, IssueTracker, issue_of, issues_of
 from sensors.files.file_systems import DiskSpace
-from sensors.ledger.database import identity_of
 from sensors.runtime.clock import Clock
 from sensors.runtime.descriptors import reserve_opened
 from sensors.runtime.loop import Loop
+from sensors.runtime.text import duration, local_time
 
 logger = logging.getLogger(__name__)
 
@@ -237,11 +238,10 @@ class IssueSender(threading.Thread):
 def posting_of(sensor: str, change: IssueChange, now: datetime) -> NewAlert:
     """Return the alert about a change."""
     issue = change.issue
-    since = (now - timedelta(seconds=change.lasted)).astimezone()
     trouble = _trouble(sensor, issue.key)
     lines = [f"Sensor: {sensor}"]
     if change.turn is ChangeKind.OVER:
-        lines += [f"Lasted: {_duration(change.lasted)}", "Everything that has waited goes on now."]
+        lines += [f"Lasted: {duration(change.lasted)}", "Everything that has waited goes on now."]
         return NewAlert(
             Alert.of(f"Over: {issue.title}", "\n".join(lines)),
             AlertMetadata(
@@ -251,7 +251,7 @@ def posting_of(sensor: str, change: IssueChange, now: datetime) -> NewAlert:
         )
     parts = list(issue.detail.split("; "))
     lines += [f"Reason: {part:.300}" for part in parts[:5]]
-    lines += [f"Since: {since:%Y-%m-%d %H:%M:%S %Z}", f"Next: {issue.mend}"]
+    lines += [f"Since: {local_time(now - timedelta(seconds=change.lasted))}", f"Next: {issue.mend}"]
     cause = AlertMetadata(
         id=f"{trouble}/{change.turn}/{now.isoformat()}",
         kind="sensor-trouble",
@@ -270,8 +270,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _trouble(sensor: str, key: str) -> str:
     return f"sensor-trouble/{sensor}/{key}"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"

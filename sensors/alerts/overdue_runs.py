@@ -28,6 +28,7 @@ from sensors.runs.issues import MISSING, is_of_an_arrival
 from sensors.runs.outcomes import HEARTBEAT
 from sensors.runs.schedules import in_words, times
 from sensors.runtime.clock import Clock
+from sensors.runtime.text import local_minute, local_time
 
 STUCK = "run.stuck"
 EVERY = timedelta(seconds=10)
@@ -271,7 +272,7 @@ def _waiting(key: str, held: Sequence[Held], first: Held, facts: RunFacts, now: 
             "run": run["name"],
             "deployment": facts.full_name(facts.deployment_of(run)),
             "runs": len(held),
-            "since": f"{hold.since.astimezone():%Y-%m-%d %H:%M:%S %Z}",
+            "since": local_time(hold.since),
             "reason": hold.reason,
             "mend": hold.mend,
         },
@@ -334,7 +335,7 @@ class MissingRuns:
     def _without_run(self, deployment: Found, wanted: list[ExpectedRun]) -> list[ExpectedRun]:
         span = {"after_": wanted[0].at.isoformat(), "before_": wanted[-1].at.isoformat()}
         runs = {"deployment_id": {"any_": [deployment["id"]]}, "expected_start_time": span}
-        found = self.api.pages("/flow_runs/filter", {"flow_runs": runs, "sort": "EXPECTED_START_TIME_ASC"})
+        found = self.api.results("/flow_runs/filter", {"flow_runs": runs, "sort": "EXPECTED_START_TIME_ASC"})
         there = {datetime.fromisoformat(run["expected_start_time"]) for run in found}
         return [one for one in wanted if one.at not in there]
 
@@ -384,8 +385,8 @@ def _happening(deployment: Found, missing: list[ExpectedRun], facts: RunFacts, n
         payload={
             "deployment": facts.full_name(deployment),
             "due": first.at.isoformat(),
-            "first": _local(first),
-            "last": _local(last),
+            "first": local_minute(first.at),
+            "last": local_minute(last.at),
             "more": len(missing) - 1,
             "schedule": in_words(first.schedule),
         },
@@ -394,7 +395,3 @@ def _happening(deployment: Found, missing: list[ExpectedRun], facts: RunFacts, n
 
 def _pool_of(deployment: Found) -> dict[str, Any]:
     return {"work_queue_id": deployment.get("work_queue_id"), "work_queue_name": deployment.get("work_queue_name")}
-
-
-def _local(wanted: ExpectedRun) -> str:
-    return f"{wanted.at.astimezone():%Y-%m-%d %H:%M %Z}"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.ledger.files import BlockedFile
 from sensors.ledger.notices import Notice, first_lines
+from sensors.runtime.text import counted, readable
 
 EVENT = "inbox.files.waiting"
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
@@ -155,7 +155,7 @@ def notice_of(inbox: Inbox, files: Sequence[BlockedFile]) -> Notice:
         inbox=inbox.name,
         payload={
             "count": count,
-            "subject": f"{count} {'file' if count == 1 else 'files'} cannot be taken from inbox {inbox.name}",
+            "subject": f"{counted(count, 'file')} cannot be taken from inbox {inbox.name}",
             "text": "\n".join(
                 [
                     *first_lines([f"{readable(file.name)}: {file.reason}" for file in files]),

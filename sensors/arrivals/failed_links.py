@@ -19,7 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sensors.config.admission import readable
 from sensors.files.beneath import (
     NOT_THERE,
     Place,
@@ -35,7 +34,8 @@ from sensors.files.beneath import (
 )
 from sensors.ledger import Ledger, files
 from sensors.ledger.arrivals import failed_ids
-from sensors.ledger.files import RejectedInPlace
+from sensors.ledger.files import NotLoaded, RejectedInPlace
+from sensors.runtime.text import readable
 
 
 @dataclass
@@ -100,15 +100,6 @@ LONGEST = 200
 
 
 @dataclass(frozen=True)
-class _BadFile:
-    name: str
-    path: str
-    reason: str | None
-    inode: int | None = None
-    """Set for a file that was rejected in its inbox; its name and path may be escaped."""
-
-
-@dataclass(frozen=True)
 class FailedFolder:
     """Shows files that were not loaded: a folder for each failed arrival and for each inbox that rejected files."""
 
@@ -117,8 +108,7 @@ class FailedFolder:
 
     def show(self, arrival_id: str) -> None:
         """Link the files of an arrival that failed or were rejected; safe to repeat. Raises OSError."""
-        found = files.not_loaded_of(self.ledger, arrival_id)
-        self._show(ARRIVALS, arrival_id, [_BadFile(one.name, one.path, one.reason) for one in found])
+        self._show(ARRIVALS, arrival_id, files.not_loaded_of(self.ledger, arrival_id))
 
     def refresh(self, arrival_id: str) -> None:
         """Remove an arrival's folder, and show the arrival again if it is still failed. Raises OSError."""
@@ -127,12 +117,11 @@ class FailedFolder:
 
     def show_rejected(self, inbox: str) -> None:
         """Link all files that were rejected in an inbox; safe to repeat. Raises OSError."""
-        found = files.rejected_in(self.ledger, inbox)
-        self._show(INBOXES, inbox, [_BadFile(one.name, one.path, one.reason, one.inode) for one in found])
+        self._show(INBOXES, inbox, files.rejected_in(self.ledger, inbox))
 
     def show_more_refused(self, inbox: str, refused: Sequence[RejectedInPlace]) -> None:
         """Link newly rejected files of an inbox, at a cost that does not depend on earlier ones. Raises OSError."""
-        bad = [_BadFile(file.name, file.path, file.reason, file.identity.inode) for file in refused]
+        bad = [NotLoaded(file.name, file.path, file.reason, file.identity.inode) for file in refused]
         try:
             with self._folder(INBOXES, inbox) as shown, appending(Place(shown, REASONS)) as reasons:
                 _link_all(shown, self.folder / INBOXES / inbox, bad)
@@ -179,7 +168,7 @@ class FailedFolder:
         finally:
             os.close(shown)
 
-    def _show(self, kind: str, name: str, bad: Sequence[_BadFile]) -> None:
+    def _show(self, kind: str, name: str, bad: Sequence[NotLoaded]) -> None:
         with self._folder(kind) as folder:
             if not bad:
                 remove_tree(folder, name)
@@ -253,7 +242,7 @@ def _replace(place: Place, content: bytes, by: Place | None = None) -> None:
 # -- links and shortcuts
 
 
-def _link_all(shown: int, at: Path, bad: Iterable[_BadFile]) -> set[tuple[str, str]]:
+def _link_all(shown: int, at: Path, bad: Iterable[NotLoaded]) -> set[tuple[str, str]]:
     """Make a link or shortcut for each file; return the folder and name of each. `at` is the path of `shown`."""
     made: set[tuple[str, str]] = set()
     names: dict[str, EscapedNames] = {}
@@ -274,7 +263,7 @@ def _link_all(shown: int, at: Path, bad: Iterable[_BadFile]) -> set[tuple[str, s
     return made
 
 
-def _real_path(file: _BadFile, names: dict[str, EscapedNames]) -> str:
+def _real_path(file: NotLoaded, names: dict[str, EscapedNames]) -> str:
     """Return the unescaped path of a file, or the path in the ledger if the file is gone."""
     if file.inode is None or "\\" not in file.name:
         return file.path
@@ -283,7 +272,7 @@ def _real_path(file: _BadFile, names: dict[str, EscapedNames]) -> str:
     return file.path if found is None else f"{root}/{found}"
 
 
-def _make_link(folder: int, target: str, file: _BadFile) -> str:
+def _make_link(folder: int, target: str, file: NotLoaded) -> str:
     for name in _names_for(file):
         try:
             os.symlink(target, name, dir_fd=folder)
@@ -300,7 +289,7 @@ def _make_link(folder: int, target: str, file: _BadFile) -> str:
     return ""
 
 
-def _make_shortcut(folder: int, above: int, file: _BadFile) -> str:
+def _make_shortcut(folder: int, above: int, file: NotLoaded) -> str:
     content = f"[InternetShortcut]\nURL={readable(file.path)}\n".encode("utf-8", "backslashreplace")
     for plain in _names_for(file):
         place = Place(folder, f"{plain}.url")
@@ -316,7 +305,7 @@ def _make_shortcut(folder: int, above: int, file: _BadFile) -> str:
     return ""
 
 
-def _names_for(file: _BadFile) -> Iterator[str]:
+def _names_for(file: NotLoaded) -> Iterator[str]:
     """Yield candidate names for a file's link; the first one that no other file has is used."""
     plain = readable(file.name).replace("/", "_")
     short = plain.encode()[:LONGEST].decode("utf-8", "ignore")
@@ -327,7 +316,7 @@ def _names_for(file: _BadFile) -> Iterator[str]:
         yield f"{short}-{digest[:16]}"
 
 
-def _lines(bad: Iterable[_BadFile]) -> bytes:
+def _lines(bad: Iterable[NotLoaded]) -> bytes:
     """Return one line per file with its reason; names and reasons are escaped so that each stays on its line."""
     lines = (f"{readable(file.name)}: {readable(file.reason or 'no reason was given')}\n" for file in bad)
     return "".join(lines).encode()

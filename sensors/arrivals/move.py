@@ -25,7 +25,6 @@ from sensors.arrivals.duplicates import digest_of
 from sensors.files.beneath import NOT_THERE, Identity, OpenFolders, Place, copy_content, place_of, root_of
 from sensors.files.durability import rename_without_replacing, sync_contents, sync_file_system, sync_place
 from sensors.files.stability import Writer, read_lease
-from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.loop import beat
@@ -52,7 +51,7 @@ class Move(StrEnum):
 
 
 def take(
-    file: ArrivalFile,
+    file: WaitingFile,
     folder: Path,
     done_file: str | None = None,
     *,
@@ -92,7 +91,7 @@ def _remove_done_file(done: Place) -> None:
         logger.warning("%s is done with, and cannot be deleted: %s", done.name, error)
 
 
-def _finish_alone(file: ArrivalFile, target: Place) -> Move:
+def _finish_alone(file: WaitingFile, target: Place) -> Move:
     """Finish the move of a file whose folder in the inbox is gone."""
     if not target.exists():
         return Move.GONE
@@ -102,19 +101,15 @@ def _finish_alone(file: ArrivalFile, target: Place) -> Move:
     return Move.CHANGED
 
 
-def claim_name(file: ArrivalFile, arrival_id: str) -> str:
+def claim_name(token: str, name: str) -> str:
     """Return the hidden name under which a file is claimed; `claimed_name` parses it.
 
     It has at most 251 bytes, with the longest file name that is admitted and SQLite's largest row id.
     """
-    return _hidden(claim_token(file, arrival_id), file.path.name)
-
-
-def _hidden(token: str, name: str) -> str:
     return f".taking-{token}-{name}"
 
 
-def claim_token(file: ArrivalFile, arrival_id: str) -> str:
+def claim_token(file: WaitingFile, arrival_id: str) -> str:
     """Return a claim's unique token: the end of the arrival's id and the file's id in the ledger."""
     return f"{arrival_id[-_WHEN_BYTES:]}-{file.id}"
 
@@ -133,7 +128,7 @@ def claimed_name(claim: str) -> tuple[str, str] | None:
 class _Taking:
     """The move of one file; all its places are names relative to folders that were opened once."""
 
-    file: ArrivalFile
+    file: WaitingFile
     token: str
     dropped: Place
     target: Place
@@ -142,7 +137,7 @@ class _Taking:
     @property
     def claim(self) -> Place:
         """The file's hidden name, next to where it was dropped, while it is copied."""
-        return self.dropped.beside(_hidden(self.token, self.dropped.name))
+        return self.dropped.beside(claim_name(self.token, self.dropped.name))
 
     def go_on(self) -> Move:
         """Continue a move that a crash may have interrupted."""
@@ -271,7 +266,7 @@ def _is_same(identity: Identity, status: os.stat_result) -> bool:
     return is_copy and found.size == identity.size and abs(found.mtime_ns - identity.mtime_ns) <= COARSE_TIME_NS
 
 
-def put_back(moved: Place, file: ArrivalFile, dropped: Place | None = None) -> str:
+def put_back(moved: Place, file: WaitingFile, dropped: Place | None = None) -> str:
     """Move a file back to where it was dropped; return its path below the inbox.
 
     If another file has its name, it gets a new name in the same folder. If its folder was replaced by a link, it is put
@@ -296,7 +291,7 @@ def _is_in_a_folder(place: Place) -> bool:
     return os.fstat(place.folder).st_nlink > 0
 
 
-def _dropped_anew(file: ArrivalFile, folders: OpenFolders) -> tuple[str, Place]:
+def _dropped_anew(file: WaitingFile, folders: OpenFolders) -> tuple[str, Place]:
     """Recreate a dropped file's folder; return the folder's path below the inbox, and the file's place in it."""
     root, (above, _, plain) = root_of(file.path, file.name), file.name.rpartition("/")
     try:
@@ -338,9 +333,9 @@ class Source(Protocol):
     """Reasons why files may not be moved, by file name."""
 
     def take_all(
-        self, files: Sequence[ArrivalFile], folder: Path, done_file: str | None, *, first: bool
-    ) -> Iterator[tuple[ArrivalFile, Move]]: ...
-    def sync_sources(self, files: Sequence[ArrivalFile]) -> None:
+        self, files: Sequence[WaitingFile], folder: Path, done_file: str | None, *, first: bool
+    ) -> Iterator[tuple[WaitingFile, Move]]: ...
+    def sync_sources(self, files: Sequence[WaitingFile]) -> None:
         """Sync the removal of moved files from their inbox; call it after the arrival's folder is synced."""
         ...
 
@@ -357,8 +352,8 @@ class LocalSource:
     blocked: dict[str, str] = field(default_factory=dict[str, str])
 
     def take_all(
-        self, files: Sequence[ArrivalFile], folder: Path, done_file: str | None, *, first: bool
-    ) -> Iterator[tuple[ArrivalFile, Move]]:
+        self, files: Sequence[WaitingFile], folder: Path, done_file: str | None, *, first: bool
+    ) -> Iterator[tuple[WaitingFile, Move]]:
         """Move the files one by one into an arrival's folder.
 
         Raises OSError, except for an error that concerns only one file which can stay in its inbox.
@@ -371,7 +366,7 @@ class LocalSource:
                 move = self._take(file, folder, done_file, folders, first=first, is_synced=file.name in synced)
                 yield file, move
 
-    def sync_sources(self, files: Sequence[ArrivalFile]) -> None:
+    def sync_sources(self, files: Sequence[WaitingFile]) -> None:
         """Sync the folders that lost a file. Raises OSError."""
         with OpenFolders() as folders:
             for root, folder in {(root_of(file.path, file.name), file.name.rpartition("/")[0]) for file in files}:
@@ -383,7 +378,7 @@ class LocalSource:
 
     def _take(
         self,
-        file: ArrivalFile,
+        file: WaitingFile,
         folder: Path,
         done_file: str | None,
         folders: OpenFolders,
@@ -413,7 +408,7 @@ class LocalSource:
         return digest_of(root_of(file.path, file.name), file.name, file.identity)
 
 
-def _is_where_it_was(file: ArrivalFile) -> bool:
+def _is_where_it_was(file: WaitingFile) -> bool:
     """Return whether a file whose move failed is still in the inbox, unchanged."""
     try:
         with place_of(root_of(file.path, file.name), file.name) as place:
@@ -433,7 +428,7 @@ def can_be_written(folder: Path) -> bool:
     return True
 
 
-def _sync_contents(files: Sequence[ArrivalFile]) -> frozenset[str]:
+def _sync_contents(files: Sequence[WaitingFile]) -> frozenset[str]:
     """Sync the content of files before they are moved; return the names of the files that certainly are on the disk."""
     roots = {root_of(file.path, file.name) for file in files if file.path.is_absolute()}
     names = [file.name for file in files]

@@ -17,19 +17,19 @@ from sensors.arrivals import manifest
 from sensors.arrivals.blocked import REPORT_AFTER, notice_of
 from sensors.arrivals.duplicates import duplicates_among, mark_duplicates, unmark_duplicates
 from sensors.arrivals.move import LocalSource, Move, Source
-from sensors.config.admission import readable
 from sensors.config.inboxes import Duplicates, Inbox
 from sensors.files.beneath import Identity, OpenFolders
 from sensors.files.durability import sync_folder
 from sensors.files.permissions import share_with_group
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger import files as ledger_files
-from sensors.ledger.arrivals import Arrival, ArrivalFile, FileContent
+from sensors.ledger.arrivals import Arrival, FileContent
 from sensors.ledger.files import WaitingFile
 from sensors.ledger.states import ArrivalState
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.json_logging import about_arrival
+from sensors.runtime.text import readable
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Stager:
             kill_point("begun")
             self._stage(inbox, arrival, taken, first=True)
 
-    def _report_blocked(self, inbox: Inbox, files: Sequence[ArrivalFile], arrival: Arrival) -> None:
+    def _report_blocked(self, inbox: Inbox, files: Sequence[WaitingFile], arrival: Arrival) -> None:
         """Log each blocked file once, and write a notice about files that have been blocked for REPORT_AFTER."""
         for file in files:
             if file.blocked_as is None:
@@ -132,7 +132,7 @@ class Stager:
         if arrival.is_duplicate:
             mark_duplicates(arrival.folder)
             sync_folder(arrival.folder)
-        moves: dict[Move, list[ArrivalFile]] = {move: [] for move in Move}
+        moves: dict[Move, list[WaitingFile]] = {move: [] for move in Move}
         for file, move in self.origin.take_all(files, arrival.folder, inbox.done_file, first=first):
             moves[move].append(file)
         digests = dict(_digests(arrival.folder, moves[Move.STAGED]))
@@ -176,7 +176,7 @@ class Stager:
             extra=about_arrival(arrival.id),
         )
 
-    def _make_folders(self, folder: Path, files: Sequence[ArrivalFile]) -> None:
+    def _make_folders(self, folder: Path, files: Sequence[WaitingFile]) -> None:
         """Make and sync all folders that the files are moved into, before the first file is moved."""
         folder.mkdir(parents=True, exist_ok=True)
         above = {str(part) for file in files if "/" in file.name for part in Path(file.name).parents if part.name}
@@ -192,14 +192,14 @@ class Stager:
             self._synced.add(folder.parent)
 
 
-def _digests(folder: Path, staged: Sequence[ArrivalFile]) -> Iterator[tuple[int, str | None]]:
+def _digests(folder: Path, staged: Sequence[WaitingFile]) -> Iterator[tuple[int, str | None]]:
     """Yield the id and SHA-256 of each staged file; a digest from the duplicate check is reused."""
     with OpenFolders() as folders:
         for file in staged:
             yield file.id, file.sha256 or manifest.content_digest(folders, folder, file.name)
 
 
-def _write_manifest(arrival: Arrival, staged: Sequence[ArrivalFile], digests: Mapping[int, str | None]) -> str | None:
+def _write_manifest(arrival: Arrival, staged: Sequence[WaitingFile], digests: Mapping[int, str | None]) -> str | None:
     """Write the manifest of the staged files and return its digest; without files, remove it and return None."""
     if not staged:
         manifest.remove(arrival.folder)
@@ -223,7 +223,7 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _sync(folder: Path, files: Sequence[ArrivalFile]) -> None:
+def _sync(folder: Path, files: Sequence[WaitingFile]) -> None:
     """Sync every folder that files were moved into, so that the moves survive a power cut."""
     parents = {str(folder / above) for file in files if "/" in file.name for above in Path(file.name).parents}
     for touched in {str(folder), *parents}:

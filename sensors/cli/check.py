@@ -17,13 +17,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sensors.checks import CheckedFile, check_files, described, table_of
-from sensors.cli.console import open_console, plain
-from sensors.config.admission import Admission, admit, readable
+from sensors.config.admission import Admission, admit
 from sensors.config.inboxes import EmptyFiles, Inbox, InboxesError, read_inboxes
 from sensors.config.settings import Settings
 from sensors.files.permissions import make_shared_folder
 from sensors.inbox.intake import EMPTY
+from sensors.runtime.text import counted, readable
 from sensors.stack.errors import StackError, checked_settings
+from sensors.stack.terminal import open_console, plain
 
 # Check files for `just check` against an inbox's rules and a table, and report all mistakes of the call together.
 
@@ -229,7 +230,7 @@ def _verdict(one: Mapping[str, Any]) -> Text:
     shown = plain(one["file"], "bold")
     if one["outcome"] == "loads":
         rows = one["rows"]
-        return shown.append_text(plain(f": loads, {rows:,} {'row' if rows == 1 else 'rows'}", "green"))
+        return shown.append_text(plain(f": loads, {counted(rows, 'row')}", "green"))
     return shown.append_text(plain(": rejected: ", "red")).append_text(plain(one["reason"]))
 
 

@@ -12,16 +12,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sensors.cli.console import local, open_console, plain, seconds
-from sensors.config.admission import readable
 from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals, files
 from sensors.ledger.files import inboxes_of
 from sensors.ledger.states import ArrivalState
 from sensors.reports.arrivals import ArrivalJourney, ArrivalSummary, arrival_journey, latest, latest_failed, run_url
+from sensors.reports.files import journey_of
+from sensors.runtime.text import duration, number, readable, table_time
 from sensors.stack.errors import StackError
 from sensors.stack.health import LogLine, RunLogError, read_run_log
+from sensors.stack.terminal import open_console, plain
 
 NARROW = 130
 """On a terminal with fewer columns than this, the table has only the columns needed to identify an arrival."""
@@ -83,14 +84,14 @@ def history_table(found: Iterable[ArrivalSummary], width: int) -> Table:
 
 
 def _narrow_row(one: ArrivalSummary) -> Iterator[RenderableType]:
-    yield from (local(one.created_at), plain(one.id), plain(one.title), _state(one), _rows(one))
-    yield seconds(one.seconds_to_end)
+    yield from (table_time(one.created_at), plain(one.id), plain(one.title), _state(one), _rows(one))
+    yield duration(one.seconds_to_end)
 
 
 def _row(one: ArrivalSummary) -> Iterator[RenderableType]:
-    yield from (local(one.created_at), plain(one.id), plain(one.title), plain(one.inbox), _state(one))
+    yield from (table_time(one.created_at), plain(one.id), plain(one.title), plain(one.inbox), _state(one))
     yield f"{one.files:,}" + (f" ({one.bad:,} bad)" if one.bad else "")
-    yield from (_rows(one), seconds(one.seconds_to_run), seconds(one.seconds_to_end), str(one.attempt))
+    yield from (_rows(one), duration(one.seconds_to_run), duration(one.seconds_to_end), str(one.attempt))
     yield plain(one.reason or "")
 
 
@@ -99,7 +100,7 @@ def _state(one: ArrivalSummary) -> Text:
 
 
 def _rows(one: ArrivalSummary) -> str:
-    return "" if one.rows is None else f"{one.rows:,}"
+    return number(one.rows)
 
 
 def summary_json(one: ArrivalSummary) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _several(wanted: str, begun: list[str]) -> str:
 
 def _without_arrival(ledger: Ledger, wanted: str) -> str:
     """Return a message with the state of a file that is in no arrival, or that there is no such file."""
-    file = files.latest_named(ledger, wanted)
+    file = journey_of(ledger, wanted)
     if file is None:
         return f"there is no arrival {readable(wanted)}, and no file of that name; `just history` lists the latest"
     why = f": {readable(file.reason)}" if file.reason else ""
@@ -227,7 +228,7 @@ def _steps(journey: ArrivalJourney) -> Table:
     before: datetime | None = None
     for step, at in journey.steps():
         after = None if at is None or before is None else (at - before).total_seconds()
-        table.add_row(step, local(at) or "not yet", seconds(after))
+        table.add_row(step, table_time(at) or "not yet", duration(after))
         before = at or before
     return table
 
@@ -240,8 +241,9 @@ def _files(journey: ArrivalJourney) -> Group:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold")
     for file in journey.files:
-        rows = "" if file.rows is None else f"{file.rows:,}"
-        table.add_row(plain(file.name), file.state, f"{file.size:,}", rows, plain(file.reason or "", "yellow"))
+        table.add_row(
+            plain(file.name), file.state, number(file.size), number(file.rows), plain(file.reason or "", "yellow")
+        )
     more = journey.arrival.files - len(journey.files)
     return Group(table, f"and {more:,} files more; those that need attention are above") if more > 0 else Group(table)
 
@@ -251,7 +253,9 @@ def _announcements(journey: ArrivalJourney) -> Table:
     for one in journey.announcements:
         confirmed = None if one.confirmed_at is None else (one.confirmed_at - one.intended_at).total_seconds()
         led_to = f"run {one.run_id}" if one.run_id else one.failure or "no run"
-        table.add_row(str(one.attempt), local(one.intended_at), seconds(confirmed) or "not confirmed", plain(led_to))
+        table.add_row(
+            str(one.attempt), table_time(one.intended_at), duration(confirmed) or "not confirmed", plain(led_to)
+        )
     return table
 
 
@@ -259,7 +263,7 @@ def _log(page: ArrivalPage) -> list[Text]:
     if page.no_log:
         return [plain(f"the run's log: {page.no_log}", "dim")]
     return [
-        plain(f"  {local(one.at)} {one.level:<7} {line}", "" if one.level == "INFO" else "yellow")
+        plain(f"  {table_time(one.at)} {one.level:<7} {line}", "" if one.level == "INFO" else "yellow")
         for one in page.log
         for line in shortened(one.message.splitlines())
     ]

@@ -10,11 +10,11 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.text import Text
 
-from sensors.cli.console import open_console, plain
-from sensors.config.admission import readable
 from sensors.config.settings import Settings
+from sensors.runtime.text import readable
 from sensors.stack.errors import StackError
 from sensors.stack.services import log_file, programs
+from sensors.stack.terminal import open_console, plain
 
 _BLOCK = 1 << 16
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sensors.arrivals.staging import next_batch
-from sensors.config.admission import Admission, AdmissionResult, admit, readable
+from sensors.config.admission import Admission, AdmissionResult, admit
 from sensors.config.inboxes import Duplicates, EmptyFiles, Inbox, read_inboxes
 from sensors.config.settings import Settings
 from sensors.files import stability
@@ -19,7 +19,7 @@ from sensors.inbox.pending_files import Entry, scan
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import WaitingFile
-from sensors.ledger.states import FileState
+from sensors.runtime.text import counted, readable
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _judge(found: InboxPreview, name: str, identity: Identity, known: Known, don
     elif reason := _why_it_waits(inbox, name, identity, done):
         found.waiting.append((name, reason))
     else:
-        found.ready.append(WaitingFile(0, path, name, identity, FileState.SETTLED))
+        found.ready.append(WaitingFile(0, path, name, identity))
 
 
 def _why_it_waits(inbox: Inbox, name: str, identity: Identity, done: int | None) -> str:
@@ -188,7 +188,7 @@ def lines(previews: Sequence[InboxPreview]) -> Iterator[str]:
         for number, arrival in enumerate(one.arrivals, start=1):
             size = sum(file.identity.size for file in arrival.files)
             waits = f", when fewer than {inbox.max_in_flight} are unfinished" if arrival.waits else ""
-            yield f"  + arrival {number}: {_files(len(arrival.files))}, {size:,} bytes{waits}"
+            yield f"  + arrival {number}: {counted(len(arrival.files), 'file')}, {size:,} bytes{waits}"
             yield from (f"      {readable(file.name)}  {file.identity.size:,} bytes" for file in arrival.files)
             yield from (f"      {name} = {json.dumps(value)}" for name, value in arrival.parameters.items())
         yield from (f"  . {readable(name)} waits: {reason}" for name, reason in one.waiting)
@@ -201,9 +201,4 @@ def lines(previews: Sequence[InboxPreview]) -> Iterator[str]:
 def _counted(one: InboxPreview) -> str:
     if not one.ready:
         return "nothing would fire"
-    count = len(one.arrivals)
-    return f"{_files(len(one.ready))} would fire as {count} {'arrival' if count == 1 else 'arrivals'}"
-
-
-def _files(count: int) -> str:
-    return f"{count} {'file' if count == 1 else 'files'}"
+    return f"{counted(len(one.ready), 'file')} would fire as {counted(len(one.arrivals), 'arrival')}"

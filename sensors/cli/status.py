@@ -12,10 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sensors.cli.console import ago, local, open_console, plain, span
 from sensors.reports.arrivals import InboxActivity, InboxCounts
+from sensors.runtime.text import age, ago, table_time
 from sensors.stack.errors import StackError, checked_settings
 from sensors.stack.status import SCHEDULED, NextRun, Status, read_status
+from sensors.stack.terminal import open_console, plain
 
 _COUNTS = tuple(InboxCounts.model_fields)
 
@@ -84,7 +85,7 @@ def _last_file(glance: InboxActivity, status: Status) -> Text:
 def _next_runs(status: Status) -> Table:
     table = Table("next run", "when", "", box=None, pad_edge=False)
     for one in status.next_runs:
-        table.add_row(plain(one.deployment), local(one.at) or one.state, _until(one, status))
+        table.add_row(plain(one.deployment), table_time(one.at) or one.state, _until(one, status))
     return table
 
 
@@ -92,7 +93,7 @@ def _until(one: NextRun, status: Status) -> Text:
     if one.at is None:
         return Text("its schedules are paused on Prefect's page", "yellow")
     seconds = (one.at - status.at).total_seconds()
-    when = f"in {span(seconds)}" if seconds >= 0 else f"due for {span(-seconds)}"
+    when = f"in {age(seconds)}" if seconds >= 0 else f"due for {age(-seconds)}"
     is_usual = one.state == SCHEDULED
     return Text(when) if is_usual else plain(f"{when}, {one.state}", "yellow")
 

@@ -258,13 +258,3 @@ def _bad_name(name: str, plain: str) -> str:
     if not name.isprintable():
         return "the name holds control characters; rename the file"
     return ""
-
-
-def readable(name: str) -> str:
-    """Return a file's name for storage and display, with every character that is not printable escaped."""
-    if name.isprintable():
-        return name
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode("ascii")
-        for letter in name.encode("utf-8", "backslashreplace").decode("utf-8")
-    )

@@ -19,8 +19,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from flows.rules import LoadRules, mistakes_in
-from sensors.config.remote_url import Address, mistake_in, surroundings, without_slash
+from sensors.config.remote_url import Address, mistake_in, without_slash
 from sensors.config.remote_url import mistakes_in as remote_mistakes_in
+from sensors.config.settings import surrounding
 
 
 class YamlLines:
@@ -295,7 +296,7 @@ def _remote_mistakes(place: _Places, inbox: Inbox, rules: Mapping[str, Any]) -> 
     for local, why in {"path": "an inbox has either", "watch": "it is listed, there are no events of changes"}.items():
         if local in rules:
             yield f"{place('inboxes', inbox.name, local)}: does not go together with `url`: {why}; leave one out"
-    for path, mistake in remote_mistakes_in(Address.of(inbox.url).scheme, inbox.options, surroundings()):
+    for path, mistake in remote_mistakes_in(Address.of(inbox.url).scheme, inbox.options, surrounding()):
         yield f"{place('inboxes', inbox.name, 'options', *path)}: {mistake}"
 
 

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
-from dotenv import dotenv_values
-
-from sensors.config.settings import env_file
+from sensors.config.settings import surrounding
 
 OBJECT_STORES = ("s3", "gs")
 SCHEMES = (*OBJECT_STORES, "sftp")
@@ -92,15 +90,9 @@ _OURS = frozenset(
 _EXPORTED = ("AWS_", "GOOGLE_", "GCLOUD_", "SSH_AUTH_SOCK")
 
 
-def surroundings() -> dict[str, str]:
-    """Return the variables of the `.env` file, overridden by this process's environment."""
-    written = {name: value for name, value in dotenv_values(env_file()).items() if value is not None}
-    return {**written, **os.environ}
-
-
 def export_credentials() -> None:
     """Copy the variables for the stores' libraries from `.env` into this process's environment, unless set there."""
-    for name, value in surroundings().items():
+    for name, value in surrounding().items():
         if name.startswith(_EXPORTED):
             os.environ.setdefault(name, value)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,6 +32,13 @@ EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 # not bound here
 
 class Auth(StrEnum):
     """Whether the API asks for credentials."""
+
+    ON = "on"
+    OFF = "off"
+
+
+class WarmStart(StrEnum):
+    """Whether runs are forked, and Prefect's insides are changed for speed; see docs/prefect-internals.md."""
 
     ON = "on"
     OFF = "off"
@@ -234,6 +242,9 @@ class Settings(ProfileSettings):
     def _from_project_root(cls, path: Path) -> Path:
         return (PROJECT_ROOT / path.expanduser()).resolve()
 
+    warm_start: WarmStart = WarmStart.ON
+    """`off`: everything runs Prefect's ordinary way, with its own worker and commands; a run starts seconds later
+    (speed.md)."""
     heartbeat_url: SecretStr = SecretStr("")
     """A URL outside this machine that is called each minute while everything is healthy, such as one of
     healthchecks.io, Uptime Kuma, Cronitor or Better Stack: when the calls stop, that service sends an alert."""
@@ -311,6 +322,11 @@ class Settings(ProfileSettings):
         local = [_address(host, self.api_port) for host in ("127.0.0.1", "localhost", "::1")]
         found = [self.prefect_page, self.api_url.removesuffix("/api"), *local]
         return tuple(dict.fromkeys(one.rstrip("/").lower() for one in found))
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether runs are forked, and Prefect's insides are changed for speed."""
+        return self.warm_start is WarmStart.ON
 
     @property
     def prefect_page(self) -> str:
@@ -436,3 +452,9 @@ def env_file() -> Path:
 def read_settings() -> Settings:
     """Read the settings. Raises pydantic.ValidationError that lists every invalid value."""
     return Settings(_env_file=env_file())  # pyright: ignore[reportCallIssue]
+
+
+def surrounding() -> dict[str, str]:
+    """Return the variables of the `.env` file, overridden by this process's environment."""
+    written = {name: value for name, value in dotenv_values(env_file()).items() if value is not None}
+    return {**written, **os.environ}

@@ -39,14 +39,6 @@ class Identity:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def identity_at(path: Path | str) -> Identity | None:
-    """Return the identity of the file at `path`, or None if there is none; a symlink is not followed."""
-    try:
-        return Identity.of(os.lstat(path))
-    except FileNotFoundError:
-        return None
-
-
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """O_NONBLOCK avoids waiting for the writer of a FIFO; on regular files it has no effect."""
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from sensors.runtime.loop import RetryLaterError
+from sensors.runtime.text import disk_size
 
 REMOTE = frozenset(
     {"9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs"}
@@ -117,7 +118,7 @@ class FileSystem:
         """Return which resource is short, in words; empty if at least this share of the minimum is free."""
         wanted = minimum.of(self.total) * share
         if self.free < wanted:
-            return f"{size(self.free)} of {size(self.total)} free, expected {size(wanted)}"
+            return f"{disk_size(self.free)} of {disk_size(self.total)} free, expected {disk_size(wanted)}"
         wanted = self.inodes * INODES_SHARE * share
         if self.inodes and self.free_inodes < wanted:
             return f"{self.free_inodes} of {self.inodes} inodes (files) free, expected {wanted:.0f}"
@@ -127,21 +128,6 @@ class FileSystem:
     def named(self) -> str:
         """The parts that are on it and a folder, for messages."""
         return f"the disk of {', '.join(self.parts)} ({self.folders[0]})"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes in a readable unit.
-
-    >>> size(900), size(1_500_000), size(2 * 2**30)
-    ('900 bytes', '1.4 MB', '2.0 GB')
-    """
-    if count < 1024:
-        return f"{count:.0f} bytes"
-    for unit in ("KB", "MB", "GB"):
-        count /= 1024
-        if count < 1024:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:.1f} TB"
 
 
 def read_file_systems(

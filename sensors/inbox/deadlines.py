@@ -11,6 +11,7 @@ from sensors.config.inboxes import Expectation, Inbox
 from sensors.ledger import Ledger, notices
 from sensors.ledger.notices import Expected, Notice
 from sensors.runtime.clock import Clock
+from sensors.runtime.text import counted, local_minute
 
 OVERDUE = "inbox.overdue"
 RECOVERED = "inbox.recovered"
@@ -81,8 +82,8 @@ def previous_due(expect: Expectation, before: datetime) -> datetime:
 
 
 def _notice(inbox: Inbox, expect: Expectation, event: str, due: datetime | None) -> Notice:
-    at = "" if due is None else f"{due.astimezone(ZoneInfo(expect.timezone)):%Y-%m-%d %H:%M %Z}"
-    files = "1 file" if expect.at_least == 1 else f"{expect.at_least} files"
+    at = local_minute(due, ZoneInfo(expect.timezone))
+    files = counted(expect.at_least, "file")
     subject, text = {
         OVERDUE: (
             f"Inbox {inbox.name} is overdue",

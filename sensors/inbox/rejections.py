@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.files.beneath import Identity
 from sensors.ledger import Ledger, files, notices
@@ -16,6 +15,7 @@ from sensors.ledger.notices import Notice, first_lines
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.json_logging import about_inbox
+from sensors.runtime.text import counted, local_minute, readable
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def _notice(inbox: Inbox, refused: list[RejectedInPlace]) -> Notice:
         inbox=inbox.name,
         payload={
             "count": count,
-            "subject": f"{count} {'file' if count == 1 else 'files'} rejected in inbox {inbox.name}",
+            "subject": f"{counted(count, 'file')} rejected in inbox {inbox.name}",
             "text": "\n".join([*named, f"Where: {readable(inbox.where)}"]),
         },
     )
@@ -184,9 +184,8 @@ class UnfinishedFiles:
         if new := stale.keys() - self._reported:
             with self.ledger.transaction():
                 new -= notices.covered(self.ledger, _PREFIX)
-                lines = [
-                    f"{readable(stale[key])}: unchanged since {_day(changed_at[stale[key]])}" for key in sorted(new)
-                ]
+                since = {key: datetime.fromtimestamp(changed_at[stale[key]], UTC) for key in new}
+                lines = [f"{readable(stale[key])}: unchanged since {local_minute(since[key])}" for key in sorted(new)]
                 if lines:
                     notices.write(self.ledger, self._notice(sorted(new), lines), self.clock.utc())
             self._reported |= stale.keys()
@@ -196,7 +195,7 @@ class UnfinishedFiles:
 
     def _notice(self, keys: Sequence[str], lines: Sequence[str]) -> Notice:
         count = len(lines)
-        files = "1 file has" if count == 1 else f"{count} files have"
+        files = counted(count, "file has", "files have")
         next_ = "finish the transfer, or delete what was left behind; a file is taken once it has its own name"
         return Notice(
             key=keys[0],
@@ -221,7 +220,3 @@ def in_words(names: Sequence[str]) -> str:
         return ""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{len(names)} being written: {', '.join(names[:SHOWN])}{more}"
-
-
-def _day(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC).astimezone():%Y-%m-%d %H:%M}"

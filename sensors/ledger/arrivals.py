@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sensors.files.beneath import Identity
 from sensors.ledger.database import Ledger, moment, stamp
-from sensors.ledger.files import WaitingFile, record_blocked
+from sensors.ledger.files import WaitingFile, record_blocked, waiting_file
 from sensors.ledger.states import ENDED, ArrivalState
 
 UNFINISHED = "state NOT IN ('loaded', 'failed', 'skipped')"
@@ -55,20 +54,6 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class ArrivalFile:
-    """A file of an arrival that has yet to be moved into the arrival's folder."""
-
-    id: int
-    path: Path
-    name: str
-    identity: Identity
-    blocked_as: str | None = None
-    """Id of the arrival in which the move first failed; a remote store may still hold a claim under that id."""
-    sha256: str | None = None
-    """SHA-256 of its content, if that was read already."""
-
-
-@dataclass(frozen=True)
 class FileContent:
     """Size in bytes, SHA-256 (None if it could not be read) and modification time of a staged file."""
 
@@ -101,21 +86,10 @@ def begin(
         return taken
 
 
-def files_to_stage(ledger: Ledger, arrival_id: str) -> list[ArrivalFile]:
+def files_to_stage(ledger: Ledger, arrival_id: str) -> list[WaitingFile]:
     """Return the files of an arrival that are not recorded as being in its folder."""
-    return [
-        ArrivalFile(
-            row["id"],
-            Path(row["path"]),
-            row["name"],
-            Identity(int(row["device"]), int(row["inode"]), row["size"], row["mtime_ns"]),
-            row["blocked_as"],
-            row["sha256"],
-        )
-        for row in ledger.rows(
-            "SELECT * FROM files WHERE arrival_id = ? AND state = 'staging' ORDER BY id", (arrival_id,)
-        )
-    ]
+    query = "SELECT * FROM files WHERE arrival_id = ? AND state = 'staging' ORDER BY id"
+    return [waiting_file(row) for row in ledger.rows(query, (arrival_id,))]
 
 
 def finish_staging(

@@ -13,7 +13,6 @@ from pathlib import Path
 from sensors.files.beneath import Identity
 from sensors.ledger.database import Ledger, stamp
 from sensors.ledger.notices import Notice, write
-from sensors.ledger.states import FileState
 
 _WAITING = "state IN ('seen', 'settled')"
 """Must repeat the condition of the index `files_waiting` literally: otherwise SQLite reads the whole table for each
@@ -40,15 +39,18 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class WaitingFile:
-    """A file that waits in its inbox and is not in an arrival yet."""
+    """A file that waits in its inbox, or of an arrival that has yet to be moved into the arrival's folder."""
 
     id: int
     path: Path
     name: str
     identity: Identity
-    state: FileState
     is_blocked: bool = False
     """Whether the last attempt to move it failed."""
+    blocked_as: str | None = None
+    """Id of the arrival in which the move first failed; a remote store may still hold a claim under that id."""
+    sha256: str | None = None
+    """SHA-256 of its content, if that was read already."""
 
 
 def record_seen(ledger: Ledger, inbox: str, dropped: Iterable[Dropped], now: datetime) -> int:
@@ -188,23 +190,13 @@ def waiting_before(ledger: Ledger, inbox: str, folder: str) -> Before:
     )
 
 
-def waiting(ledger: Ledger, inbox: str) -> list[WaitingFile]:
-    """Return the files of an inbox that are seen or settled."""
-    return [
-        _waiting_file(row)
-        for row in ledger.rows(
-            "SELECT * FROM files WHERE inbox = ? AND state IN ('seen', 'settled') ORDER BY id", (inbox,)
-        )
-    ]
-
-
 def settled(ledger: Ledger, inbox: str, limit: int) -> list[WaitingFile]:
     """Return at most `limit` settled files of an inbox, in the order in which they were seen.
 
     The index has the same order, so only `limit` rows are read however many files have settled.
     """
     return [
-        _waiting_file(row)
+        waiting_file(row)
         for row in ledger.rows(
             "SELECT * FROM files WHERE inbox = ? AND state = 'settled' ORDER BY id LIMIT ?",
             (inbox, limit),
@@ -220,14 +212,16 @@ def _identity(row: sqlite3.Row) -> Identity:
     return Identity(int(row["device"]), int(row["inode"]), row["size"], row["mtime_ns"])
 
 
-def _waiting_file(row: sqlite3.Row) -> WaitingFile:
+def waiting_file(row: sqlite3.Row) -> WaitingFile:
+    """Return the file in a row of the table of files."""
     return WaitingFile(
         row["id"],
         Path(row["path"]),
         row["name"],
         _identity(row),
-        FileState(row["state"]),
         row["blocked_since"] is not None,
+        row["blocked_as"],
+        row["sha256"],
     )
 
 
@@ -295,15 +289,16 @@ class NotLoaded:
 
     name: str
     path: str
-    reason: str
-    inode: int
+    reason: str | None
+    inode: int | None = None
+    """Set for a file that was rejected in its inbox; its name and path may be escaped."""
 
 
 def not_loaded_of(ledger: Ledger, arrival_id: str) -> list[NotLoaded]:
     """Return the rejected and failed files of a failed arrival, by their paths in its folder."""
     return _not_loaded(
         ledger,
-        "SELECT f.name, f.reason, f.inode, a.folder || '/' || f.name AS path FROM files f"
+        "SELECT f.name, f.reason, NULL AS inode, a.folder || '/' || f.name AS path FROM files f"
         " JOIN arrivals a ON a.id = f.arrival_id"
         " WHERE a.id = ? AND a.state = 'failed' AND f.state IN ('failed', 'rejected') ORDER BY f.id",
         arrival_id,
@@ -328,7 +323,7 @@ def has_rejected(ledger: Ledger, inbox: str) -> bool:
 
 def _not_loaded(ledger: Ledger, query: str, parameter: str) -> list[NotLoaded]:
     return [
-        NotLoaded(row["name"], row["path"], row["reason"], int(row["inode"]))
+        NotLoaded(row["name"], row["path"], row["reason"], row["inode"] and int(row["inode"]))
         for row in ledger.rows(query, (parameter,))
     ]
 
@@ -337,21 +332,6 @@ def arrival_of(ledger: Ledger, name: str) -> str | None:
     """Return the id of the latest arrival that has a file of this name, or None."""
     query = "SELECT arrival_id FROM files WHERE name = ? AND arrival_id IS NOT NULL ORDER BY id DESC LIMIT 1"
     return next((row["arrival_id"] for row in ledger.rows(query, (name,))), None)
-
-
-@dataclass(frozen=True)
-class NamedFile:
-    """The state of the latest file of a name."""
-
-    state: FileState
-    inbox: str
-    reason: str | None
-
-
-def latest_named(ledger: Ledger, name: str) -> NamedFile | None:
-    """Return the latest file of this name, or None if there never was one."""
-    rows = ledger.rows("SELECT state, inbox, reason FROM files WHERE name = ? ORDER BY id DESC LIMIT 1", (name,))
-    return next((NamedFile(FileState(row["state"]), row["inbox"], row["reason"]) for row in rows), None)
 
 
 def was_seen(ledger: Ledger, name: str, inbox: str) -> bool:

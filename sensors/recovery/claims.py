@@ -13,7 +13,7 @@ from sensors.arrivals.move import claimed_name, put_back
 from sensors.config.inboxes import Inbox
 from sensors.files.beneath import NOT_THERE, NotRegularError, OpenFolders, Place, place_of
 from sensors.inbox.pending_files import scan
-from sensors.ledger.arrivals import ArrivalFile
+from sensors.ledger.files import WaitingFile
 from sensors.remote.store import ChangedError, Claim, Store, StoreError
 
 
@@ -68,7 +68,7 @@ def _give_back(inbox: Inbox, claim: str, arrivals_dir: Path) -> Path | None:
         if _is_copied(claimed, folder, dropped):
             claimed.remove()
             return None
-        file = ArrivalFile(0, inbox.path / dropped, dropped, identity)
+        file = WaitingFile(0, inbox.path / dropped, dropped, identity)
         return inbox.path / put_back(claimed, file, claimed.beside(name))
 
 

@@ -6,12 +6,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sensors.arrivals.duplicates import unmark_duplicates
-from sensors.config.admission import readable
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals, files
 from sensors.ledger.arrivals import ENDED, Replayable
 from sensors.ledger.states import ArrivalState
+from sensors.reports.files import journey_of
 from sensors.runs.issues import ALL, RunIssue
+from sensors.runtime.text import counted, local_minute, readable
 
 
 class ReplayError(Exception):
@@ -40,7 +41,7 @@ def retry(settings: Settings, arrival_id: str) -> list[str]:
             raise ReplayError(f"there is no arrival {readable(arrival_id)}; `just status` names those that failed")
         if not _again(ledger, found, ()):
             raise ReplayError(f"arrival {arrival_id} is {found.state}: it is under way, there is nothing to try again")
-        return [f"arrival {arrival_id} ({_files(found.files)}) is announced again; it was {found.state}"]
+        return [f"arrival {arrival_id} ({counted(found.files, 'file')}) is announced again; it was {found.state}"]
 
 
 def replay(settings: Settings, selection: Selection, *, reload: bool = False) -> list[str]:
@@ -60,7 +61,7 @@ def replay(settings: Settings, selection: Selection, *, reload: bool = False) ->
         raise ReplayError(f"no arrival was found{_said(selection)}")
     under_way = len(chosen) - len(again)
     what = "their rows are replaced" if reload else "what is loaded already is skipped"
-    lines = [f"arrival {one.id} ({_files(one.files)}) is announced again; it was {one.state}" for one in again]
+    lines = [f"arrival {one.id} ({counted(one.files, 'file')}) is announced again; it was {one.state}" for one in again]
     if under_way:
         lines.append(f"{under_way} {'is' if under_way == 1 else 'are'} under way and left alone")
     return [*lines, f"{len(again)} of {len(chosen)} arrivals are announced again; {what}"]
@@ -89,14 +90,10 @@ def _existing(settings: Settings) -> Path:
     return settings.ledger_path
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
-
-
 def _said(selection: Selection) -> str:
     said = [
         f"with a file {readable(selection.file)}" if selection.file else "",
-        f"since {selection.since.astimezone():%Y-%m-%d %H:%M %Z}" if selection.since else "",
+        f"since {local_minute(selection.since)}" if selection.since else "",
         "that failed" if selection.failed else "",
     ]
     return "".join(f" {part}" for part in said if part)
@@ -145,7 +142,7 @@ def dismiss(
         record = files.record_arrival if is_arrival else files.record_named
         if count := record(ledger, wanted, now):
             return dismissed(count)
-        is_known = is_arrival or files.latest_named(ledger, wanted) is not None
+        is_known = is_arrival or journey_of(ledger, wanted) is not None
         if not is_known and (issues := [one for one in runs() if one.is_called(wanted)]):
             return _dismiss_runs(ledger, wanted, issues, now)
     if is_known:
@@ -168,5 +165,4 @@ def dismissed(count: int) -> str:
     """Return a line that says how many files were dismissed."""
     if not count:
         return "no file needs attention"
-    needing = "file needs" if count == 1 else "files need"
-    return f"{count} {needing} no attention any more; what became of them stays listed"
+    return f"{counted(count, 'file needs', 'files need')} no attention any more; what became of them stays listed"

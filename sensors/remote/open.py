@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sensors.config.inboxes import Inbox
-from sensors.config.remote_url import Address, export_credentials, resolved, secrets_in, surroundings
+from sensors.config.remote_url import Address, export_credentials, resolved, secrets_in
+from sensors.config.settings import surrounding
 from sensors.remote.store import CONNECT_SECONDS, ErrorTranslator, Store, StoreError
 
 RETRIES = 2
@@ -19,7 +20,7 @@ def open_store(inbox: Inbox) -> Store:
     export_credentials()
     _quiet_libraries()
     address = Address.of(inbox.where)
-    around = surroundings()
+    around = surrounding()
     options = resolved(inbox.options, around)
     asking = ErrorTranslator(inbox.where, secrets_in(inbox.options, around))
     with asking():  # an option that the filesystem does not know

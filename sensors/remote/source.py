@@ -19,7 +19,6 @@ from sensors.arrivals.move import Move, can_be_written, claim_token
 from sensors.config.inboxes import Inbox
 from sensors.files.beneath import created_anew, write_all
 from sensors.files.durability import sync_folder
-from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import WaitingFile
 from sensors.remote.store import ChangedError, ClaimResult, Store, StoreError
 from sensors.runtime.crash_points import kill_point
@@ -48,8 +47,8 @@ class RemoteSource:
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def take_all(
-        self, files: Sequence[ArrivalFile], folder: Path, done_file: str | None, *, first: bool
-    ) -> Iterator[tuple[ArrivalFile, Move]]:
+        self, files: Sequence[WaitingFile], folder: Path, done_file: str | None, *, first: bool
+    ) -> Iterator[tuple[WaitingFile, Move]]:
         """Take files into an arrival's folder, several at a time; raises StoreError, or OSError for the local disk."""
         for file in files:
             self.blocked.pop(file.name, None)
@@ -62,7 +61,7 @@ class RemoteSource:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def sync_sources(self, files: Sequence[ArrivalFile]) -> None:
+    def sync_sources(self, files: Sequence[WaitingFile]) -> None:
         """Do nothing: a store makes its own changes durable."""
 
     def digest(self, file: WaitingFile) -> str | None:
@@ -93,7 +92,7 @@ class RemoteSource:
 
     # -- one file
 
-    def _take(self, file: ArrivalFile, folder: Path, done_file: str | None, first: bool) -> Move:
+    def _take(self, file: WaitingFile, folder: Path, done_file: str | None, first: bool) -> Move:
         self._go_on()
         self._check_place(file)
         token = claim_token(file, file.blocked_as or folder.name)
@@ -124,14 +123,14 @@ class RemoteSource:
                 logger.warning("%s is done with, and cannot be deleted: %s", file.name + done_file, error)
         return Move.STAGED
 
-    def _check_place(self, file: ArrivalFile) -> None:
+    def _check_place(self, file: WaitingFile) -> None:
         if str(file.path) != str(Path(self.inbox.at(file.name))):
             raise StoreError(
                 f"{file.name} was being taken from {file.path} when the inbox {self.inbox.name!r} was changed to"
                 f" {self.inbox.where}; set it back until `just status` shows nothing in flight"
             )
 
-    def _bring(self, file: ArrivalFile, target: Path, token: str) -> Move:
+    def _bring(self, file: WaitingFile, target: Path, token: str) -> Move:
         held = self.store.hold(file.name, file.identity, token)
         if held is not ClaimResult.HELD:
             return Move.GONE if held is ClaimResult.GONE else Move.CHANGED
@@ -154,7 +153,7 @@ class RemoteSource:
         kill_point("copy-in-place")
         return Move.STAGED
 
-    def _copy(self, file: ArrivalFile, part: Path, token: str) -> bool:
+    def _copy(self, file: WaitingFile, part: Path, token: str) -> bool:
         """Copy a claimed file; return whether all of it was there."""
         size = 0
         try:
@@ -169,7 +168,7 @@ class RemoteSource:
             return False
         return size == file.identity.size
 
-    def _block(self, file: ArrivalFile, token: str, why: str) -> Move:
+    def _block(self, file: WaitingFile, token: str, why: str) -> Move:
         """Let one file wait, so that it delays no other."""
         self.blocked[file.name] = why
         with suppress(PermissionError):  # the claim stays ours, and the next attempt repeats it

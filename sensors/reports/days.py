@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from enum import StrEnum
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
 from automations.alert_service import OutboxError, read_undelivered
 from sensors.ledger import Ledger, LedgerError
@@ -89,7 +89,7 @@ def _hour(start: datetime, arrivals: list[ArrivalSummary]) -> Hour:
         files=sum(arrival.files for arrival in arrivals),
         rows=sum(arrival.rows or 0 for arrival in arrivals),
         failures=sum(arrival.bad for arrival in arrivals if arrival.state is not ArrivalState.SKIPPED),
-        median_to_run=waits[len(waits) // 2] if waits else None,
+        median_to_run=median(waits) if waits else None,
         slowest_to_run=waits[-1] if waits else None,
     )
 

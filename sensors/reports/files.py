@@ -4,6 +4,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from automations.alert_service import OutboxError, read_undelivered
 from sensors.config.settings import Settings
@@ -11,6 +12,7 @@ from sensors.ledger import Ledger
 from sensors.ledger.database import moment
 from sensors.ledger.files import EVERY_INBOX, NEEDS_ATTENTION, BlockedFile, count_still_blocked, still_blocked
 from sensors.ledger.states import FileState
+from sensors.runtime.text import local_minute, local_time
 
 FILES = (
     "SELECT f.*, CASE WHEN f.arrival_id IS NULL THEN f.path ELSE a.folder || '/' || f.name END AS location"
@@ -19,28 +21,44 @@ FILES = (
 """Append a WHERE clause; `f` is the table of files."""
 
 
-@dataclass(frozen=True)
-class KnownFile:
-    """A file in the ledger, of an arrival or still in its inbox; times are UTC."""
+@dataclass(frozen=True, kw_only=True)
+class FileSteps:
+    """A file in the ledger: what became of it, and the times (UTC) at which it reached each step, or None."""
 
-    id: int
     name: str
     inbox: str
     arrival_id: str | None
     state: FileState
-    size: int
     rows: int | None
     reason: str | None
     seen_at: datetime
     settled_at: datetime | None
     staged_at: datetime | None
     ended_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownFile(FileSteps):
+    """A file in the ledger, of an arrival or still in its inbox, and where it is."""
+
+    id: int
+    size: int
     dismissed_at: datetime | None
     """When a user dismissed it; None if it was not dismissed, or has failed again since."""
     location: Path
     """Where the file is, unless it was removed from there."""
     inode: int
     """Inode of the file as it was dropped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileJourney(FileSteps):
+    """A file in the ledger, and the announcement and run of its arrival."""
+
+    run_id: str | None
+    run_name: str | None
+    announced_at: datetime | None
+    receipt_at: datetime | None
 
 
 def file_by_id(ledger: Ledger, file_id: int) -> KnownFile | None:
@@ -51,22 +69,21 @@ def file_by_id(ledger: Ledger, file_id: int) -> KnownFile | None:
 def known_file(row: sqlite3.Row) -> KnownFile:
     """Return the file in a row of FILES."""
     return KnownFile(
+        **_steps(row),
         id=row["id"],
-        name=row["name"],
-        inbox=row["inbox"],
-        arrival_id=row["arrival_id"],
-        state=FileState(row["state"]),
         size=row["size"],
-        rows=row["rows"],
-        reason=row["reason"],
-        seen_at=datetime.fromisoformat(row["seen_at"]),
-        settled_at=moment(row["settled_at"]),
-        staged_at=moment(row["staged_at"]),
-        ended_at=moment(row["ended_at"]),
         dismissed_at=moment(row["dismissed_at"]) if (row["dismissed_at"] or "") >= (row["ended_at"] or "") else None,
         location=Path(row["location"]),
         inode=int(row["inode"]),
     )
+
+
+def _steps(row: sqlite3.Row) -> dict[str, Any]:
+    return {
+        **{name: row[name] for name in ("name", "inbox", "arrival_id", "rows", "reason")},
+        **{name: moment(row[name]) for name in ("seen_at", "settled_at", "staged_at", "ended_at")},
+        "state": FileState(row["state"]),
+    }
 
 
 def bad_files(ledger: Ledger, limit: int, inbox: str | None = None) -> list[KnownFile]:
@@ -91,26 +108,6 @@ def count_needing_attention(ledger: Ledger) -> int:
     return ledger.rows(f"SELECT count(*) AS files FROM files f WHERE {NEEDS_ATTENTION}")[0]["files"]
 
 
-@dataclass(frozen=True)
-class FileJourney:
-    """The times (UTC) at which a file reached each step, None for steps that it has not reached."""
-
-    name: str
-    inbox: str
-    state: FileState
-    arrival_id: str | None
-    run_id: str | None
-    run_name: str | None
-    rows: int | None
-    reason: str | None
-    seen_at: datetime
-    settled_at: datetime | None
-    staged_at: datetime | None
-    announced_at: datetime | None
-    receipt_at: datetime | None
-    ended_at: datetime | None
-
-
 def journey_of(ledger: Ledger, name: str, inbox: str | None = None) -> FileJourney | None:
     """Return the journey of the file that was dropped last under a name, optionally in one inbox, or None."""
     found = ledger.rows(
@@ -123,20 +120,11 @@ def journey_of(ledger: Ledger, name: str, inbox: str | None = None) -> FileJourn
         return None
     row = found[0]
     return FileJourney(
-        name=row["name"],
-        inbox=row["inbox"],
-        state=FileState(row["state"]),
-        arrival_id=row["arrival_id"],
+        **_steps(row),
         run_id=row["run_id"],
         run_name=row["run_name"],
-        rows=row["rows"],
-        reason=row["reason"],
-        seen_at=datetime.fromisoformat(row["seen_at"]),
-        settled_at=moment(row["settled_at"]),
-        staged_at=moment(row["staged_at"]),
         announced_at=moment(row["announced_at"]),
         receipt_at=moment(row["receipt_at"]),
-        ended_at=moment(row["ended_at"]),
     )
 
 
@@ -159,16 +147,16 @@ def read_alerts(settings: Settings) -> Alerts:
     except (OutboxError, sqlite3.Error) as error:
         return Alerts(0, (str(error),))
     lines = [
-        f"alerts are not delivered to {one.name} since {one.failing_since.astimezone():%Y-%m-%d %H:%M:%S %Z}, "
+        f"alerts are not delivered to {one.name} since {local_time(one.failing_since)}, "
         f"{one.waiting} wait: {one.failure}; mend NOTIFY_URLS in .env, then `just apply`"
         for one in found.channels
         if one.waiting > one.perhaps
     ]
     if found.alerts and not lines and found.oldest_at is not None:
-        since = f"{found.oldest_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        since = f"{local_time(found.oldest_at)}"
         lines = [f"{found.alerts} alerts are on their way, the oldest since {since}: {found.oldest_subject}"]
     if found.perhaps and found.perhaps_at is not None:
-        since = f"{found.perhaps_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+        since = f"{local_time(found.perhaps_at)}"
         lines.append(
             f"{found.perhaps} alerts are perhaps delivered: sent, and no answer came, the oldest at {since}: "
             f"{found.perhaps_subject}; they are sent again after an hour, data/logs/alerts.log says where"
@@ -178,18 +166,6 @@ def read_alerts(settings: Settings) -> Alerts:
 
 MOST_BLOCKED = 5
 """How many blocked files are listed by name."""
-
-
-@dataclass(frozen=True)
-class BadFile:
-    """A file that was rejected or failed."""
-
-    name: str
-    inbox: str
-    state: FileState
-    reason: str
-    arrival_id: str | None
-    ended_at: datetime
 
 
 @dataclass(frozen=True)
@@ -205,7 +181,7 @@ class StalledArrival:
 class NeedsAttention:
     """The latest bad files that were not dismissed (newest first), all stalled arrivals, and all overdue inboxes."""
 
-    files: tuple[BadFile, ...] = ()
+    files: tuple[KnownFile, ...] = ()
     arrivals: tuple[StalledArrival, ...] = ()
     overdue: dict[str, str] = field(default_factory=dict[str, str])
     """Local time since which files are overdue, by inbox."""
@@ -222,9 +198,7 @@ def read_needs_attention(settings: Settings, limit: int = 5) -> NeedsAttention:
     if not settings.ledger_path.exists():
         return NeedsAttention()
     with Ledger(settings.ledger_path, read_only=True) as ledger:
-        files = ledger.rows(
-            f"SELECT f.* FROM files f WHERE {NEEDS_ATTENTION} ORDER BY f.ended_at DESC, f.id DESC LIMIT ?", (limit,)
-        )
+        files = needing_attention(ledger, limit)
         count = count_needing_attention(ledger) if len(files) == limit > 0 else len(files)
         arrivals = ledger.rows(
             "SELECT a.id, a.attempt, coalesce((SELECT failure FROM announcements n WHERE n.arrival_id = a.id"
@@ -235,22 +209,9 @@ def read_needs_attention(settings: Settings, limit: int = 5) -> NeedsAttention:
         blocked_files, counts = still_blocked(ledger, MOST_BLOCKED), count_still_blocked(ledger)
         overdue = ledger.rows("SELECT inbox, overdue_since FROM expectations WHERE overdue_since IS NOT NULL")
     return NeedsAttention(
-        tuple(
-            BadFile(
-                row["name"],
-                row["inbox"],
-                FileState(row["state"]),
-                row["reason"] or "no reason was given",
-                row["arrival_id"],
-                datetime.fromisoformat(row["ended_at"]),
-            )
-            for row in files
-        ),
+        tuple(files),
         tuple(StalledArrival(row["id"], row["attempt"], row["reason"]) for row in arrivals),
-        {
-            row["inbox"]: f"{datetime.fromisoformat(row['overdue_since']).astimezone():%Y-%m-%d %H:%M %Z}"
-            for row in overdue
-        },
+        {row["inbox"]: local_minute(datetime.fromisoformat(row["overdue_since"])) for row in overdue},
         tuple(blocked_files),
         {name: more for name, found in counts.items() if (more := found - sum(f.inbox == name for f in blocked_files))},
         count - len(files),

@@ -16,7 +16,6 @@ from typing import Any
 
 from sensors.arrivals import manifest
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.config.admission import readable
 from sensors.ledger import Ledger, announcements, arrivals
 from sensors.ledger.announcements import FileOutcome
 from sensors.ledger.arrivals import Arrival
@@ -27,6 +26,7 @@ from sensors.runs.issues import was_cancelled_by_a_limit
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.json_logging import about_arrival
+from sensors.runtime.text import readable
 
 logger = logging.getLogger(__name__)
 

@@ -53,7 +53,6 @@ class Loop(threading.Thread):
         self._step = step
         self._clock = clock
         self._stopping = False
-        self._failing_since: float | None = None
         self._next_sign_due = clock.monotonic()
         """The end of the pause, or the time of the last progress within a step; silence counts from there."""
 
@@ -70,14 +69,12 @@ class Loop(threading.Thread):
         try:
             pause = self._step()
         except BaseException as error:  # noqa: BLE001 - the files are safe, and the next step may succeed
-            if self._failing_since is None:
-                self._failing_since = self._clock.monotonic()
             self._tell(f"{type(error).__name__}: {error}", error)
             pause = error.pause_seconds if isinstance(error, RetryLaterError) else AFTER_ERROR_SECONDS
         else:
             if self.trouble is not None:
                 logger.info("%s: works again", self.name)
-            self.trouble = self.error = self._failing_since = None
+            self.trouble = self.error = None
         self.has_stepped = True
         return pause
 
@@ -103,12 +100,6 @@ class Loop(threading.Thread):
         resumed = self._clock.resumed()
         due = self._next_sign_due if resumed is None else max(self._next_sign_due, resumed.monotonic)
         return max(0.0, self._clock.monotonic() - due)
-
-    @property
-    def failing_seconds(self) -> float:
-        """Seconds for which every step has failed; 0 if the last step succeeded."""
-        since = self._failing_since
-        return 0.0 if since is None else self._clock.monotonic() - since
 
     @property
     def has_ended(self) -> bool:

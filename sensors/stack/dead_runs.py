@@ -13,16 +13,16 @@ Runs of both kinds are scheduled again. A file that such a run has already loade
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from queue import SimpleQueue
 from typing import Any
 
-import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from sensors.config.settings import Settings
+from sensors.runs.api import ApiError, NoServerError, PrefectApi, open_api
 from sensors.stack import processes
 from sensors.stack.errors import StackError
-from sensors.stack.health import open_api
 from sensors.stack.services import WORK_POOL, Service, worker_name
 from sensors.stack.supervisor import Incident
 
@@ -84,7 +84,7 @@ class AbandonedRuns:
                 found = at_work(api, self.settings)
                 runs = [run for run in found if any(is_abandoned(run, one, living) for one in restarts)]
                 start_again(api, runs, now, WORKER_KILLED)
-        except httpx.HTTPError:
+        except ApiError:
             return 0  # the server is busy or restarting; the next call tries again
         orphaned = [replace(one, orphans=one.orphans & living) for one in restarts]
         self._restarts = {one.worker: one for one in orphaned if one.orphans}
@@ -103,7 +103,6 @@ def is_abandoned(run: dict[str, Any], restart: Restart, living: Collection[str])
     return is_orphan or datetime.fromisoformat(run["state"]["timestamp"]) < restart.at
 
 
-PAGE = 200
 PATIENCE_SECONDS = 120.0
 """How long requests to a newly started server are retried. While its SQLite database is locked, a request waits for up
 to 60 s and must then be repeated."""
@@ -137,16 +136,16 @@ def restart_interrupted_runs(settings: Settings, down_until: datetime, pause: Ca
                     runs = [run for run in at_work(api, settings) if is_interrupted(run, down_until)]
                     restarted |= {run["id"] for run in runs}
                     start_again(api, runs, datetime.now(UTC), STACK_STOPPED)
-        except httpx.HTTPError as error:
+        except ApiError as error:
             raise StackError(f"the interrupted runs cannot be started again: {error}") from error
     return len(restarted)
 
 
 def _is_busy(error: BaseException) -> bool:
     """Return whether the server can be reached but cannot answer now."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.is_server_error
-    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError)
+    if not isinstance(error, ApiError) or isinstance(error, NoServerError):
+        return False
+    return error.status is None or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def is_interrupted(run: dict[str, Any], down_until: datetime) -> bool:
@@ -154,12 +153,12 @@ def is_interrupted(run: dict[str, Any], down_until: datetime) -> bool:
     return datetime.fromisoformat(run["state"]["timestamp"]) < down_until
 
 
-def start_again(api: httpx.Client, runs: Iterable[dict[str, Any]], now: datetime, cause: str) -> None:
-    """Set each run to its next state. Raises httpx.HTTPError."""
+def start_again(api: PrefectApi, runs: Iterable[dict[str, Any]], now: datetime, cause: str) -> None:
+    """Set each run to its next state. Raises ApiError."""
     for run in runs:
         # Forced: Prefect's orchestration rules allow no way back from Running; they rely on the process to report.
         body = {"state": next_state(run, now, cause), "force": True}
-        api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
+        api.post(f"/flow_runs/{run['id']}/set_state", body)
 
 
 def next_state(run: dict[str, Any], now: datetime, cause: str = STACK_STOPPED) -> dict[str, Any]:
@@ -170,9 +169,14 @@ def next_state(run: dict[str, Any], now: datetime, cause: str = STACK_STOPPED) -
     return {**again, "state_details": {"scheduled_time": now.isoformat()}}
 
 
-def at_work(api: httpx.Client, settings: Settings) -> list[dict[str, Any]]:
-    """Return the runs that the server shows as at work on this machine. Raises httpx.HTTPError."""
-    return [run for run in _at_work(api) if is_of(settings, worker_of(run))]
+def at_work(api: PrefectApi, settings: Settings) -> list[dict[str, Any]]:
+    """Return the runs that the server shows as at work on this machine. Raises ApiError."""
+    wanted = {
+        "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
+        "work_pools": {"name": {"any_": [WORK_POOL]}},
+        "sort": "ID_DESC",
+    }
+    return [run for run in api.results("/flow_runs/filter", wanted) if is_of(settings, worker_of(run))]
 
 
 def worker_of(run: dict[str, Any]) -> str | None:
@@ -190,22 +194,3 @@ def is_of(settings: Settings, worker: str | None) -> bool:
         return True
     name, _, number = worker.rpartition("-")
     return name == settings.node and number.isdecimal()
-
-
-def _at_work(api: httpx.Client) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    while True:
-        answer = api.post(
-            "/flow_runs/filter",
-            json={
-                "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
-                "work_pools": {"name": {"any_": [WORK_POOL]}},
-                "sort": "ID_DESC",
-                "limit": PAGE,
-                "offset": len(found),
-            },
-        )
-        page = answer.raise_for_status().json()
-        found += page
-        if len(page) < PAGE:
-            return found

@@ -6,12 +6,13 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sensors.config.admission import Admission, admit, readable
+from sensors.config.admission import Admission, admit
 from sensors.config.inboxes import Inbox, read_inboxes
 from sensors.config.settings import Settings
 from sensors.files.beneath import Place, copy_content, place_of
 from sensors.files.durability import rename_without_replacing
 from sensors.files.permissions import make_shared_folder, make_state_folder, umask_of_caller
+from sensors.runtime.text import readable
 from sensors.stack.errors import StackError, as_stack_error, checked_settings
 
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from dotenv import dotenv_values
-
 from sensors.config.settings import Auth, Settings, env_file, reached_at
 from sensors.stack.processes import MARK
 from sensors.stack.services import warm_socket
@@ -106,12 +104,6 @@ _NO_CALLS_HOME = {
 }
 
 
-def surrounding() -> dict[str, str]:
-    """Return the variables of the `.env` file, overridden by this process's environment."""
-    written = {name: value for name, value in dotenv_values(env_file()).items() if value is not None}
-    return {**written, **os.environ}
-
-
 def client_environment(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for a command that uses this stack's API, based on the surrounding environment.
 
@@ -146,7 +138,7 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         # Prefect's worker uses a folder with a fixed name in the temporary folder; two users cannot share that.
         "TMPDIR": str(settings.temporary_dir),
         # The warm server creates the socket; the runs that the worker starts connect to it.
-        "WARM_SOCKET": str(warm_socket(settings)),
+        **({"WARM_SOCKET": str(warm_socket(settings))} if settings.is_warm else {}),
         **_arrival_page(settings, around),
         **_allowed_origins(settings, around),
         "PREFECT_UI_URL": settings.prefect_page,
@@ -186,8 +178,8 @@ def _arrival_page(settings: Settings, around: Mapping[str, str]) -> dict[str, st
 
 
 def _database(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
-    """Return the setting for the server's SQLite database, unless the user has set one."""
-    if settings.is_scale or any(around.get(name) for name in _DATABASE):
+    """Return the setting for the server's SQLite database, unless the user has set one or WARM_START=off."""
+    if settings.is_scale or not settings.is_warm or any(around.get(name) for name in _DATABASE):
         return {}
     return {_DATABASE[0]: database_url(settings.prefect_home)}
 
@@ -198,7 +190,7 @@ def _certificates(settings: Settings, around: Mapping[str, str]) -> dict[str, st
     Each client loads them when it is created, even for plain HTTP. A run creates a dozen clients: 0.3 s (measured).
     """
     own = around.get("PREFECT_API_SSL_CERT_FILE", "")
-    if settings.api_url.startswith("https:"):
+    if settings.api_url.startswith("https:") or not settings.is_warm:
         return {"PREFECT_API_SSL_CERT_FILE": own} if own else {}
     return {"PREFECT_API_SSL_CERT_FILE": own or str(EMPTY_CA)}
 

@@ -16,12 +16,11 @@ from typing import Any
 import psutil
 
 from sensors.config.inboxes import InboxesError, read_inboxes
-from sensors.config.settings import PROJECT_ROOT, Settings, masked
+from sensors.config.settings import PROJECT_ROOT, Settings, masked, surrounding
 from sensors.files.permissions import writable_by_everyone
 from sensors.inbox.intake import make_folders
 from sensors.stack import balancer
 from sensors.stack.credentials import wrong_credentials
-from sensors.stack.environment import surrounding
 from sensors.stack.errors import StackError
 
 LOCAL = "127.0.0.1"
@@ -109,14 +108,14 @@ def _wrong_database(settings: Settings) -> list[str]:
         return []
     import psycopg  # only one profile needs it, and the import takes half a second
 
-    from sensors.stack.prefect_setup import TIMEOUT_SECONDS, libpq_url, one_line
+    from sensors.stack.prefect_setup import TIMEOUT_SECONDS, libpq_url, message_of
 
     url = libpq_url(settings)
     try:
         with psycopg.connect(url, connect_timeout=TIMEOUT_SECONDS) as connection:
             encoding = connection.info.parameter_status("server_encoding")
     except psycopg.Error as error:
-        return [f"DATABASE_URL: {masked(url)} cannot be used: {one_line(error)}; start PostgreSQL, or correct it"]
+        return [f"DATABASE_URL: {masked(url)} cannot be used: {message_of(error)}; start PostgreSQL, or correct it"]
     if encoding != "UTF8":
         return [
             f"DATABASE_URL: expected a database whose encoding is UTF8, got {encoding} at {masked(url)}; make it anew "
@@ -131,7 +130,7 @@ def _wrong_redis(settings: Settings) -> list[str]:
     from redis import Redis
     from redis.exceptions import RedisError
 
-    from sensors.stack.prefect_setup import TIMEOUT_SECONDS, one_line
+    from sensors.stack.prefect_setup import TIMEOUT_SECONDS, message_of
 
     try:
         # redis-py's type annotations are incomplete.
@@ -139,7 +138,7 @@ def _wrong_redis(settings: Settings) -> list[str]:
         with redis:
             redis.ping()
     except (RedisError, ValueError) as error:
-        return [f"REDIS_URL: {masked(url)} cannot be used: {one_line(error)}; start Redis, or correct it"]
+        return [f"REDIS_URL: {masked(url)} cannot be used: {message_of(error)}; start Redis, or correct it"]
     return []
 
 

@@ -12,12 +12,27 @@ from rich.text import Text
 
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Auth, ProfileSettings, Settings, masked
+from sensors.runtime.text import counted, readable
 from sensors.stack.environment import scale_environment
 from sensors.stack.errors import checked_settings
 from sensors.stack.services import programs
 from sensors.stack.supervisor import Incident
 
 TAIL_LINES = 15
+WIDE = 220
+"""Columns of output to a pipe or a file: wide enough that nothing is cut off."""
+_TAB = 8
+
+
+def open_console() -> Console:
+    """Return a console as wide as the terminal, or `WIDE` columns wide for a pipe or a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Return untrusted text for rich: escaped, tabs expanded, and without interpreting `[red]` in it as markup."""
+    return Text(readable(text.expandtabs(_TAB)), style)
 
 
 class _LastingConsole(Console):
@@ -119,7 +134,7 @@ def _alerts(settings: Settings) -> str:
     urls = len(settings.notify_urls.split())
     if not urls:
         return f"alerts go only to {log}; set NOTIFY_URLS in .env to receive them"
-    return f"alerts go to {urls} {'address' if urls == 1 else 'addresses'} and to {log}"
+    return f"alerts go to {counted(urls, 'address', 'addresses')} and to {log}"
 
 
 _PREFECT = "what Prefect gets"

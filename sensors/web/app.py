@@ -213,7 +213,7 @@ def make_page(
     app.include_router(upload_routes(uploads_of(settings), {inbox.name: inbox for inbox in inboxes}))
     app.include_router(api_routes(reading))
     app.include_router(retry_route(settings, wake))
-    app.include_router(dismissal_routes(settings, clock))
+    app.include_router(dismissal_routes(reading))
     app.include_router(stream_route(_live(reading), event_maker(templates)))
     app.include_router(page_routes(reading, templates))
     app.include_router(openapi_route(app))

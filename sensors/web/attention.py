@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sensors.alerts.issues import Issue
-from sensors.config.admission import readable
 from sensors.config.settings import Settings
 from sensors.ledger.files import BlockedFile
 from sensors.reports.arrivals import run_url
@@ -16,6 +15,7 @@ from sensors.runs.api import ApiError, NotReachedError
 from sensors.runs.issues import RunIssue
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import Loop
+from sensors.runtime.text import counted, readable
 from sensors.stack.health import NOT_RUNNING, Health, check
 from sensors.stack.services import OPTIONAL, Service, services_of
 from sensors.web.metrics import STUCK, no_issues, troubles
@@ -118,7 +118,7 @@ def _blocked(file: BlockedFile) -> AttentionItem:
 
 def _more_blocked(inbox: str, count: int) -> AttentionItem:
     return AttentionItem(
-        f"{count} more {'file' if count == 1 else 'files'} cannot be taken from {inbox}",
+        f"{counted(count, 'more file')} cannot be taken from {inbox}",
         "They may not be moved.",
         "They are taken by themselves when that is mended.",
         f"#inbox-{inbox}",

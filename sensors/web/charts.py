@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 
 from sensors.reports.days import Day, Hour
-from sensors.web.formats import counted, duration, number, short
+from sensors.runtime.text import counted, duration, number, short_number
 
 WIDTH, HEIGHT = 360.0, 176.0
 """Size of the drawing in SVG units; at this size a phone shows its text at about the intended size."""
@@ -142,17 +142,21 @@ def day_plots(day: Day) -> tuple[Plot, ...]:
             "arrivals",
             "Arrivals",
             values(lambda hour: hour.arrivals),
-            said=short,
+            said=short_number,
             summary=_arrivals(day),
         ),
         make_plot(
-            "rows", "Rows", values(lambda hour: hour.rows), said=short, summary=f"{counted(total.rows, 'row')} loaded"
+            "rows",
+            "Rows",
+            values(lambda hour: hour.rows),
+            said=short_number,
+            summary=f"{counted(total.rows, 'row')} loaded",
         ),
         make_plot(
             "failures",
             "Files not loaded",
             values(lambda hour: hour.failures),
-            said=short,
+            said=short_number,
             summary=f"{counted(total.failures, 'file')} rejected or failed",
         ),
         make_plot(

@@ -75,6 +75,8 @@ class Live:
         self._pages: set[asyncio.Queue[Change | None]] = set()
         self._latest = Snapshot()
         self._looking: asyncio.Task[None] | None = None
+        self._reading = asyncio.Lock()
+        """Held from reading a snapshot until it is sent and a new page has its queue: no page misses a change."""
 
     @asynccontextmanager
     async def page(self) -> AsyncGenerator[asyncio.Queue[Change | None]]:
@@ -82,15 +84,15 @@ class Live:
 
         Raises TooManyPagesError.
         """
-        if len(self._pages) >= MOST_PAGES:
-            raise TooManyPagesError
         queue: asyncio.Queue[Change | None] = asyncio.Queue(QUEUED)
-        look = await run_in_threadpool(self._look)
-        for change in look.changes_since(Snapshot()):
-            queue.put_nowait(change)
-        self._pages.add(queue)
+        async with self._reading:
+            if len(self._pages) >= MOST_PAGES:
+                raise TooManyPagesError
+            self._tell(await run_in_threadpool(self._look))
+            for change in self._latest.changes_since(Snapshot()):
+                queue.put_nowait(change)
+            self._pages.add(queue)
         if self._looking is None or self._looking.done():
-            self._latest = look
             self._looking = asyncio.create_task(self._keep_looking())
         try:
             yield queue
@@ -106,7 +108,8 @@ class Live:
                 begun = clock()
                 with suppress(LedgerError, sqlite3.Error):  # the sensor's own loops report it
                     if await run_in_threadpool(changes.seen):
-                        self._tell(await run_in_threadpool(self._look))
+                        async with self._reading:
+                            self._tell(await run_in_threadpool(self._look))
                     if (services := self._services()) != self._latest.services:
                         self._tell(replace(self._latest, services=services))
                 await asyncio.sleep(max(POLL_SECONDS, duty.pause_after(clock() - begun)))

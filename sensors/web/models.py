@@ -1,19 +1,22 @@
 """Response models for inboxes, arrivals and files, shared by the HTML pages, the stream and the JSON API."""
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from sensors.config.admission import readable
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.reports.arrivals import ArrivalJourney, ArrivalSummary, InboxCounts, run_url
-from sensors.reports.files import KnownFile
+from sensors.runtime.text import readable
+
+Escaped = Annotated[str, AfterValidator(readable)]
+"""A text with unprintable characters escaped."""
 
 
 class View(BaseModel):
-    """Base of all response models. Times are UTC; names have unprintable characters escaped."""
+    """Base of all response models, filled from the attributes of what they show. Times are UTC."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
 class InboxView(View):
@@ -44,13 +47,13 @@ class ArrivalView(View):
     id: str
     inbox: str
     state: ArrivalState
-    title: str
+    title: Escaped
     files: int
     bad: int
     size: int
     rows: int | None
     attempt: int
-    reason: str | None
+    reason: Escaped | None
     seen_at: datetime | None
     created_at: datetime
     announced_at: datetime | None
@@ -59,7 +62,7 @@ class ArrivalView(View):
     seconds_to_run: float | None
     seconds_to_end: float | None
     run_name: str | None
-    run_url: str | None
+    run_url: str | None = None
     has_ended: bool
 
 
@@ -67,13 +70,13 @@ class FileView(View):
     """A file of an arrival, or one that was rejected before."""
 
     id: int
-    name: str
+    name: Escaped
     inbox: str
     arrival_id: str | None
     state: FileState
     size: int
     rows: int | None
-    reason: str | None
+    reason: Escaped | None
     seen_at: datetime
     ended_at: datetime | None
     dismissed_at: datetime | None
@@ -93,8 +96,8 @@ class AnnouncementView(View):
     attempt: int
     intended_at: datetime
     confirmed_at: datetime | None
-    failure: str | None
-    run_url: str | None
+    failure: Escaped | None
+    run_url: str | None = None
 
 
 class JourneyView(View):
@@ -108,28 +111,8 @@ class JourneyView(View):
 
 def arrival_view(arrival: ArrivalSummary, prefect_page: str) -> ArrivalView:
     """Return the view of an arrival."""
-    return ArrivalView(
-        id=arrival.id,
-        inbox=arrival.inbox,
-        state=arrival.state,
-        title=readable(arrival.title),
-        files=arrival.files,
-        bad=arrival.bad,
-        size=arrival.size,
-        rows=arrival.rows,
-        attempt=arrival.attempt,
-        reason=arrival.reason and readable(arrival.reason),
-        seen_at=arrival.seen_at,
-        created_at=arrival.created_at,
-        announced_at=arrival.announced_at,
-        receipt_at=arrival.receipt_at,
-        ended_at=arrival.ended_at,
-        seconds_to_run=arrival.seconds_to_run,
-        seconds_to_end=arrival.seconds_to_end,
-        run_name=arrival.run_name,
-        run_url=arrival.run_id and run_url(prefect_page, arrival.run_id),
-        has_ended=arrival.has_ended,
-    )
+    url = arrival.run_id and run_url(prefect_page, arrival.run_id)
+    return ArrivalView.model_validate(arrival).model_copy(update={"run_url": url})
 
 
 def journey_view(journey: ArrivalJourney, prefect_page: str) -> JourneyView:
@@ -137,32 +120,11 @@ def journey_view(journey: ArrivalJourney, prefect_page: str) -> JourneyView:
     return JourneyView(
         arrival=arrival_view(journey.arrival, prefect_page),
         steps=tuple(StepView(name=name, at=at) for name, at in journey.steps()),
-        files=tuple(file_view(file) for file in journey.files),
+        files=tuple(map(FileView.model_validate, journey.files)),
         announcements=tuple(
-            AnnouncementView(
-                attempt=one.attempt,
-                intended_at=one.intended_at,
-                confirmed_at=one.confirmed_at,
-                failure=one.failure and readable(one.failure),
-                run_url=one.run_id and run_url(prefect_page, one.run_id),
+            AnnouncementView.model_validate(one).model_copy(
+                update={"run_url": one.run_id and run_url(prefect_page, one.run_id)}
             )
             for one in journey.announcements
         ),
-    )
-
-
-def file_view(file: KnownFile) -> FileView:
-    """Return the view of a file."""
-    return FileView(
-        id=file.id,
-        name=readable(file.name),
-        inbox=file.inbox,
-        arrival_id=file.arrival_id,
-        state=file.state,
-        size=file.size,
-        rows=file.rows,
-        reason=file.reason and readable(file.reason),
-        seen_at=file.seen_at,
-        ended_at=file.ended_at,
-        dismissed_at=file.dismissed_at,
     )

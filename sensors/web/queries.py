@@ -10,7 +10,6 @@ from datetime import date, datetime, tzinfo
 
 from tzlocal import get_localzone
 
-from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.inbox.rejections import in_words
@@ -29,9 +28,10 @@ from sensors.reports.files import (
 )
 from sensors.runs.issues import RunIssue, undismissed
 from sensors.runtime.clock import Clock
+from sensors.runtime.text import readable
 from sensors.web.attention import SHOWN_FILES, Attention, Services, attention_of, run_matter
 from sensors.web.metrics import WatchStatus
-from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, arrival_view, file_view, journey_view
+from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, arrival_view, journey_view
 from sensors.web.uploads import largest_upload
 
 
@@ -115,12 +115,12 @@ class Queries:
     def bad_files(self, limit: int, inbox: str | None = None) -> list[FileView]:
         """Return the files that were not loaded, latest first."""
         with self._ledger() as ledger:
-            return [file_view(file) for file in bad_files(ledger, limit, inbox)]
+            return [FileView.model_validate(file) for file in bad_files(ledger, limit, inbox)]
 
     def attention(self, services: Services | None = None) -> Attention:
         """Return everything that needs attention now, problems of the services first."""
         with self._ledger() as ledger:
-            files = tuple(file_view(file) for file in needing_attention(ledger, SHOWN_FILES))
+            files = tuple(FileView.model_validate(file) for file in needing_attention(ledger, SHOWN_FILES))
             count = len(files) if len(files) < SHOWN_FILES else count_needing_attention(ledger)
             issues = undismissed(self.sensor.run_issues(), ledger_files.of_runs(ledger))
         sick = services.matters(self.settings) if services else ()

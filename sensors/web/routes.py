@@ -20,19 +20,18 @@ from starlette.concurrency import run_in_threadpool
 
 from sensors.access.accounts import Role
 from sensors.access.log_ins import Action
-from sensors.config.admission import readable
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals
 from sensors.ledger import files as ledger_files
 from sensors.recovery.replay import ReplayError, dismissed, retry
 from sensors.reports.days import Day
-from sensors.runtime.clock import Clock
+from sensors.runtime.text import readable
 from sensors.web.attention import Services
 from sensors.web.auth import AskedBy, needs, visitor_of
 from sensors.web.charts import day_plots
 from sensors.web.formats import filters, wants_page
 from sensors.web.live import Change, Live, TooManyPagesError
-from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView, file_view
+from sensors.web.models import ArrivalView, FileView, InboxView, JourneyView
 from sensors.web.queries import Queries
 from sensors.web.upload_routes import Answer, download, why
 
@@ -206,7 +205,7 @@ def page_routes(reading: Queries, templates: Environment) -> APIRouter:
         file = reading.file(file_id)
         if file is None:
             raise HTTPException(404, f"there is no file {file_id}")
-        return shown("why.html", request, file=file_view(file), why=why(file, reading.inboxes))
+        return shown("why.html", request, file=FileView.model_validate(file), why=why(file, reading.inboxes))
 
     return router
 
@@ -287,8 +286,9 @@ def _retried(settings: Settings, arrival_id: str) -> list[str]:
 _ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": ActionResult}, 409: {"model": Answer}}
 
 
-def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
+def dismissal_routes(reading: Queries) -> APIRouter:
     """Return the routes that dismiss files and runs."""
+    settings, clock = reading.settings, reading.clock
     router = APIRouter(tags=["arrivals"])
 
     @router.post("/files/{file_id}/dismiss", dependencies=[needs(Role.OPERATE)], responses=_ANSWERS)
@@ -305,17 +305,25 @@ def dismissal_routes(settings: Settings, clock: Clock) -> APIRouter:
         asker.record(Action.DISMISS, until=until.isoformat(), files=count)
         return _told(count, request)
 
-    @router.post("/runs/{run}/dismiss", dependencies=[needs(Role.OPERATE)], responses={200: {"model": ActionResult}})
+    @router.post(
+        "/runs/{run}/dismiss",
+        dependencies=[needs(Role.OPERATE)],
+        responses={200: {"model": ActionResult}, **_NOT_FOUND},
+    )
     async def dismiss_run(run: RunKey, request: Request, asker: AskedBy) -> Response:
         """Dismiss a run that failed, is missing or takes long."""
-        await run_in_threadpool(one_run, run)
-        asker.record(Action.DISMISS, run=run)
-        if wants_page(request.headers.get("accept", "")):
+        is_known = any(one.key == run and one.is_dismissable for one in reading.sensor.run_issues())
+        if is_known:
+            await run_in_threadpool(one_run, run)
+            asker.record(Action.DISMISS, run=run)
+        if wants_page(request.headers.get("accept", "")):  # a form without JavaScript; sending it twice is no error
             return RedirectResponse("/", 303)
+        if not is_known:
+            raise HTTPException(404, f"there is no such run that needs attention: {run}")
         return JSONResponse({"told": ["the run needs attention no more, unless it fails once more"]})
 
     def one_run(run: str) -> None:
-        with Ledger(settings.ledger_path) as ledger:
+        with Ledger(settings.ledger_path, make=False) as ledger:
             ledger_files.record_runs(ledger, [run], clock.utc())
 
     def one_file(file_id: int) -> int:

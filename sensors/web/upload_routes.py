@@ -24,11 +24,11 @@ from sensors.access.accounts import Role
 from sensors.access.log_ins import Action
 from sensors.arrivals.failed_links import EscapedNames
 from sensors.checks import CheckedFile, ProcessLimits, check_files, described, table_of
-from sensors.config.admission import readable
 from sensors.config.inboxes import Inbox
 from sensors.files.beneath import READ, place_of, root_of
 from sensors.ledger import Ledger
 from sensors.reports.files import FileJourney, KnownFile, journey_of
+from sensors.runtime.text import readable
 from sensors.stack.errors import StackError
 from sensors.web.auth import AskedBy, needs
 from sensors.web.uploads import Upload, UploadError, Uploads, content_digest

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 
-from sensors.config.admission import Admission, admit, readable
+from sensors.config.admission import Admission, admit
 from sensors.config.inboxes import Inbox
 from sensors.config.settings import Settings
 from sensors.files.beneath import place_of, remove_beneath, remove_tree, write_all
@@ -32,6 +32,7 @@ from sensors.files.durability import rename_without_replacing
 from sensors.inbox.pending_files import scan
 from sensors.ledger import Ledger
 from sensors.ledger.files import was_seen
+from sensors.runtime.text import readable
 from sensors.stack.drop import upload as upload_to_store
 from sensors.stack.errors import StackError
 

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import Tab, chromium, context_of
 from tests.journeys.conftest import database, new_stack, receiver
-from tests.journeys.stack import CREDENTIALS, Stack, wait_until
+from tests.journeys.stack import CREDENTIALS, Stack
 from tests.receiver import Receiver
 
 __all__ = ["database", "new_stack", "receiver"]
@@ -22,13 +22,13 @@ inboxes:
 HOSTILE = "<img src=x onerror=alert(1)>.csv"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory, receiver: Receiver, new_stack: Callable[..., Stack]
 ) -> Iterator[Stack]:
@@ -41,7 +41,7 @@ def stack(
         running.drop("first.csv", "day,sold\n2026-11-24,3\n")
         running.drop("broken.csv", "day,sold\n2026-11-24,3\n2026-11-25,4,surplus\n")
         running.drop(HOSTILE, "day,sold\n2026-11-24,3\n2026-11-25,4,surplus\n")
-        wait_until(lambda: running.books()["rejected"] == 2, "the first files have their outcomes", pause=0.5)
+        running.books_when(lambda books: books["rejected"] == 2, "the first files have their outcomes")
         yield running
     finally:
         running.stop()

@@ -25,7 +25,7 @@ def new_installation(database: Path, receiver: Receiver) -> Callable[[Path], Ins
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(
     tmp_path_factory: pytest.TempPathFactory, new_installation: Callable[[Path], Installation]
 ) -> Iterator[Installation]:

@@ -56,10 +56,11 @@ def new_stack(database: Path) -> Callable[..., Stack]:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(
     tmp_path_factory: pytest.TempPathFactory, receiver: Receiver, new_stack: Callable[..., Stack]
 ) -> Iterator[Stack]:
+    """Run one stack until the last journey of this process has ended, and not next to the tests that come then."""
     running = new_stack(tmp_path_factory.mktemp("journey") / "state", NOTIFY_URLS=receiver.url()).start()
     yield running
     running.stop()

@@ -15,6 +15,8 @@ import duckdb
 import httpx
 import psutil
 
+from sensors.ledger import Ledger
+from sensors.reports.arrivals import books_of
 from sensors.stack.processes import environment_of
 from tests.free_ports import free_ports
 
@@ -219,6 +221,21 @@ class Stack:
     def books(self) -> dict[str, int]:
         """Return the counts of files of the inbox `metrics`."""
         return self.status()["inboxes"]["metrics"]
+
+    def books_when(self, hold: Callable[[dict[str, int]], bool], what: str, seconds: float = 60) -> dict[str, int]:
+        """Return the counts of files of the inbox `metrics` as the status has them, as soon as a condition holds.
+
+        The wait reads the ledger: each `just status` is a process that takes a second of CPU from what is waited for.
+        """
+
+        def in_ledger() -> bool:
+            with Ledger(self.state_dir / "ledger.db", read_only=True) as ledger:
+                return hold(books_of(ledger, ["metrics"])["metrics"].model_dump())
+
+        wait_until(in_ledger, what, seconds)
+        books = self.books()
+        assert hold(books), books
+        return books
 
     # -- files and rows
 

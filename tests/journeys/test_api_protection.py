@@ -13,7 +13,7 @@ import pytest
 import websockets
 from websockets.exceptions import InvalidStatus
 
-from tests.journeys.stack import CREDENTIALS, DEPLOYMENT, FLOW, Stack, wait_until
+from tests.journeys.stack import CREDENTIALS, DEPLOYMENT, FLOW, Stack
 
 EVIL = "http://evil.example"
 RUN = b'{"state": {"type": "SCHEDULED"}}'
@@ -115,7 +115,7 @@ def test_a_page_of_another_origin_opens_no_websocket_and_prefects_own_page_does(
 def test_a_concrete_host_gets_healthy_and_a_file_becomes_rows_there(open_stack: Stack):
     assert open_stack.status()["healthy"] is True
     open_stack.drop("concrete.csv", "date,region,orders,revenue\n2026-01-05,north,1,2.5\n")
-    wait_until(lambda: open_stack.books()["loaded"] == 1, "the file is loaded", 90)
+    open_stack.books_when(lambda books: books["loaded"] == 1, "the file is loaded", 90)
     with httpx.Client(base_url=f"http://127.0.0.3:{open_stack.sensor_port}", trust_env=False) as page:
         assert page.get("/").status_code == 200
         assert page.get("/", headers={"Host": "evil.example"}).status_code == 421
@@ -142,7 +142,7 @@ def test_guesses_of_the_password_are_limited_and_recorded_and_files_are_loaded_a
     before = stack.books()["loaded"]
     stack.drop("meanwhile.csv", "date,region,orders,revenue\n2026-01-05,north,1,2.5\n")
     guesses(stack, 3)
-    wait_until(lambda: stack.books()["loaded"] == before + 1, "the file is loaded", 90)
+    stack.books_when(lambda books: books["loaded"] == before + 1, "the file is loaded", 90)
     lines = [json.loads(line) for line in (stack.state_dir / "logs" / "audit.log").read_text().splitlines()]
     failed = [one for one in lines if one["action"] == "log in failed"]
     assert {(one["user"], one["address"], one["service"]) for one in failed} == {("admin", "127.0.0.1", "api")}

@@ -61,7 +61,7 @@ def ended(stack: Stack, inbox: str, files: int) -> dict[str, int]:
         books = stack.status()["inboxes"][inbox]
         return books if books["loaded"] + books["rejected"] + books["failed"] >= files else None
 
-    return wait_until(look, f"{files} files of {inbox} have their outcome", pause=0.5)
+    return wait_until(look, f"{files} files of {inbox} have their outcome", pause=1)
 
 
 def test_ten_lines_make_an_inbox_whose_documents_a_flow_of_another_shape_keeps(reader: Stack) -> None:

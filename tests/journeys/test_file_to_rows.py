@@ -15,12 +15,10 @@ DATASETS = Path(vega_datasets.__file__).parent / "_data"
 
 def settled_books(stack: Stack, files: int) -> dict[str, int]:
     """Return the books once `files` files have their outcome."""
-
-    def balanced() -> dict[str, int] | None:
-        books = stack.books()
-        return books if books["loaded"] + books["rejected"] + books["failed"] >= files else None
-
-    return wait_until(balanced, f"{files} files have their outcome", pause=0.5)
+    return stack.books_when(
+        lambda books: books["loaded"] + books["rejected"] + books["failed"] >= files,
+        f"{files} files have their outcome",
+    )
 
 
 @pytest.mark.parametrize("dataset", ["airports.csv", "seattle-weather.csv"])
@@ -61,7 +59,6 @@ def test_a_bad_file_is_rejected_with_its_reason_and_somebody_hears_of_it(stack: 
     (message,) = wait_until(lambda: receiver.naming("broken.csv"), "the notification came")
     assert "1 of 1 files rejected" in message["message"]
     assert "line 3" in message["message"]
-    wait_until(lambda: stack.books()["rejected"] == 1, "the books say rejected", pause=0.5)
-    books = stack.books()
+    books = stack.books_when(lambda books: books["rejected"] == 1, "the books say rejected")
     assert books["seen"] == sum(books[entry] for entry in ("waiting", "in_flight", "loaded", "rejected", "failed"))
     assert len(receiver.naming("broken.csv")) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.journeys.stack import Stack, wait_until
+from tests.journeys.stack import Stack
 from tests.other_user import may_open, needs_root, reachable_folder
 
 ORDERS = "date,orders\n2026-01-05,128\n"
@@ -40,12 +40,11 @@ def work(stack: Stack) -> None:
         dropped = stack.command("sensors", "drop", str(file))
         assert dropped.returncode == 0, dropped.stderr
     stack.wait_for_end(stack.run_now({"source_url": "http://127.0.0.1:9/nobody.json"}), seconds=200)
-
-    def ended() -> bool:
-        books = stack.books()
-        return (books["loaded"], books["rejected"] + books["failed"]) == (1, 1)
-
-    wait_until(ended, "the file is loaded and the broken one is rejected", 120)
+    stack.books_when(
+        lambda books: (books["loaded"], books["rejected"] + books["failed"]) == (1, 1),
+        "the file is loaded and the broken one is rejected",
+        120,
+    )
     for arguments in (
         ("sensors", "status"),
         ("sensors", "client", "automations", "alert-test"),

@@ -43,7 +43,7 @@ def test_one_command_replaces_the_credentials_of_a_running_stack_and_files_go_on
         assert stack.pid == pid
         assert upload("old.csv", old["UPLOAD_TOKEN"]) == 401
         assert upload("new.csv", new["UPLOAD_TOKEN"]) == 201
-        wait_until(lambda: stack.books()["loaded"] == 1, "the file is loaded", 90)
+        stack.books_when(lambda books: books["loaded"] == 1, "the file is loaded", 90)
         wait_until(lambda: stack.status()["healthy"], "all is well again", 60)
     finally:
         stack.stop()

@@ -35,7 +35,7 @@ class Alarm:
             found = [line for line in printed.splitlines() if text in line]
             return found[0] if status == 1 and found else None
 
-        return wait_until(look, f"the status says {text}", seconds, pause=1)
+        return wait_until(look, f"the status says {text}", seconds, pause=5)  # each look takes a second of CPU
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_paused_pool_a_cancelled_a_deleted_and_a_limited_run_are_said_and_no_a
     assert again["id"] != first["id"]
     stack.api.patch(POOL, json={"is_paused": False}).raise_for_status()
     # Before there is a limit: of two runs that wait it would cancel the one that comes second.
-    wait_until(lambda: stack.books()["loaded"] == 1, "the arrival of the deleted run is loaded", 90, pause=1)
+    stack.books_when(lambda books: books["loaded"] == 1, "the arrival of the deleted run is loaded", 90)
 
     # A limit that cancels what comes: the arrival waits until there is room.
     limited = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "CANCEL_NEW"}}
@@ -101,11 +101,11 @@ def test_a_paused_pool_a_cancelled_a_deleted_and_a_limited_run_are_said_and_no_a
             return any((run["state"]["message"] or "").startswith("Deployment concurrency limit") for run in runs)
 
         wait_until(was_cancelled, "the limit has cancelled a run", 90)
-    loaded = lambda: stack.books()["loaded"] >= 2  # noqa: E731
-    wait_until(loaded, "the arrivals whose runs were deleted and cancelled by the limit are loaded", 150, pause=1)
+    what = "the arrivals whose runs were deleted and cancelled by the limit are loaded"
+    books = stack.books_when(lambda books: books["loaded"] >= 2, what, 150)
     assert len(receiver.naming(f"Arrival {cancelled} failed")) == 1
     assert not receiver.naming(deleted)
-    assert stack.books()["failed"] == 1
+    assert books["failed"] == 1
 
 
 @pytest.mark.timeout(900)

@@ -31,6 +31,10 @@ def test_packages_under_a_licence_with_conditions_are_known_by_name():
     assert conditional == {"asyncssh", "psycopg", "psycopg-binary", "text-unidecode"}
 
 
+def test_no_development_package_doubles_the_time_of_an_import_of_prefect():
+    assert "rfc3987-syntax" not in pinned((ROOT / "requirements-dev.txt").read_text()), "jsonschema would import it"
+
+
 def test_names_are_read_from_pins_as_indexes_compare_them():
     assert pinned("Psycopg[binary]==3.2 \\\n    --hash=sha256:1\nzope.event==5 ; python_version < '3.12'\n") == {
         "psycopg": "3.2",

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from automations.as_code.plan import FOLDER
 from automations.delivery import digests
 from automations.delivery.enqueue import EnqueueResult, NewAlert, post
-from automations.delivery.models import Alert, split
+from automations.delivery.models import Alert, split, with_metadata
 from automations.delivery.outbox import Outbox
 from tests.postings import NOW, at, policy
 
@@ -34,6 +34,7 @@ class Named(BaseModel):
 
 HOSTILE = "{{ 7 * 7 }}{% for x in y %}\nRun: all is well\r\u2028Message: fine </b>"
 DOCUMENT: dict[str, Any] = yaml.safe_load((FOLDER / "alert-on-failure.yaml").read_text())
+ACTION = with_metadata(DOCUMENT["actions"][0], DOCUMENT["trigger"])
 
 
 def failure(message: str = "boom", *, state: str = "Failed", kind: str = "FAILED", **related: str) -> ReceivedEvent:
@@ -67,7 +68,7 @@ def rendered(field: str, event: ReceivedEvent, parameters: dict[str, Any] | None
     run = FlowRunResponse(id=RUN, flow_id=UUID(int=6), name="brave-otter", parameters=parameters or {})
     with temporary_settings({PREFECT_UI_URL: "http://127.0.0.1:4200"}):
         return render_user_template_sync(
-            DOCUMENT["actions"][0][field],
+            ACTION[field],
             {"event": event, "automation": Named(name="alert-on-failure"), "flow_run": None if gone else run},
         )
 

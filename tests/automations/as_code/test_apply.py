@@ -5,6 +5,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import VariableCreate
 from prefect.events.schemas.automations import AutomationCore
@@ -12,6 +13,8 @@ from prefect.flows import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from automations.as_code.diff import Changes
+from automations.as_code.drift import drift
+from automations.as_code.export import export
 from automations.as_code.plan import apply, plan
 from automations.errors import ConfigurationError
 from automations.settings import AlertSettings
@@ -240,3 +243,42 @@ def test_nothing_is_written_if_anything_is_wrong_and_all_of_it_is_told(client: S
     ]
     assert "did you mean 'Work/daily'?" in failure.value.problems[2].message
     assert client.read_automations() == []
+
+
+SHORT = AUTOMATION + "    alert: {kind: low, group: stock}\n"
+BY_HAND = AUTOMATION.replace(
+    '"{{ event.payload.text }}"', "|-\n      Text\n      bell: {{ {'id': event.id} | tojson }}"
+)
+
+
+def test_a_short_alert_is_written_once_with_its_metadata_and_exported_as_it_was(
+    client: SyncPrefectClient, folder: Path
+) -> None:
+    (folder / "watch.yaml").write_text(SHORT)
+    planned = plan(folder, settings(folder)).changes[-1]
+    shown = {one.field: one.new for one in planned.differences}
+    assert (shown["actions[1].body"], shown["actions[1].alert.kind"]) == ("{{ event.payload.text }}", "low")
+    apply(folder, settings(folder))
+    [automation] = client.read_automations()
+    body = automation.actions[1].model_dump()["body"]
+    assert body.count("bell: {{") == 1
+    assert drift(automation.model_dump(mode="json")) is None
+    assert not plan(folder, settings(folder)).changed
+    [path] = export(folder / "exported").written
+    exported = yaml.safe_load(path.read_text())["actions"][1]
+    assert (exported["body"], exported["alert"]) == ("{{ event.payload.text }}", {"group": "stock", "kind": "low"})
+    assert not plan(folder / "exported", settings(folder), owner="prefect-blueprint").changed
+
+
+def test_an_alert_of_a_release_with_the_whole_line_in_its_file_is_updated_to_the_short_form(
+    client: SyncPrefectClient, folder: Path
+) -> None:
+    (folder / "watch.yaml").write_text(BY_HAND)
+    apply(folder, settings(folder))
+    [automation] = client.read_automations()
+    assert automation.actions[1].model_dump()["body"] == "Text\nbell: {{ {'id': event.id} | tojson }}"
+    assert not plan(folder, settings(folder)).changed
+    (folder / "watch.yaml").write_text(SHORT)
+    change = apply(folder, settings(folder)).changes[-1]
+    assert {one.field for one in change.differences} == {"actions[1].alert", "actions[1].body"}
+    assert not plan(folder, settings(folder)).changed

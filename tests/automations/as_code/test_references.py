@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from automations.as_code.files import check
 from automations.as_code.references import Catalogue, Kind, by_name, find_references, malformed_references, resolve
 
 DAILY = UUID(int=1)
@@ -128,3 +129,29 @@ def test_a_name_and_an_id_together_are_refused() -> None:
     both = document({"block": "apprise-alerts/alerts", "block_document_id": str(ALERTS)})
     [(_, message)] = malformed_references(both)
     assert "not both" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "message"),
+    [
+        ({"alert": "low"}, "", "expected a mapping, {} at least, got 'low'"),
+        ({"alert": {"kynd": "low"}}, ".kynd", "an alert has no such field; did you mean 'kind'?"),
+        ({"alert": {"tags": ["a"]}}, ".tags", "expected a text"),
+        ({"alert": {}, "block": "slack/x"}, "", "only blocks of the type apprise-alerts read it"),
+        ({"alert": {}, "body": "a\nbell: {}"}, "", "the body has a line 'bell:' of its own; give either that or alert"),
+    ],
+)
+def test_what_is_wrong_with_the_metadata_of_an_alert_is_reported_with_its_field(
+    given: dict[str, Any], field: str, message: str
+) -> None:
+    action = {"type": "send-notification", "block": "apprise-alerts/alerts", "body": "x", **given}
+    assert malformed_references(document(action)) == [(f"actions[0].alert{field}", message)]
+
+
+def test_an_alert_of_an_action_that_sends_nothing_is_unknown_to_prefect_and_its_templates_are_checked() -> None:
+    other = check({"name": "a", "trigger": {"expect": ["b"]}, "actions": [{"type": "do-nothing", "alert": {}}]})
+    assert [field for field, _ in other] == ["actions[0].alert"]
+    send = {"type": "send-notification", "block": "apprise-alerts/alerts", "body": "x", "alert": {"void": "{{ % }}"}}
+    [(field, message)] = check({"name": "a", "trigger": {"expect": ["b"]}, "actions": [send]})
+    assert field == "actions[0].alert.void"
+    assert message.startswith("not a valid template")

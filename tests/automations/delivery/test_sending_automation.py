@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 from prefect.server.events.jinja_filters import all_filters
 from prefect.server.events.schemas.events import ReceivedEvent
 from prefect.server.schemas.responses import FlowRunResponse
-from prefect.server.utilities.user_templates import register_user_template_filters, render_user_template_sync
+from prefect.server.utilities.user_templates import (
+    register_user_template_filters,
+    render_user_template_sync,
+    validate_user_template,
+)
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 from pydantic import BaseModel
 
 from automations.delivery.events import PrefectEvent, Resource, SendingAutomation, in_files, on_server, render
-from automations.delivery.models import Alert, split
+from automations.delivery.models import ALERT_FIELDS, Alert, AlertMetadata, split, with_metadata, without_metadata
 from automations.settings import PROJECT_ROOT
 
 FOLDER = PROJECT_ROOT / "automations"
@@ -130,6 +134,123 @@ def test_the_bell_is_told_the_cause_and_nobody_else_reads_it(name: str) -> None:
     assert posting.cause.id == f"{UUID(int=9)}/{name}" == AUTOMATIONS[name].cause(happening(event(name)))
     assert posting.cause.kind != "alert"
     assert "bell:" not in posting.alert.body
+
+
+NOTICE = {"inbox": "north-east", "subject": "s", "text": "t"}
+OF_A_RUN = {"tags": ("auto-scheduled", "env:prod")}
+OF_AN_INBOX = {"group": "inbox north-east", "tags": ("inbox:north-east",), "occurred": True}
+PLACE = "Enterprise Data Pipeline/production-etl"
+NO_WORKER = f"prefect.work-pool.{RUN}"
+UNLESS = {"after": datetime(2026, 3, 1, 15, 0, 12, tzinfo=UTC), "wait_seconds": 15}
+METADATA: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+    ("cancelled-run", "", {}, {"kind": "run-cancelled", "group": PLACE, "occurred": True, **OF_A_RUN}),
+    ("failed-arrival", "", NOTICE, {"kind": "arrival-failed", **OF_AN_INBOX}),
+    ("failure", "", {}, {"kind": "run-failed", "group": f"{PLACE}, schedule", "occurred": True, **OF_A_RUN,
+        "alias": f"prefect.flow-run.{RUN}/2/alert-on-failure"}),
+    ("late-run", "", {}, {"kind": "run-late", "group": f"{PLACE}, schedule", "void": True, **OF_A_RUN}),
+    ("long-run", "", {}, {"kind": "run-long", "group": f"{PLACE}, schedule", **OF_A_RUN}),
+    ("missing-run", "", {}, {"kind": "run-missing", "group": PLACE, "occurred": True, **OF_A_RUN}),
+    ("overdue-file", "inbox.overdue", NOTICE, {"kind": "file-overdue", **OF_AN_INBOX,
+        "group": "inbox north-east, expected files"}),
+    ("overdue-file", "inbox.recovered", NOTICE, {"kind": "file-overdue", **OF_AN_INBOX, "type": "success",
+        "group": "inbox north-east, expected files"}),
+    ("pool-without-worker", "", {}, {"kind": "no-worker", "opens": NO_WORKER,
+        "unless": {"event": "prefect.work-pool.ready", "resource": NO_WORKER, **UNLESS}}),
+    ("rejected-file", "inbox.files.rejected", NOTICE, {"kind": "file-rejected", "type": "warning", **OF_AN_INBOX}),
+    ("rejected-file", "inbox.files.waiting", NOTICE, {"kind": "file-waiting", "type": "warning", **OF_AN_INBOX}),
+    ("sensor-back", "", {}, {"kind": "sensor-back", "type": "success", "ends": f"sensor.{RUN}", "occurred": True}),
+    ("silent-sensor", "", {}, {"kind": "sensor-silent", "opens": f"sensor.{RUN}",
+        "unless": {"event": "sensor.heartbeat", "resource": f"sensor.{RUN}", **UNLESS}}),
+    ("stalled-arrival", "", NOTICE, {"kind": "arrival-stalled", **OF_AN_INBOX,
+        "group": "inbox north-east, arrivals without a run"}),
+    ("stuck-run", "", {}, {"kind": "run-stuck", "group": "Enterprise Data Pipeline, schedule", **OF_A_RUN}),
+    ("undelivered-alert", "", {}, {"kind": "undelivered", "occurred": True}),
+    ("waiting-run", "run.waiting", {"trouble": "run.hold.pool"}, {"kind": "run-waiting", "group": "waiting runs",
+        "opens": "run.hold.pool", "occurred": True, **OF_A_RUN}),
+    ("waiting-run", "run.released", {"trouble": "run.hold.pool"}, {"kind": "run-waiting", "group": "waiting runs",
+        "ends": "run.hold.pool", "type": "success", "occurred": True, **OF_A_RUN}),
+    ("widened-columns", "", NOTICE, {"kind": "columns-widened", "type": "info", **OF_AN_INBOX}),
+    ("worker-back", "", {}, {"kind": "worker-back", "type": "success", "ends": NO_WORKER, "occurred": True}),
+]  # fmt: skip
+
+
+def real_event(name: str, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """Return an event with the labels and the payload that Prefect or the sensor gives it."""
+    given = event(name)
+    is_of_a_run = str(given["resource"]["prefect.resource.id"]).startswith(("prefect.flow", "prefect.dep", "run.hold"))
+    names = {"flow": "Enterprise Data Pipeline", "deployment": "production-etl"}
+    related = [
+        {"prefect.resource.id": f"prefect.{role}.1", "prefect.resource.role": role, "prefect.resource.name": one}
+        for role, one in names.items()
+    ]
+    related += [
+        {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"} for tag in OF_A_RUN["tags"]
+    ]
+    resource = {**given["resource"], "prefect.run-count": "2"}
+    changed = {"resource": resource, "related": related if is_of_a_run else [], "payload": payload}
+    return {**given, "event": kind or given["event"], **changed}
+
+
+@pytest.mark.parametrize(("name", "kind", "payload", "expected"), METADATA)
+def test_each_alert_has_the_metadata_that_it_had_when_it_was_written_into_its_file_by_hand(
+    name: str, kind: str, payload: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    name = f"alert-on-{name}"
+    given = real_event(name, kind, payload)
+    if expected.get("occurred"):
+        expected = {**expected, "occurred": given["occurred"]}
+    found = split(theirs(AUTOMATIONS[name].body, name, given, flow_run()))[1]
+    assert found == AlertMetadata.model_validate({"id": f"{UUID(int=9)}/{name}", **expected})
+
+
+def test_every_alert_of_this_project_has_its_metadata_compared() -> None:
+    assert {f"alert-on-{name}" for name, *_ in METADATA} == set(AUTOMATIONS)
+
+
+def derived(event: ReceivedEvent | None, trigger: dict[str, Any], **alert: Any) -> AlertMetadata:
+    """Return the metadata of an automation of a user that writes `alert:` only."""
+    action = with_metadata({"type": "send-notification", "body": "Text", "alert": alert}, trigger)
+    context = {"event": event, "automation": Named(name="alert-on-low-stock"), "flow_run": None}
+    text, metadata = split(render_user_template_sync(action["body"], context))
+    assert text == "Text"
+    return metadata
+
+
+def test_an_alert_that_says_nothing_more_is_named_after_its_automation_and_knows_its_event() -> None:
+    given = ReceivedEvent.model_validate(real_event("alert-on-failed-arrival", "stock.low", {}))
+    metadata = derived(given, {"expect": ["stock.low"]})
+    assert (metadata.id, metadata.kind) == (f"{given.id}/alert-on-low-stock", "low-stock")
+    assert (metadata.group, metadata.tags, metadata.type) == ("", (), "failure")
+    assert metadata.occurred == given.occurred
+    assert derived(given, {}, occurred=None, tags="team:sales env:prod").occurred is None
+    assert derived(given, {}, occurred=None, tags="team:sales env:prod").tags == ("team:sales", "env:prod")
+    assert derived(given, {}, void=True).void
+    empty = derived(given, {}, **dict.fromkeys(ALERT_FIELDS))
+    assert (empty.id, empty.kind, empty.type) == (metadata.id, metadata.kind, metadata.type)
+
+
+def test_two_firings_without_an_event_are_two_alerts() -> None:
+    trigger = {"posture": "Proactive", "expect": ["stock.low"]}
+    action = with_metadata({"type": "send-notification", "body": "Text", "alert": {}}, trigger)
+    bodies = [
+        render_user_template_sync(action["body"], {"event": None, "automation": Named(name="a"), "firing": {"id": one}})
+        for one in ("1", "2")
+    ]
+    assert [split(body)[1].id for body in bodies] == ["1/a", "2/a"]
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [{}, {"kind": "low"}, {"void": "{{ state == 'RUNNING' }}", "occurred": "", "group": "a\n{{ event.id }} {# b #}"}],
+)
+@pytest.mark.parametrize("trigger", [{}, {"posture": "Proactive", "after": ["a"], "expect": ['it\'s "b" }}']}])
+def test_what_is_added_to_the_body_can_be_taken_off_again(alert: dict[str, Any], trigger: dict[str, Any]) -> None:
+    written = {"type": "send-notification", "body": "Run: {{ event.id }}", "alert": alert}
+    sent = with_metadata(written, trigger)
+    validate_user_template(sent["body"])
+    assert without_metadata(sent, trigger) == written
+    edited = {**sent, "body": f"{sent['body']} "}
+    assert without_metadata(edited, trigger) == edited
 
 
 @names

@@ -33,8 +33,8 @@ def arrival(settings):
             (folder / name).write_text(name)
             ledger.change(
                 "INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, reason, arrival_id,"
-                " seen_at, ended_at) VALUES ('metrics', ?, ?, '1', '1', 1, 1, ?, ?, 'metrics-1', '2026',"
-                " '2026-11-24T09:00:00+00:00')",
+                " seen_at, ended_at) VALUES ('metrics', ?, ?, '1', '1', 1, 1, ?, ?, 'metrics-1',"
+                " '2026-11-24T09:00:00+00:00', '2026-11-24T09:00:00+00:00')",
                 (name, name, state, reason),
             )
     return folder

@@ -12,13 +12,14 @@ from sensors.arrivals import manifest
 from sensors.arrivals.staging import Stager
 from sensors.config.admission import Admission, admit
 from sensors.config.settings import Settings
-from sensors.files.beneath import OpenFolders, identity_at
+from sensors.files.beneath import OpenFolders
 from sensors.ledger import Ledger, arrivals, files
 from sensors.ledger.files import Dropped
 from sensors.ledger.states import ArrivalState
 from sensors.recovery.rebuild import rebuild
 from sensors.runs.announcer import Announcer
 from sensors.runs.api import PrefectApi
+from tests.dropped_arrivals import identity_at
 from tests.receiver import receiving
 
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensors.arrivals.staging import Stager, _sync, new_arrival, next_batch
-from sensors.files.beneath import Identity, identity_at
+from sensors.files.beneath import Identity
 from sensors.ledger import arrivals, files
-from sensors.ledger.arrivals import ArrivalFile
 from sensors.ledger.files import Dropped, WaitingFile
 from sensors.ledger.states import FileState
 from sensors.reports.files import journey_of
 from sensors.runtime.clock import Clock
+from tests.dropped_arrivals import identity_at
 from tests.other_user import needs_root
 
 
@@ -84,10 +84,7 @@ def test_a_batch_ends_before_it_is_too_large_but_a_huge_file_goes_alone(ledger, 
 
 @given(st.lists(st.integers(1, 100), max_size=30), st.integers(1, 200))
 def test_batches_take_every_file_in_order_and_none_is_too_large_but_a_single_file(sizes, max_bytes):
-    waiting = [
-        WaitingFile(n, Path(f"/{n}.csv"), f"{n}.csv", Identity(1, n, size, 1), FileState.SETTLED)
-        for n, size in enumerate(sizes)
-    ]
+    waiting = [WaitingFile(n, Path(f"/{n}.csv"), f"{n}.csv", Identity(1, n, size, 1)) for n, size in enumerate(sizes)]
     batches: list[list[WaitingFile]] = []
     while waiting:
         batches.append(next_batch(waiting, max_bytes))
@@ -168,7 +165,7 @@ def test_duplicates_that_changed_meanwhile_leave_no_marked_folder_behind(stager,
 
 def test_a_file_that_waits_because_another_stands_where_its_folder_would_holds_up_nothing(tmp_path):
     (tmp_path / "a.csv").touch()
-    waiting = ArrivalFile(1, Path("/in/a.csv/b.csv"), "a.csv/b.csv", Identity(1, 1, 1, 1))
+    waiting = WaitingFile(1, Path("/in/a.csv/b.csv"), "a.csv/b.csv", Identity(1, 1, 1, 1))
     _sync(tmp_path, [waiting])
 
 

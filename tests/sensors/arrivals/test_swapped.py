@@ -17,19 +17,20 @@ import pytest
 
 from sensors.arrivals import manifest, move
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.arrivals.move import Move, claim_name, take
+from sensors.arrivals.move import Move, claim_name, claim_token, take
 from sensors.arrivals.staging import Stager
 from sensors.cli.preview import Known, look
 from sensors.config.inboxes import Duplicates, Inbox
 from sensors.files import beneath
-from sensors.files.beneath import OpenFolders, identity_at, open_beneath, open_folder, open_root
+from sensors.files.beneath import OpenFolders, open_beneath, open_folder, open_root
 from sensors.inbox.intake import Intake
 from sensors.inbox.pending_files import scan
 from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
-from sensors.ledger.arrivals import ArrivalFile
+from sensors.ledger.files import WaitingFile
 from sensors.recovery.claims import give_back_claims
 from sensors.stack.drop import place
+from tests.dropped_arrivals import identity_at
 from tests.journeys.stack import wait_until
 from tests.served_page import page_settings, served_page
 
@@ -115,7 +116,7 @@ def test_a_folder_that_is_swapped_before_its_file_is_taken_leads_to_no_file_outs
     folder.mkdir(parents=True)
     (tmp_path / "inbox").mkdir()
     (tmp_path / "inbox" / "sub").symlink_to(secret)
-    file = ArrivalFile(1, tmp_path / "inbox" / "sub" / "a.csv", "sub/a.csv", identity_at(secret / "a.csv"))
+    file = WaitingFile(1, tmp_path / "inbox" / "sub" / "a.csv", "sub/a.csv", identity_at(secret / "a.csv"))
     assert take(file, folder, ".done", first=first) is Move.GONE
     assert texts_in(folder) == []
 
@@ -125,7 +126,7 @@ def test_a_file_whose_folder_is_swapped_after_a_crash_is_found_at_its_address(tm
     path = tmp_path / "inbox" / "sub" / "a.csv"
     path.parent.mkdir(parents=True)
     path.write_text("mine\n")
-    file = ArrivalFile(1, path, "sub/a.csv", identity_at(path))
+    file = WaitingFile(1, path, "sub/a.csv", identity_at(path))
     assert take(file, folder, first=True) is Move.STAGED
     path.parent.rmdir()
     path.parent.symlink_to(secret)
@@ -138,7 +139,7 @@ def test_a_file_that_is_swapped_before_it_is_taken_is_not_in_the_arrival(tmp_pat
     path = tmp_path / "inbox" / "a.csv"
     path.parent.mkdir()
     path.write_text("mine\n")
-    file = ArrivalFile(1, path, "a.csv", identity_at(path))
+    file = WaitingFile(1, path, "a.csv", identity_at(path))
     folder = tmp_path / "arrivals" / "metrics-1"
     folder.mkdir(parents=True)
     swap(path, secret / "a.csv")
@@ -155,7 +156,7 @@ def test_what_is_swapped_in_during_the_rename_goes_back_and_is_not_in_the_arriva
     path = tmp_path / "inbox" / "a.csv"
     path.parent.mkdir()
     path.write_text("mine\n")
-    file = ArrivalFile(1, path, "a.csv", identity_at(path))
+    file = WaitingFile(1, path, "a.csv", identity_at(path))
     rename, seen = move.rename_without_replacing, list[int]()
 
     class Killed(BaseException):
@@ -188,7 +189,7 @@ def test_a_file_of_another_size_that_a_crash_left_at_the_address_is_not_taken_fo
     path, folder = tmp_path / "inbox" / "a.csv", tmp_path / "arrivals" / "metrics-1"
     path.parent.mkdir()
     path.write_text("mine\n")
-    file = ArrivalFile(1, path, "a.csv", identity_at(path))
+    file = WaitingFile(1, path, "a.csv", identity_at(path))
     path.unlink()
     folder.mkdir(parents=True)
     (folder / "a.csv").write_text("swapped in just before the rename")
@@ -200,7 +201,7 @@ def test_a_file_goes_back_into_the_inbox_and_not_through_a_link_in_place_of_its_
     path, folder = tmp_path / "inbox" / "sub" / "b.csv", tmp_path / "arrivals" / "metrics-1"
     path.parent.mkdir(parents=True)
     path.write_text("mine\n")
-    file = ArrivalFile(1, path, "sub/b.csv", identity_at(path))
+    file = WaitingFile(1, path, "sub/b.csv", identity_at(path))
     rename, seen = move.rename_without_replacing, list[int]()
 
     def swap_folder(*args: object, **more: object) -> None:
@@ -266,7 +267,7 @@ def test_a_file_that_may_not_be_read_does_not_stay_behind_under_a_hidden_name(tm
     path.write_text("mine\n")
     path.chmod(0o600)
     os.link(path, tmp_path / "link.csv")
-    file = ArrivalFile(1, path, "a.csv", identity_at(path))
+    file = WaitingFile(1, path, "a.csv", identity_at(path))
     os.seteuid(65534)
     try:
         with pytest.raises(PermissionError):
@@ -342,7 +343,8 @@ def test_a_claim_that_is_swapped_is_neither_compared_nor_deleted_elsewhere(tmp_p
     when = "20261124-140509-3f9a1c"
     path = inbox.path / "sub" / "a.csv"
     path.parent.mkdir(parents=True)
-    claim = path.with_name(claim_name(ArrivalFile(1, path, "sub/a.csv", identity_at("/")), f"metrics-{when}"))
+    token = claim_token(WaitingFile(1, path, "sub/a.csv", identity_at("/")), f"metrics-{when}")
+    claim = path.with_name(claim_name(token, path.name))
     claim.write_text("mine\n")
     copied = tmp_path / "arrivals" / "2026-11-24" / f"metrics-{when}" / "sub" / "a.csv"
     copied.parent.mkdir(parents=True)
@@ -407,11 +409,11 @@ def test_an_upload_whose_folder_is_swapped_while_it_comes_is_written_nowhere_els
 
 def rejected(page, name: str) -> int:
     """Record a file that was rejected in its inbox; return its id."""
-    from sensors.config.admission import readable
     from sensors.ledger import Ledger
     from sensors.ledger import files as ledger_files
     from sensors.ledger.files import RejectedInPlace
     from sensors.ledger.notices import Notice
+    from sensors.runtime.text import readable
     from tests.hand_clock import HandClock
 
     path = page.inbox / name

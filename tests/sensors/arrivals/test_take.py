@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from sensors.arrivals import move
-from sensors.arrivals.move import Move, claim_name, claimed_name, take
-from sensors.files.beneath import Identity, identity_at
-from sensors.ledger.arrivals import ArrivalFile
+from sensors.arrivals.move import Move, claim_name, claim_token, claimed_name, take
+from sensors.files.beneath import Identity
+from sensors.ledger.files import WaitingFile
+from tests.dropped_arrivals import identity_at
 
 
 @pytest.fixture
@@ -32,11 +33,11 @@ def elsewhere(tmp_path):
         yield Path(made)
 
 
-def dropped(inbox: Path, content: str = "rows", name: str = "a.csv") -> ArrivalFile:
+def dropped(inbox: Path, content: str = "rows", name: str = "a.csv") -> WaitingFile:
     path = inbox / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
-    return ArrivalFile(7, path, name, identity_at(path))
+    return WaitingFile(7, path, name, identity_at(path))
 
 
 def everywhere(*folders: Path) -> dict[str, str]:
@@ -77,7 +78,7 @@ def test_a_file_that_a_hard_link_reaches_from_outside_is_copied(tmp_path, folder
     file = dropped(tmp_path / "inbox")
     outside = tmp_path / "outside.csv"
     os.link(file.path, outside)
-    file = ArrivalFile(file.id, file.path, file.name, identity_at(file.path))
+    file = WaitingFile(file.id, file.path, file.name, identity_at(file.path))
     assert take(file, folder) is Move.STAGED
     outside.write_text("scribbled over")
     assert (folder / "a.csv").read_text() == "rows"
@@ -110,8 +111,8 @@ def test_a_copy_that_a_crash_interrupted_is_finished(folder, elsewhere, monkeypa
 
 def test_a_claim_tells_the_files_name_and_fits_into_255_bytes():
     name = "ü" * 98 + ".csv"  # 200 bytes, the longest that is admitted
-    arrival_id = f"{'i' * 40}-20261124-140509-3f9a1c"
-    claim = claim_name(ArrivalFile(2**63 - 1, Path("/inbox") / name, name, Identity(1, 1, 1, 1)), arrival_id)
+    file = WaitingFile(2**63 - 1, Path("/inbox") / name, name, Identity(1, 1, 1, 1))
+    claim = claim_name(claim_token(file, f"{'i' * 40}-20261124-140509-3f9a1c"), name)
     assert len(claim.encode()) <= 255
     assert claimed_name(claim) == ("20261124-140509-3f9a1c", name)
     assert claimed_name(".orders.csv.part") is None

@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from sensors.cli.console import harmless, plain
+from sensors.stack.terminal import plain
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from sensors.cli.console import harmless, plain
     ],
 )
 def test_what_would_steer_the_terminal_is_escaped(text, shown):
-    assert harmless(text) == shown
+    assert plain(text).plain == shown
 
 
 def test_markup_is_only_text():

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from sensors.config.admission import Admission, admit, readable
+from sensors.config.admission import Admission, admit
 from sensors.config.inboxes import Inbox
 
 INBOX = Inbox(name="metrics", path="/")
@@ -87,7 +87,3 @@ def test_of_a_file_in_a_subfolder_the_whole_path_has_to_be_writable_down():
     assert "not UTF-8" in admit("no\udcffrth/a.csv", REGULAR, INBOX).reason
     deep = "/".join(["x" * 100] * 10) + "/a.csv"
     assert f"the path below the inbox has {len(deep)} bytes" in admit(deep, REGULAR, INBOX).reason
-
-
-def test_a_hostile_name_is_written_so_that_it_can_be_read():
-    assert readable("a\nb\x1b[31m\udcff.csv") == "a\\nb\\x1b[31m\\udcff.csv"

@@ -13,9 +13,10 @@ from sensors.arrivals.staging import Stager
 from sensors.inbox.intake import Intake
 from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
-from sensors.ledger import arrivals, files
+from sensors.ledger import arrivals
 from sensors.ledger.states import FileState
 from sensors.reports.files import journey_of
+from tests.dropped_arrivals import waiting_files
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ def test_a_file_that_its_owner_takes_away_is_forgotten(intake, inbox, hand_clock
         path.unlink()
         until_idle(intake, hand_clock, 6)
     assert journey_of(intake._ledger, "gone.csv").state is FileState.WITHDRAWN
-    assert files.waiting(intake._ledger, inbox.name) == []
+    assert waiting_files(intake._ledger, inbox.name) == []
 
 
 def test_files_that_waited_when_the_sensor_died_are_taken_by_the_next(intake, inbox, hand_clock, tmp_path):

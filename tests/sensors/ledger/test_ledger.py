@@ -21,7 +21,7 @@ from sensors.ledger.files import Dropped
 from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.reports.arrivals import balance
-from tests.dropped_arrivals import record_arrival
+from tests.dropped_arrivals import record_arrival, waiting_files
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -98,7 +98,7 @@ def test_the_ledger_survives_a_power_cut(ledger):
 def test_an_inode_of_64_bits_is_kept(ledger):
     identity = Identity(device=2**63, inode=2**64 - 1, size=1, mtime_ns=1)
     files.record_seen(ledger, "metrics", [dropped("a.csv", identity)], NOW)
-    (file,) = files.waiting(ledger, "metrics")
+    (file,) = waiting_files(ledger, "metrics")
     assert file.identity == identity
 
 
@@ -131,7 +131,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        waiting = [file for file in files.waiting(self.ledger, "metrics") if file.state is FileState.SEEN]
+        waiting = waiting_files(self.ledger, "metrics", "state = 'seen'")
         assert files.record_settled(
             self.ledger, [Dropped(f.path, f.name, f.identity) for f in waiting], self.tick()
         ) == len(waiting)
@@ -143,7 +143,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def refuse(self) -> None:
-        waiting = files.waiting(self.ledger, "metrics")[:1]
+        waiting = waiting_files(self.ledger, "metrics")[:1]
         refused = [files.RejectedInPlace(str(file.path), file.name, file.identity, "no") for file in waiting]
         files.record_rejected_in_place(
             self.ledger, "metrics", refused, Notice(str(self.tick()), "e", "metrics", {}), self.now

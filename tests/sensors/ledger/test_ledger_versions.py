@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from automations import sqlite_file
 from sensors.ledger import Ledger, LedgerError, arrivals, database, files
-from sensors.ledger.states import ArrivalState, FileState
+from sensors.ledger.states import ArrivalState
+from tests.dropped_arrivals import waiting_files
 
 ARRIVAL_STATES = ("staging", "staged", "announced", "running", "loaded", "failed")
 FILE_STATES = ("seen", "settled", "staging", "staged", "loaded", "rejected", "failed", "withdrawn")
@@ -72,7 +74,8 @@ def test_what_is_under_way_goes_on_after_the_migration(path):
     with Ledger(path) as ledger:
         assert [one.id for one in arrivals.in_state(ledger, ArrivalState.RUNNING)] == ["a-running"]
         assert [one.name for one in arrivals.files_to_stage(ledger, "a-staging")] == ["2.csv"]
-        assert {file.state for file in files.waiting(ledger, "metrics")} == {FileState.SEEN, FileState.SETTLED}
+        assert waiting_files(ledger, "metrics", "state = 'seen'")
+        assert waiting_files(ledger, "metrics", "state = 'settled'")
         assert [path for path, _ in files.rejected_in_place(ledger, "metrics")] == ["/in-place.csv"]
 
 
@@ -90,13 +93,13 @@ def test_a_migration_that_is_killed_half_way_leaves_version_1_as_it_was(path, mo
         pass
 
     old = content(path)
-    whole = database._statements
+    whole = sqlite_file._statements
 
     def half(script: str):
         yield from whole(script)[:statement]
         raise Killed
 
-    monkeypatch.setattr(database, "_statements", half)
+    monkeypatch.setattr(sqlite_file, "_statements", half)
     with pytest.raises(Killed):
         Ledger(path)
     assert content(path) == old

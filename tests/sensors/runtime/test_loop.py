@@ -131,18 +131,6 @@ def test_a_long_step_that_gives_signs_of_life_is_not_stuck(stepping, hand_clock)
         stepping.loop.beat()
 
 
-def test_a_loop_says_for_how_long_its_steps_have_failed(stepping, hand_clock):
-    stepping.finish(OSError(5, "Input/output error"))
-    hand_clock.turn(30)
-    stepping.begin()
-    stepping.finish(OSError(28, "No space left on device"))
-    hand_clock.turn(45)
-    assert stepping.loop.failing_seconds == 75
-    stepping.begin()
-    stepping.finish(1.0)
-    assert stepping.loop.failing_seconds == 0
-
-
 def test_whatever_a_step_raises_the_loop_goes_on():
     done = threading.Event()
     results: list[BaseException] = [SystemExit(3), KeyboardInterrupt(), MemoryError()]

@@ -1,5 +1,6 @@
 """The status of a stack."""
 
+import dataclasses
 import io
 import json
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from sensors.config.settings import Auth, Settings
 from sensors.ledger import Ledger, files
 from sensors.ledger.states import FileState
 from sensors.reports.arrivals import InboxActivity, InboxCounts
-from sensors.reports.files import BadFile, NeedsAttention, StalledArrival
+from sensors.reports.files import KnownFile, NeedsAttention, StalledArrival
 from sensors.runs.issues import IssueKind, RunIssue
 from sensors.stack.health import Health
 from sensors.stack.services import Service, services_of, warm_socket
@@ -62,8 +63,10 @@ def test_services_that_run_but_do_not_answer_are_not_taken_for_a_stack_that_is_d
     assert [line.split(":")[0] for line in lines] == ["server", "worker", "sensor", "warm"]
 
 
-def bad(name, reason):
-    return BadFile(name, "metrics", FileState.REJECTED, reason, "metrics-1", datetime(2026, 11, 24, tzinfo=UTC))
+def bad(name, reason, arrival_id="metrics-1", state=FileState.REJECTED):
+    blank = dict.fromkeys(field.name for field in dataclasses.fields(KnownFile))
+    given = {"name": name, "inbox": "metrics", "state": state, "reason": reason, "arrival_id": arrival_id}
+    return KnownFile(**{**blank, **given})
 
 
 def test_what_needs_a_person_comes_first_with_its_reason(tmp_path):
@@ -100,9 +103,7 @@ def test_an_automation_that_was_changed_on_the_server_comes_with_what_to_do(tmp_
 
 
 DOWN = dict.fromkeys(Service, Health(healthy=False, detail="not running"))
-REJECTED = BadFile(
-    "a.csv", "metrics", FileState.REJECTED, "line 3: 5 columns", None, datetime(2026, 11, 24, tzinfo=UTC)
-)
+REJECTED = bad("a.csv", "line 3: 5 columns", None)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_stack_that_runs_on_other_ports_is_not_called_stopped(tmp_path):
 
 
 def test_a_failed_file_comes_with_the_command_that_tries_it_again(tmp_path):
-    failed = BadFile("a.csv", "metrics", FileState.FAILED, "Cancelled", "metrics-1", datetime(2026, 11, 24, tzinfo=UTC))
+    failed = bad("a.csv", "Cancelled", state=FileState.FAILED)
     status = Status(Settings(state_dir=tmp_path), WELL, {}, NeedsAttention((failed,)))
     assert status.needs_a_person() == [
         "failed in inbox metrics: a.csv: Cancelled; `just retry metrics-1` tries it again, or `just dismiss metrics-1`"

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sensors.ledger import Ledger
+from sensors.ledger import Ledger, files
 from sensors.reports.files import needing_attention
 from sensors.runs.issues import IssueKind, RunIssue
 from tests.dropped_arrivals import record_arrival
@@ -61,6 +61,22 @@ def test_a_run_that_needs_attention_is_on_the_overview_until_it_is_dismissed(led
         assert client.post("/runs/r-1/dismiss", headers=FORM).headers["Location"] == "/"
         assert client.post("/runs/r%20x/dismiss").status_code == 422
         assert client.post("/runs/r-1/dismiss", auth=None).status_code == 401
+
+
+def test_a_run_that_needs_no_attention_cannot_be_dismissed(ledger, client):
+    answer = client.post("/runs/r-2/dismiss")
+    assert (answer.status_code, answer.json()) == (404, {"detail": "there is no such run that needs attention: r-2"})
+    assert client.post("/runs/r-2/dismiss", headers=FORM).headers["Location"] == "/", "a form that is sent twice"
+    assert files.of_runs(ledger) == {}
+
+
+def test_dismissing_a_run_makes_no_ledger(tmp_path):
+    settings = page_settings(tmp_path / "data")
+    with served_page(settings, run_issues=lambda: (ISSUE,)) as page, page.client() as client:
+        for file in settings.state_dir.glob("ledger.db*"):
+            file.unlink()
+        assert client.post("/runs/r-1/dismiss").status_code == 503
+    assert not settings.ledger_path.exists()
 
 
 def names(ledger: Ledger) -> list[str]:

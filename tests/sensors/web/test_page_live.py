@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -209,3 +210,33 @@ def test_one_look_that_takes_long_does_not_make_open_pages_stand_still(ledger, t
             assert await asyncio.wait_for(queue.get(), 5) == view("b")
 
     asyncio.run(look_slowly())
+
+
+def test_a_page_misses_no_change_that_happens_while_it_is_opened(ledger, tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "POLL_SECONDS", 0.01)
+    shown, opening, sent = Snapshot(), threading.Event(), threading.Event()
+
+    def look() -> Snapshot:
+        nonlocal shown
+        found = shown
+        if opening.is_set():  # the second page reads, and then a change is sent to the first one, if it can be
+            opening.clear()
+            shown = Snapshot({"a": view("a")})
+            record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
+            sent.wait(0.5)
+        return found
+
+    async def read_first(queue: "asyncio.Queue[object]") -> None:
+        await queue.get()
+        sent.set()
+
+    async def open_second() -> None:
+        live = Live(look, lambda: Ledger(tmp_path / "ledger.db", read_only=True))
+        async with live.page() as first:
+            reading = asyncio.create_task(read_first(first))
+            opening.set()
+            async with live.page() as second:
+                assert await asyncio.wait_for(second.get(), 5) == view("a")
+            await reading
+
+    asyncio.run(open_second())
