@@ -17,7 +17,7 @@ from sensors.ledger import Ledger, arrivals, notices
 from sensors.ledger.notices import StoredNotice
 from sensors.ledger.states import ArrivalState
 from sensors.runs.announcer import event_of
-from sensors.runs.api import RUNS_PAGE, Event, PrefectApi
+from sensors.runs.api import Event, PrefectApi
 from sensors.runs.facts import by_ids
 from sensors.runs.issues import is_of_an_arrival
 from sensors.runs.outcomes import ARRIVAL_FAILED, failed_payload
@@ -44,13 +44,7 @@ def read_failed_runs(api: PrefectApi, since: datetime) -> list[RunState]:
 
 def read_runs(api: PrefectApi, wanted: Mapping[str, Any]) -> list[RunState]:
     """Return the runs that match a Prefect filter, each with the event of its state. Raises ApiError."""
-    runs: list[dict[str, Any]] = []
-    while True:
-        body = {"flow_runs": wanted, "sort": "ID_DESC", "limit": RUNS_PAGE, "offset": len(runs)}
-        page = api.post("/flow_runs/filter", body)
-        runs += page
-        if len(page) < RUNS_PAGE:
-            break
+    runs = api.pages("/flow_runs/filter", {"flow_runs": wanted, "sort": "ID_DESC"})
     flows = by_ids(api, "flows", [run["flow_id"] for run in runs])
     deployments = by_ids(api, "deployments", [run["deployment_id"] for run in runs if run.get("deployment_id")])
     return [

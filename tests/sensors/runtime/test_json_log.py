@@ -12,7 +12,8 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.settings import Settings
 from sensors.runs.announcer import Announcer
 from sensors.runs.api import PrefectApi
-from sensors.runs.outcomes import LostRuns, RunFollower
+from sensors.runs.facts import LostRuns
+from sensors.runs.outcomes import RunFollower
 from sensors.runs.receipts import EXECUTED, ReceiptFinder
 from sensors.runtime.json_logging import LogFormat, about_arrival, about_inbox, formatter
 from sensors.stack.errors import StackError, checked_settings

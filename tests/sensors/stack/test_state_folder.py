@@ -4,12 +4,14 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
-from sensors.stack.state_dir import clear_temporary, hold_state_folder
+from sensors.stack.state_dir import clear_temporary, hold_state_folder, is_held
 
 
 @pytest.fixture
@@ -27,6 +29,20 @@ def test_a_second_stack_on_it_is_refused_and_told_who_holds_it(settings):
     with hold_state_folder(settings), pytest.raises(StackError) as refused:
         hold_state_folder(settings)
     assert refused.value.lines == (f"already running on {settings.state_dir} (pid {os.getpid()}); see `just status`",)
+
+
+def test_two_commands_that_check_a_free_folder_at_the_same_time_both_find_it_free(settings):
+    hold_state_folder(settings).release()
+    both = threading.Barrier(2)
+
+    def is_ever_held(_: int) -> bool:
+        both.wait()
+        return any(is_held(settings) for _ in range(2000))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(is_ever_held, range(2))] == [False, False]
+    with hold_state_folder(settings):
+        assert is_held(settings)
 
 
 def test_it_is_free_again_when_its_holder_was_killed(settings):
