@@ -147,12 +147,12 @@ test *ARGS: (_install "requirements-dev.txt")
 # Run the tests that take minutes: every kind of alert set off, and everything killed that can be
 [group('development')]
 test-long *ARGS: (_install "requirements-dev.txt")
-    @exec {{ python }} -m pytest tests -m "long and not slow" --numprocesses 4 --no-loadscope-reorder "$@"
+    @exec {{ python }} -m pytest -m "long and not slow" --numprocesses 4 --no-loadscope-reorder "$@"
 
 # Attack it for about an hour: a long torture, 60,000 files, 10,000 files at once, several servers, a suspension
 [group('development')]
 crashes *ARGS: (_install "requirements-dev.txt")
-    @exec {{ python }} -m pytest tests -m "slow or long" -s "$@"
+    @exec {{ python }} -m pytest -m "slow or long" -s "$@"
 
 # Follow docs/scale.md in containers and under systemd, as root: apt install docker.io mmdebstrap slirp4netns
 [group('development')]
