@@ -49,7 +49,7 @@ def test_the_environment_wins_over_the_file(env_file: Path, monkeypatch: pytest.
     assert read_settings().policy.storm.messages == 3
 
 
-def test_everything_that_cannot_be_read_is_told_at_once_by_its_name_and_without_a_url(env_file: Path) -> None:
+def test_everything_that_cannot_be_read_is_reported_together_by_its_name_and_without_a_url(env_file: Path) -> None:
     env_file.write_text(
         "NOTIFY_ROUTES=env:prod=nothing://hunter22\n"
         "NOTIFY_STORM=often\n"

@@ -42,7 +42,7 @@ def test_a_file_that_is_settled_is_dismissed_by_keyboard_and_stays_among_the_fai
     assert faults_of(page) == []
 
 
-def test_another_page_that_is_open_is_told_at_once(page: Page, new_tab: Callable[..., Tab], stack: Stack):
+def test_another_page_that_is_open_is_reported_immediately(page: Page, new_tab: Callable[..., Tab], stack: Stack):
     drop_bad(page, stack, "seen-by-two.csv")
     other = opened(new_tab())
     matter(other, "seen-by-two.csv").get_by_role("button", name="Dismiss").click()

@@ -132,7 +132,7 @@ def test_an_alert_that_was_posted_when_everything_was_killed_is_delivered_after_
 
 
 @pytest.mark.slow
-def test_a_receiver_that_was_down_for_ten_minutes_gets_the_alert_once_and_is_told_that_it_is_late(
+def test_a_receiver_that_was_down_for_ten_minutes_gets_the_alert_once_and_learns_that_it_is_late(
     failing: tuple[Installation, Receiver],
 ):
     installation, receiver = failing
@@ -149,7 +149,7 @@ def test_a_receiver_that_was_down_for_ten_minutes_gets_the_alert_once_and_is_tol
     assert times_taken(receiver, [run_id])[run_id] == 1
 
 
-def test_without_a_living_bell_the_server_delivers_itself(failing: tuple[Installation, Receiver]):
+def test_without_a_living_dispatcher_the_server_delivers_itself(failing: tuple[Installation, Receiver]):
     installation, receiver = failing
     wait_until(lambda: _is_alive(installation), "the bell is at work", 150)
     installation.kill(Service.SENSOR)
@@ -181,7 +181,7 @@ def test_a_mended_credential_brings_through_what_has_waited(failing: tuple[Insta
     assert not [text for text in ("robot:", "wrong@", "right@") if text.encode() in outbox.read_bytes()]
 
 
-def test_a_silent_server_is_told_by_the_sensor_alone(failing: tuple[Installation, Receiver]):
+def test_a_silent_server_is_reported_by_the_sensor_alone(failing: tuple[Installation, Receiver]):
     installation, receiver = failing
     installation.kill(Service.SENSOR)
     installation.kill(Service.SERVER)

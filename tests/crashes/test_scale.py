@@ -162,7 +162,7 @@ def drop(installation: Installation, numbers: range) -> None:
 
 
 @TOGETHER
-def test_whatever_is_killed_during_a_burst_every_row_is_there_once_and_every_failure_is_told_once(
+def test_whatever_is_killed_during_a_burst_every_row_is_there_once_and_every_failure_is_reported_once(
     installation: Installation,
 ):
     drop(installation, range(3))  # the columns are there, so that the bad files are bad

@@ -98,7 +98,7 @@ def scheduled_run(stack: Stack, **more: Any) -> str:
     return answer.raise_for_status().json()["id"]
 
 
-def test_runs_that_do_not_start_do_not_end_or_give_no_sign_of_life_are_told(alarm: Alarm):
+def test_runs_that_do_not_start_do_not_end_or_give_no_sign_of_life_are_reported(alarm: Alarm):
     stack = alarm.stack
     pool = "/work_pools/local-process-pool"
     stack.api.post(f"{pool}/queues", json={"name": "nobody", "is_paused": True}).raise_for_status()
@@ -122,7 +122,7 @@ def test_runs_that_do_not_start_do_not_end_or_give_no_sign_of_life_are_told(alar
     assert not [one for one in alarm.receiver.naming(stack.run(in_time)["name"]) if "Not started" in one["title"]]
 
 
-def test_a_failed_a_crashed_and_a_timed_out_run_are_told_once_each(alarm: Alarm):
+def test_a_failed_a_crashed_and_a_timed_out_run_are_reported_once_each(alarm: Alarm):
     stack = alarm.stack
     failed = stack.run_now({"source_url": "invalid://url"})
     with alarm.receiver.holding("/crashing") as url:
@@ -138,7 +138,7 @@ def test_a_failed_a_crashed_and_a_timed_out_run_are_told_once_each(alarm: Alarm)
     assert [len(alarm.receiver.naming(run)) for run in (failed, crashed, timed_out)] == [1, 1, 1]
 
 
-def test_refused_overdue_and_stalled_are_told(alarm: Alarm):
+def test_refused_overdue_and_stalled_are_reported(alarm: Alarm):
     stack = alarm.stack
     alarm.told("Inbox daily is overdue")
     (stack.state_dir / "inbox" / "daily" / "orders.csv").write_text("overdue\n1\n")
@@ -157,7 +157,7 @@ def test_refused_overdue_and_stalled_are_told(alarm: Alarm):
     assert "Reason: none" in alarm.told("Arrival a-1 has no run")["message"]
 
 
-def test_a_channel_that_takes_no_alert_is_told_to_the_fallback_and_so_is_the_alert(alarm: Alarm):
+def test_a_channel_that_takes_no_alert_is_reported_to_the_fallback_and_so_is_the_alert(alarm: Alarm):
     stack = alarm.stack
     run = scheduled_run(stack, tags=["team:nobody"], work_queue_name="nobody")
     state = {"type": "FAILED", "message": "told to nobody"}
@@ -172,7 +172,7 @@ def test_a_channel_that_takes_no_alert_is_told_to_the_fallback_and_so_is_the_ale
     assert "/dead" not in status
 
 
-def test_a_silent_worker_sensor_and_server_are_told_and_so_is_that_they_are_back(alarm: Alarm):
+def test_a_silent_worker_sensor_and_server_are_reported_and_so_is_that_they_are_back(alarm: Alarm):
     stack = alarm.stack
     worker, sensor = stack.service("flows.forkserver.worker"), stack.service("sensors", "run")
     for process in (worker, sensor):

@@ -112,7 +112,7 @@ def test_a_replay_of_a_loaded_file_does_nothing_and_a_reload_replaces_its_rows(s
     assert rows(stack, "replayed") == [7, 8]
 
 
-def test_a_rejected_file_rings_the_bell(stack: Stack, receiver: Receiver):
+def test_a_rejected_file_sends_an_alert(stack: Stack, receiver: Receiver):
     stack.drop("report.pdf", "%PDF")
     (message,) = wait_until(lambda: receiver.naming("report.pdf"), "the notification came", 60)
     assert message["title"] == "1 file rejected in inbox metrics"

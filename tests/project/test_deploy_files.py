@@ -146,7 +146,7 @@ def test_only_those_that_need_it_have_the_password_of_the_database(compose: dict
     assert having == {"main", "api"}
 
 
-def test_nobody_but_this_machine_reaches_what_is_published(compose: dict[str, Any]):
+def test_no_one_but_this_machine_reaches_what_is_published(compose: dict[str, Any]):
     ports = [port for one in compose["services"].values() for port in one.get("ports", [])]
     assert {(port["host_ip"], port["target"]) for port in ports} == {("127.0.0.1", 4200), ("127.0.0.1", 4201)}
 

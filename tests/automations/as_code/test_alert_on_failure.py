@@ -101,7 +101,7 @@ def test_a_message_of_megabytes_is_cut() -> None:
 
 
 @pytest.mark.parametrize("names", [["*"], ["north/a.csv", "it's.csv"], [HOSTILE]])
-def test_the_files_to_reload_are_told_in_the_line_of_the_parameters(names: list[str]) -> None:
+def test_the_files_to_reload_are_reported_in_the_line_of_the_parameters(names: list[str]) -> None:
     lines = body(failure(), {"arrival_id": "a-1", "reload": names}).splitlines()
     assert len(lines) == 6
     assert lines[4] == f"Parameters: arrival_id=a-1, reload={' '.join(str(names).split())}"

@@ -31,7 +31,7 @@ def test_each_yaml_file_is_one_automation(tmp_path: Path) -> None:
     assert problems == []
 
 
-def test_the_problems_of_all_files_are_told_and_the_good_ones_still_read(tmp_path: Path) -> None:
+def test_the_problems_of_all_files_are_reported_and_the_good_ones_still_read(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("name: [")
     (tmp_path / "b.yaml").write_text(GOOD.format(name="two"))
     (tmp_path / "c.yaml").write_text("- name: three\n- name: four")
@@ -44,12 +44,12 @@ def test_the_problems_of_all_files_are_told_and_the_good_ones_still_read(tmp_pat
 
 
 @pytest.mark.parametrize("text", ["", "just text", "automations: []", "7"])
-def test_a_file_that_is_not_one_automation_is_told_what_is_expected(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_one_automation_is_reported_with_what_is_expected(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     assert told(tmp_path) == ["a.yaml: expected the fields of one automation (name, trigger, actions)"]
 
 
-def test_two_files_of_one_name_are_both_told(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_both_reported(tmp_path: Path) -> None:
     for file in ("a.yaml", "b.yaml"):
         (tmp_path / file).write_text(GOOD.format(name="one"))
     assert [problem.split(":")[0] for problem in told(tmp_path)] == ["a.yaml", "b.yaml"]

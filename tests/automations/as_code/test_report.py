@@ -34,11 +34,11 @@ def test_texts_of_several_lines_are_compared_line_by_line() -> None:
     assert lines[1:6] == ["    ~ actions[0].body:", "         one", "        -two", "        +2", "         three"]
 
 
-def test_a_difference_that_lines_do_not_tell_is_told_all_the_same() -> None:
+def test_a_difference_that_lines_do_not_show_is_reported_all_the_same() -> None:
     assert told(updated(Difference("body", "a\nb", "a\nb\n")))[1] == '    ~ body: "a\\nb" -> "a\\nb\\n"'
 
 
-def test_of_a_secret_only_is_told_that_it_changed() -> None:
+def test_of_a_secret_only_its_change_is_reported() -> None:
     assert told(updated(Difference("urls", is_secret=True)))[1] == "    ~ urls: changed (secret, not shown)"
 
 

@@ -62,12 +62,12 @@ def test_a_reference_stands_for_its_id() -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_once_with_its_field(given: dict[str, Any], expected: str) -> None:
+def test_a_mistake_is_reported_once_with_its_field(given: dict[str, Any], expected: str) -> None:
     [problem] = told(given)
     assert problem.startswith(expected)
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_together() -> None:
     given = document({"expect": ["a"], "threshold": "two"}, [{"type": "wait"}, {"type": "send-notification"}])
     assert [problem.split(": ")[0] for problem in told(given)] == [
         "trigger.threshold",

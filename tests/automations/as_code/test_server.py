@@ -55,7 +55,7 @@ def told(url: str | None, credentials: str | None = None) -> str:
     return str(problem)
 
 
-def test_no_server_is_told_with_the_address_and_what_to_do() -> None:
+def test_a_missing_server_is_reported_with_the_address_and_what_to_do() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -73,7 +73,7 @@ def test_no_address_does_not_start_a_server_that_would_be_thrown_away() -> None:
     ("credentials", "expected"),
     [(None, "the server asks for credentials"), ("admin:hunter22", "the server refuses our credentials")],
 )
-def test_credentials_that_are_missing_or_wrong_are_told_apart_and_not_shown(
+def test_credentials_that_are_missing_or_wrong_are_distinguished_and_not_shown(
     credentials: str | None, expected: str
 ) -> None:
     with answering(401, b'{"exception_message": "Unauthorized"}') as url:
@@ -83,12 +83,12 @@ def test_credentials_that_are_missing_or_wrong_are_told_apart_and_not_shown(
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (200, b"<html>"), (200, b'{"not": "a list"}')])
-def test_something_else_that_answers_is_told(status: int, body: bytes) -> None:
+def test_something_else_that_answers_is_reported(status: int, body: bytes) -> None:
     with answering(status, body) as url:
         assert "what answers is not" in told(url)
 
 
-def test_what_the_server_refuses_is_told_with_its_reason() -> None:
+def test_what_the_server_refuses_is_reported_with_its_reason() -> None:
     with answering(422, b'{"detail": "no such filter"}') as url:
         message = told(url)
     assert "the server answered 422 to GET /api/" in message
@@ -113,7 +113,7 @@ def test_credentials_in_the_address_are_not_shown() -> None:
     assert "hunter22" not in told("http://me:hunter22@127.0.0.1:1/api")
 
 
-def test_problems_that_are_known_already_are_told_together_with_it() -> None:
+def test_problems_that_are_known_already_are_reported_together_with_it() -> None:
     known = [Problem("a.yaml", "wrong")]
     with (
         temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}),

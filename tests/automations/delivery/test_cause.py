@@ -15,7 +15,7 @@ def told(**fields: Any) -> str:
     return MARK + json.dumps(fields)
 
 
-def test_the_last_line_is_for_the_bell_and_the_others_are_for_a_person() -> None:
+def test_the_last_line_is_for_the_dispatcher_and_the_others_are_for_a_person() -> None:
     text, cause = split(
         f"Run: otter\nMessage: boom\n{told(id='7/a', kind='run-failed', group='daily', tags=['env:prod'])}"
     )
@@ -64,7 +64,7 @@ def test_whatever_the_values_are_they_come_back_as_they_were_and_stay_in_their_l
 @pytest.mark.parametrize(
     "line", ["", "{", "[]", '{"id": ""}', '{"id": "7", "type": "loud"}', '{"id": "7", "occurred": "yesterday"}']
 )
-def test_a_line_that_cannot_be_read_is_shown_to_nobody_and_the_alert_is_about_something_of_its_own(line: str) -> None:
+def test_a_line_that_cannot_be_read_is_shown_to_no_one_and_the_alert_is_about_something_of_its_own(line: str) -> None:
     text, cause = split(f"Run: otter\n{MARK}{line}")
     assert text == "Run: otter"
     assert cause.id.startswith("alert/")
@@ -74,7 +74,7 @@ def test_a_place_without_a_name_belongs_to_no_group_and_the_rest_still_counts() 
     assert split(told(id="7", group=None, void=True))[1] == AlertMetadata(id="7", void=True)
 
 
-def test_a_group_is_cut_as_the_bell_names_its_digests_after_it() -> None:
+def test_a_group_is_cut_as_the_dispatcher_names_its_digests_after_it() -> None:
     cause = split(told(id="7", group="x" * 5000))[1]
     assert cause.id == "7"
     assert len(cause.group) == 200

@@ -106,7 +106,7 @@ def test_without_a_fallback_the_primary_channels_are_tried_on(outbox: Outbox) ->
     assert attempt(outbox, FIRST, 10 * 86_400, works=True)
 
 
-def test_a_channel_that_fails_is_told_once_until_it_works_again(outbox: Outbox) -> None:
+def test_a_channel_that_fails_is_reported_once_until_it_works_again(outbox: Outbox) -> None:
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
     attempt(outbox, FIRST, 2)
@@ -122,7 +122,7 @@ def test_a_channel_that_fails_is_told_once_until_it_works_again(outbox: Outbox) 
     assert dispatcher.failing_channels(outbox, at(999)) == []
 
 
-def test_a_channel_for_which_nothing_waits_any_more_is_not_told(outbox: Outbox) -> None:
+def test_a_channel_for_which_nothing_waits_any_more_is_not_reported(outbox: Outbox) -> None:
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
     outbox.change("UPDATE alerts SET state = 'cancelled'")

@@ -55,7 +55,7 @@ def told_once(worker: Looking) -> None:
         ([httpx.ConnectError("no server")], 1),
     ],
 )
-def test_it_looks_until_it_has_found_a_run_or_been_told_too_early(found: list[Any], looks: int):
+def test_it_looks_until_it_has_found_a_run_or_was_notified_too_early(found: list[Any], looks: int):
     worker = Looking(*found)
     told_once(worker)
     assert worker.looks == looks
@@ -94,12 +94,12 @@ def heard(of: Callable[[], Coroutine[Any, Any, object]]) -> bool:
 
 
 @pytest.mark.timeout(120)
-def test_a_run_that_is_scheduled_on_a_real_server_is_told():
+def test_a_run_that_is_scheduled_on_a_real_server_is_reported():
     with prefect_test_harness(server_startup_timeout=60):
         assert heard(of=_schedule)
 
 
-def test_while_nobody_can_be_heard_it_is_told_to_look_all_the_same(
+def test_while_no_events_arrive_it_is_notified_to_look_all_the_same(
     capsys: pytest.CaptureFixture[str],
 ):
     async def nobody() -> None:

@@ -280,7 +280,7 @@ def test_runs_of_different_arrivals_do_not_wait_for_one_another(pipeline: Postgr
     assert counts(pipeline) == [(3, 3, 3)]
 
 
-def test_a_table_that_somebody_has_locked_is_waited_for_and_then_the_run_is_told(pipeline: PostgresPipeline):
+def test_a_table_that_somebody_has_locked_is_waited_for_and_then_the_run_is_reported(pipeline: PostgresPipeline):
     pipeline.load("first.csv", "n\n1\n")
     with psycopg.connect(pipeline.url) as other, opened(pipeline.url, 0.3) as warehouse:
         other.execute("LOCK TABLE public.metrics")
@@ -317,7 +317,7 @@ def test_an_error_is_worth_another_try_or_a_persons_business_or_the_files_own_fa
 # -- getting in
 
 
-def test_a_server_that_is_down_is_waited_for_and_the_run_is_told_once():
+def test_a_server_that_is_down_is_waited_for_and_the_run_is_reported_once():
     told: list[str] = []
     with (
         pytest.raises(TemporaryError, match=r":1/x does not answer after 1 s: Connection refused.*start it"),

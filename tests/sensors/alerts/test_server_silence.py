@@ -16,7 +16,7 @@ def told(ringer: AlertService) -> list[str]:
     return [row["kind"] for row in rows]
 
 
-def test_a_silence_is_told_once_and_its_end_once(ringer: AlertService) -> None:
+def test_a_silence_is_reported_once_and_its_end_once(ringer: AlertService) -> None:
     silence = watched(ringer)
     silence.heard(at(0))
     for second in range(1, 200):
@@ -27,7 +27,7 @@ def test_a_silence_is_told_once_and_its_end_once(ringer: AlertService) -> None:
     assert told(ringer) == ["server-silent", "server-back"]
 
 
-def test_a_short_silence_is_not_told(ringer: AlertService) -> None:
+def test_a_short_silence_is_not_reported(ringer: AlertService) -> None:
     silence = watched(ringer)
     for begin in (0, 100):
         for second in range(59):
@@ -53,7 +53,7 @@ def test_the_alert_says_since_when_why_and_what_to_do_in_a_few_lines(ringer: Ale
     assert len(alert["body"]) < 800
 
 
-def test_a_sensor_that_is_started_anew_does_not_tell_it_again(ringer: AlertService) -> None:
+def test_a_sensor_that_is_started_anew_does_not_report_it_again(ringer: AlertService) -> None:
     for start in (0, 1000, 2000):
         silence = watched(ringer)
         silence.not_heard("nobody listens", at(start))
@@ -61,7 +61,7 @@ def test_a_sensor_that_is_started_anew_does_not_tell_it_again(ringer: AlertServi
     assert told(ringer) == ["server-silent"]
 
 
-def test_one_that_is_started_anew_tells_that_it_is_over(ringer: AlertService) -> None:
+def test_a_sensor_that_is_started_anew_reports_that_it_is_over(ringer: AlertService) -> None:
     silence = watched(ringer)
     silence.not_heard("nobody listens", at(0))
     silence.not_heard("nobody listens", at(60))
@@ -70,7 +70,7 @@ def test_one_that_is_started_anew_tells_that_it_is_over(ringer: AlertService) ->
     assert told(ringer) == ["server-silent", "server-back"]
 
 
-def test_the_next_silence_is_told_again(ringer: AlertService) -> None:
+def test_the_next_silence_is_reported_again(ringer: AlertService) -> None:
     silence = watched(ringer)
     for begin in (0, 1000):
         silence.not_heard("nobody listens", at(begin))

@@ -43,7 +43,7 @@ def test_an_id_a_unique_beginning_of_it_or_a_files_name_will_do(ledger, wanted, 
         ("", "there is no arrival"),
     ],
 )
-def test_what_is_not_found_is_told_with_what_there_is(ledger, wanted, told):
+def test_what_is_not_found_is_reported_with_what_there_is(ledger, wanted, told):
     with pytest.raises(StackError, match=told):
         find_arrival(ledger, wanted)
 

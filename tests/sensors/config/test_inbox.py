@@ -25,7 +25,7 @@ def test_an_inbox_may_be_a_folder_elsewhere(tmp_path):
     assert (inbox.path, inbox.max_files) == (tmp_path / "elsewhere", 7)
 
 
-def test_every_mistake_is_told_at_once_with_its_field(tmp_path):
+def test_all_mistakes_are_reported_together_with_their_fields(tmp_path):
     file = configured(
         tmp_path, "inboxes:\n  one: {max_files: 0, colour: red}\n  two: {grace_seconds: soon, patterns: []}\n"
     )
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path, text, told):
         read_inboxes(configured(tmp_path, text), tmp_path)
 
 
-def test_a_mistake_is_told_with_the_line_that_it_is_on_or_is_missing_from(tmp_path):
+def test_a_mistake_is_reported_with_the_line_that_it_is_on_or_is_missing_from(tmp_path):
     text = (
         "inboxes:\n  one:\n    patterns:\n      - a\n      - [b]\n    expect:\n      at_least: 1\n  two: {path: one}\n"
     )

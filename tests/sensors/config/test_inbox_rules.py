@@ -23,7 +23,7 @@ from sensors.config.inboxes import Duplicates, EmptyFiles, InboxesError, WatchCh
         ("expect: {timezone: UTC}", "expect.cron", "Field required"),
     ],
 )
-def test_a_mistyped_rule_is_told_with_its_field_and_what_was_expected(tmp_path, rule, field, told):
+def test_a_mistyped_rule_is_reported_with_its_field_and_what_was_expected(tmp_path, rule, field, told):
     file = tmp_path / "inboxes.yaml"
     file.write_text(f"inboxes:\n  metrics:\n    {rule}\n")
     with pytest.raises(InboxesError) as raised:

@@ -40,7 +40,7 @@ class Arrivals:
         return sum(after < moment <= until for moment in self.at)
 
 
-def test_a_file_that_came_in_time_is_nothing_to_tell():
+def test_a_file_that_came_in_time_is_nothing_to_report():
     arrived = Arrivals([utc(23, 18)]).count
     after, event = judge(WEEKDAYS, Expected("", utc(23, 12)), utc(24, 7, 1), arrived)
     assert (after, event) == (Expected("", utc(24, 7)), None)
@@ -106,7 +106,7 @@ def told(ledger) -> list[tuple[str, str]]:
     return [(one.notice.event, one.notice.payload["subject"]) for one in notices.unsent(ledger, 10)]
 
 
-def test_the_ledger_counts_and_a_person_is_told_in_local_time(punctual, ledger, hand_clock, identity):
+def test_the_ledger_counts_and_the_report_is_in_local_time(punctual, ledger, hand_clock, identity):
     step, inbox = punctual
     assert not step.step()
     hand_clock.turn(3600)

@@ -214,7 +214,7 @@ def test_while_a_sensor_works_nothing_is_done(settings, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [401, 500, 503, None])
-def test_without_an_answer_nothing_is_done_unless_nobody_is_to_be_asked(settings, prefect, status):
+def test_without_an_answer_nothing_is_done_unless_the_server_is_not_to_be_asked(settings, prefect, status):
     stored(settings, FIRST, "a.csv")
     prefect.report(FIRST, "gone", a="loaded")
     settings.ledger_path.write_bytes(b"rubbish")
@@ -348,7 +348,7 @@ def test_another_sensors_claim_is_left_alone(settings):
     assert theirs.exists()
 
 
-def test_a_disk_that_refuses_is_told_in_a_line(settings, monkeypatch):
+def test_a_disk_that_refuses_is_reported_in_a_line(settings, monkeypatch):
     def full(*_args: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 

@@ -64,13 +64,13 @@ def test_an_inbox_may_have_a_url(tmp_path, url, where):
         ("s3://bucket/in?versionId=1", "expected nothing behind the path"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_told_without_its_credentials(tmp_path, url, told):
+def test_a_url_that_cannot_be_used_is_reported_without_its_credentials(tmp_path, url, told):
     (line,) = mistakes(tmp_path, f"inboxes:\n  partner:\n    url: '{url}'\n")
     assert line.startswith(f"3: inboxes.partner.url: {told}")
     assert "hushhush" not in line
 
 
-def test_what_does_not_go_together_is_told_at_once(tmp_path):
+def test_everything_that_does_not_go_together_is_reported_in_one_error(tmp_path):
     told = mistakes(
         tmp_path,
         "inboxes:\n"
@@ -98,7 +98,7 @@ def test_what_does_not_go_together_is_told_at_once(tmp_path):
         ("sftp://h/in", "known_hosts: null", "options.known_hosts: expected the path of a file"),
     ],
 )
-def test_an_option_that_cannot_be_used_is_told_with_its_line_and_not_its_value(tmp_path, url, options, told):
+def test_an_option_that_cannot_be_used_is_reported_with_its_line_and_not_its_value(tmp_path, url, options, told):
     (line,) = mistakes(tmp_path, f"inboxes:\n  partner:\n    url: '{url}'\n    options:\n      {options}\n")
     assert line.startswith("5: inboxes.partner.options.")
     assert told in line

@@ -51,7 +51,7 @@ def test_a_dropped_file_is_uploaded_whole_and_replaces_none(configured: World, t
 
 
 @BOTH
-def test_what_cannot_be_uploaded_is_told(configured: World, tmp_path):
+def test_what_cannot_be_uploaded_is_reported(configured: World, tmp_path):
     file = tmp_path / "orders.csv"
     file.write_text("a\n1\n")
     configured.remote.server.stop()

@@ -67,13 +67,13 @@ def test_a_server_that_goes_away_in_the_middle_of_taking_loses_nothing(world: Wo
 
 
 @pytest.mark.parametrize("world", ["s3"], indirect=True)
-def test_a_bucket_that_is_not_there_is_told(world: World):
+def test_a_bucket_that_is_not_there_is_reported(world: World):
     world.remote.client.delete_bucket(Bucket=world.remote.name)
     assert "there is no such bucket or folder" in str(trouble(world.sensor()))
 
 
 @pytest.mark.parametrize("world", ["s3"], indirect=True)
-def test_credentials_that_the_object_store_does_not_know_are_told(world: World):
+def test_credentials_that_the_object_store_does_not_know_are_reported(world: World):
     world.remote.server.ask_for_credentials(after=0)
     try:
         told = str(trouble(world.sensor()))
@@ -83,7 +83,7 @@ def test_credentials_that_the_object_store_does_not_know_are_told(world: World):
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)
-def test_a_folder_that_is_not_there_is_told_and_no_file_counts_as_taken_away(world: World):
+def test_a_folder_that_is_not_there_is_reported_and_no_file_counts_as_taken_away(world: World):
     sensor = world.sensor()
     world.remote.write("empty.csv", b"")
     sensor.pass_time(SETTLED)
@@ -94,7 +94,7 @@ def test_a_folder_that_is_not_there_is_told_and_no_file_counts_as_taken_away(wor
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)
-def test_a_key_that_the_server_does_not_know_is_told(world: World):
+def test_a_key_that_the_server_does_not_know_is_reported(world: World):
     remote = world.remote
     assert isinstance(remote, SftpFolder)
     options = {**remote.options, "client_keys": [str(remote.server.folder / "stranger")]}
@@ -135,7 +135,7 @@ def test_what_ssh_keyscan_prints_is_the_key_that_is_needed(world: World, tmp_pat
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)
-def test_a_subfolder_that_may_not_be_listed_hides_no_other_and_is_told(world: World):
+def test_a_subfolder_that_may_not_be_listed_hides_no_other_and_is_reported(world: World):
     sensor = world.sensor(subfolders=True)
     remote = world.remote
     assert isinstance(remote, SftpFolder)
@@ -155,7 +155,7 @@ def test_a_subfolder_that_may_not_be_listed_hides_no_other_and_is_told(world: Wo
     assert sorted(sensor.staged()) == ["closed/a.csv", "open/a.csv"]
 
 
-def test_a_message_tells_no_secret():
+def test_a_message_shows_no_secret():
     asking = ErrorTranslator("s3://bucket/in", frozenset({"hushhush"}))
     with pytest.raises(StoreError) as raised, asking():
         raise OSError("PUT of hushhush was refused")

@@ -42,7 +42,7 @@ def test_without_a_server_they_are_kept_and_have_the_same_event_id_later(ledger,
     assert sent["id"] == kept.notice.event_id
 
 
-def test_nobody_is_told_twice_of_the_same(ledger, hand_clock):
+def test_the_same_is_not_reported_twice(ledger, hand_clock):
     note(ledger, hand_clock, "one")
     note(ledger, hand_clock, "one")
     assert len(notices.unsent(ledger, 10)) == 1

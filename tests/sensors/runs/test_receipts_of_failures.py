@@ -85,7 +85,7 @@ def fail_for_good(ledger, clerk, api, hand_clock, arrival) -> None:
         hand_clock.turn(100)
 
 
-def test_after_the_limit_it_has_failed_with_the_reason_and_a_person_is_told_what_to_do(
+def test_after_the_limit_it_has_failed_with_the_reason_and_the_report_says_what_to_do(
     ledger, clerk, api, hand_clock, arrival, tmp_path
 ):
     fail_for_good(ledger, clerk, api, hand_clock, arrival)
@@ -114,7 +114,7 @@ def test_tried_again_by_a_person_it_has_all_its_attempts_once_more(ledger, clerk
     assert len(notices.unsent(ledger, 10)) == 2, "a person is told of each try"
 
 
-def test_without_any_receipt_a_person_is_told_once_and_it_goes_on(ledger, clerk, hand_clock, arrival):
+def test_a_missing_receipt_is_reported_once_and_it_goes_on(ledger, clerk, hand_clock, arrival):
     for attempt in range(1, STALLED_ATTEMPTS + 4):
         announce(ledger, hand_clock, arrival)
         clerk.step()

@@ -78,7 +78,7 @@ def test_the_usual_log_is_text_for_a_person():
     assert Settings().log_format is LogFormat.TEXT
 
 
-def test_the_format_is_a_setting_and_a_wrong_one_is_told_with_those_that_there_are(monkeypatch, tmp_path):
+def test_the_format_is_a_setting_and_a_wrong_one_is_reported_with_those_that_there_are(monkeypatch, tmp_path):
     monkeypatch.setenv("ENV_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("LOG_FORMAT", "json")
     assert checked_settings().log_format is LogFormat.JSON

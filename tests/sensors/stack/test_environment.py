@@ -55,7 +55,7 @@ def test_runs_of_the_stack_find_its_own_warm_server(tmp_path):
     assert "WARM_SOCKET" not in client_environment(settings(tmp_path), around)
 
 
-def test_prefects_clients_read_one_certificate_that_vouches_for_nobody(tmp_path):
+def test_prefects_clients_read_one_certificate_that_vouches_for_no_one(tmp_path):
     certificate = client_environment(settings(tmp_path), {})["PREFECT_API_SSL_CERT_FILE"]
     assert len(ssl.create_default_context(cafile=certificate).get_ca_certs()) == 1
 

@@ -36,7 +36,7 @@ def test_a_service_that_had_started_well_is_restarted_without_being_counted():
     ]
 
 
-def test_an_exit_status_is_told_as_such():
+def test_an_exit_status_is_reported_as_such():
     assert told("WARN exited: worker (exit status 3; not expected)", "INFO spawned: 'worker' with pid 1") == [
         "worker stopped (exit status 3); restarted, 1 of 5"
     ]
@@ -47,7 +47,7 @@ def test_the_deaths_of_one_service_do_not_count_for_another():
     assert told(KILLED, SPAWNED, server_died, "INFO spawned: 'server' with pid 1")[-1].endswith("1 of 5")
 
 
-def test_giving_a_service_up_is_told_with_the_reason():
+def test_giving_a_service_up_is_reported_with_the_reason():
     incidents = Incidents()
     incidents.read(KILLED)
     assert incidents.read(GAVE_UP) == Incident(
@@ -55,7 +55,7 @@ def test_giving_a_service_up_is_told_with_the_reason():
     )
 
 
-def test_lines_about_anything_else_tell_nothing():
+def test_lines_about_anything_else_show_nothing():
     assert told("INFO supervisord started with pid 1", "WARN exited: stranger (exit status 1; expected)", "") == []
 
 

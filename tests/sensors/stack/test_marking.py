@@ -78,7 +78,7 @@ def test_a_process_that_ignores_the_request_is_killed_after_the_grace(start):
     assert not psutil.pid_exists(process.pid)
 
 
-def test_a_flow_run_is_told_from_a_service(start):
+def test_a_flow_run_is_distinguished_from_a_service(start):
     run, service = start(SLEEP, PREFECT__FLOW_RUN_ID="1"), start(SLEEP)
     assert is_flow_run(psutil.Process(run.pid))
     assert not is_flow_run(psutil.Process(service.pid))

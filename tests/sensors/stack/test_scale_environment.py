@@ -8,7 +8,7 @@ from sensors.stack.environment import asyncpg_url, scale_environment, stack_envi
 SHARED = {"profile": "scale", "database_url": "postgres://me:p%40ss@db/prefect", "redis_url": "redis://:secret@cache"}
 
 
-def test_with_the_embedded_profile_prefect_is_told_nothing_of_it():
+def test_with_the_embedded_profile_prefect_gets_none_of_these_settings():
     assert scale_environment(Settings()) == {}
 
 
@@ -38,7 +38,7 @@ def test_prefect_reads_these_settings_by_these_names(tmp_path, monkeypatch):
     assert server.database.migrate_on_start is False
 
 
-def test_a_machine_that_has_neither_servers_nor_services_is_told_nothing_of_the_database(tmp_path):
+def test_a_machine_that_has_neither_servers_nor_services_gets_no_setting_of_the_database(tmp_path):
     joined = {
         "profile": "scale",
         "api_servers": 0,

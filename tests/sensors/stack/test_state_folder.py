@@ -25,7 +25,7 @@ def test_the_folder_is_made_with_what_is_in_it(settings):
             assert folder.is_dir()
 
 
-def test_a_second_stack_on_it_is_refused_and_told_who_holds_it(settings):
+def test_a_second_stack_on_it_is_refused_with_the_id_of_its_holder(settings):
     with hold_state_folder(settings), pytest.raises(StackError) as refused:
         hold_state_folder(settings)
     assert refused.value.lines == (f"already running on {settings.state_dir} (pid {os.getpid()}); see `just status`",)
@@ -56,13 +56,13 @@ def test_it_is_free_again_when_its_holder_was_killed(settings):
     hold_state_folder(settings).release()
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match=r"STATE_DIR: the folder .* cannot be made"):
         hold_state_folder(Settings(state_dir=tmp_path / "file" / "state"))
 
 
-def test_a_folder_on_a_full_disk_is_told(settings, monkeypatch):
+def test_a_folder_on_a_full_disk_is_reported(settings, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

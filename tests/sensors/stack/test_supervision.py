@@ -63,7 +63,7 @@ def test_a_service_runs_in_its_folder_and_its_output_is_kept(supervisor, setting
     assert supervisor.is_running(Service.SENSOR)
 
 
-def test_a_service_that_is_killed_is_started_again_and_that_is_told(supervisor, settings, incidents):
+def test_a_service_that_is_killed_is_started_again_and_that_is_reported(supervisor, settings, incidents):
     supervisor.start(Service.SENSOR)
     log = settings.logs_dir / "supervisor.log"
     first = wait_until(lambda: pid_in(log))

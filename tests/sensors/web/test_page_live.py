@@ -41,7 +41,7 @@ def view(name: str, waiting: int = 0) -> InboxView:
     )
 
 
-def test_only_what_has_changed_is_told():
+def test_only_what_has_changed_is_reported():
     before = Snapshot({"a": view("a"), "b": view("b")})
     after = Snapshot({"a": view("a"), "b": view("b", 1), "c": view("c")})
     assert list(after.changes_since(before)) == [view("b", 1), view("c")]
@@ -75,7 +75,7 @@ def events(lines, count: int) -> list[tuple[str, dict[str, str]]]:
     return found
 
 
-def test_a_page_is_told_what_there_is_and_then_each_step_of_an_arrival(page):
+def test_a_page_learns_what_there_is_and_then_each_step_of_an_arrival(page):
     with (
         page.client() as client,
         client.stream("GET", "/stream") as stream,
@@ -106,7 +106,7 @@ def test_an_inbox_and_its_arrivals_are_shown_as_they_were_at_the_same_moment(pag
     assert (inbox.books.seen, inbox.last_name, arrivals) == (0, None, [])
 
 
-def test_two_pages_are_told_the_same(page):
+def test_two_pages_get_the_same_changes(page):
     opened = Ledger(page.settings.ledger_path)
     with page.client() as client, client.stream("GET", "/stream") as one, client.stream("GET", "/stream") as two:
         lines = [one.iter_lines(), two.iter_lines()]
@@ -117,7 +117,7 @@ def test_two_pages_are_told_the_same(page):
     assert told[0] == told[1]
 
 
-def test_a_page_that_is_closed_is_forgotten_and_nobody_looks_any_more(tmp_path):
+def test_a_page_that_is_closed_is_forgotten_and_no_one_looks_any_more(tmp_path):
     looks = 0
 
     def look() -> Snapshot:
@@ -154,7 +154,7 @@ def test_a_page_that_does_not_read_is_ended_and_the_others_go_on(ledger, tmp_pat
     asyncio.run(overwhelm())
 
 
-def test_a_look_that_fails_ends_no_page_and_the_next_one_is_told(ledger, tmp_path, monkeypatch):
+def test_a_look_that_fails_ends_no_page_and_the_next_one_is_reported(ledger, tmp_path, monkeypatch):
     monkeypatch.setattr(live_module, "POLL_SECONDS", 0.01)
     looks: list[Snapshot | Exception] = [
         Snapshot(),

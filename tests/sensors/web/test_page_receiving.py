@@ -123,7 +123,7 @@ def test_a_request_that_is_cancelled_leaves_nothing(tmp_path):
     assert gone(tmp_path)
 
 
-def test_on_a_full_disk_it_is_told_in_the_middle():
+def test_on_a_full_disk_it_is_reported_in_the_middle():
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")

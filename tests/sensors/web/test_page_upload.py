@@ -61,7 +61,7 @@ def lying(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_appears_in_its_inbox_whole_and_its_digest_is_told(client, metrics):
+def test_a_file_appears_in_its_inbox_whole_and_its_digest_is_reported(client, metrics):
     answer = client.put("/inbox/metrics/orders.csv", content=BODY)
     assert answer.status_code == 201
     assert answer.json() == {
@@ -165,7 +165,7 @@ def test_a_done_file_is_taken_where_the_inbox_waits_for_one(client, settings):
     assert client.put("/inbox/metrics/a.csv.done", content=b"").status_code == 422
 
 
-def test_a_file_that_is_too_large_is_refused_before_it_is_sent_and_while_it_is_if_its_size_was_not_told(
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent_and_while_it_is_if_its_size_was_not_reported(
     client, metrics
 ):
     told = client.put("/inbox/metrics/a.csv", content=b"x" * 1001)
@@ -192,7 +192,7 @@ def test_an_inbox_that_takes_more_is_limited_by_max_upload_bytes(settings, tmp_p
         ({"If-Match": '"x"'}, 412, "nothing is ever overwritten"),
     ],
 )
-def test_what_a_header_asks_for_in_vain_is_told(client, metrics, headers, status, why):
+def test_what_a_header_asks_for_in_vain_is_reported(client, metrics, headers, status, why):
     answer = client.put("/inbox/metrics/a.csv", content=BODY, headers=headers)
     assert (answer.status_code, why in answer.json()["detail"]) == (status, True)
     assert lying(metrics) == []
@@ -204,7 +204,7 @@ def test_a_digest_that_is_right_is_taken(client):
     assert client.put("/inbox/metrics/a.csv", content=BODY, headers=headers).status_code == 201
 
 
-def test_an_inbox_that_is_not_there_is_told_with_those_that_are(client):
+def test_an_inbox_that_is_not_there_is_reported_with_those_that_are(client):
     answer = client.put("/inbox/nope/a.csv", content=BODY)
     assert answer.status_code == 404
     assert answer.json()["detail"] == "there is no inbox 'nope'; there are: metrics, deep, done"
@@ -218,7 +218,7 @@ def test_on_a_disk_without_room_for_it_it_is_refused_before_it_is_sent(client, m
     assert lying(metrics) == []
 
 
-def test_an_inbox_that_cannot_be_written_is_told_without_a_traceback(client, metrics):
+def test_an_inbox_that_cannot_be_written_is_reported_without_a_traceback(client, metrics):
     metrics.rmdir()
     metrics.write_text("a file is in its place")
     answer = client.put("/inbox/metrics/a.csv", content=BODY)
@@ -227,7 +227,7 @@ def test_an_inbox_that_cannot_be_written_is_told_without_a_traceback(client, met
     assert answer.json()["detail"].startswith("a.csv cannot be written: ")
 
 
-def test_what_became_of_a_file_is_told_under_its_own_address(client, settings):
+def test_what_became_of_a_file_is_reported_under_its_own_address(client, settings):
     with Ledger(settings.ledger_path) as ledger:
         record_arrival(ledger, "m-1", datetime(2026, 11, 24, tzinfo=UTC), {"orders.csv": "loaded"})
     told = client.get("/inbox/metrics/orders.csv").json()
