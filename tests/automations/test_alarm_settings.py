@@ -58,15 +58,15 @@ def test_everything_that_cannot_be_read_is_reported_together_by_its_name_and_wit
     )
     with pytest.raises(ConfigurationError) as error:
         read_settings()
-    told = [str(problem) for problem in error.value.problems]
-    assert [one.split(":")[0] for one in told] == [
+    reported = [str(problem) for problem in error.value.problems]
+    assert [one.split(":")[0] for one in reported] == [
         "NOTIFY_ROUTES",
         "NOTIFY_STORM",
         "NOTIFY_SILENCE",
         "SERVER_SILENT_SECONDS",
     ]
-    assert "5/10m" in told[1]
-    assert "22:00-07:00" in told[2]
+    assert "5/10m" in reported[1]
+    assert "22:00-07:00" in reported[2]
     assert "hunter22" not in str(error.value) + repr(error.value)
     assert error.value.__cause__ is None
 

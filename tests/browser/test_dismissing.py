@@ -23,7 +23,7 @@ def drop_bad(page: Page, stack: Stack, *names: str) -> None:
 
 
 def dismissed(page: Page, name: str) -> bool:
-    """Tell whether a file is listed as dismissed among the failed ones."""
+    """Return whether a file is listed as dismissed among the failed ones."""
     page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/", 3)[2] + "/failed")
     return "dismissed" in matter(page, name).inner_text()
 

@@ -116,11 +116,11 @@ def test_an_edited_flow_is_used_by_the_next_run(journey: Journey):
 def test_a_runs_own_settings_of_prefect_are_heeded(journey: Journey):
     before = cold_starts(journey.stack)
     end = "from prefect.settings import get_current_settings as now; os._exit(40 + (now().logging.level == 'DEBUG'))"
-    told = [
+    reported = [
         journey.stack.wait_for_end(run)["state"]["message"]
         for run in (journey.start(end=end), journey.start(end=end, PREFECT_LOGGING_LEVEL="DEBUG"))
     ]
-    assert ["status code: 40" in told[0], "status code: 41" in told[1]] == [True, True], told
+    assert ["status code: 40" in reported[0], "status code: 41" in reported[1]] == [True, True], reported
     assert cold_starts(journey.stack) == before
 
 

@@ -159,9 +159,9 @@ def test_what_compose_names_is_there_and_known(compose: dict[str, Any]):
         assert all(Path(bind["source"]).is_file() and bind["read_only"] for bind in binds)
         assert set(one.get("environment") or {}) <= known_variables() | OF_IMAGES
     asked = {*re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text())}
-    told = {*re.findall(r"^(\w+)=", (DEPLOY / ".env.example").read_text(), re.MULTILINE)}
-    assert told <= asked
-    assert {name for name in asked - told if not name.startswith("NOTIFY_")} == set()
+    reported = {*re.findall(r"^(\w+)=", (DEPLOY / ".env.example").read_text(), re.MULTILINE)}
+    assert reported <= asked
+    assert {name for name in asked - reported if not name.startswith("NOTIFY_")} == set()
 
 
 def test_the_balancers_configuration_is_one(compose: dict[str, Any]):

@@ -54,10 +54,10 @@ def test_the_job_of_a_run_is_one_that_kubernetes_knows():
 
 
 def test_prefect_gets_the_same_settings_as_by_just_up():
-    told = {**data_of("ConfigMap", "blueprint-prefect"), **data_of("Secret", "blueprint-servers")}
+    reported = {**data_of("ConfigMap", "blueprint-prefect"), **data_of("Secret", "blueprint-servers")}
     wanted = scale_environment(scale_settings())
-    assert {name: told.get(name) for name in wanted} == wanted
-    assert set(told) <= known_variables()
+    assert {name: reported.get(name) for name in wanted} == wanted
+    assert set(reported) <= known_variables()
     assert set(data_of("ConfigMap", "blueprint-sensor")) <= known_variables()
 
 

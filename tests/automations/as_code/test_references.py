@@ -115,8 +115,8 @@ def test_every_kind_stands_for_an_id_in_an_action_and_back(kind: Kind) -> None:
     ],
 )
 def test_labels_that_contradict_each_other_are_refused(labels: dict[str, Any], message: str) -> None:
-    [(_, told)] = malformed_references({"name": "one", "trigger": {"match": labels}})
-    assert told == message
+    [(_, reported)] = malformed_references({"name": "one", "trigger": {"match": labels}})
+    assert reported == message
 
 
 def test_where_there_is_no_deployment_at_all_the_way_to_make_them_is_reported() -> None:

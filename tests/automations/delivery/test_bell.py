@@ -175,11 +175,11 @@ def test_a_policy_that_is_set_while_another_is_put_in_force_is_put_in_force_as_w
     post(bell.outbox, posting(), bell.policy, now())
     retarget = deliver.retarget
 
-    def told_meanwhile(outbox: Outbox, configured: Policy, moment: datetime) -> None:
+    def set_meanwhile(outbox: Outbox, configured: Policy, moment: datetime) -> None:
         retarget(outbox, configured, moment)
         bell.policy = second
 
-    monkeypatch.setattr(deliver, "retarget", told_meanwhile)
+    monkeypatch.setattr(deliver, "retarget", set_meanwhile)
     bell.policy = first
     bell.step(now())
     bell.step(now())

@@ -38,7 +38,7 @@ def test_a_url_may_contain_equal_signs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("json://me:hunter22@127.0.0.1", "route 1 is not of the form"),
         ("env:prod", "route 1 is not of the form"),
@@ -48,10 +48,10 @@ def test_a_url_may_contain_equal_signs() -> None:
         (f"env:prod={PROD} env:test=nothing://hunter22", "the URL of route 2 (nothing://...)"),
     ],
 )
-def test_a_route_that_cannot_be_read_is_reported_by_its_position_without_its_url(text: str, told: str) -> None:
+def test_a_route_that_cannot_be_read_is_reported_by_its_position_without_its_url(text: str, reported: str) -> None:
     with pytest.raises(ValueError, match="route") as error:
         read_routes(text)
-    assert told in str(error.value)
+    assert reported in str(error.value)
     assert "hunter22" not in str(error.value)
 
 

@@ -57,9 +57,9 @@ def test_a_failure_shows_what_the_service_answered(receiver: Receiver) -> None:
 def test_no_part_of_a_failing_url_is_reported(closed_port: int) -> None:
     url = f"json://robot:hunter22@127.0.0.1:{closed_port}/hook/s3cr3tt0ken/?+X-Key=qwertz"
     [delivery] = deliver(ALERT, [url], "failure")
-    told = f"{delivery}"
+    reported = f"{delivery}"
     assert delivery.failure
-    assert not [part for part in ("robot", "hunter22", "s3cr3tt0ken", "qwertz", "127.0.0.1") if part in told]
+    assert not [part for part in ("robot", "hunter22", "s3cr3tt0ken", "qwertz", "127.0.0.1") if part in reported]
 
 
 def test_apprise_logs_no_url_on_our_behalf_at_any_level(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,6 +93,6 @@ def test_urls_that_cannot_be_used_are_reported_by_position_only() -> None:
 
 
 def test_what_a_service_says_of_its_failure_is_kept_as_harmless_text() -> None:
-    told = delivery._without_secrets("no\x1b[2J r\ud800eply\n@everyone", "json://127.0.0.1/s3cr3t")
-    assert told.encode()
-    assert told == "no\N{REPLACEMENT CHARACTER}[2J r\N{REPLACEMENT CHARACTER}eply @\u2060everyone"
+    reported = delivery._without_secrets("no\x1b[2J r\ud800eply\n@everyone", "json://127.0.0.1/s3cr3t")
+    assert reported.encode()
+    assert reported == "no\N{REPLACEMENT CHARACTER}[2J r\N{REPLACEMENT CHARACTER}eply @\u2060everyone"

@@ -117,8 +117,8 @@ def test_each_alert_of_a_storm_is_reported_by_the_digest_that_goes_where_it_woul
     made = digests.sum_up_due(outbox, routed, at(60))
     assert [one.alert.subject.split()[0] for one in made] == ["1", "3", "2"]
     for message, prefix in zip(made, "ptu", strict=True):
-        told = outbox.rows("SELECT cause FROM alerts WHERE told_by = ?", (message.cause.id,))
-        assert {row["cause"][0] for row in told} == {prefix}
+        reported = outbox.rows("SELECT cause FROM alerts WHERE told_by = ?", (message.cause.id,))
+        assert {row["cause"][0] for row in reported} == {prefix}
         tags = {"p": ("env:prod",), "t": ("env:test",), "u": ()}[prefix]
         assert channels_of(outbox, message.cause.id) == {one.id for one in routed.channels("alerts", tags)}
     assert len(digests.sum_up_due(outbox, routed, at(660))) == 3

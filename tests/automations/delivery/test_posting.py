@@ -210,5 +210,5 @@ def test_no_url_is_in_the_outbox(outbox: Outbox) -> None:
     post(outbox, posting("c-2"), secret, NOW)
     tables = [row["name"] for row in outbox.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
     kept = json.dumps([[dict(row) for row in outbox.rows(f"SELECT * FROM {table}")] for table in tables])
-    for told in (kept, repr(secret)):
-        assert not [word for word in ("hunter22", "s3cr3tt0ken", "t0kent0ken") if word in told]
+    for reported in (kept, repr(secret)):
+        assert not [word for word in ("hunter22", "s3cr3tt0ken", "t0kent0ken") if word in reported]

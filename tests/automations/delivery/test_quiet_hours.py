@@ -115,7 +115,7 @@ def test_without_a_zone_it_is_the_machines_own_with_its_changes(now: datetime, o
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("22:00", "'22:00'"),
         ("25:00-07:00", "'25:00-07:00'"),
@@ -129,10 +129,10 @@ def test_without_a_zone_it_is_the_machines_own_with_its_changes(now: datetime, o
         ("Europe/Berlin", "only a time zone"),
     ],
 )
-def test_what_cannot_be_read_is_reported(text: str, told: str) -> None:
+def test_what_cannot_be_read_is_reported(text: str, reported: str) -> None:
     with pytest.raises(ValueError, match=r"expected spans|no time zone") as error:
         QuietHours.parse(text)
-    assert told in str(error.value)
+    assert reported in str(error.value)
 
 
 def test_all_that_is_wrong_is_reported_together() -> None:

@@ -182,10 +182,10 @@ def test_a_channel_that_does_not_take_its_alerts_is_reported_to_prefect_once(
     walk(watchman, hand_clock, 30)
     assert "alert.undelivered" not in emitted(server)
     walk(watchman, hand_clock, 100)
-    [told] = [one for one in server.emitted if one["event"] == "alert.undelivered"]
-    assert told["resource"]["prefect.resource.name"] == "1 (JSON)"
-    assert told["payload"]["reason"] == "refused"
-    assert told["payload"]["waiting"] == 1
+    [reported] = [one for one in server.emitted if one["event"] == "alert.undelivered"]
+    assert reported["resource"]["prefect.resource.name"] == "1 (JSON)"
+    assert reported["payload"]["reason"] == "refused"
+    assert reported["payload"]["waiting"] == 1
 
 
 def test_a_failing_channel_is_reported_once_also_while_the_outbox_cannot_be_written(

@@ -53,7 +53,7 @@ def test_a_bad_name_or_inbox_does_not_hide_the_mistakes_of_another(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("inboxes: {}\n", "at least 1 item"),
         ("", r"inboxes\.yaml: expected an inbox at least, .*, got an empty file$"),
@@ -68,8 +68,8 @@ def test_a_bad_name_or_inbox_does_not_hide_the_mistakes_of_another(tmp_path):
         ("inboxes:\n  a: {path: same}\n  b: {path: same}\n", "is in inbox 'a'"),
     ],
 )
-def test_a_file_that_cannot_be_used_says_why(tmp_path, text, told):
-    with pytest.raises(InboxesError, match=told):
+def test_a_file_that_cannot_be_used_says_why(tmp_path, text, reported):
+    with pytest.raises(InboxesError, match=reported):
         read_inboxes(configured(tmp_path, text), tmp_path)
 
 

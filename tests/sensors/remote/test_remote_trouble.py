@@ -76,10 +76,10 @@ def test_a_bucket_that_is_not_there_is_reported(world: World):
 def test_credentials_that_the_object_store_does_not_know_are_reported(world: World):
     world.remote.server.ask_for_credentials(after=0)
     try:
-        told = str(trouble(world.sensor()))
+        reported = str(trouble(world.sensor()))
     finally:
         world.remote.server.ask_for_credentials(after=10**9)
-    assert "does not let us in or refuses what is needed; check the credentials" in told
+    assert "does not let us in or refuses what is needed; check the credentials" in reported
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)
@@ -108,15 +108,15 @@ def test_a_server_whose_key_is_not_known_is_not_talked_to(world: World, tmp_path
     assert isinstance(remote, SftpFolder)
     known = tmp_path / "known_hosts"
     stranger = (remote.server.folder / "stranger.pub").read_text()
-    for content, told in (
+    for content, reported in (
         (f"[127.0.0.1]:{remote.server.port} {stranger}", "key is not known"),
         ("", "key is not known"),
     ):
         known.write_text(content)
-        assert told in str(trouble(world.sensor(options={**remote.options, "known_hosts": str(known)})))
+        assert reported in str(trouble(world.sensor(options={**remote.options, "known_hosts": str(known)})))
     known.unlink()
-    told = str(trouble(world.sensor(options={**remote.options, "known_hosts": str(known)})))
-    assert f"ssh-keyscan -p {remote.server.port} 127.0.0.1" in told
+    reported = str(trouble(world.sensor(options={**remote.options, "known_hosts": str(known)})))
+    assert f"ssh-keyscan -p {remote.server.port} 127.0.0.1" in reported
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)

@@ -46,5 +46,5 @@ def test_each_announcement_shows_what_it_led_to(ledger):
             "INSERT INTO announcements VALUES (?, 'm-1', ?, ?, NULL, ?, ?)",
             (f"e{attempt}", attempt, NOW.isoformat(), failure, run_id),
         )
-    told = [(one.attempt, one.failure, one.run_id) for one in arrival_journey(ledger, "m-1").announcements]
-    assert told == [(1, "no such deployment", None), (2, None, "r")]
+    reported = [(one.attempt, one.failure, one.run_id) for one in arrival_journey(ledger, "m-1").announcements]
+    assert reported == [(1, "no such deployment", None), (2, None, "r")]

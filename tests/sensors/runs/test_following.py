@@ -137,7 +137,7 @@ def failed_arrivals(ledger) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("state_type", "message", "told"),
+    ("state_type", "message", "alerts"),
     [
         ("CANCELLED", "", ["Cancelled"]),
         ("CANCELLED", "no more of this", ["Cancelled: no more of this"]),
@@ -147,14 +147,16 @@ def failed_arrivals(ledger) -> list[str]:
     ],
 )
 @pytest.mark.usefixtures("arrival")
-def test_an_arrival_that_fails_without_a_failed_run_is_reported_once(ledger, follower, api, state_type, message, told):
+def test_an_arrival_that_fails_without_a_failed_run_is_reported_once(
+    ledger, follower, api, state_type, message, alerts
+):
     if state_type:
         api.run("r1", state_type, message=message)
     else:
         remember(api, "r1")
     for _ in range(3):
         follower.step()
-    assert failed_arrivals(ledger) == told
+    assert failed_arrivals(ledger) == alerts
 
 
 LIMITED = "Deployment concurrency limit reached."

@@ -95,10 +95,10 @@ def test_after_the_limit_it_has_failed_with_the_reason_and_the_report_says_what_
     (row,) = ledger.rows("SELECT state, reason FROM files")
     assert tuple(row) == ("failed", "no run was started, 5 times: Deployment 'x' not found")
     assert (tmp_path / "failed" / "arrivals" / "m-1" / "links" / "a.csv").read_text() == "a"
-    (told,) = notices.unsent(ledger, 10)
-    assert told.notice.event == STALLED
-    assert told.notice.payload["subject"] == "Arrival m-1 has no run"
-    assert "Next: put it right, then `just retry m-1`" in told.notice.payload["text"]
+    (reported,) = notices.unsent(ledger, 10)
+    assert reported.notice.event == STALLED
+    assert reported.notice.payload["subject"] == "Arrival m-1 has no run"
+    assert "Next: put it right, then `just retry m-1`" in reported.notice.payload["text"]
 
 
 def test_tried_again_by_a_person_it_has_all_its_attempts_once_more(ledger, clerk, api, hand_clock, arrival):
@@ -111,7 +111,7 @@ def test_tried_again_by_a_person_it_has_all_its_attempts_once_more(ledger, clerk
         fail(clerk, api, announce(ledger, hand_clock, arrival))
         hand_clock.turn(100)
     assert arrivals.get(ledger, arrival).state == "failed"
-    assert len(notices.unsent(ledger, 10)) == 2, "a person is told of each try"
+    assert len(notices.unsent(ledger, 10)) == 2, "each try is reported"
 
 
 def test_a_missing_receipt_is_reported_once_and_it_goes_on(ledger, clerk, hand_clock, arrival):

@@ -28,9 +28,9 @@ def test_the_first_time_credentials_are_generated_reported_and_kept_in_a_private
 
 def test_what_is_no_terminal_gets_the_place_of_the_credentials_and_not_the_credentials(tmp_path):
     access = ensure_credentials(Settings(state_dir=tmp_path), tmp_path / ".env", at_terminal=False)
-    (told,) = access.notices
-    assert str(tmp_path / ".env") in told
-    assert access.settings.auth_string not in told
+    (reported,) = access.notices
+    assert str(tmp_path / ".env") in reported
+    assert access.settings.auth_string not in reported
 
 
 def test_every_installation_gets_credentials_of_its_own(tmp_path):

@@ -42,8 +42,8 @@ def test_everything_that_is_wrong_is_reported_together(settings, tmp_path):
         pytest.raises(StackError) as refused,
     ):
         preflight(bad)
-    told = "\n".join(refused.value.lines)
-    assert all(name in told for name in ("API_PORT", "SENSOR_PORT", "none.yaml"))
+    reported = "\n".join(refused.value.lines)
+    assert all(name in reported for name in ("API_PORT", "SENSOR_PORT", "none.yaml"))
 
 
 @pytest.mark.parametrize(("name", "value"), [("WAREHOUSE_WAIT_SECONDS", "abc"), ("WAREHOUSE_MEMORY_LIMIT", "much")])

@@ -83,11 +83,11 @@ def test_a_page_learns_what_there_is_and_then_each_step_of_an_arrival(page):
     ):
         assert stream.headers["content-type"].startswith("text/event-stream")
         lines = stream.iter_lines()
-        assert [(kind, told["id"]) for kind, told in events(lines, 1)] == [("inbox", "metrics")]
+        assert [(kind, reported["id"]) for kind, reported in events(lines, 1)] == [("inbox", "metrics")]
         record_arrival(ledger, "m-1", NOW, {"a.csv": "staged"}, state="running")
-        told = dict(events(lines, 2))
-        assert told["arrival"]["id"] == "m-1"
-        assert ArrivalState.RUNNING in told["arrival"]["html"]
+        reported = dict(events(lines, 2))
+        assert reported["arrival"]["id"] == "m-1"
+        assert ArrivalState.RUNNING in reported["arrival"]["html"]
         with ledger.transaction():
             ledger.change("UPDATE arrivals SET state = 'loaded', ended_at = ?", ((NOW + timedelta(1)).isoformat(),))
         assert ArrivalState.LOADED in dict(events(lines, 1))["arrival"]["html"]
@@ -113,8 +113,8 @@ def test_two_pages_get_the_same_changes(page):
         assert [len(events(stream, 1)) for stream in lines] == [1, 1]
         with opened as ledger:
             record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
-        told = [events(stream, 2) for stream in lines]
-    assert told[0] == told[1]
+        reported = [events(stream, 2) for stream in lines]
+    assert reported[0] == reported[1]
 
 
 def test_a_page_that_is_closed_is_forgotten_and_no_one_looks_any_more(tmp_path):

@@ -39,7 +39,7 @@ def found(lasting: bool = True, loops: dict[str, str] | None = None, **healths: 
     return replace(known, lasting=known.wrong) if lasting else known
 
 
-def told(services: Services, settings: Settings | None = None) -> dict[str, str]:
+def reported(services: Services, settings: Settings | None = None) -> dict[str, str]:
     """Return the titles of what needs attention, each with what mends it."""
     return {matter.title: matter.mend for matter in services.matters(settings or Settings())}
 
@@ -51,7 +51,7 @@ def words(services: Services) -> dict[str, str]:
 def test_each_that_is_well_has_its_word_and_needs_no_attention():
     well = found(server=WELL, worker=WELL, warm=WELL)
     assert words(well) == {"server": "well", "worker": "well", "sensor": "well", "warm": "well"}
-    assert (well.are_well, told(well)) == (True, {})
+    assert (well.are_well, reported(well)) == (True, {})
 
 
 def test_what_is_down_is_reported_with_the_commands_that_mend_it():
@@ -94,14 +94,14 @@ def test_a_loop_in_trouble_is_reported_and_that_of_an_inbox_leads_there():
 def test_what_was_well_a_moment_ago_is_shown_and_needs_no_attention_yet():
     for wrong in (found(lasting=False, server=DOWN), found(lasting=False, server=WELL, loops={"bell": "stuck"})):
         assert not wrong.are_well
-        assert told(wrong) == {}
+        assert reported(wrong) == {}
 
 
 def test_where_server_and_workers_are_elsewhere_the_page_says_what_to_do_there():
     given = {"profile": "scale", "prefect_api_url": "http://10.0.0.5:4200/api"}
     none = {"api_servers": 0, "service_processes": 0, "workers": 0}
     sensor_only = Settings.model_validate({**given, **none})
-    mends = told(found(server=DOWN, worker=DOWN), sensor_only)
+    mends = reported(found(server=DOWN, worker=DOWN), sensor_only)
     assert "PREFECT_API_URL" in mends["The Prefect server is not running"]
     assert "WORKERS=1" in mends["The worker is not running"]
 
@@ -114,7 +114,7 @@ def loop_with(name: str, trouble: str) -> Loop:
 
 def test_a_server_that_is_not_there_is_reported_once_and_not_by_each_loop_that_asks_it(tmp_path):
     settings = page_settings(tmp_path, api_port=free_ports(1)[0])
-    loops = [loop_with("announce", "NotReachedError: nobody listens"), loop_with("bell", "OSError: no room")]
+    loops = [loop_with("announce", "NotReachedError: no server listens"), loop_with("bell", "OSError: no room")]
     seen = check_services(settings, loops)
     assert seen.healths[Service.SERVER] == DOWN
     assert Service.WORKER not in seen.healths
