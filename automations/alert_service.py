@@ -1,4 +1,6 @@
-"""Interface of alert delivery for the sensor; apart from `as_code.drift`, the only module here that `sensors` imports.
+"""Interface of alert delivery for the sensor.
+
+Of the other modules here, `sensors` imports only `as_code.drift` and `sqlite_file`.
 
 The sensor's process runs the `Dispatcher`, and the server's process has the notification block, which posts into the
 same outbox. While the dispatcher reports that it is running, the block leaves the delivery to it; otherwise the block

@@ -13,15 +13,14 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
-from prefect._internal.compatibility.async_dispatch import async_dispatch
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
@@ -32,7 +31,7 @@ from automations.delivery.channels import ALERTS, FALLBACK, Channel, Policy, Qui
 from automations.delivery.deliver import drain, send
 from automations.delivery.digests import release_overdue
 from automations.delivery.direct import direct_sender
-from automations.delivery.enqueue import EnqueueResult, NewAlert, post, release_alert
+from automations.delivery.enqueue import EnqueueResult, NewAlert, is_pending, post, release_from_silence
 from automations.delivery.models import Alert, NotifyType, split
 from automations.delivery.outbox import Outbox, OutboxError
 from automations.delivery.rate_limit import StormLimit
@@ -133,9 +132,10 @@ class AppriseAlerts(NotificationBlock):
         """Send the alert without blocking the event loop; raises NotificationError as `notify` does."""
         await asyncio.to_thread(self._ring, body, subject)
 
-    @async_dispatch(anotify)
-    def notify(self, body: str, subject: str | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Send the alert to every URL and log it; awaitable where an event loop runs.
+    def notify(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, body: str, subject: str | None = None
+    ) -> Coroutine[Any, Any, None] | None:
+        """Send the alert to every URL and log it; where an event loop runs, return a coroutine that does.
 
         With an outbox the alert is written there once per cause, and the sensor's dispatcher delivers it. While no
         dispatcher is running, the block delivers the alert itself, and the dispatcher retries failed deliveries later.
@@ -145,14 +145,24 @@ class AppriseAlerts(NotificationBlock):
         `prefect.automation.action.failed`. Any other exception would make Prefect run the action again, which
         would send the alert twice to the URLs that took it.
         """
-        self._ring(body, subject)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._ring(body, subject)
+            return None
+        return self.anotify(body, subject)
+
+    @property
+    def _name(self) -> str | None:
+        """The name of the block's document; a block without one delivers each alert once, without the outbox."""
+        return getattr(self, "_block_document_name", None)
 
     def _ring(self, body: str, subject: str | None) -> None:
         text, cause = split(body)
         alert = Alert.of(subject, text)
         failures: list[str] | None = None
-        if self.outbox is not None and self._block_document_name in {ALERTS, FALLBACK}:
-            posting = NewAlert(alert, cause, self._block_document_name)
+        if self.outbox is not None and (name := self._name) in {ALERTS, FALLBACK}:
+            posting = NewAlert(alert, cause, name)
             try:
                 failures = post_and_deliver(Path(self.outbox), self._policy(), posting, self._log_path)
             except (OutboxError, sqlite3.Error) as error:
@@ -179,7 +189,7 @@ class AppriseAlerts(NotificationBlock):
         return None if self.log_file is None else Path(self.log_file)
 
     def _policy(self) -> Policy:
-        urls, is_fallback = self.urls.get_secret_value(), self._block_document_name == FALLBACK
+        urls, is_fallback = self.urls.get_secret_value(), self._name == FALLBACK
         return Policy.read(
             urls="" if is_fallback else urls,
             fallback_urls=urls if is_fallback else "",
@@ -288,31 +298,22 @@ def _ring_if_no_bell(path: Path, policy: Policy, posting: NewAlert, log: Path | 
 def _process_outbox(path: Path, posting: NewAlert, policy: Policy, log: Path | None, now: datetime) -> bool:
     """Do the dispatcher's periodic work: release waiting alerts, send digests. Return whether this alert is pending."""
     with Outbox(path) as outbox:
-        _break_silence(outbox, posting, policy, now)
+        channels = policy.channels(posting.block, posting.cause.all_tags)
+        release_from_silence(outbox, posting.cause.id, channels, now)
         if posting.block == ALERTS:  # the fallback block does not know the channels of other alerts
             release_overdue(outbox, policy, now, timedelta(0))
             for message in digests.sum_up_due(outbox, policy, now):
                 alert_log.record(log, message, EnqueueResult.PENDING, policy, now)
-        return bool(outbox.rows("SELECT 1 FROM alerts WHERE cause = ? AND state = 'pending'", (posting.cause.id,)))
-
-
-def _break_silence(outbox: Outbox, posting: NewAlert, policy: Policy, now: datetime) -> None:
-    """Release an alert that is held back for quiet hours: without a dispatcher, nothing would send it when they end."""
-    with outbox.transaction():
-        held = outbox.rows(
-            "SELECT 1 FROM alerts JOIN gatherings USING (group_name) WHERE cause = ? AND state = 'gathered'"
-            " AND why = 'silence'",
-            (posting.cause.id,),
-        )
-        if held:
-            release_alert(outbox, posting.cause.id, policy.channels(posting.block, posting.cause.all_tags), now)
+        return is_pending(outbox, posting.cause.id)
 
 
 def _drain(path: Path, channels: Sequence[Channel], log: Path | None) -> None:
     until = time.monotonic() + DRAIN_SECONDS
     with ThreadPoolExecutor(max_workers=max(1, len(channels)), thread_name_prefix="alert") as threads:
-        for channel in channels:
-            threads.submit(drain, path, channel, log, lambda: time.monotonic() > until)
+        sending = [threads.submit(drain, path, channel, log, lambda: time.monotonic() > until) for channel in channels]
+    for channel, one in zip(channels, sending, strict=True):
+        if error := one.exception():
+            logger.warning("an earlier alert is not delivered to %s: %s: %s", channel.name, type(error).__name__, error)
 
 
 def _deliver(path: Path, cause: str, channels: Sequence[Channel], log: Path | None) -> list[str]:

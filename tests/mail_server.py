@@ -16,6 +16,8 @@ class MailServer:
         self.how = ""
         self.takes = 0
         """How many mails it accepts before it fails."""
+        self.rejected = ""
+        """The address of a recipient that it rejects."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -35,6 +37,9 @@ class MailServer:
         self._say(file, "220 here")
         for line in file:
             verb = line.split()[0].upper().decode()
+            if verb == "RCPT" and self.rejected and self.rejected in line.decode():
+                self._say(file, "550 5.1.1 not there")
+                continue
             if not self._answer(file, verb.lower(), answers.get(verb, "250 fine")) or verb == "QUIT":
                 return
             if verb == "DATA" and self.fails_at != "data":

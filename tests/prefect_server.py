@@ -3,6 +3,7 @@
 What Prefect itself answers is in the journeys and the crash tests; here it is what the sensor makes of it.
 """
 
+import base64
 import json
 import threading
 from collections.abc import Generator
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 PAGE = 200
+EVENTS_PAGE = 50
 LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 
@@ -149,8 +151,21 @@ class PrefectServer:
             next(run for run in self.runs if path.endswith(f"/{run['id']}")).update(body)
             return None
         if path == "/api/events/filter":
-            return {"events": [one for one in self.events if _is_wanted(one, body["filter"])]}
+            assert body["limit"] <= EVENTS_PAGE, "Prefect refuses more"
+            return self.page_of_events(body["filter"], body["limit"], 0)
+        if path.startswith("/api/events/filter/next"):
+            return self.page_of_events(**json.loads(base64.b64decode(path.partition("?page-token=")[2])))
         return self.listed(path, body)
+
+    def page_of_events(self, wanted: dict[str, Any], limit: int, offset: int) -> dict[str, Any]:
+        """Return events, the latest first, and the link of the next page if there is one."""
+        found = sorted(
+            (one for one in self.events if _is_wanted(one, wanted)), key=lambda one: one["occurred"], reverse=True
+        )
+        token = base64.b64encode(json.dumps({"wanted": wanted, "limit": limit, "offset": offset + limit}).encode())
+        link = f"http://another-name.example{self.url.partition(str(self.port))[2]}/events/filter/next?page-token="
+        is_last = offset + limit >= len(found)
+        return {"events": found[offset : offset + limit], "next_page": None if is_last else link + token.decode()}
 
     def listed(self, path: str, body: Any) -> Any:
         """Return what the API would return of what it lists."""

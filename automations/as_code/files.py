@@ -20,9 +20,9 @@ from uuid import UUID
 
 import yaml
 from jinja2 import TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from prefect.events.actions import ActionTypes
 from prefect.events.schemas.automations import AutomationCore
-from prefect.server.utilities.user_templates import TemplateSecurityError, validate_user_template
 from prefect.utilities.templating import VARIABLE_PLACEHOLDER_PREFIX, PlaceholderType, find_placeholders
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -453,6 +453,19 @@ def _bad_templates(node: Any, path: str = "") -> Iterator[Mistake]:
             yield from _bad_templates(value, f"{path}[{index}]")
     elif isinstance(node, str):
         try:
-            validate_user_template(node)
-        except (TemplateSyntaxError, TemplateSecurityError) as error:
+            _validate_template(node)
+        except TemplateSyntaxError as error:
             yield path, f"not a valid template: {error.message} (line {error.lineno})"
+
+
+def _validate_template(text: str) -> None:
+    """Check a template as Prefect's server does; without its module, by Jinja alone. Raises TemplateSyntaxError."""
+    try:
+        from prefect.server.utilities.user_templates import TemplateSecurityError, validate_user_template
+    except ImportError:
+        ImmutableSandboxedEnvironment().parse(text)
+        return
+    try:
+        validate_user_template(text)
+    except TemplateSecurityError as error:
+        raise TemplateSyntaxError(error.message or "", error.lineno) from error

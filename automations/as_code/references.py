@@ -285,7 +285,10 @@ def read_automations(client: SyncPrefectClient) -> list[Automation]:
 
 
 def read_variables(client: SyncPrefectClient, names: Iterable[str]) -> dict[str, Any]:
-    """Return the variables of these names that the server has; if one is missing, also others to suggest."""
+    """Return the variables of these names that the server has; if one is missing, also others to suggest.
+
+    Those are at most 200: the client reads no further page of variables.
+    """
     found = {name: client.read_variable_by_name(name) for name in sorted(names)}
     others = [] if all(found.values()) else client.read_variables(limit=_PAGE)
     return {one.name: one.value for one in [*others, *found.values()] if one}

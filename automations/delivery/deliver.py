@@ -17,9 +17,9 @@ from automations.delivery import log as alert_log
 from automations.delivery.channels import Channel, Policy
 from automations.delivery.enqueue import PERHAPS_PAUSE, address
 from automations.delivery.models import Alert, NotifyType
-from automations.delivery.outbox import Outbox, stamp
+from automations.delivery.outbox import Outbox, sent_record
 from automations.delivery.send import TIME_LIMIT_SECONDS, deliver
-from automations.delivery.sent_record import sent_record
+from automations.sqlite_file import stamp
 
 CLAIM = timedelta(seconds=TIME_LIMIT_SECONDS + 15)
 """How long a process may take for one attempt. If it was killed meanwhile, it is unknown whether the alert arrived."""
@@ -327,7 +327,9 @@ def with_late_note(claimed: DeliveryClaim, now: datetime) -> Alert:
     alert = Alert(claimed.subject, claimed.body)
     if claimed.perhaps_at is not None:
         first = f"{claimed.perhaps_at.astimezone():%Y-%m-%d %H:%M %Z}"
-        return replace(alert, body=f"{alert.body}\nSent again: no answer came when it was sent at {first}.".strip())
+        return replace(
+            alert, body=f"{alert.body}\nSent again: it may not have arrived when it was sent at {first}.".strip()
+        )
     late = now - claimed.occurred_at
     if late < LATE:
         return alert

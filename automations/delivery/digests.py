@@ -9,9 +9,10 @@ from automations.delivery import enqueue, rate_limit
 from automations.delivery.channels import ALERTS, Policy
 from automations.delivery.enqueue import NewAlert, address, insert, release_alert, sent_recently, settle
 from automations.delivery.models import Alert, AlertMetadata, AlertState, NotifyType, Unless
-from automations.delivery.outbox import Outbox, stamp
+from automations.delivery.outbox import Outbox
 from automations.delivery.rate_limit import GatherDecision, Gathered, Gathering, GatherReason
 from automations.delivery.send import takes_whole
+from automations.sqlite_file import stamp
 
 
 def sum_up_due(outbox: Outbox, policy: Policy, now: datetime) -> list[NewAlert]:

@@ -1,6 +1,6 @@
 """Send alerts without the outbox while it cannot be written: a full disk, a lock, a damaged or missing file.
 
-Each channel gets an alert once, whichever process sends it (see `sent_record`). Failed deliveries are retried, and
+Each channel gets an alert once, whichever process sends it (see `SentRecord`). Failed deliveries are retried, and
 everything is recorded in the outbox as soon as that works. The rate limit applies as in the outbox. Quiet hours do not:
 nothing would keep the alert until they end.
 
@@ -23,10 +23,10 @@ from automations.delivery.channels import ALERTS, FALLBACK, Channel, Policy
 from automations.delivery.deliver import pause
 from automations.delivery.enqueue import EnqueueResult, NewAlert, address, insert, post
 from automations.delivery.models import AlertMetadata, AlertState
-from automations.delivery.outbox import Outbox, OutboxError, stamp
+from automations.delivery.outbox import Outbox, OutboxError, SentRecord, sent_record
 from automations.delivery.rate_limit import Gathered, Gathering, GatherReason, digest
 from automations.delivery.send import deliver, takes_whole
-from automations.delivery.sent_record import SentRecord, sent_record
+from automations.sqlite_file import stamp
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class DirectSender:
             with Outbox(self.outbox) as outbox:
                 return not outbox.rows("SELECT 1 FROM troubles WHERE key = ?", (cause.ends,))
         except (OutboxError, sqlite3.Error):
-            return True
+            return False  # an extra alert is better than an incident that seems to go on
 
     def _may_send(self, posting: NewAlert, policy: Policy, now: datetime) -> bool:
         moments = self._sent_at.setdefault(posting.cause.group or posting.alert.subject, deque())

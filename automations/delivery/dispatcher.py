@@ -20,7 +20,8 @@ from automations.delivery.deliver import drain
 from automations.delivery.direct import direct_sender
 from automations.delivery.enqueue import EnqueueResult, NewAlert, address, post
 from automations.delivery.models import Unless
-from automations.delivery.outbox import Outbox, OutboxError, stamp
+from automations.delivery.outbox import Outbox, OutboxError
+from automations.sqlite_file import stamp
 
 # Escalation: send alerts that the primary channels do not take to the fallback, and report what is undelivered.
 

@@ -12,9 +12,9 @@ from enum import StrEnum
 
 from automations.delivery.channels import FALLBACK, Channel, Policy
 from automations.delivery.models import Alert, AlertMetadata, AlertState, DeliveryState
-from automations.delivery.outbox import Outbox, stamp
+from automations.delivery.outbox import Outbox, sent_record
 from automations.delivery.rate_limit import Gathered, Gathering, GatherReason, joins
-from automations.delivery.sent_record import sent_record
+from automations.sqlite_file import stamp
 
 
 def read(outbox: Outbox, group: str) -> Gathering | None:
@@ -219,6 +219,22 @@ def release_alert(outbox: Outbox, cause: str, channels: Sequence[Channel], now: 
     """Release a held-back alert for delivery, inside the caller's transaction."""
     outbox.change("UPDATE alerts SET state = 'pending', told_at = ? WHERE cause = ?", (stamp(now), cause))
     address(outbox, cause, channels, now)
+
+
+def release_from_silence(outbox: Outbox, cause: str, channels: Sequence[Channel], now: datetime) -> None:
+    """Release an alert that is held back for quiet hours: without a dispatcher, nothing would send it when they end."""
+    with outbox.transaction():
+        if outbox.rows(
+            "SELECT 1 FROM alerts JOIN gatherings USING (group_name) WHERE cause = ? AND state = 'gathered'"
+            " AND why = 'silence'",
+            (cause,),
+        ):
+            release_alert(outbox, cause, channels, now)
+
+
+def is_pending(outbox: Outbox, cause: str) -> bool:
+    """Return whether an alert is to be delivered now."""
+    return bool(outbox.rows("SELECT 1 FROM alerts WHERE cause = ? AND state = 'pending'", (cause,)))
 
 
 def address(

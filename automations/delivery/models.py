@@ -160,7 +160,7 @@ def split(body: str) -> tuple[str, AlertMetadata]:
         return text.rstrip(), AlertMetadata()
 
 
-# `outbox.sql` repeats these states in its CHECK constraints.
+# `schema/1.sql` repeats these states in its CHECK constraints.
 
 
 class AlertState(StrEnum):

@@ -1,19 +1,23 @@
-"""Outbox: an SQLite file of alerts, shared by the server's notification block and the sensor's dispatcher."""
+"""Outbox: an SQLite file of alerts, shared by the server's notification block and the sensor's dispatcher.
 
+Beside it is the record of alerts that were sent while it could not be written.
+"""
+
+import fcntl
+import hashlib
 import os
 import sqlite3
-import time
+import threading
+from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from importlib.resources import files
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import TypeAlias
 
-SCHEMA = ("outbox.sql", "outbox_2.sql", "outbox_3.sql")
-"""The n-th script migrates from version n - 1 to n."""
-VERSION = len(SCHEMA)
-BUSY_SECONDS = 10.0
+from automations.sqlite_file import SqliteFile
+
 ALIVE_SECONDS = 10.0
 """A dispatcher that has not reported for this long does not count as running."""
 
@@ -22,87 +26,24 @@ class OutboxError(Exception):
     """The outbox cannot be used; the message says why."""
 
 
-class Outbox:
+class Outbox(SqliteFile):
     """One connection to the outbox; every thread opens its own."""
+
+    PACKAGE = "automations.delivery"
+    VERSION = 3
+    BUSY_SECONDS = 10.0
 
     def __init__(self, path: Path) -> None:
         """Open the outbox; if it does not exist, create it, readable by its owner only. Raises OutboxError."""
-        self.path = path
+        super().__init__(path)
         self._alive = path.with_name(f"{path.name}.alive")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Never open a file that is in use: closing it would release SQLite's locks on it in this process, and two
-            # connections would write at the same time. So only the process that creates the file opens it here.
-            with suppress(FileExistsError):
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.row_factory = sqlite3.Row
-            try:
-                self._prepare()
-                self._file = _identity(path)
-            except BaseException:
-                self._connection.close()
-                raise
+            self._open("rwc")
         except (sqlite3.Error, OSError) as error:
             raise OutboxError(
                 f"the outbox of alerts at {path} cannot be opened: {error}; check the disk and the folder's "
                 "permissions; if it is corrupt, move it away: every alert is in the log of alerts as well"
             ) from error
-
-    def _prepare(self) -> None:
-        self._write_ahead()
-        # FULL, so that a recorded delivery survives a power cut.
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        if self._version() < VERSION:
-            with self.transaction():
-                for script in SCHEMA[self._version() :]:  # another process may have migrated it first
-                    for statement in files("automations.delivery").joinpath(script).read_text("utf-8").split(";\n"):
-                        self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {VERSION}")
-        elif self._version() > VERSION:
-            raise sqlite3.DatabaseError(f"it is of version {self._version()}, this program knows {VERSION}")
-
-    def _write_ahead(self) -> None:
-        """Turn on write-ahead logging, so that readers and the writer do not wait for each other.
-
-        SQLite does not wait for the lock that this takes on a new file: it immediately reports that the file is locked.
-        """
-        deadline = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
-
-    def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-
-    @contextmanager
-    def transaction(self) -> Generator[None]:
-        """Run the block in a transaction that is rolled back on any exception."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-
-    def change(self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
-        """Run one statement and return how many rows it changed."""
-        return self._connection.execute(statement, parameters).rowcount
-
-    def rows(self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
-        """Return every row of a query."""
-        return self._connection.execute(statement, parameters).fetchall()
 
     def changes_of_others(self) -> int:
         """Return a number that changes when another connection has changed something."""
@@ -129,25 +70,167 @@ class Outbox:
     def is_in_place(self) -> bool:
         """Whether the file at the path is still the one that was opened, not moved away or replaced."""
         try:
-            return _identity(self.path) == self._file
+            return super().is_in_place
         except OSError:
             return False
 
-    def close(self) -> None:
-        self._connection.close()
 
-    def __enter__(self) -> Self:
-        return self
+# Record of alerts sent while the outbox could not be written, so that no process sends them twice.
+#
+# It is a file beside the outbox with a fixed size: its blocks are allocated while there is room, and overwriting them
+# works on a full disk. It uses no database, so a locked or corrupt outbox does not affect it. If the file cannot be
+# written either (a read-only file system), the record is kept in memory, for this process only.
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+SLOTS = 1024
+"""How many deliveries are remembered; a new one replaces the oldest."""
+CLAIM_SECONDS = 60.0
+"""How long a claim on a delivery holds; after that, the claiming process must have been killed."""
+_SIZE = 64
+_EMPTY = b" " * (_SIZE - 1) + b"\n"
+_Slot: TypeAlias = tuple[str, tuple[str, float]]
+"""The key of a delivery, its state, and the time of that state."""
+_CLAIMED, _SENT, _PERHAPS = "claimed", "sent", "perhaps"
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
+class SentRecord:
+    """Deliveries, each an alert on a channel, that the outbox does not know of."""
+
+    def __init__(self, path: Path) -> None:
+        """Use the file at `path`, which `prepare` creates."""
+        self.path = path
+        self._lock = threading.Lock()
+        self._memory: OrderedDict[str, tuple[str, float]] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Allocate the file, readable by its owner only, while the disk has room for it; best effort."""
+        with suppress(OSError), self._opened(create=True) as file:
+            if os.fstat(file).st_size < SLOTS * _SIZE:
+                os.pwrite(file, _EMPTY * SLOTS, 0)
+                os.fsync(file)
+
+    def claim(self, cause: str, channel: str, now: datetime) -> bool:
+        """Claim a delivery for this process; False if it was sent, or if a process is sending it now."""
+        key, at = _key(cause, channel), now.timestamp()
+        with self._lock:
+            known = self._memory.get(key)
+            with suppress(OSError), self._opened() as file:
+                slots = _read(file)
+                known = _newer(known, dict(slots).get(key))
+                if _is_taken(known, at):
+                    return False
+                _write(file, slots, key, _CLAIMED, at)
+            if _is_taken(known, at):
+                return False
+            self._remember(key, _CLAIMED, at)
+        return True
+
+    def record_sent(self, cause: str, channel: str, now: datetime) -> None:
+        """Record that a channel has taken an alert."""
+        self._record(_key(cause, channel), _SENT, now.timestamp())
+
+    def record_perhaps_sent(self, cause: str, channel: str, now: datetime) -> None:
+        """Record that an alert was sent to a channel without an answer; further claims on it fail."""
+        self._record(_key(cause, channel), _PERHAPS, now.timestamp())
+
+    def release(self, cause: str, channel: str) -> None:
+        """Release a claim: the channel did not take the alert."""
+        key = _key(cause, channel)
+        with self._lock:
+            self._memory.pop(key, None)
+            with suppress(OSError), self._opened() as file:
+                number = _number(_read(file), key)
+                if number is not None:
+                    _overwrite(file, number, _EMPTY)
+
+    def was_sent(self, cause: str, channel: str) -> bool:
+        """Return whether a channel has taken an alert, according to this record."""
+        return self._holds(cause, channel, _SENT)
+
+    def was_perhaps_sent(self, cause: str, channel: str) -> bool:
+        """Return whether an alert was sent to a channel without an answer."""
+        return self._holds(cause, channel, _PERHAPS)
+
+    def _holds(self, cause: str, channel: str, state: str) -> bool:
+        key = _key(cause, channel)
+        with self._lock:
+            if self._memory.get(key, ("", 0.0))[0] == state:
+                return True
+            with suppress(OSError), self._opened() as file:
+                return f"{key} {state} ".encode("ascii") in os.pread(file, SLOTS * _SIZE, 0)
+        return False
+
+    def _record(self, key: str, state: str, at: float) -> None:
+        with self._lock:
+            self._remember(key, state, at)
+            with suppress(OSError), self._opened() as file:
+                _write(file, _read(file), key, state, at)
+
+    def _remember(self, key: str, state: str, at: float) -> None:
+        self._memory[key] = (state, at)
+        self._memory.move_to_end(key)
+        while len(self._memory) > SLOTS:
+            self._memory.popitem(last=False)
+
+    @contextmanager
+    def _opened(self, *, create: bool = False) -> Generator[int]:
+        """Open the file with a lock that excludes all other processes."""
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        file = os.open(self.path, flags, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+        finally:
+            os.close(file)
 
 
-def stamp(moment: datetime) -> str:
-    """Return a time in the format of the outbox: UTC, ISO 8601, microseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+@lru_cache(maxsize=16)
+def sent_record(outbox: Path) -> SentRecord:
+    """Return this process's record for an outbox."""
+    return SentRecord(outbox.with_name(f"{outbox.name}.sent"))
+
+
+def _key(cause: str, channel: str) -> str:
+    return hashlib.sha256(f"{cause}\0{channel}".encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def _is_taken(known: tuple[str, float] | None, at: float) -> bool:
+    # A claim from the future dates from a clock that was since set back, and counts as an old one.
+    return known is not None and (known[0] != _CLAIMED or 0 <= at - known[1] < CLAIM_SECONDS)
+
+
+def _newer(one: tuple[str, float] | None, other: tuple[str, float] | None) -> tuple[str, float] | None:
+    if one is None or other is None:
+        return one or other
+    return one if one[0] == _SENT or (other[0] != _SENT and one[1] >= other[1]) else other
+
+
+def _read(file: int) -> list[_Slot]:
+    """Return the content of each slot; a slot that cannot be read counts as empty and very old."""
+    data = os.pread(file, SLOTS * _SIZE, 0)
+    return [_parse(data[at : at + _SIZE]) for at in range(0, len(data) - _SIZE + 1, _SIZE)]
+
+
+def _parse(slot: bytes) -> _Slot:
+    words = slot.decode("ascii", "replace").split()
+    try:
+        key, state, at = words
+        return key, (state, float(at))
+    except ValueError:
+        return "", ("", 0.0)
+
+
+def _number(slots: Sequence[_Slot], key: str) -> int | None:
+    return next((number for number, slot in enumerate(slots) if slot[0] == key), None)
+
+
+def _write(file: int, slots: Sequence[_Slot], key: str, state: str, at: float) -> None:
+    """Overwrite the slot of this delivery, or else the oldest slot; the file never grows."""
+    number = _number(slots, key)
+    if number is None and slots:  # a file that was not allocated must not start to grow now
+        number = min(range(len(slots)), key=lambda index: slots[index][1][1])
+    if number is not None:
+        _overwrite(file, number, f"{key} {state} {at:.3f}".ljust(_SIZE - 1).encode("ascii") + b"\n")
+
+
+def _overwrite(file: int, number: int, slot: bytes) -> None:
+    os.pwrite(file, slot, number * _SIZE)

@@ -273,7 +273,7 @@ _PLAIN_TITLES = {"reddit", "slack", "twist", "zulip"}
 
 _URL = re.compile(r"(https?://[^\s<>\"`|*~\\\[\]]+)")
 _MARKDOWN_SIGN = re.compile(r"([\\`*_~|\[\]<>#])|&(?=#?\w{1,31};)")
-_BLOCK_SIGN = re.compile(r"^(\s*)(?:([-+=])|(\d{1,9})([.)]))(?=\s|$)")
+_BLOCK_SIGN = re.compile(r"^(\s*)(?:([-+=])(?=\s|[-=\s]*$)|(\d{1,9})([.)])(?=\s|$))")
 
 # Limits missing in Apprise, in the unit that the service counts (see `_length`).
 _BODY_LIMITS = {"ntfy": 3900, "pagerduty": 1024, "wecombot": 1900}

@@ -65,6 +65,8 @@ class _Attempt:
     status: int = 0
     reason: str = ""
     is_page: bool = False
+    is_partial: bool = False
+    """Whether the server took the mail, but rejected some of its recipients."""
     retry_after: float | None = None
 
     @property
@@ -119,14 +121,15 @@ def judge(
     pages = [one for one in attempts if one.is_page]
     reasons = " ".join(dict.fromkeys(one.reason for one in attempts if one.reason))
     waits = [one.retry_after for one in attempts if one.retry_after is not None]
-    if sent and not pages:
+    is_partial = any(one.is_partial for one in attempts)
+    if sent and not pages and not is_partial:
         return SendJudgement(SendOutcome.DELIVERED)
-    if sent:
+    if sent and pages:
         return SendJudgement(SendOutcome.PERHAPS, "it answered with a web page, perhaps a log-in page")
     if any(one.state in {_State.UNANSWERED, _State.UNDER_WAY} for one in attempts):
         return SendJudgement(SendOutcome.PERHAPS, reasons or "no answer came in time")
     taken = [one for one in attempts if one.is_taken and one.carries_alert]
-    if taken and (len(taken) > 1 or len(attempts) > len(taken)):
+    if is_partial or (taken and (len(taken) > 1 or len(attempts) > len(taken))):
         return SendJudgement(
             SendOutcome.PERHAPS, f"only a part of it was taken, or some of its recipients have it. {reasons}"
         )
@@ -334,7 +337,7 @@ def _wrapped_sendmail(original: Callable[..., Any]) -> Callable[..., Any]:
         attempt = watch.begin("")
         attempt.carries_alert = True
         try:
-            refused = original(client, sender, recipients, *args, **kwargs)
+            rejected = original(client, sender, recipients, *args, **kwargs)
         except Exception as error:
             # The server can have the mail only once the text is being sent; an SMTP error response is a definite no.
             is_open = "data" in _functions(error) and not isinstance(error, smtplib.SMTPResponseException)
@@ -342,9 +345,12 @@ def _wrapped_sendmail(original: Callable[..., Any]) -> Callable[..., Any]:
             attempt.reason = "the mail was sent, and no answer came." if is_open else _mail_reason(error)
             raise
         attempt.state, attempt.status = _State.ANSWERED, 250
-        if refused:
-            attempt.reason = f"{len(refused)} recipients were rejected."
-        return refused
+        if rejected:
+            attempt.is_partial = True
+            # Only the beginning of an address: it is part of the channel's URL, which is secret.
+            names = ", ".join(f"{address[:1]}*** ({code})" for address, (code, _) in rejected.items())
+            attempt.reason = f"{len(rejected)} of {len(recipients)} recipients were rejected: {names}."
+        return rejected
 
     return sendmail
 

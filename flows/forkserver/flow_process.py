@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from types import CodeType, ModuleType
 from typing import NoReturn, cast
 
-from flows.forkserver import settings_cache
-from flows.forkserver.settings_cache import SettingsFingerprint
+from flows.forkserver import settings_fingerprint
+from flows.forkserver.settings_fingerprint import SettingsFingerprint
 
 STREAMS = 3
 """Standard input, output and error."""
@@ -159,7 +159,7 @@ def _refresh(ground: SettingsFingerprint | None) -> None:
     if "numpy" in sys.modules:  # `random` and OpenSSL reseed themselves after a fork
         sys.modules["numpy"].random.seed()
     if "prefect.main" in sys.modules:
-        settings_cache.refresh(ground)
+        settings_fingerprint.refresh(ground)
 
 
 def _end(work: Callable[[], None]) -> NoReturn:

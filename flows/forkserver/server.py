@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from flows.forkserver import flow_process, settings_cache
+from flows.forkserver import flow_process, settings_fingerprint
 from flows.forkserver.client import FORWARDED, GO, GREETING, READY, SOCKET_VARIABLE, STATUS_BYTES, user_of
 from flows.forkserver.flow_process import CannotForkError, Request, check_sameness, read_request
 from flows.forkserver.preload import LIBRARIES, open_descriptors, preload, project_modules, unsafe_to_fork
@@ -223,7 +223,7 @@ def main() -> NoReturn:
     # Prefect reads settings files of the working directory at import; the folders of runs have none.
     os.chdir("/")
     preload()
-    ground = settings_cache.settle()
+    ground = settings_fingerprint.settle()
     flow_process.load("prefect.engine")
     wrong = [
         *unsafe_to_fork(inherited),

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from automations.sqlite_file import identity_of
 from sensors.alerts.issues import Issue
 from sensors.ledger import Ledger, LedgerError
-from sensors.ledger.database import REBUILD, identity_of
+from sensors.ledger.database import REBUILD
 
 logger = logging.getLogger(__name__)
 

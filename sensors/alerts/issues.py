@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from automations.sqlite_file import SqliteFault, fault_of
 from sensors.files.file_systems import DiskSpaceError
 from sensors.ledger import LedgerError
 from sensors.runs.api import ApiError
@@ -101,8 +102,7 @@ def kind_of(error: BaseException, loop: str) -> str:
     text = str(error)
     if number in NO_DESCRIPTORS or "Too many open files" in text:
         return "descriptors"
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if isinstance(error, DiskSpaceError) or number in DISK_FULL or code == sqlite3.SQLITE_FULL:
+    if isinstance(error, DiskSpaceError) or number in DISK_FULL or fault_of(error) is SqliteFault.DISK_FULL:
         return "disk full"
     if isinstance(error, LedgerError):
         return "ledger"

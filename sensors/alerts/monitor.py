@@ -28,10 +28,10 @@ from automations.alert_service import (
     direct_sender,
     read_open_troubles,
 )
+from automations.sqlite_file import identity_of
 from sensors.alerts.in_place import FolderGuard, LedgerGuard
 from sensors.alerts.issues import ChangeKind, Issue, IssueChange, IssueTracker, issue_of, issues_of
 from sensors.files.file_systems import DiskSpace
-from sensors.ledger.database import identity_of
 from sensors.runtime.clock import Clock
 from sensors.runtime.descriptors import reserve_opened
 from sensors.runtime.loop import Loop

@@ -325,7 +325,7 @@ class MissingRuns:
     def _without_run(self, deployment: Found, wanted: list[ExpectedRun]) -> list[ExpectedRun]:
         span = {"after_": wanted[0].at.isoformat(), "before_": wanted[-1].at.isoformat()}
         runs = {"deployment_id": {"any_": [deployment["id"]]}, "expected_start_time": span}
-        found = self.api.pages("/flow_runs/filter", {"flow_runs": runs, "sort": "EXPECTED_START_TIME_ASC"})
+        found = self.api.results("/flow_runs/filter", {"flow_runs": runs, "sort": "EXPECTED_START_TIME_ASC"})
         there = {datetime.fromisoformat(run["expected_start_time"]) for run in found}
         return [one for one in wanted if one.at not in there]
 

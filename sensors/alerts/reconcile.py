@@ -18,7 +18,6 @@ from sensors.ledger.notices import StoredNotice
 from sensors.ledger.states import ArrivalState
 from sensors.runs.announcer import event_of
 from sensors.runs.api import Event, PrefectApi
-from sensors.runs.facts import by_ids
 from sensors.runs.issues import is_of_an_arrival
 from sensors.runs.outcomes import ARRIVAL_FAILED, failed_payload
 
@@ -44,9 +43,9 @@ def read_failed_runs(api: PrefectApi, since: datetime) -> list[RunState]:
 
 def read_runs(api: PrefectApi, wanted: Mapping[str, Any]) -> list[RunState]:
     """Return the runs that match a Prefect filter, each with the event of its state. Raises ApiError."""
-    runs = api.pages("/flow_runs/filter", {"flow_runs": wanted, "sort": "ID_DESC"})
-    flows = by_ids(api, "flows", [run["flow_id"] for run in runs])
-    deployments = by_ids(api, "deployments", [run["deployment_id"] for run in runs if run.get("deployment_id")])
+    runs = list(api.results("/flow_runs/filter", {"flow_runs": wanted, "sort": "ID_DESC"}))
+    flows = api.by_ids("flows", [run["flow_id"] for run in runs])
+    deployments = api.by_ids("deployments", [run["deployment_id"] for run in runs if run.get("deployment_id")])
     return [
         RunState(run, happening_of(run, flows.get(run["flow_id"]), deployments.get(run.get("deployment_id") or "")))
         for run in runs

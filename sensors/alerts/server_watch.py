@@ -6,6 +6,7 @@ answer, which only the sensor can do. It reads the alert policy and the automati
 
 import logging
 import sqlite3
+import threading
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -77,9 +78,6 @@ class ServerSilence:
             self._is_told = True
 
 
-_PAGE = 200
-
-
 @dataclass(frozen=True)
 class ServerAlertSettings:
     """The alert settings that are in force on the server."""
@@ -98,17 +96,13 @@ def read_server_alarm(api: PrefectApi) -> ServerAlertSettings:
     """
     blocks: dict[str, dict[str, Any]] = {
         one["name"]: one
-        for one in api.post(
+        for one in api.results(
             "/block_documents/filter",
-            {"block_types": {"slug": {"any_": ["apprise-alerts"]}}, "include_secrets": True, "limit": _PAGE},
+            {"block_types": {"slug": {"any_": ["apprise-alerts"]}}, "include_secrets": True},
         )
         if one["name"] in {ALERTS, FALLBACK}
     }
-    automations: list[dict[str, Any]] = []
-    while page := api.post("/automations/filter", {"limit": _PAGE, "offset": len(automations)}):
-        automations += page
-        if len(page) < _PAGE:
-            break
+    automations = list(api.results("/automations/filter", {}))
     data = {name: one["data"] for name, one in blocks.items()}
     policy = policy_of_blocks(data[ALERTS], data.get(FALLBACK, {})) if ALERTS in data else None
     sending = automations_on_server(automations, {one["id"]: name for name, one in blocks.items()})
@@ -245,6 +239,7 @@ class AlertLoops:
         self._clock = clock
         self._bell: Dispatcher | None = None
         self._watchman: ServerWatch | None = None
+        self._watching = threading.Lock()
 
     def deliver(self) -> float:
         """Start the deliveries that are due; return the seconds until the next. Raises OutboxError, sqlite3.Error."""
@@ -266,11 +261,12 @@ class AlertLoops:
         bell = self._bell
         if bell is None:
             return 1.0  # the other loop reports why
-        if self._watchman is None or self._watchman.bell is not bell:
-            if self._watchman is not None:
-                self._watchman.close()
-            self._watchman = ServerWatch(self._settings, bell, self._clock, self._alarm_settings)
-        return self._watchman.step()
+        with self._watching:
+            if self._watchman is None or self._watchman.bell is not bell:
+                if self._watchman is not None:
+                    self._watchman.close()
+                self._watchman = ServerWatch(self._settings, bell, self._clock, self._alarm_settings)
+            return self._watchman.step()
 
     def run_issues(self) -> tuple[RunIssue, ...]:
         """Return the runs that needed attention at the last check of the server."""
@@ -287,6 +283,10 @@ class AlertLoops:
         return self._watchman is not None and self._watchman.is_server_silent
 
     def close(self) -> None:
-        """Start no more deliveries."""
+        """Start no more deliveries, and close what is open, except what a check that is under way still uses."""
         if self._bell is not None:
             self._bell.close()
+        if self._watching.acquire(blocking=False):
+            if self._watchman is not None:
+                self._watchman.close()
+            self._watching.release()

@@ -36,6 +36,13 @@ class Auth(StrEnum):
     OFF = "off"
 
 
+class WarmStart(StrEnum):
+    """Whether runs are forked, and Prefect's insides are changed for speed; see docs/prefect-internals.md."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class Profile(StrEnum):
     """Where Prefect keeps its state, and how many processes it has."""
 
@@ -234,6 +241,9 @@ class Settings(ProfileSettings):
     def _from_project_root(cls, path: Path) -> Path:
         return (PROJECT_ROOT / path.expanduser()).resolve()
 
+    warm_start: WarmStart = WarmStart.ON
+    """`off`: everything runs Prefect's ordinary way, with its own worker and commands; a run starts seconds later
+    (speed.md)."""
     heartbeat_url: SecretStr = SecretStr("")
     """A URL outside this machine that is called each minute while everything is healthy, such as one of
     healthchecks.io, Uptime Kuma, Cronitor or Better Stack: when the calls stop, that service sends an alert."""
@@ -311,6 +321,11 @@ class Settings(ProfileSettings):
         local = [_address(host, self.api_port) for host in ("127.0.0.1", "localhost", "::1")]
         found = [self.prefect_page, self.api_url.removesuffix("/api"), *local]
         return tuple(dict.fromkeys(one.rstrip("/").lower() for one in found))
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether runs are forked, and Prefect's insides are changed for speed."""
+        return self.warm_start is WarmStart.ON
 
     @property
     def prefect_page(self) -> str:

@@ -15,14 +15,13 @@ from sensors.alerts.issues import Issue
 from sensors.alerts.monitor import Inspection, Monitor
 from sensors.alerts.server_watch import AlertLoops
 from sensors.arrivals.failed_links import FailedFolder
-from sensors.arrivals.move import LocalSource
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import Inbox, WatchChoice
 from sensors.config.settings import Settings
 from sensors.files.file_systems import DiskSpace, Minimum
 from sensors.files.permissions import ARRIVALS
 from sensors.inbox.deadlines import OverdueCheck
-from sensors.inbox.intake import Intake
+from sensors.inbox.intake import InboxWatch, Intake
 from sensors.inbox.rejections import Rejections
 from sensors.inbox.watcher import Watch
 from sensors.ledger import Ledger, arrivals, maintenance
@@ -219,7 +218,7 @@ class SensorLoops:
         self._suspensions = Suspensions()
         self.clock = Clock(resumed=self._suspensions.resumed)
         self.loops: list[Loop] = []
-        self.watches: dict[str, Watch | RemoteWatch] = {}
+        self.watches: dict[str, InboxWatch] = {}
         self._settings = settings
         self._inboxes = inboxes
         self._stores = stores
@@ -307,8 +306,7 @@ class SensorLoops:
         for loop in self.loops:
             loop.stop()
         for watch in self.watches.values():
-            if not isinstance(watch, Watch):
-                watch.close()  # a copy in progress would take longer than the wait below
+            watch.stop()  # a copy in progress would take longer than the wait below
         for loop in self.loops:
             loop.join(timeout=3)
         for watch in self.watches.values():
@@ -338,17 +336,16 @@ def _remote_watch(inbox: Inbox, store: "Store") -> "RemoteWatch":
 def _intake_loop(
     settings: Settings,
     inbox: Inbox,
-    watch: "Watch | RemoteWatch",
+    watch: InboxWatch,
     announcing: Loop,
     clock: Clock,
     space: DiskSpace,
 ) -> Loop:
     ledger = Ledger(settings.ledger_path)
-    origin = LocalSource() if isinstance(watch, Watch) else watch.origin
-    stager = Stager(ledger, settings.arrivals_dir, clock, origin, settings.readers.get(ARRIVALS))
+    stager = Stager(ledger, settings.arrivals_dir, clock, watch.origin, settings.readers.get(ARRIVALS))
     rejections = Rejections(inbox, ledger, FailedFolder(ledger, settings.failed_dir), clock)
     intake = Intake(inbox, watch, ledger, stager, rejections, clock)
-    take_step = intake.step if isinstance(watch, Watch) else watch.patient(intake.step, announcing.wake.set)
+    take_step = watch.patient(intake.step, announcing.wake.set)
 
     def step() -> float:
         space.require()
@@ -358,7 +355,5 @@ def _intake_loop(
         return done.look_again_in
 
     loop = Loop(f"inbox {inbox.name}", step, clock)
-    watch.wake = loop.wake
-    if not isinstance(watch, Watch):
-        watch.origin.beat = loop.beat
+    watch.attach(loop.wake, loop.beat)
     return loop

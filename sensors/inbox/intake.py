@@ -3,12 +3,14 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from sensors.arrivals.blocked import BlockedFiles
+from sensors.arrivals.move import Source
 from sensors.arrivals.staging import Stager
 from sensors.config.inboxes import EmptyFiles, Inbox, InboxesError
 from sensors.files import stability
@@ -16,8 +18,7 @@ from sensors.files.permissions import make_shared_folder
 from sensors.files.stability import Observation, Writer
 from sensors.inbox.pending_files import PendingFiles
 from sensors.inbox.rejections import Rejections, UnfinishedFiles
-from sensors.inbox.scanner import Found, LocalScanner, Scanner
-from sensors.inbox.watcher import Watch
+from sensors.inbox.scanner import Found, Scanner, WatchMode
 from sensors.ledger import Ledger, LedgerError, files
 from sensors.ledger import files as ledger_files
 from sensors.ledger.files import Before, Dropped
@@ -29,11 +30,29 @@ logger = logging.getLogger(__name__)
 EMPTY = "the file is empty"
 
 
-class CustomWatch(Protocol):
-    """A watch on something other than a local folder; it supplies its own scanner."""
+class InboxWatch(Protocol):
+    """The watch on the files of an inbox: `Watch` on a local folder, `RemoteWatch` on a store."""
 
     being_written: tuple[str, ...]
 
+    @property
+    def mode(self) -> WatchMode: ...
+    @property
+    def why_polling(self) -> str: ...
+    @property
+    def origin(self) -> Source: ...
+    def attach(self, wake: threading.Event, beat: Callable[[], None], /) -> None:
+        """Set what wakes the inbox's loop, and what a long copy calls from time to time."""
+        ...
+
+    def patient(
+        self, step: "Callable[[], IntakeStep]", found_work: Callable[[], object], /
+    ) -> "Callable[[], IntakeStep]": ...
+    def stop(self) -> None:
+        """Have a step in progress end soon."""
+        ...
+
+    def close(self) -> None: ...
     def scanner(self, inbox: Inbox, rejections: Rejections, pending: PendingFiles, clock: Clock) -> Scanner: ...
 
 
@@ -52,7 +71,7 @@ class Intake:
     def __init__(
         self,
         inbox: Inbox,
-        watch: Watch | CustomWatch,
+        watch: InboxWatch,
         ledger: Ledger,
         stager: Stager,
         rejections: Rejections,
@@ -66,11 +85,7 @@ class Intake:
         self._clock = clock
         self._at = inbox.at("")
         self._pending = PendingFiles()
-        self._scanner: Scanner = (
-            LocalScanner(inbox, watch, rejections, self._pending, clock)
-            if isinstance(watch, Watch)
-            else watch.scanner(inbox, rejections, self._pending, clock)
-        )
+        self._scanner = watch.scanner(inbox, rejections, self._pending, clock)
         self._unfinished = UnfinishedFiles(inbox, ledger, clock, watch)
         self._blocked = BlockedFiles(lambda name: stager.origin.permissions_of(self._at + name))
         self._before = Before(set(), [])

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from sensors.config.admission import Admission, admit
@@ -17,7 +18,6 @@ from sensors.files.beneath import Identity, OpenFolders, Place
 from sensors.files.stability import Writer, read_lease
 from sensors.inbox.pending_files import Change, Entry, PendingFiles, look, scan
 from sensors.inbox.rejections import Rejections
-from sensors.inbox.watcher import Hints, Watch, WatchMode
 from sensors.runtime.clock import Clock
 from sensors.runtime.loop import DutyCycle, beat
 
@@ -63,7 +63,7 @@ class Found:
 
 
 class Scanner(Protocol):
-    """Finds the changes in an inbox: `LocalScanner` in a local folder, `RemoteLookout` in a listing."""
+    """Finds the changes in an inbox: `LocalScanner` in a local folder, `RemoteScanner` in a listing."""
 
     scan_due: float
     again: set[str]
@@ -74,10 +74,48 @@ class Scanner(Protocol):
     def confirm_rejected(self, name: str, now: float) -> float | None: ...
 
 
+class WatchMode(StrEnum):
+    """How changes of an inbox are noticed."""
+
+    EVENTS = "events"
+    POLLING = "polling"
+    LISTING = "listing"  # of a remote inbox, by sensors/remote
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What was noticed since the last look."""
+
+    completed: Set[str] = frozenset()
+    """Files, by their path below the inbox, that were closed after writing or renamed to that name."""
+    renamed: Set[str] = frozenset()
+    """The files among them that were renamed, and to which nothing else happened."""
+    touched: Set[str] = frozenset()
+    """Files whose time changed, which proves nothing."""
+    changed: bool = False
+    """Whether something else happened, which only a scan can find."""
+
+    def __bool__(self) -> bool:
+        return bool(self.completed or self.touched or self.changed)
+
+
+class HintSource(Protocol):
+    """What a scanner needs of the watch on its folders."""
+
+    @property
+    def mode(self) -> WatchMode: ...
+    def fetch(self) -> Hints: ...
+    def has_news(self) -> bool: ...
+    def cover(self, folder: str, status: os.stat_result) -> None: ...
+    def uncover_all_but(self, folders: Set[str]) -> None: ...
+
+
 class LocalScanner:
     """The files of one local inbox, as far as they have been checked."""
 
-    def __init__(self, inbox: Inbox, watch: Watch, rejections: Rejections, pending: PendingFiles, clock: Clock) -> None:
+    def __init__(
+        self, inbox: Inbox, watch: HintSource, rejections: Rejections, pending: PendingFiles, clock: Clock
+    ) -> None:
         """Files go into `pending`, and those that the inbox does not take into `rejections`."""
         self._inbox = inbox
         self._watch = watch

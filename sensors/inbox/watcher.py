@@ -5,20 +5,25 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
-from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
+from sensors.arrivals.move import LocalSource
+from sensors.config.inboxes import Inbox
 from sensors.files import file_systems
+from sensors.inbox.pending_files import PendingFiles
+from sensors.inbox.rejections import Rejections
+from sensors.inbox.scanner import Hints, LocalScanner, WatchMode
+from sensors.runtime.clock import Clock
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
+    from watchdog.observers.inotify_c import CallbackId, InotifyEvent, WatchDescriptor
 
 
 # File system events of an inbox's folders: what receives them, and what sends them where there is no inotify.
@@ -92,21 +97,17 @@ class _Handler(FileSystemEventHandler):
 #
 # watchdog's own observers keep following the path that they were given at the start. Here each scan says which
 # folders exist, so a folder that was deleted and recreated, or renamed into the inbox with its contents, is covered
-# as soon as it is seen. This module can be imported on Linux only.
+# as soon as it is seen. The binding, watchdog.observers.inotify_c, is undocumented and can be imported on Linux only.
 
-_MASK = (
-    InotifyConstants.IN_CLOSE_WRITE
-    | InotifyConstants.IN_MOVED_TO
-    | InotifyConstants.IN_DELETE_SELF
-    | InotifyConstants.IN_MOVE_SELF
-    | InotifyConstants.IN_ONLYDIR
-)
-"""Without IN_MODIFY: a file that is being written is of no interest until it is closed."""
-_FOLDERS = InotifyConstants.IN_CREATE
-"""Reports the creation of files as well, which doubles the number of events, so it is used only where subfolders
-matter."""
-_TOUCHES = InotifyConstants.IN_ATTRIB
-"""For files that are touched without being opened, as some programs do."""
+# Of inotify(7). Without IN_MODIFY: a file that is being written is of no interest until it is closed.
+_MASK = 0x8 | 0x80 | 0x400 | 0x800 | 0x1000000
+"""IN_CLOSE_WRITE, IN_MOVED_TO, IN_DELETE_SELF, IN_MOVE_SELF and IN_ONLYDIR."""
+_FOLDERS = 0x100
+"""IN_CREATE: reports the creation of files as well, which doubles the number of events, so it is used only where
+subfolders matter."""
+_TOUCHES = 0x4
+"""IN_ATTRIB: for files that are touched without being opened, as some programs do."""
+_DONT_FOLLOW = 0x2000000
 
 
 @dataclass
@@ -118,13 +119,15 @@ class Inotify:
     """Whether to report folders that are created in a covered one."""
     touches: bool = False
     """Whether to report files whose time changed and nothing else."""
-    _covered: dict[str, WatchDescriptor] = field(default_factory=dict[str, WatchDescriptor])
+    _covered: "dict[str, WatchDescriptor]" = field(default_factory=dict[str, "WatchDescriptor"])
 
     def cover(self, folder: str, path: str) -> None:
         """Start sending a folder's events to the listener; raises OSError when the kernel refuses."""
+        from watchdog.observers.inotify_c import InotifyFD, Mask
+
         self.uncover(folder)
         callback = _FolderEvents(self.listener, folder)
-        links = InotifyConstants.IN_DONT_FOLLOW if folder else 0  # the inbox itself may be a link
+        links = _DONT_FOLLOW if folder else 0  # the inbox itself may be a link
         mask = Mask(_MASK | links | (_FOLDERS if self.subfolders else 0) | (_TOUCHES if self.touches else 0))
         found = InotifyFD.get_instance().add_callback(os.fsencode(path), mask, callback, _id(self))
         if found < 0:
@@ -133,12 +136,16 @@ class Inotify:
 
     def uncover(self, folder: str) -> None:
         """Stop sending a folder's events."""
+        from watchdog.observers.inotify_c import InotifyFD
+
         if (descriptor := self._covered.pop(folder, None)) is not None:
             InotifyFD.get_instance().remove_callbacks([(descriptor, _id(self))])
 
     @property
     def works(self) -> bool:
         """Whether the thread that reads the events is alive."""
+        from watchdog.observers.inotify_c import InotifyFD
+
         return InotifyFD.get_instance().is_alive()
 
     def close(self) -> None:
@@ -154,7 +161,7 @@ class _FolderEvents:
     listener: Listener
     folder: str
 
-    def on_event(self, event: InotifyEvent) -> None:
+    def on_event(self, event: "InotifyEvent") -> None:
         if event.is_attrib:
             if not event.is_directory:
                 self.listener.touched(self._path(event))
@@ -163,19 +170,19 @@ class _FolderEvents:
         elif event.is_close_write or event.is_moved_to:
             self.listener.completed(self._path(event), renamed=event.is_moved_to)
 
-    def _path(self, event: InotifyEvent) -> str:
+    def _path(self, event: "InotifyEvent") -> str:
         name = os.fsdecode(event.name)
         return f"{self.folder}/{name}" if self.folder else name
 
-    def on_watch_deleted(self, wd: WatchDescriptor) -> None:
+    def on_watch_deleted(self, wd: "WatchDescriptor") -> None:
         self.listener.uncovered(self.folder)
 
     def on_queue_overflow(self) -> None:
         self.listener.overflowed()
 
 
-def _id(owner: object) -> CallbackId:
-    return CallbackId(id(owner))
+def _id(owner: object) -> "CallbackId":
+    return cast("CallbackId", id(owner))
 
 
 JUST_NOW_NS = 1_000_000_000
@@ -225,29 +232,7 @@ def _look_of(status: os.stat_result) -> tuple[int, int, int]:
 logger = logging.getLogger(__name__)
 
 
-class WatchMode(StrEnum):
-    """How changes of an inbox are noticed."""
-
-    EVENTS = "events"
-    POLLING = "polling"
-    LISTING = "listing"  # of a remote inbox, by sensors/remote
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What was noticed since the last look."""
-
-    completed: Set[str] = frozenset()
-    """Files, by their path below the inbox, that were closed after writing or renamed to that name."""
-    renamed: Set[str] = frozenset()
-    """The files among them that were renamed, and to which nothing else happened."""
-    touched: Set[str] = frozenset()
-    """Files whose time changed, which proves nothing."""
-    changed: bool = False
-    """Whether something else happened, which only a scan can find."""
-
-    def __bool__(self) -> bool:
-        return bool(self.completed or self.touched or self.changed)
+T = TypeVar("T")
 
 
 class Watch:
@@ -288,6 +273,28 @@ class Watch:
         if self._events is None or self.why_polling:
             return WatchMode.POLLING
         return WatchMode.EVENTS if self._events.works else WatchMode.POLLING
+
+    # -- called by the intake and its loop
+
+    def attach(self, wake: threading.Event, _beat: Callable[[], None]) -> None:
+        """Set `wake` at each hint from now on."""
+        self.wake = wake
+
+    @property
+    def origin(self) -> LocalSource:
+        """What moves the files into arrivals."""
+        return LocalSource()
+
+    def scanner(self, inbox: Inbox, rejections: Rejections, pending: PendingFiles, clock: Clock) -> LocalScanner:
+        """Return the inbox's scanner."""
+        return LocalScanner(inbox, self, rejections, pending, clock)
+
+    def patient(self, step: Callable[[], T], _found_work: Callable[[], object]) -> Callable[[], T]:
+        """Return the intake's step unchanged: a local folder is looked at as often after an error."""
+        return step
+
+    def stop(self) -> None:
+        """Do nothing: no step of a local folder takes long."""
 
     # -- called by the scanner
 
@@ -391,6 +398,10 @@ class Watch:
 
 def _events(listener: Listener, *, subfolders: bool, touches: bool) -> FolderEvents:
     if sys.platform == "linux":
-        return Inotify(listener, subfolders, touches)
-
+        try:
+            from watchdog.observers.inotify_c import InotifyFD, Mask  # noqa: F401 # pyright: ignore[reportUnusedImport]
+        except ImportError as error:
+            logger.warning("file events say only that something changed: this watchdog has no such binding (%s)", error)
+        else:
+            return Inotify(listener, subfolders, touches)
     return SystemObserver(listener)

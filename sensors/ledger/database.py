@@ -5,20 +5,18 @@ The file may be deleted or replaced while it is in use. Writes then raise Ledger
 
 import os
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
-from importlib.resources import files
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+from automations.sqlite_file import OtherVersionError, SqliteFault, SqliteFile, fault_of, identity_of, stamp
+
+__all__ = ["REBUILD", "VERSION", "Ledger", "LedgerError", "LedgerMovedError", "moment", "refusal_of", "stamp"]
 
 VERSION = 7
 """Schema version, kept in SQLite's `user_version`; `schema/N.sql` migrates from version N - 1 to N."""
-
-BUSY_SECONDS = 30.0
-PROGRESS_STEPS = 100_000
-"""How many SQLite virtual machine instructions a check runs between two calls of its progress callback."""
-
 
 REBUILD = "`just rebuild` puts it aside and makes a new one from the arrivals and from what Prefect knows of them"
 
@@ -47,34 +45,29 @@ def refusal_of(error: sqlite3.Error) -> str:
     return f"the ledger refuses: {error}; {_mend_of(error)}"
 
 
-def _is_corruption(error: Exception) -> bool:
-    return _code_of(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-
-
-def _code_of(error: Exception) -> int:
-    """Return the primary SQLite error code, or 0 if the error is not from SQLite."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
 def _mend_of(error: Exception) -> str:
     """Return what to do about an error from SQLite or the operating system."""
-    if _is_corruption(error):
-        return REBUILD
-    match _code_of(error):
-        case sqlite3.SQLITE_FULL:
+    match fault_of(error):
+        case SqliteFault.CORRUPT:
+            return REBUILD
+        case SqliteFault.DISK_FULL:
             return "make room on the disk"
-        case sqlite3.SQLITE_BUSY:
+        case SqliteFault.LOCKED:
             return "another process has it; try again"
-        case _:
+        case SqliteFault.OTHER:
             return "check the disk, the room on it and the folder's permissions"
 
 
-class Ledger:
+class Ledger(SqliteFile):
     """One connection to the ledger; each thread opens its own.
 
     Writes go through `transaction()`. State changes are conditional updates: a row count of 0 means that the row was
     no longer in the expected state.
     """
+
+    PACKAGE = "sensors.ledger"
+    VERSION = VERSION
+    BUSY_SECONDS = 30.0
 
     def __init__(self, path: Path, *, read_only: bool = False, make: bool = True) -> None:
         """Open the ledger at `path`; creates it if `make` is set and `read_only` is not. Raises LedgerError.
@@ -84,40 +77,29 @@ class Ledger:
         """
         if read_only and not path.is_file():
             raise LedgerError(f"no ledger at {path}: nothing has been dropped yet, or STATE_DIR is another one")
-        self.path = path
-        self._read_only = read_only
-        self._make = make
-        self._open()
-        self._make = False
+        super().__init__(path)
+        self._log_path = path.with_name(f"{path.name}-wal")
+        self._reopen("ro" if read_only else "rwc" if make else "rw")
+        self._mode: Literal["ro", "rw"] = "ro" if read_only else "rw"
 
-    def _open(self) -> None:
-        path, read_only = self.path, self._read_only
+    def _reopen(self, mode: Literal["ro", "rw", "rwc"]) -> None:
         self._opened_after = _Restored.times
-        self._files: dict[Path, tuple[int, int] | None] = {}
-        """Device and inode of the open database file and its write-ahead log."""
         try:
-            if not read_only and self._make:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            mode = "ro" if read_only else "rwc" if self._make else "rw"
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}",
-                uri=True,
-                timeout=BUSY_SECONDS,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            self._connection.row_factory = sqlite3.Row
-            # Each inbox has a connection: SQLite's default caches of 2 MB each would be most of the process's memory.
-            self._connection.execute("PRAGMA cache_size = -512")
-            try:
-                self._prepare(path, read_only=read_only)
-                self._files = {path: identity_of(path)}
-                _ = self.is_in_place  # also records the write-ahead log
-            except BaseException:
-                self._connection.close()
-                raise
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise LedgerError(f"the ledger at {path} cannot be opened: {error}; {_mend_of(error)}") from error
+            self._open(mode)
+            self._log: tuple[int, int] | None = None
+            """Device and inode of the write-ahead log, which exists from the first statement to the last `close`."""
+            _ = self.is_in_place  # records the write-ahead log
+        except OtherVersionError as error:
+            raise LedgerError(
+                f"the ledger at {self.path} is of version {error.found}, this program "
+                + (
+                    f"knows {VERSION}: update the program, or give it another STATE_DIR"
+                    if error.found > VERSION
+                    else f"reads {VERSION}: `just up` brings it up to date"
+                )
+            ) from error
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"the ledger at {self.path} cannot be opened: {error}; {_mend_of(error)}") from error
 
     @classmethod
     @contextmanager
@@ -127,65 +109,20 @@ class Ledger:
             ledger._connection.execute("BEGIN")  # ends with the connection
             yield ledger
 
-    def _prepare(self, path: Path, *, read_only: bool) -> None:
-        if self._version() > VERSION:
-            raise LedgerError(
-                f"the ledger at {path} is of version {self._version()}, this program knows {VERSION}: "
-                "update the program, or give it another STATE_DIR"
-            )
-        if not read_only:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            # FULL, so that a committed transaction survives a power cut.
-            self._connection.execute("PRAGMA synchronous = FULL")
-            if self._version() < VERSION:
-                self._migrate()
-        elif self._version() < VERSION:
-            raise LedgerError(
-                f"the ledger at {path} is of version {self._version()}, this program reads {VERSION}: "
-                "`just up` brings it up to date"
-            )
-        self._connection.execute("PRAGMA foreign_keys = ON")
-
-    def _migrate(self) -> None:
-        """Migrate an older ledger or an empty file to VERSION, in one transaction."""
-        with self.transaction():
-            for version in range(self._version() + 1, VERSION + 1):
-                script = files("sensors.ledger").joinpath("schema", f"{version}.sql").read_text("utf-8")
-                for statement in _statements(script):
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {version}")
-            if self._connection.execute("PRAGMA foreign_key_check").fetchone():
-                raise sqlite3.DatabaseError("rows refer to others that are not there")
-
     def check(self, progress: Callable[[], None] | None = None) -> None:
         """Read the whole file and raise LedgerError if it is corrupt; a million rows take about a second.
 
         `progress` is called regularly during the check.
         """
-        if progress is not None:
-            self._connection.set_progress_handler(progress, PROGRESS_STEPS)
-        try:
-            found = [row[0] for row in self._connection.execute("PRAGMA quick_check(3)")]
-        except sqlite3.DatabaseError as error:
-            found = [str(error)]
-        if found != ["ok"]:
-            raise LedgerError(f"the ledger is corrupt: {'; '.join(found)}; {REBUILD}")
-
-    def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-
-    @property
-    def identity(self) -> tuple[int, int] | None:
-        """The device and inode of the open file."""
-        return self._files[self.path]
+        if found := self.damage(progress):
+            raise LedgerError(f"the ledger is corrupt: {found}; {REBUILD}")
 
     @property
     def is_in_place(self) -> bool:
         """Whether the open file and its write-ahead log are still the ones at the ledger's path."""
-        log = self.path.with_name(f"{self.path.name}-wal")
-        if log not in self._files and (found := identity_of(log)) is not None:
-            self._files[log] = found  # exists from the first statement until the last connection closes
-        return all(identity_of(path) == identity for path, identity in self._files.items())
+        log = identity_of(self._log_path)
+        self._log = self._log or log
+        return log == self._log and super().is_in_place
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -197,50 +134,26 @@ class Ledger:
         if self._connection.in_transaction:
             yield
             return
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            self._require_in_place()
-            with _corruption_told():
-                yield
-                self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # on a full disk SQLite has already rolled back
-                self._connection.execute("ROLLBACK")
-            raise
-
-    def change(self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
-        """Run one statement in a transaction; return how many rows it changed."""
-        with self.transaction():
-            return self._connection.execute(statement, parameters).rowcount
-
-    def change_many(self, statement: str, parameters: Iterable[Sequence[Any]]) -> int:
-        """Run one statement in a transaction for each set of parameters; return how many rows were changed in all."""
-        with self.transaction():
-            return self._connection.executemany(statement, parameters).rowcount
+        with _corruption_reported(), super().transaction():
+            if not self.is_in_place:
+                raise LedgerMovedError(self.path)
+            yield
 
     def rows(self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         """Return all rows of a query. Raises LedgerError if the file turns out to be corrupt."""
         self._follow()
-        with _corruption_told():
-            return self._connection.execute(statement, parameters).fetchall()
+        with _corruption_reported():
+            return super().rows(statement, parameters)
 
     def hold_open(self) -> None:
         """Keep the file and its WAL open from now on."""
         self.rows("SELECT count(*) FROM sqlite_schema")
 
-    def pragma(self, statement: str) -> None:
-        """Set how SQLite works on this file, outside a transaction."""
-        self._connection.execute(f"PRAGMA {statement}").fetchall()
-
-    def _require_in_place(self) -> None:
-        if not self.is_in_place:
-            raise LedgerMovedError(self.path)
-
     def _follow(self) -> None:
         """Reconnect if the ledger was restored since this connection was opened."""
         if self._opened_after != _Restored.times and not self._connection.in_transaction:
             self._connection.close()
-            self._open()
+            self._reopen(self._mode)
 
     def copy_to(self, path: Path) -> None:
         """Copy the open file, even if it was deleted or moved, to a new file. Raises OSError, sqlite3.Error.
@@ -277,51 +190,16 @@ class Ledger:
             os.close(folder)
         _Restored.times += 1
 
-    def close(self) -> None:
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def identity_of(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode of the file at a path, or None if there is none. Raises OSError."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - called before each transaction
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status.st_dev, status.st_ino
-
 
 @contextmanager
-def _corruption_told() -> Generator[None]:
+def _corruption_reported() -> Generator[None]:
     """Raise LedgerError, with what to do, when SQLite finds the file corrupt."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if not _is_corruption(error):
+        if fault_of(error) is not SqliteFault.CORRUPT:
             raise
         raise LedgerError(f"the ledger is corrupt: {error}; {REBUILD}") from error
-
-
-def _statements(script: str) -> list[str]:
-    """Split a script into its statements; `executescript` would commit the open transaction."""
-    statements: list[str] = []
-    pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            statements.append(pending)
-            pending = ""
-    return statements
-
-
-def stamp(moment: datetime) -> str:
-    """Format a time as the ledger stores it: UTC, ISO 8601, microseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def moment(written: str | None) -> datetime | None:

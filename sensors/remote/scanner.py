@@ -15,8 +15,7 @@ from sensors.files.stability import Writer
 from sensors.inbox.intake import IntakeStep
 from sensors.inbox.pending_files import Change, PendingFiles
 from sensors.inbox.rejections import Rejections
-from sensors.inbox.scanner import Found, Scanner
-from sensors.inbox.watcher import WatchMode
+from sensors.inbox.scanner import Found, Scanner, WatchMode
 from sensors.remote.source import RemoteSource
 from sensors.remote.store import PartlyError, RemoteFile, StoreError
 from sensors.runtime.clock import Clock
@@ -189,7 +188,6 @@ class RemoteWatch:
 
     inbox: Inbox
     origin: RemoteSource
-    wake: threading.Event = field(default_factory=threading.Event)
     being_written: tuple[str, ...] = field(default=(), init=False)
     """The files with temporary names, from the last listing."""
     mode: WatchMode = field(default=WatchMode.LISTING, init=False)
@@ -207,6 +205,14 @@ class RemoteWatch:
         """Wrap the steps of the inbox's intake, with longer pauses while the store fails."""
         return Backoff(step, self.origin, found_work)
 
-    def close(self) -> None:
+    def attach(self, _wake: threading.Event, beat: Callable[[], None]) -> None:
+        """Have copies call `beat`; no event wakes the loop."""
+        self.origin.beat = beat
+
+    def stop(self) -> None:
         """Have copies in progress stop soon, and close the connection."""
+        self.origin.stop()
+
+    def close(self) -> None:
+        """Stop once more: a step may have connected again meanwhile."""
         self.origin.stop()

@@ -1,26 +1,30 @@
-"""Client for the calls of Prefect's REST API that the sensor needs, and the pace at which the sensor polls it.
+"""Client for the calls of Prefect's REST API that the sensor and the commands need, and the pace of the sensor's polls.
 
 Plain HTTP instead of Prefect's client: importing that takes 2.5 s and three times the sensor's memory.
 """
 
 import json
 import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import ssl
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
 from sensors.access.origins import is_loopback
+from sensors.config.settings import Settings
 from sensors.runtime.loop import beat
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
-PAGE = 50
-"""Events per request; Prefect's own page size for events."""
-RUNS_PAGE = 200
-"""Runs per request; the most that Prefect's API returns."""
+PAGE = 200
+"""Results per request; the most that Prefect's API returns."""
+EVENTS_PAGE = 50
+"""Events per request; the most that Prefect's API returns of them."""
 REPORTS_PAGE = 20
 """Table artifacts per request; a table has a row for each of up to 10,000 files."""
 
@@ -35,9 +39,18 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 class ApiError(Exception):
     """A request to the API failed; the message says what was requested and what came back."""
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status of the response; None if there was no response."""
+
 
 class NotReachedError(ApiError):
     """No server listens at the API's address, or it is too busy: the request was not accepted."""
+
+
+class NoServerError(NotReachedError):
+    """No server listens at the API's address."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +96,11 @@ ENDED = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 
 
 class PrefectApi:
-    """A client of one Prefect API."""
+    """A client of one Prefect API. It reaches other machines through the user's proxy, unless it `is_direct`."""
 
-    def __init__(self, url: str, auth_string: str | None, timeout: httpx.Timeout = TIMEOUT) -> None:
+    def __init__(
+        self, url: str, auth_string: str | None, timeout: httpx.Timeout | float = TIMEOUT, *, is_direct: bool = False
+    ) -> None:
         self.unreached_at: datetime | None = None
         """Time of the last request without an answer."""
         self._is_unreached = False
@@ -96,6 +111,8 @@ class PrefectApi:
             auth=(user, password) if auth_string else None,
             # The user's proxy cannot reach this machine's loopback address.
             mounts={f"all://{_bracketed(host)}": None} if is_loopback(host := httpx.URL(url).host) else None,
+            trust_env=not is_direct,
+            verify=trusted() if is_direct else True,
         )
 
     def knock(self) -> None:
@@ -111,7 +128,7 @@ class PrefectApi:
             socket.create_connection((url.host, url.port or 80), timeout=KNOCK_SECONDS).close()
         except OSError as error:
             self.unreached_at = datetime.now(UTC)
-            raise NotReachedError(f"nothing listens at {url}: {error}") from error
+            raise NoServerError(f"nothing listens at {url}: {error}") from error
         self._is_unreached = False
 
     def emit(self, events: Sequence[Event]) -> None:
@@ -131,18 +148,12 @@ class PrefectApi:
 
     def events_related_to(self, names: Sequence[str], related_ids: Sequence[str], since: datetime) -> list[Event]:
         """Return the events with these names that are related to any of these resources. Raises ApiError."""
-        answer = self.post(
-            "/events/filter",
-            {
-                "filter": {
-                    "event": {"name": list(names)},
-                    "related": {"id": list(related_ids)},
-                    "occurred": {"since": since.isoformat()},
-                },
-                "limit": PAGE,
-            },
-        )
-        return [_event(found) for found in answer["events"]]
+        wanted = {
+            "event": {"name": list(names)},
+            "related": {"id": list(related_ids)},
+            "occurred": {"since": since.isoformat()},
+        }
+        return list(self.events(wanted))
 
     def has_event(self, name: str | Sequence[str] | None, resource_id: str, since: datetime) -> bool:
         """Return whether a resource has had an event since a time; `name` None: any event. Raises ApiError."""
@@ -157,14 +168,8 @@ class PrefectApi:
 
     def runs(self, ids: Sequence[str], *, unless: Collection[str] = ()) -> dict[str, Run]:
         """Return the existing flow runs with these ids, except those with a state type in `unless`. Raises ApiError."""
-        found: dict[str, Run] = {}
-        for start in range(0, len(ids), RUNS_PAGE):
-            wanted: dict[str, Any] = {"id": {"any_": list(ids[start : start + RUNS_PAGE])}}
-            if unless:
-                wanted["state"] = {"type": {"not_any_": list(unless)}}
-            for run in self.post("/flow_runs/filter", {"flow_runs": wanted, "limit": RUNS_PAGE}):
-                found[run["id"]] = _run(run)
-        return found
+        wanted = {"state": {"type": {"not_any_": list(unless)}}} if unless else {}
+        return {id_: _run(run) for id_, run in self.by_ids("flow_runs", ids, wanted).items()}
 
     def name_run(self, run_id: str, name: str, tags: Sequence[str]) -> None:
         """Set a run's name, and replace its tags. Raises ApiError."""
@@ -172,20 +177,9 @@ class PrefectApi:
 
     def runs_of_arrivals(self, *, unless: Collection[str]) -> list[Run]:
         """Return every run started for an arrival, except those with a state type in `unless`. Raises ApiError."""
-        found: list[Run] = []
-        offset = 0
-        while True:
-            body = {
-                "flow_runs": {"state": {"type": {"not_any_": list(unless)}}},
-                "sort": "ID_DESC",
-                "limit": RUNS_PAGE,
-                "offset": offset,
-            }
-            page = [_run(run) for run in self.post("/flow_runs/filter", body)]
-            found += [run for run in page if run.arrival_id]
-            offset += len(page)
-            if len(page) < RUNS_PAGE:
-                return found
+        wanted = {"state": {"type": {"not_any_": list(unless)}}}
+        runs = map(_run, self.results("/flow_runs/filter", {"flow_runs": wanted, "sort": "ID_DESC"}))
+        return [run for run in runs if run.arrival_id]
 
     def latest_reports(self, keys: Sequence[str]) -> dict[str, Report]:
         """Return the latest table artifact under each of these keys, where there is one. Raises ApiError."""
@@ -217,15 +211,41 @@ class PrefectApi:
         """Return the API's answer to a GET. Raises ApiError."""
         return self._send("GET", path, None)
 
-    def pages(self, path: str, body: Mapping[str, object], most: int | None = None) -> list[dict[str, Any]]:
-        """Return all results of a filter, page by page, or the first `most`. Raises ApiError."""
-        found: list[dict[str, Any]] = []
-        while most is None or len(found) < most:
-            limit = RUNS_PAGE if most is None else min(RUNS_PAGE, most - len(found))
-            page = self.post(path, {**body, "limit": limit, "offset": len(found)})
-            found += page
-            if len(page) < limit:
-                break
+    def results(self, path: str, body: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+        """Yield all results of a filter, requesting a page when the one before is used up. Raises ApiError."""
+        offset = 0
+        while True:
+            page: list[dict[str, Any]] = self.post(path, {**body, "limit": PAGE, "offset": offset})
+            yield from page
+            offset += len(page)
+            if len(page) < PAGE:
+                return
+
+    def events(self, wanted: Mapping[str, object]) -> Iterator[Event]:
+        """Yield all events that match a filter, the latest first, as `results` does. Raises ApiError.
+
+        Events have no offset: each page has the link of the next one.
+        """
+        page = self.post("/events/filter", {"filter": wanted, "limit": EVENTS_PAGE})
+        while True:
+            yield from map(_event, page["events"])
+            link: str | None = page["next_page"]
+            if not link:
+                return
+            page = self.get(f"/events/filter/next?{urlsplit(link).query}")
+
+    def by_ids(
+        self, what: str, ids: Iterable[str], more: Mapping[str, object] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Return those of Prefect's objects, such as `deployments`, that have one of these ids. Raises ApiError.
+
+        `more` are conditions besides the ids.
+        """
+        wanted = sorted(set(ids))
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(wanted), PAGE):
+            some = {"id": {"any_": wanted[start : start + PAGE]}, **(more or {})}
+            found |= {one["id"]: one for one in self.post(f"/{what}/filter", {what: some, "limit": PAGE})}
         return found
 
     def _send(self, method: str, path: str, body: object) -> Any:
@@ -235,17 +255,18 @@ class PrefectApi:
         except httpx.ConnectError as error:
             self.unreached_at = datetime.now(UTC)
             self._is_unreached = True
-            raise NotReachedError(f"nothing listens at {self._client.base_url}: {error}") from error
-        except httpx.TransportError as error:
+            raise NoServerError(f"nothing listens at {self._client.base_url}: {error}") from error
+        except httpx.RequestError as error:
             self.unreached_at = datetime.now(UTC)
             raise ApiError(f"no answer from {self._client.base_url}: {error}") from error
         beat()
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
-            raise ApiError("the API refused the credentials; check PREFECT_API_AUTH_STRING in .env")
-        if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:  # its database is locked at times
-            raise NotReachedError(f"{method} {path}: the server is too busy (503)")
-        if response.is_error:
-            raise ApiError(f"{method} {path}: {response.status_code} {response.text:.200}")
+        status = response.status_code
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise ApiError("the API refused the credentials; check PREFECT_API_AUTH_STRING in .env", status)
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:  # its database is locked at times
+            raise NotReachedError(f"{method} {path}: the server is too busy (503)", status)
+        if not response.is_success:
+            raise ApiError(f"{method} {path}: {status} {response.text:.200}", status)
         return response.json() if response.content else None
 
     def close(self) -> None:
@@ -257,6 +278,17 @@ class PrefectApi:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def open_api(settings: Settings, timeout_seconds: float = 5.0) -> PrefectApi:
+    """Return a client for the commands of this stack; it ignores the user's proxy."""
+    return PrefectApi(settings.api_url, settings.auth_string, timeout_seconds, is_direct=True)
+
+
+@cache
+def trusted() -> ssl.SSLContext:
+    """Return the shared TLS context: every client that creates its own spends 20 ms on it, even for plain HTTP."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _bracketed(host: str) -> str:

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import yaml
 
-from sensors.runs.api import RUN_RESOURCE, RUNS_PAGE, PrefectApi, Run
+from sensors.runs.api import RUN_RESOURCE, PrefectApi, Run
 from sensors.runtime.clock import Clock
 
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
@@ -73,27 +74,17 @@ def read_run_facts(api: PrefectApi, now: datetime) -> RunFacts:
     """Read the server: three requests, and some more while runs wait. Raises ApiError."""
     due = {"state": {"type": {"any_": UNFINISHED}}, "expected_start_time": {"before_": now.isoformat()}}
     body = {"flow_runs": due, "sort": "EXPECTED_START_TIME_ASC"}
-    runs = api.pages("/flow_runs/filter", body, MOST_RUNS)
-    deployments = _by_id(api.pages("/deployments/filter", {}))
-    flows = by_ids(api, "flows", {one["flow_id"] for one in (*runs, *deployments.values())})
+    runs = list(islice(api.results("/flow_runs/filter", body), MOST_RUNS))
+    deployments = _by_id(api.results("/deployments/filter", {}))
+    flows = api.by_ids("flows", {one["flow_id"] for one in (*runs, *deployments.values())})
     if not any(one["state_type"] != "RUNNING" for one in runs):
         return RunFacts(tuple(runs), flows, deployments)
-    pools = _by_id(api.pages("/work_pools/filter", {}))
-    queues = _by_id(api.pages("/work_queues/filter", {}))
+    pools = _by_id(api.results("/work_pools/filter", {}))
+    queues = _by_id(api.results("/work_queues/filter", {}))
     wanted = {one.get("work_pool_name") for one in runs if one["state_type"] != "RUNNING"}
     names = [str(one["name"]) for one in pools.values() if one["name"] in wanted]
     online = frozenset(name for name in names if _has_worker(api, name))
     return RunFacts(tuple(runs), flows, deployments, pools, queues, online)
-
-
-def by_ids(api: PrefectApi, what: str, ids: Iterable[str]) -> dict[str, Found]:
-    """Return those of Prefect's objects, such as `deployments`, that have one of these ids; a request for each page."""
-    wanted = sorted(set(ids))
-    found: dict[str, Found] = {}
-    for start in range(0, len(wanted), RUNS_PAGE):
-        some = {"id": {"any_": wanted[start : start + RUNS_PAGE]}}
-        found |= _by_id(api.post(f"/{what}/filter", {what: some, "limit": RUNS_PAGE}))
-    return found
 
 
 def _by_id(found: Iterable[Found]) -> dict[str, Found]:
@@ -102,7 +93,7 @@ def _by_id(found: Iterable[Found]) -> dict[str, Found]:
 
 def _has_worker(api: PrefectApi, pool: str) -> bool:
     """Return whether a work pool has a live worker, as Prefect sees it: it may miss three heartbeats."""
-    workers = api.post(f"/work_pools/{quote(pool, safe='')}/workers/filter", {"limit": RUNS_PAGE})
+    workers = api.results(f"/work_pools/{quote(pool, safe='')}/workers/filter", {})
     return any(one.get("status") == "ONLINE" for one in workers)
 
 

@@ -5,23 +5,25 @@ ledger. Failed arrivals are not listed here but with their files.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from automations.alert_service import Alert
-from sensors.runs.api import PrefectApi
+from sensors.runs.api import EVENTS_PAGE, Event, PrefectApi
 from sensors.runs.facts import Found, RunFacts, RunHold, hold_of, part, parts
 
 LOOK_BACK = timedelta(days=30)
 MOST_FAILED = 400
-"""How many failed runs to read, the latest first."""
+"""How many failed runs to read, the latest first, and as many again of the deployments without one among them."""
 MOST_SUCCEEDED = 1000
+"""As MOST_FAILED, of runs that may have made up for the failed ones."""
 MISSING = "run.missing"
 """The sensor's event for a scheduled run that does not exist."""
 OVER_LIMIT = "Deployment concurrency "
@@ -89,10 +91,12 @@ def read_run_issues(
     """Return the issues of the deployments with these ids, the most urgent first. Raises ApiError."""
     if not ours:
         return ()
-    failed = [run for run in _failed_runs(api, ours, now) if _needs_attention(run)]
+    ended = _ended_runs(api, ours, ("FAILED", "CRASHED", "CANCELLED"), now - LOOK_BACK, MOST_FAILED)
+    failed = [run for run in ended if _needs_attention(run)]
     missing = _missing_runs(api, ours, now)
     oldest = min([_ended(run) for run in failed] + [one.since for one in missing], default=None)
-    succeeded = [] if oldest is None else _succeeded_runs(api, ours, oldest, failed)
+    wanting = {run["deployment_id"] for run in failed} | {one.key for one in missing}
+    succeeded = [] if oldest is None else _ended_runs(api, wanting, ("COMPLETED",), oldest, MOST_SUCCEEDED)
     found = [
         *waiting_issues(facts, ours, now),
         *long_issues(facts, ours, now, long_after()),
@@ -207,30 +211,46 @@ def _needs_attention(run: Found) -> bool:
     return not is_cancelled or was_cancelled_by_a_limit("CANCELLED", message, run.get("run_count") or 0)
 
 
-def _failed_runs(api: PrefectApi, ours: frozenset[str], now: datetime) -> list[dict[str, Any]]:
-    wanted = {
-        "deployment_id": {"any_": sorted(ours)},
-        "state": {"type": {"any_": ["FAILED", "CRASHED", "CANCELLED"]}},
-        "end_time": {"after_": (now - LOOK_BACK).isoformat()},
-        "created_by": {"operator": "or_", "is_null_": True, "type_": list(_BY_OTHERS)},
-    }
-    return api.pages("/flow_runs/filter", {"flow_runs": wanted, "sort": "END_TIME_DESC"}, MOST_FAILED)
+T = TypeVar("T")
+
+BY_OTHERS: Mapping[str, object] = {"operator": "or_", "is_null_": True, "type_": ["SCHEDULE", "DEPLOYMENT", "USER"]}
+"""Filter for runs that no automation has created; those belong to arrivals. Null: a user at a command line."""
 
 
-_BY_OTHERS = ("SCHEDULE", "DEPLOYMENT", "USER")
-"""Creators of the runs to read, besides null (a user at a command line). Runs of automations belong to arrivals."""
+def _ended_runs(
+    api: PrefectApi, deployments: Iterable[str], types: Sequence[str], since: datetime, most: int
+) -> list[Found]:
+    def read(ids: Sequence[str]) -> Iterable[Found]:
+        wanted = {
+            "deployment_id": {"any_": ids},
+            "state": {"type": {"any_": types}},
+            "end_time": {"after_": since.isoformat()},
+            "created_by": BY_OTHERS,
+        }
+        return api.results("/flow_runs/filter", {"flow_runs": wanted, "sort": "END_TIME_DESC"})
+
+    return _latest_of(deployments, most, read, lambda run: str(run["deployment_id"]))
 
 
-def _succeeded_runs(
-    api: PrefectApi, ours: frozenset[str], since: datetime, failed: Sequence[Found]
-) -> list[dict[str, Any]]:
-    wanted = {
-        "deployment_id": {"any_": sorted({run["deployment_id"] for run in failed}) or sorted(ours)},
-        "state": {"type": {"any_": ["COMPLETED"]}},
-        "end_time": {"after_": since.isoformat()},
-        "created_by": {"operator": "or_", "is_null_": True, "type_": list(_BY_OTHERS)},
-    }
-    return api.pages("/flow_runs/filter", {"flow_runs": wanted, "sort": "END_TIME_DESC"}, MOST_SUCCEEDED)
+def _latest_of(
+    deployments: Iterable[str],
+    most: int,
+    read: Callable[[Sequence[str]], Iterable[T]],
+    deployment_of: Callable[[T], str],
+) -> list[T]:
+    """Return the `most` latest results, and as many again of the deployments that are not among them.
+
+    So the many results of one deployment neither hide those of another nor all have to be read.
+    """
+    found: list[T] = []
+    left = set(deployments)
+    while left:
+        some = list(islice(read(sorted(left)), most))
+        found += some
+        if len(some) < most:
+            break
+        left -= {deployment_of(one) for one in some}
+    return found
 
 
 def _makes_up_for(later: Found, run: Found, facts: RunFacts) -> bool:
@@ -262,17 +282,29 @@ def _ended(run: Found) -> datetime:
 
 def _missing_runs(api: PrefectApi, ours: frozenset[str], now: datetime) -> list[RunIssue]:
     """Return the latest missing run of each deployment, from the sensor's own events."""
-    wanted = {
-        "event": {"name": [MISSING]},
-        "occurred": {"since": (now - LOOK_BACK).isoformat()},
-        "order": "DESC",
-    }
+
+    def read(ids: Sequence[str]) -> Iterable[Event]:
+        return api.events(
+            {
+                "event": {"name": [MISSING]},
+                "resource": {"id": [f"{_DEPLOYMENT}{id_}" for id_ in ids]},
+                "occurred": {"since": (now - LOOK_BACK).isoformat()},
+                "order": "DESC",
+            }
+        )
+
     found: dict[str, RunIssue] = {}
-    for event in api.post("/events/filter", {"filter": wanted, "limit": 50})["events"]:
-        identity = event["resource"]["prefect.resource.id"].removeprefix("prefect.deployment.")
-        if identity in ours and identity not in found:
-            found[identity] = _missing(identity, event["payload"])
+    for event in _latest_of(ours, EVENTS_PAGE, read, _deployment_of):
+        if (identity := _deployment_of(event)) not in found:
+            found[identity] = _missing(identity, event.payload)
     return list(found.values())
+
+
+_DEPLOYMENT = "prefect.deployment."
+
+
+def _deployment_of(event: Event) -> str:
+    return event.resource["prefect.resource.id"].removeprefix(_DEPLOYMENT)
 
 
 def _missing(deployment: str, payload: Mapping[str, Any]) -> RunIssue:

@@ -14,7 +14,7 @@ from sensors.ledger.announcements import Announcement, Receipt
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.notices import Notice
 from sensors.ledger.states import ArrivalState
-from sensors.runs.api import PAGE, RUN_RESOURCE, Event, PrefectApi
+from sensors.runs.api import EVENTS_PAGE, RUN_RESOURCE, Event, PrefectApi
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
 from sensors.runtime.json_logging import about_arrival
@@ -34,8 +34,8 @@ STALLED_ATTEMPTS = 4
 STALLED = "inbox.arrival.stalled"
 CLOCKS_APART = timedelta(minutes=1)
 """How long before the announcement the search for its events begins: the server's clock may differ."""
-ASKED_AT_ONCE = PAGE // 4
-"""Announcements per request: each may have several events, and all have to fit on one page."""
+ASKED_AT_ONCE = EVENTS_PAGE // 4
+"""Announcements per request: each may have several events, and they should fit on one page."""
 EVENT_RESOURCE = "prefect.event."
 
 

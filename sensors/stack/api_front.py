@@ -37,8 +37,8 @@ from sensors.access.log_ins import (
 from sensors.access.origins import READING, OwnNames, Rejection, name_of
 from sensors.config.settings import Auth, Settings, read_settings
 from sensors.stack.environment import CORS_ORIGINS
+from sensors.stack.services import prefect_command
 
-COMMAND = "flows.forkserver.prefect_command"
 _OPEN = frozenset({"/api/health", "/api/ready"})
 _RUN_BY_HAND = re.compile(r"/api/deployments/([0-9a-f-]{36})/create_flow_run/?")
 _ADD = "set PAGE_URL to the address that it has"
@@ -169,8 +169,8 @@ def main() -> None:
         run(front_of(app, settings), **{**options, **forwarding(settings)})
 
     uvicorn.run = cast(Any, run_behind_front)
-    sys.argv[0] = COMMAND
-    runpy.run_module(COMMAND, run_name="__main__")
+    sys.argv[0] = command = prefect_command(settings)
+    runpy.run_module(command, run_name="__main__")
 
 
 def forwarding(settings: Settings) -> dict[str, Any]:

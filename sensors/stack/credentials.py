@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-import httpx
 import psutil
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -27,8 +26,8 @@ from sensors.access.accounts import SHORTEST, parse_accounts, weakness
 from sensors.access.log_ins import Action, audit_of
 from sensors.config.settings import Auth, Settings, env_file
 from sensors.files.beneath import replace_text
+from sensors.runs.api import ApiError, open_api
 from sensors.stack.errors import StackError, checked_settings
-from sensors.stack.health import open_api
 from sensors.stack.state_dir import holder_of, is_held
 from sensors.stack.stop import RESTART
 from sensors.stack.terminal import Terminal
@@ -285,9 +284,9 @@ def _wait(settings: Settings, pid: int) -> None:
             break
         try:
             with open_api(settings) as api:
-                if api.get("/admin/version").is_success:
-                    return
-        except httpx.HTTPError:
+                api.get("/admin/version")
+                return
+        except ApiError:
             pass  # the server is restarting
         time.sleep(0.5)
     raise StackError("the stack does not answer with the new credentials; `just status` and `just logs` say why")

@@ -146,7 +146,7 @@ def stack_environment(settings: Settings, around: Mapping[str, str]) -> dict[str
         # Prefect's worker uses a folder with a fixed name in the temporary folder; two users cannot share that.
         "TMPDIR": str(settings.temporary_dir),
         # The warm server creates the socket; the runs that the worker starts connect to it.
-        "WARM_SOCKET": str(warm_socket(settings)),
+        **({"WARM_SOCKET": str(warm_socket(settings))} if settings.is_warm else {}),
         **_arrival_page(settings, around),
         **_allowed_origins(settings, around),
         "PREFECT_UI_URL": settings.prefect_page,
@@ -186,8 +186,8 @@ def _arrival_page(settings: Settings, around: Mapping[str, str]) -> dict[str, st
 
 
 def _database(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
-    """Return the setting for the server's SQLite database, unless the user has set one."""
-    if settings.is_scale or any(around.get(name) for name in _DATABASE):
+    """Return the setting for the server's SQLite database, unless the user has set one or WARM_START=off."""
+    if settings.is_scale or not settings.is_warm or any(around.get(name) for name in _DATABASE):
         return {}
     return {_DATABASE[0]: database_url(settings.prefect_home)}
 
@@ -198,7 +198,7 @@ def _certificates(settings: Settings, around: Mapping[str, str]) -> dict[str, st
     Each client loads them when it is created, even for plain HTTP. A run creates a dozen clients: 0.3 s (measured).
     """
     own = around.get("PREFECT_API_SSL_CERT_FILE", "")
-    if settings.api_url.startswith("https:"):
+    if settings.api_url.startswith("https:") or not settings.is_warm:
         return {"PREFECT_API_SSL_CERT_FILE": own} if own else {}
     return {"PREFECT_API_SSL_CERT_FILE": own or str(EMPTY_CA)}
 

@@ -5,11 +5,9 @@ A server is healthy if its API answers, a worker if its heartbeats arrive, a `se
 
 import os
 import socket
-import ssl
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from logging import getLevelNamesMapping
 from typing import Any
 
@@ -17,33 +15,10 @@ import httpx
 import psutil
 
 from sensors.config.settings import Settings
+from sensors.runs.api import ApiError, NoServerError, open_api, trusted
 from sensors.stack import processes
 from sensors.stack.environment import HEARTBEAT_SECONDS
 from sensors.stack.services import OPTIONAL, WORK_POOL, Service, services_of, warm_socket, worker_names
-
-# A client for the Prefect API of this stack's server, and the log of a run.
-#
-# It is an httpx client, as importing Prefect's own client takes seconds.
-
-
-@cache
-def trusted() -> ssl.SSLContext:
-    """Return the shared TLS context: every client that creates its own spends 20 ms on it, even for plain HTTP."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
-def open_api(settings: Settings, timeout_seconds: float = 5.0) -> httpx.Client:
-    """Return a client of the API with this stack's credentials."""
-    user, _, password = (settings.auth_string or "").partition(":")
-    return httpx.Client(
-        base_url=settings.api_url,
-        auth=(user, password) if user else None,
-        timeout=timeout_seconds,
-        # The user's proxy cannot reach this machine's loopback.
-        trust_env=False,
-        verify=trusted(),
-    )
-
 
 MOST_LINES = 200
 """The most log records that Prefect's API returns per request."""
@@ -73,17 +48,24 @@ def read_run_log(settings: Settings, run_id: str, lines: int) -> tuple[LogLine, 
     }
     try:
         with open_api(settings) as api:
-            found = api.post("/logs/filter", json=wanted).raise_for_status().json()
+            found = api.post("/logs/filter", wanted)
         return tuple(
             LogLine(datetime.fromisoformat(one["timestamp"]), _LEVELS.get(one["level"], "INFO"), one["message"])
             for one in reversed(found)
         )
-    except httpx.ConnectError as error:
+    except NoServerError as error:
         raise RunLogError(f"nothing answers at {settings.api_url}; `just up` starts the server") from error
-    except httpx.HTTPStatusError as error:
-        raise RunLogError(f"{settings.api_url} answers {error.response.status_code}; see `just status`") from error
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-        raise RunLogError(f"no usable answer from {settings.api_url} ({type(error).__name__})") from error
+    except (ApiError, ValueError, LookupError, TypeError) as error:
+        if isinstance(error, ApiError) and error.status:
+            raise RunLogError(f"{settings.api_url} answers {error.status}; see `just status`") from error
+        raise RunLogError(f"no usable answer from {settings.api_url} ({_kind(error)})") from error
+
+
+def _kind(error: Exception) -> str:
+    """Return what is wrong with an answer: its status, or the name of the error, such as `ReadTimeout`."""
+    if isinstance(error, ApiError):
+        return str(error.status) if error.status else type(error.__cause__ or error).__name__
+    return type(error).__name__
 
 
 NOT_RUNNING = "not running"
@@ -106,10 +88,10 @@ def check(settings: Settings, service: Service, since: datetime | None = None) -
     """
     try:
         return _check_workers(settings, since) if service is Service.WORKER else _CHECKS[service](settings)
-    except httpx.ConnectError:
+    except (NoServerError, httpx.ConnectError):
         return Health(healthy=False, detail=NOT_RUNNING)
-    except (httpx.HTTPError, ValueError, LookupError) as error:
-        return Health(healthy=False, detail=f"no usable answer ({type(error).__name__})")
+    except (ApiError, httpx.HTTPError, ValueError, LookupError) as error:
+        return Health(healthy=False, detail=f"no usable answer ({_kind(error)})")
 
 
 def unhealthy_services(settings: Settings) -> str:
@@ -202,13 +184,16 @@ def _check_warm(settings: Settings) -> Health:
 
 
 def _check_workers(settings: Settings, since: datetime | None) -> Health:
-    with open_api(settings) as api:
-        answer = api.post(f"/work_pools/{WORK_POOL}/workers/filter", json={})
-    if answer.status_code == 401:
-        return Health(healthy=False, detail="refused; check PREFECT_API_AUTH_STRING in .env")
-    if answer.status_code == 404:
-        return Health(healthy=False, detail=f"there is no work pool {WORK_POOL}")
-    heard = {worker["name"]: worker["last_heartbeat_time"] for worker in answer.raise_for_status().json()}
+    try:
+        with open_api(settings) as api:
+            workers = list(api.results(f"/work_pools/{WORK_POOL}/workers/filter", {}))
+    except ApiError as error:
+        if error.status == 401:
+            return Health(healthy=False, detail="refused; check PREFECT_API_AUTH_STRING in .env")
+        if error.status == 404:
+            return Health(healthy=False, detail=f"there is no work pool {WORK_POOL}")
+        raise
+    heard = {worker["name"]: worker["last_heartbeat_time"] for worker in workers}
     if not (names := worker_names(settings)):
         return _any_worker([one for one in heard.values() if one])
     return _all_of({name: _worker_health(heard.get(name), since) for name in names})

@@ -15,16 +15,16 @@ from `processes`; a *lost* run, of which the server has no heartbeat, is found b
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from queue import SimpleQueue
 from typing import Any
 
-import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from sensors.config.settings import Settings
+from sensors.runs.api import ApiError, NoServerError, PrefectApi, open_api
 from sensors.stack import processes
 from sensors.stack.errors import StackError
-from sensors.stack.health import open_api
 from sensors.stack.services import WORK_POOL, Service, worker_name
 from sensors.stack.supervisor import Incident
 
@@ -82,7 +82,7 @@ class OrphanedRuns:
             with open_api(self.settings, TIMEOUT_SECONDS) as api:
                 runs = orphaned_runs(api, self.settings, self._deaths.values(), living)
                 start_again(api, runs, now, WORKER_KILLED)
-        except httpx.HTTPError:
+        except ApiError:
             return 0  # the server is busy or restarting; the next call tries again
         left = [replace(one, survivors=one.survivors & living) for one in self._deaths.values()]
         self._deaths = {one.worker: one for one in left if one.survivors}
@@ -90,13 +90,19 @@ class OrphanedRuns:
 
 
 def orphaned_runs(
-    api: httpx.Client, settings: Settings, deaths: Collection[WorkerDeath], living: Collection[str]
+    api: PrefectApi, settings: Settings, deaths: Collection[WorkerDeath], living: Collection[str]
 ) -> list[dict[str, Any]]:
-    """Return the runs of this machine that one of these deaths has orphaned. Raises httpx.HTTPError.
+    """Return the runs of this machine that one of these deaths has orphaned. Raises ApiError.
 
     `living` has the ids of the runs with a process.
     """
-    ours = [run for run in _at_work(api) if is_of(settings, worker_of(run))]
+    wanted = {
+        "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
+        "work_pools": {"name": {"any_": [WORK_POOL]}},
+        "sort": "ID_DESC",
+    }
+    at_work = api.results("/flow_runs/filter", wanted)
+    ours = [run for run in at_work if is_of(settings, worker_of(run))]
     return [run for run in ours if any(is_orphaned(run, death, living) for death in deaths)]
 
 
@@ -112,7 +118,6 @@ def is_orphaned(run: dict[str, Any], death: WorkerDeath, living: Collection[str]
     return has_survived or datetime.fromisoformat(run["state"]["timestamp"]) < death.at
 
 
-PAGE = 200
 PATIENCE_SECONDS = 120.0
 """How long requests to a newly started server are retried. While its SQLite database is locked, a request waits for up
 to 60 s and must then be repeated."""
@@ -146,24 +151,24 @@ def restart_orphaned_runs(settings: Settings, down_until: datetime, pause: Calla
                     runs = orphaned_runs(api, settings, [WorkerDeath(down_until)], living=())
                     restarted |= {run["id"] for run in runs}
                     start_again(api, runs, datetime.now(UTC), STACK_STOPPED)
-        except httpx.HTTPError as error:
+        except ApiError as error:
             raise StackError(f"the orphaned runs cannot be started again: {error}") from error
     return len(restarted)
 
 
 def _is_busy(error: BaseException) -> bool:
     """Return whether the server can be reached but cannot answer now."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return error.response.is_server_error
-    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError)
+    if not isinstance(error, ApiError) or isinstance(error, NoServerError):
+        return False
+    return error.status is None or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def start_again(api: httpx.Client, runs: Iterable[dict[str, Any]], now: datetime, cause: str) -> None:
-    """Set each run to its next state. Raises httpx.HTTPError."""
+def start_again(api: PrefectApi, runs: Iterable[dict[str, Any]], now: datetime, cause: str) -> None:
+    """Set each run to its next state. Raises ApiError."""
     for run in runs:
         # Forced: Prefect's orchestration rules allow no way back from Running; they rely on the process to report.
         body = {"state": next_state(run, now, cause), "force": True}
-        api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
+        api.post(f"/flow_runs/{run['id']}/set_state", body)
 
 
 def next_state(run: dict[str, Any], now: datetime, cause: str = STACK_STOPPED) -> dict[str, Any]:
@@ -190,22 +195,3 @@ def is_of(settings: Settings, worker: str | None) -> bool:
         return True
     name, _, number = (worker or "").rpartition("-")
     return name == settings.node and number.isdecimal()
-
-
-def _at_work(api: httpx.Client) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    while True:
-        answer = api.post(
-            "/flow_runs/filter",
-            json={
-                "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
-                "work_pools": {"name": {"any_": [WORK_POOL]}},
-                "sort": "ID_DESC",
-                "limit": PAGE,
-                "offset": len(found),
-            },
-        )
-        page = answer.raise_for_status().json()
-        found += page
-        if len(page) < PAGE:
-            return found

@@ -8,16 +8,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from sensors.config.settings import PROJECT_ROOT, Settings, masked
 from sensors.files.beneath import appending_to, replace_text
+from sensors.runs.api import ApiError, open_api
 from sensors.stack.errors import StackError
-from sensors.stack.health import open_api
 from sensors.stack.services import WORK_POOL
 from sensors.stack.stop import StopRequest
 from sensors.stack.supervisor import DIE_WITH_PARENT
@@ -27,18 +27,21 @@ STEP_SECONDS = 90
 
 
 def make_work_pool(settings: Settings) -> None:
-    """Create the work pool with its queue `default` if it does not exist. Raises StackError."""
-    with open_api(settings, timeout_seconds=20) as api:
-        answer = api.post("/work_pools/", json={"name": WORK_POOL, "type": "process"})
-    if answer.status_code == httpx.codes.CONFLICT.value:
-        return
-    if answer.status_code == httpx.codes.UNAUTHORIZED.value:
-        raise StackError(
-            "the server refuses the credentials of PREFECT_API_AUTH_STRING; stop whatever else uses this "
-            "API_PORT, or remove PREFECT_SERVER_API_AUTH_STRING from the environment"
-        )
-    if answer.is_error:
-        raise StackError(f"the work pool {WORK_POOL} cannot be made: {answer.status_code} {answer.text:.200}")
+    """Create the work pool with its queue `default` if it does not exist. Raises StackError, ApiError."""
+    try:
+        with open_api(settings, timeout_seconds=20) as api:
+            api.post("/work_pools/", {"name": WORK_POOL, "type": "process"})
+    except ApiError as error:
+        if error.status == HTTPStatus.CONFLICT:
+            return
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            raise StackError(
+                "the server refuses the credentials of PREFECT_API_AUTH_STRING; stop whatever else uses this "
+                "API_PORT, or remove PREFECT_SERVER_API_AUTH_STRING from the environment"
+            ) from error
+        if error.status is None:
+            raise
+        raise StackError(f"the work pool {WORK_POOL} cannot be made: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -105,13 +108,18 @@ class Deploying:
         return self._stamp.exists() and self._stamp.read_text("utf-8") == fingerprint(self._root, self._around)
 
     def is_up_to_date(self) -> bool:
-        """Return whether the server has every deployment, made from the current files. Raises httpx.HTTPError."""
+        """Return whether the server has every deployment, made from the current files. Raises ApiError."""
         if not self.done_before:
             return False
         wanted = deployment_names(self._root)
-        with open_api(self._settings) as api:
-            answer = api.post("/deployments/filter", json={"deployments": {"name": {"any_": sorted(wanted)}}})
-        return answer.is_success and wanted <= {one["name"] for one in answer.json()}
+        body = {"deployments": {"name": {"any_": sorted(wanted)}}}
+        try:
+            with open_api(self._settings) as api:
+                return wanted <= {one["name"] for one in api.results("/deployments/filter", body)}
+        except ApiError as error:
+            if error.status is None:
+                raise
+            return False
 
     def deploy(self, commands: Commands) -> None:
         """Deploy everything in prefect.yaml; raises StackError."""

@@ -7,15 +7,14 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-import httpx
-
 from sensors.config.settings import Settings
 from sensors.files.permissions import make_state_folder
+from sensors.runs.api import ApiError, NoServerError, open_api
 from sensors.stack import processes
 from sensors.stack.credentials import settle_credentials
 from sensors.stack.environment import client_environment, stack_environment, surrounding
 from sensors.stack.errors import StackError, checked_settings
-from sensors.stack.health import check, open_api
+from sensors.stack.health import check
 from sensors.stack.preflight import NoAddressError, taken_by
 from sensors.stack.services import Service, newest_log, programs
 from sensors.stack.state_dir import hold_state_folder
@@ -114,9 +113,8 @@ def _look_for_server(settings: Settings) -> None:
     try:
         with open_api(settings) as api:
             api.get("/health")
-    except httpx.ConnectError as error:
-        raise StackError(
-            f"{settings.api_url}: no Prefect server answers ({error}); start it with `just up`, or set API_PORT"
-        ) from error
-    except httpx.HTTPError:
+    except NoServerError as error:
+        why = f"{settings.api_url}: no Prefect server answers ({error.__cause__})"
+        raise StackError(f"{why}; start it with `just up`, or set API_PORT") from error
+    except (ApiError, ValueError):
         return  # the server listens; the command itself reports other errors

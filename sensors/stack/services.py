@@ -12,9 +12,8 @@ WORK_QUEUE = "default"
 STOP_SECONDS = 3
 """How long a service may take to stop before it is killed."""
 
-_PREFECT = "flows.forkserver.prefect_command"
 _SERVER = "sensors.stack.api_front"
-"""The same command, with the middleware that protects the API."""
+"""Prefect's command with the middleware that protects the API."""
 
 
 class Service(StrEnum):
@@ -67,16 +66,22 @@ def programs(settings: Settings) -> tuple[Program, ...]:
 def services_of(settings: Settings) -> tuple[Service, ...]:
     """Return the services of this machine in start order."""
     if not settings.is_scale:
-        return (Service.SERVER, Service.WORKER, Service.SENSOR, Service.WARM)
+        warm = (Service.WARM,) if settings.is_warm else ()
+        return (Service.SERVER, Service.WORKER, Service.SENSOR, *warm)
     present = {
         Service.SERVER: settings.has_server,
         Service.BALANCER: settings.has_balancer,
         Service.SERVICES: settings.service_processes > 0,
         Service.WORKER: settings.workers > 0,
         Service.SENSOR: settings.sensors > 0,
-        Service.WARM: settings.workers > 0,
+        Service.WARM: settings.workers > 0 and settings.is_warm,
     }
     return tuple(service for service, is_there in present.items() if is_there)
+
+
+def prefect_command(settings: Settings) -> str:
+    """Return the module of Prefect's command line: ours, which caches Prefect's settings, or Prefect's own."""
+    return "flows.forkserver.prefect_command" if settings.is_warm else "prefect"
 
 
 def _servers(settings: Settings) -> list[Program]:
@@ -92,7 +97,7 @@ def _servers(settings: Settings) -> list[Program]:
         ),
         Program(Service.BALANCER, ("sensors.stack.balancer",), PROJECT_ROOT),
         *(
-            Program(Service.SERVICES, (_PREFECT, "server", "services", "start"), folder, number)
+            Program(Service.SERVICES, (prefect_command(settings), "server", "services", "start"), folder, number)
             for number in range(1, settings.service_processes + 1)
         ),
     ]
@@ -103,7 +108,8 @@ def _server(host: str, port: int) -> tuple[str, ...]:
 
 
 def _workers(settings: Settings) -> list[Program]:
-    worker = ("flows.forkserver.worker", "--pool", WORK_POOL, "--name")
+    command = ("flows.forkserver.worker",) if settings.is_warm else ("prefect", "worker", "start", "--type", "process")
+    worker = (*command, "--pool", WORK_POOL, "--name")
     if not settings.is_scale:
         return [Program(Service.WORKER, (*worker, settings.node), PROJECT_ROOT)]
     return [

@@ -6,13 +6,12 @@ from it are empty: the health of the server reports the problem.
 
 import dataclasses
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 from tzlocal import get_localzone
 
 from automations.as_code import drift
@@ -24,16 +23,14 @@ from sensors.ledger.states import FileState
 from sensors.reports.arrivals import InboxActivity, InboxCounts, activity_of, read_counts, read_skipped
 from sensors.reports.days import midnight_before
 from sensors.reports.files import Alerts, BadFile, NeedsAttention, read_alerts, read_needs_attention
-from sensors.runs.api import ApiError, PrefectApi
+from sensors.runs.api import ApiError, PrefectApi, open_api
 from sensors.runs.facts import our_deployments, read_run_facts
-from sensors.runs.issues import RunIssue, read_run_issues
+from sensors.runs.issues import BY_OTHERS, RunIssue, read_run_issues
 from sensors.runtime.clock import Clock
 from sensors.stack.errors import as_stack_error
-from sensors.stack.health import NOT_RUNNING, Health, check, open_api, read_issues, read_watching
+from sensors.stack.health import NOT_RUNNING, Health, check, read_issues, read_watching
 from sensors.stack.services import OPTIONAL, WORK_POOL, Service, newest_log, services_of
 from sensors.stack.state_dir import other_ports
-
-_AUTOMATIONS_A_PAGE = 200
 
 
 def read_drift(settings: Settings) -> dict[str, str]:
@@ -41,35 +38,22 @@ def read_drift(settings: Settings) -> dict[str, str]:
 
     Empty while the server gives no usable answer.
     """
+    ours = {"automations": {"tags": {"all_": [drift.owner_mark(drift.OWNER)]}}}
     try:
-        found = _ours(settings)
-    except (httpx.HTTPError, ValueError):
+        with open_api(settings) as api:
+            found = list(api.results("/automations/filter", ours))
+    except (ApiError, ValueError):
         return {}
     return {one["name"]: how for one in found if (how := drift.drift(one))}
 
 
-def _ours(settings: Settings) -> list[dict[str, Any]]:
-    """Return the project's automations as the API has them. Raises httpx.HTTPError, ValueError."""
-    found: list[dict[str, Any]] = []
-    wanted = {"tags": {"all_": [drift.owner_mark(drift.OWNER)]}}
-    with open_api(settings) as api:
-        while len(found) % _AUTOMATIONS_A_PAGE == 0:
-            answer = api.post(
-                "/automations/filter", json={"automations": wanted, "limit": _AUTOMATIONS_A_PAGE, "offset": len(found)}
-            ).raise_for_status()
-            if not (page := answer.json()):
-                break
-            found += page
-    return found
-
-
-TIMEOUT = httpx.Timeout(5.0)
+TIMEOUT_SECONDS = 5.0
 
 
 def find_run_issues(settings: Settings, clock: Clock | None = None) -> tuple[RunIssue, ...]:
     """Return the runs that need attention, the most urgent first. Raises ApiError, LedgerError."""
     now = (clock or Clock()).utc()
-    with PrefectApi(settings.api_url, settings.auth_string, TIMEOUT) as api:
+    with PrefectApi(settings.api_url, settings.auth_string, TIMEOUT_SECONDS) as api:
         facts = read_run_facts(api, now)
         ours = our_deployments(facts, PROJECT_ROOT)
         return read_run_issues(api, facts, ours, _dismissed(settings), now)
@@ -90,7 +74,6 @@ def _dismissed(settings: Settings) -> dict[str, datetime]:
         return files.of_runs(ledger)
 
 
-_DEPLOYMENTS_A_PAGE = 200
 SCHEDULED = "Scheduled"
 PAUSED = "paused"
 
@@ -115,29 +98,27 @@ def read_next_runs(settings: Settings) -> tuple[NextRun, ...]:
     pool = {"work_pools": {"name": {"any_": [WORK_POOL]}}}
     planned = {
         **pool,
-        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}, "created_by": BY_OTHERS},
         "sort": "NEXT_SCHEDULED_START_TIME_ASC",
-        "limit": _DEPLOYMENTS_A_PAGE,
     }
     try:
         with open_api(settings) as api:
-            deployments = (
-                api.post("/deployments/filter", json={**pool, "limit": _DEPLOYMENTS_A_PAGE}).raise_for_status().json()
-            )
-            runs = api.post("/flow_runs/filter", json=planned).raise_for_status().json()
-        return next_runs(deployments, runs)
-    except (httpx.HTTPError, ValueError, LookupError):
+            return next_runs(list(api.results("/deployments/filter", pool)), api.results("/flow_runs/filter", planned))
+    except (ApiError, ValueError, LookupError):
         return ()
 
 
-def next_runs(deployments: Iterable[Mapping[str, Any]], runs: Iterable[Mapping[str, Any]]) -> tuple[NextRun, ...]:
+def next_runs(deployments: Collection[Mapping[str, Any]], runs: Iterable[Mapping[str, Any]]) -> tuple[NextRun, ...]:
     """Return each deployment's next run from the API's deployments and runs; `runs` are ordered the soonest first."""
     first: dict[str, Mapping[str, Any]] = {}
+    wanted = {one["id"] for one in deployments}
     for run in runs:
         # Runs of arrivals are due immediately and are counted as in flight.
         parameters: Mapping[str, Any] = run.get("parameters") or {}
         if not parameters.get("arrival_id"):
             first.setdefault(run["deployment_id"], run)
+        if wanted <= first.keys():
+            break  # the next page of runs is not needed
     found = [next_run for one in deployments if (next_run := _next_run(one, first.get(one["id"]))) is not None]
     return tuple(sorted(found, key=lambda one: (one.at is None, one.at and one.at.timestamp(), one.deployment)))
 

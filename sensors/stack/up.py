@@ -9,6 +9,7 @@ import httpx
 
 from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings, env_file
+from sensors.runs.api import ApiError
 from sensors.runtime.dead_mans_switch import DeadMansSwitch
 from sensors.stack import processes
 from sensors.stack.credentials import exec_up, settle_credentials
@@ -117,17 +118,17 @@ class _BringUp:
         """Return when all services are healthy; raises StackError, StopRequestedError."""
         try:
             self._run()
-        except httpx.HTTPError as error:
+        except (ApiError, httpx.HTTPError) as error:
             log = newest_log(self.settings, Service.SERVER)
             raise StackError(f"the server does not answer any more ({error}); see {log}") from error
 
     def _run(self) -> None:
         deploying = Deploying(self.settings)
-        warm = deploying.done_before
+        # `prefect worker start` fails while no server answers; our worker waits for it.
+        worker_first = deploying.done_before and self.settings.is_warm
         self.supervisor.wait_until_it_answers()
         self._start_server_side()
-        if warm:
-            # The work pool exists, and the worker itself waits for the server.
+        if worker_first:  # the work pool exists
             self._start(Service.WORKER)
         for service in _SERVER_SIDE:
             self._wait(service)
@@ -142,13 +143,13 @@ class _BringUp:
             self._prepare(deploying)
         else:
             self._start(Service.SENSOR)
-        if not warm:
+        if not worker_first:
             # Not in parallel with the first deploy: a worker's first polls were seen to lock Prefect's SQLite
             # against it, so that both waited for 60 s.
             self._start(Service.WORKER)
         self._wait(Service.WORKER)
         self._wait(Service.SENSOR)
-        if sys.platform == "linux":
+        if sys.platform == "linux" and self.settings.is_warm:
             # Started last and not waited for: its start takes two seconds of a core, and runs work without it.
             self._start(Service.WARM)
 

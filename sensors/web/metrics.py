@@ -23,7 +23,7 @@ from sensors.alerts.issues import Issue
 from sensors.config.settings import Settings
 from sensors.files.file_systems import DiskSpace
 from sensors.inbox.rejections import in_words
-from sensors.inbox.watcher import WatchMode
+from sensors.inbox.scanner import WatchMode
 from sensors.ledger import Ledger, LedgerError
 from sensors.reports.arrivals import InboxCounts
 from sensors.reports.days import (

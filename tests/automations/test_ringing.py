@@ -15,7 +15,8 @@ from prefect.blocks.abstract import NotificationError
 
 from automations import block as ringing
 from automations.block import START_GRACE, AppriseAlerts, with_grace
-from automations.delivery.outbox import Outbox, stamp
+from automations.delivery.outbox import Outbox
+from automations.sqlite_file import stamp
 from tests.postings import NOW, posting
 from tests.receiver import Receiver, receiving
 
@@ -232,6 +233,24 @@ def test_a_result_that_cannot_be_written_down_does_not_have_it_sent_again(receiv
     with pytest.raises(NotificationError, match="disk full"):
         block(path, receiver.url()).notify(body(), "Failed")
     assert len(receiver.posts) == 1
+
+
+def test_an_alert_that_a_bell_has_left_and_whose_delivery_cannot_be_recorded_is_logged(
+    receiver: Receiver, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bell_at(path, time.time())
+    block(path, receiver.url()).notify(body("left"), "Failed")
+    with Outbox(path) as outbox:
+        outbox.change(
+            "CREATE TRIGGER full BEFORE UPDATE OF delivered_at ON deliveries WHEN NEW.cause = 'left'"
+            " BEGIN SELECT RAISE(FAIL, 'disk full'); END"
+        )
+    bell_at(path, time.time() - 60)
+    block(path, receiver.url()).notify(body("next"), "Failed")
+    assert len(receiver.posts) == 2
+    assert [one.getMessage() for one in caplog.records if one.name == "automations.block"] == [
+        "an earlier alert is not delivered to 1 (JSON): IntegrityError: disk full"
+    ]
 
 
 def test_a_block_of_another_name_tries_each_alert_once_without_the_outbox(receiver: Receiver, path: Path) -> None:

@@ -12,7 +12,6 @@ ROOMS = ("sensors/ledger/", "sensors/reports/", "automations/delivery/")
 """The ledger, what is read from it for people, and the outbox."""
 ELSEWHERE = {
     "sensors/stack/prefect_setup.py": "a lock in Prefect's own database",
-    "automations/block.py": "the outbox, from the server's side",
 }
 
 

@@ -17,7 +17,7 @@ from automations.as_code import drift, files
 from automations.as_code.plan import FOLDER, apply
 from automations.settings import AlertSettings as AutomationSettings
 from sensors.config.settings import Auth, Settings
-from sensors.stack.health import open_api
+from sensors.runs.api import open_api
 from sensors.stack.status import read_drift
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -117,7 +117,7 @@ def test_nothing_of_this_project_has_drifted_when_it_was_just_applied(api_url: s
         assert {*by_client} == {None}
         assert read_drift(here) == {}
         with open_api(here) as api:
-            raw = api.post("/automations/filter", json={}).json()
+            raw = list(api.results("/automations/filter", {}))
         hashes = {one.name: drift.content_hash(files.content(one)) for one in client.read_automations()}
         assert {one["name"]: drift.content_hash(one) for one in raw} == hashes
         paused = client.read_automations_by_name("run-on-arrival")[0]

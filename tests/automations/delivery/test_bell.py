@@ -12,7 +12,8 @@ from automations.alert_service import AlertService, Dispatcher, policy_of_blocks
 from automations.delivery import deliver
 from automations.delivery.channels import FALLBACK, Policy
 from automations.delivery.enqueue import EnqueueResult, post
-from automations.delivery.outbox import Outbox, OutboxError, stamp
+from automations.delivery.outbox import Outbox, OutboxError
+from automations.sqlite_file import stamp
 from tests.postings import policy, posting
 from tests.receiver import Receiver, receiving
 

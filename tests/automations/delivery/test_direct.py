@@ -15,8 +15,7 @@ from automations.delivery.channels import Policy
 from automations.delivery.deliver import drain
 from automations.delivery.direct import DirectSender
 from automations.delivery.enqueue import EnqueueResult, NewAlert, post
-from automations.delivery.outbox import Outbox
-from automations.delivery.sent_record import SentRecord
+from automations.delivery.outbox import Outbox, SentRecord
 from tests.postings import NOW, at, policy, posting
 from tests.receiver import Receiver, receiving
 
@@ -117,6 +116,15 @@ def test_the_end_of_a_trouble_is_sent_once_and_only_after_its_beginning(
     for second in range(2, 30):
         sender.post(posting(f"back {second}", ends="sensor.a"), configured, at(second))
     assert subjects(receiver) == ["Failed: silent", "Failed: back 2"]
+
+
+def test_the_end_of_a_trouble_is_sent_once_if_the_outbox_cannot_be_read(
+    sender: DirectSender, receiver: Receiver, path: Path
+) -> None:
+    path.write_bytes(b"this is no database " * 1000)
+    for second in range(29):
+        sender.post(posting(f"over {second}", ends="sensor.a"), policy(receiver.url()), at(second))
+    assert subjects(receiver) == ["Failed: over 0"]
 
 
 def test_the_end_of_a_trouble_that_the_outbox_knows_is_sent_once(

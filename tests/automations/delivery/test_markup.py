@@ -19,7 +19,7 @@ from apprise.plugins.discord import NotifyDiscord
 from apprise.plugins.google_chat import NotifyGoogleChat
 from apprise.plugins.slack import NotifySlack
 from apprise.plugins.telegram import NotifyTelegram
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -163,6 +163,8 @@ def shown(markdown: str) -> str:
 
 
 @given(st.text(alphabet="ab1 \\`*_~|[]()<>#!&;+-=.\n", max_size=60))
+@example("---")
+@example("a\n-- -\n===")
 def test_escaped_markdown_is_shown_letter_by_letter(text: str) -> None:
     # Markdown drops spaces at the ends of a line and empty lines, also from escaped text.
     lines = [line.strip() for line in text.split("\n") if line.strip()]

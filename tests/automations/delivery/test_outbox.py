@@ -15,7 +15,8 @@ import pytest
 
 from automations.delivery import deliver
 from automations.delivery.enqueue import post
-from automations.delivery.outbox import ALIVE_SECONDS, SCHEMA, VERSION, Outbox, OutboxError, stamp
+from automations.delivery.outbox import ALIVE_SECONDS, Outbox, OutboxError
+from automations.sqlite_file import stamp
 from tests.postings import NOW, policy, posting
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -83,12 +84,12 @@ def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("version", range(1, VERSION))
+@pytest.mark.parametrize("version", range(1, Outbox.VERSION))
 def test_one_of_an_earlier_version_is_brought_up_to_date_and_keeps_what_it_has(path: Path, version: int) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as old:
-        for script in SCHEMA[:version]:
-            old.executescript(resources("automations.delivery").joinpath(script).read_text("utf-8"))
+        for number in range(1, version + 1):
+            old.executescript(resources("automations.delivery").joinpath("schema", f"{number}.sql").read_text("utf-8"))
         old.execute("INSERT INTO progress VALUES ('failed runs', '2026')")
         old.execute(f"PRAGMA user_version = {version}")
     old.close()
@@ -97,12 +98,12 @@ def test_one_of_an_earlier_version_is_brought_up_to_date_and_keeps_what_it_has(p
         assert outbox.rows("SELECT alias, perhaps_at FROM alerts LEFT JOIN deliveries USING (cause)") == []
 
 
-@pytest.mark.parametrize("version", range(1, VERSION))
+@pytest.mark.parametrize("version", range(1, Outbox.VERSION))
 def test_what_waits_in_an_outbox_of_an_earlier_version_is_delivered(path: Path, version: int) -> None:
     path.parent.mkdir()
     with sqlite3.connect(path) as old:
-        for script in SCHEMA[:version]:
-            old.executescript(resources("automations.delivery").joinpath(script).read_text("utf-8"))
+        for number in range(1, version + 1):
+            old.executescript(resources("automations.delivery").joinpath("schema", f"{number}.sql").read_text("utf-8"))
         old.execute(f"PRAGMA user_version = {version}")
         channel = policy().channels("alerts", ())[0]
         old.execute(
@@ -130,9 +131,9 @@ def test_what_waits_in_an_outbox_of_an_earlier_version_is_delivered(path: Path, 
 def test_a_database_of_a_later_version_is_refused(path: Path) -> None:
     Outbox(path).close()
     with sqlite3.connect(path) as later:
-        later.execute(f"PRAGMA user_version = {VERSION + 1}")
+        later.execute(f"PRAGMA user_version = {Outbox.VERSION + 1}")
     later.close()
-    with pytest.raises(OutboxError, match=f"version {VERSION + 1}"):
+    with pytest.raises(OutboxError, match=f"version {Outbox.VERSION + 1}"):
         Outbox(path)
 
 

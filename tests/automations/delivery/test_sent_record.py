@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from automations.delivery.sent_record import CLAIM_SECONDS, SLOTS, SentRecord
+from automations.delivery.outbox import CLAIM_SECONDS, SLOTS, SentRecord
 from tests.postings import NOW, at
 
 SPAWN = multiprocessing.get_context("spawn")

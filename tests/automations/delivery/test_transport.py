@@ -328,6 +328,18 @@ def test_a_mail_that_only_some_of_its_recipients_have_is_perhaps_delivered(mail_
     assert "some of its recipients" in (one.failure or "")
 
 
+def test_a_mail_of_which_the_server_rejects_some_recipients_is_perhaps_delivered_with_the_reason(
+    mail_server: MailServer,
+) -> None:
+    mail_server.rejected = "gone@example.org"
+    one = send(mail_server.url("cc=gone@example.org,here@example.org"))
+    assert len(mail_server.mails) == 1
+    assert not one.delivered
+    assert one.is_open
+    assert "1 of 3 recipients were rejected: g*** (550)" in (one.failure or "")
+    assert "gone@example.org" not in (one.failure or "")
+
+
 @pytest.mark.parametrize(
     ("fails_at", "how", "is_open"),
     [

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.forkserver.settings_cache import look
+from flows.forkserver.settings_fingerprint import look
 from tests.warm import ROOT
 
 SETTLED = """\
 import json, os, sys
 import prefect.context
-from flows.forkserver.settings_cache import refresh, settle
+from flows.forkserver.settings_fingerprint import refresh, settle
 os.chdir("/")
 ground = settle()
 before = prefect.context.GLOBAL_SETTINGS_CONTEXT

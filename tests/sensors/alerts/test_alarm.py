@@ -1,9 +1,13 @@
 """The alarm in the sensor: whatever is wrong with the outbox, it keeps nothing else from working."""
 
+import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from automations.alert_service import AlertSettings, OutboxError
@@ -97,6 +101,33 @@ def test_its_loop_goes_on_and_says_what_is_wrong_until_it_works_again(
     loop.join()
     assert caplog.text.count("move it away") == 1
     assert "Traceback" not in caplog.text
+
+
+def test_closing_it_leaves_none_of_its_files_open(alarm: AlertLoops, outbox: Path) -> None:
+    alarm.deliver()
+    alarm.watch()
+    alarm.close()
+    assert [file.path for file in psutil.Process().open_files() if Path(file.path).is_relative_to(outbox.parent)] == []
+
+
+def test_a_check_that_is_under_way_when_the_loops_are_closed_ends_as_usual(
+    alarm: AlertLoops, server: PrefectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, is_closed, answer = threading.Event(), threading.Event(), server.answer
+
+    def late(path: str, body: Any) -> Any:
+        asked.set()
+        is_closed.wait(20)
+        return answer(path, body)
+
+    monkeypatch.setattr(server, "answer", late)
+    alarm.deliver()
+    with ThreadPoolExecutor(1) as threads:
+        check = threads.submit(alarm.watch)
+        asked.wait(20)
+        alarm.close()
+        is_closed.set()
+        assert check.result(20) > 0
 
 
 def test_closing_it_is_harmless_before_it_was_opened_and_twice(alarm: AlertLoops) -> None:

@@ -12,7 +12,7 @@ from prefect.server.schemas.responses import FlowRunResponse
 from prefect.server.schemas.states import State, StateType
 
 from sensors.alerts.reconcile import happening_of, read_failed_runs
-from sensors.runs.api import RUNS_PAGE, PrefectApi
+from sensors.runs.api import PAGE, PrefectApi
 from tests.prefect_server import PrefectServer
 
 ENDED = datetime(2026, 11, 24, 9, 0, 12, 345678, tzinfo=UTC)
@@ -95,9 +95,9 @@ def test_those_are_read_that_have_failed_since_a_time(server: PrefectServer) -> 
 
 
 def test_there_may_be_more_than_a_page_of_them(server: PrefectServer) -> None:
-    for number in range(RUNS_PAGE + 3):
+    for number in range(PAGE + 3):
         server.failed_run(f"{number}", ENDED)
-    assert len(set(read(server, ENDED))) == RUNS_PAGE + 3
+    assert len(set(read(server, ENDED))) == PAGE + 3
 
 
 def test_a_run_without_a_state_or_whose_flow_is_gone_stops_nothing(server: PrefectServer) -> None:

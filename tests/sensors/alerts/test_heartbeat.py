@@ -117,9 +117,9 @@ def test_while_the_outbox_cannot_be_written_it_is_sent_as_often_as_ever_and_its_
 ) -> None:
     heartbeat(server, ringer).step(NOW)
     beat, after = heartbeat(server, ringer), NOW + 2 * SILENT_FOR
-    ringer._outbox.change("PRAGMA query_only = ON")  # pyright: ignore[reportPrivateUsage]
+    ringer._outbox.pragma("query_only = ON")  # pyright: ignore[reportPrivateUsage]
     for second in range(60):
         with suppress(sqlite3.OperationalError):
             beat.step(after + timedelta(seconds=second))
     assert events(server)[1:] == [HEARTBEAT, BACK, *[HEARTBEAT] * 5]
-    ringer._outbox.change("PRAGMA query_only = OFF")  # pyright: ignore[reportPrivateUsage]
+    ringer._outbox.pragma("query_only = OFF")  # pyright: ignore[reportPrivateUsage]

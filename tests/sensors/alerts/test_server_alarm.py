@@ -7,7 +7,7 @@ import pytest
 from sensors.alerts.server_watch import ServerAlertSettings, read_server_alarm
 from sensors.runs.api import ApiError, PrefectApi
 from tests.postings import LOCAL, policy
-from tests.prefect_server import PrefectServer
+from tests.prefect_server import PAGE, PrefectServer
 
 
 def read(server: PrefectServer) -> ServerAlertSettings:
@@ -37,6 +37,12 @@ def test_the_policy_is_that_of_both_blocks_and_others_do_not_count(server: Prefe
     found = read(server)
     assert found.policy == policy(LOCAL, fallback_urls="json://127.0.0.1/reserve", storm="3/1h")
     assert found.outbox == "/state/alerts.db"
+
+
+def test_our_blocks_are_found_among_any_number_of_others(server: PrefectServer) -> None:
+    server.stored["block_documents"] = [block(f"mine-{number}", urls="json://127.0.0.1/mine") for number in range(PAGE)]
+    server.stored["block_documents"].append(block("alerts", urls=LOCAL))
+    assert read(server).policy == policy(LOCAL)
 
 
 def test_a_block_that_cannot_be_read_leaves_the_policy_as_it_is(server: PrefectServer) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sensors.inbox import watcher
 from sensors.inbox.pending_files import scan
 from sensors.inbox.watcher import Watch, WatchMode
 from tests.journeys.stack import wait_until
@@ -112,7 +111,7 @@ def test_a_folder_that_went_is_not_watched_any_more(watch, folder):
 def test_when_the_kernel_has_no_watch_left_it_is_said_once_and_looked_every_second(watch, folder, caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         # The kernel's own limit is in tests/crashes/test_refusing_machine.py, in a namespace; here it comes and goes.
-        monkeypatch.setattr(watcher, "InotifyFD", _Refusing)
+        monkeypatch.setattr("watchdog.observers.inotify_c.InotifyFD", _Refusing)
         for _ in range(3):
             look(watch, folder)
         assert watch.mode is WatchMode.POLLING

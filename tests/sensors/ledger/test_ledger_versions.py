@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from automations import sqlite_file
 from sensors.ledger import Ledger, LedgerError, arrivals, database, files
 from sensors.ledger.states import ArrivalState, FileState
 
@@ -90,13 +91,13 @@ def test_a_migration_that_is_killed_half_way_leaves_version_1_as_it_was(path, mo
         pass
 
     old = content(path)
-    whole = database._statements
+    whole = sqlite_file._statements
 
     def half(script: str):
         yield from whole(script)[:statement]
         raise Killed
 
-    monkeypatch.setattr(database, "_statements", half)
+    monkeypatch.setattr(sqlite_file, "_statements", half)
     with pytest.raises(Killed):
         Ledger(path)
     assert content(path) == old

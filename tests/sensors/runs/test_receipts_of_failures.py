@@ -7,8 +7,9 @@ import pytest
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.ledger import announcements, arrivals, notices
 from sensors.ledger.announcements import Announcement, Receipt
-from sensors.runs.api import PrefectApi
+from sensors.runs.api import EVENTS_PAGE, PrefectApi
 from sensors.runs.receipts import (
+    EXECUTED,
     FAILED,
     FAILED_LIMIT,
     FIRST_WAIT,
@@ -71,6 +72,19 @@ def test_after_a_failed_action_it_is_announced_again_with_growing_pauses(ledger,
             waited += 0.5
         pauses.append(waited)
     assert pauses == [4, 8, 16, 32]
+
+
+def test_a_receipt_is_found_behind_the_events_of_all_other_automations_that_react_to_arrivals(
+    ledger, clerk, api, hand_clock, arrival
+):
+    made = announce(ledger, hand_clock, arrival)
+    for _ in range(EVENTS_PAGE + 10):
+        api.action(EXECUTED, made.event_id, action_type="send-notification")
+    api.action(EXECUTED, made.event_id)
+    run = {"prefect.resource.role": "flow-run", "prefect.resource.id": "prefect.flow-run.r1"}
+    api.events[-1]["related"].append({**run, "prefect.resource.name": "otter"})
+    assert clerk.step()
+    assert arrivals.get(ledger, arrival).run_id == "r1"
 
 
 def test_the_reason_is_shown_while_it_is_tried(ledger, clerk, api, hand_clock, arrival):

@@ -6,9 +6,18 @@ from typing import Any
 import pytest
 
 from sensors.config.settings import PROJECT_ROOT
-from sensors.runs.api import PrefectApi
+from sensors.runs.api import EVENTS_PAGE, PrefectApi
 from sensors.runs.facts import our_deployments, read_run_facts
-from sensors.runs.issues import ALL, IssueKind, RunIssue, long_after, read_run_issues, undismissed
+from sensors.runs.issues import (
+    ALL,
+    MOST_FAILED,
+    MOST_SUCCEEDED,
+    IssueKind,
+    RunIssue,
+    long_after,
+    read_run_issues,
+    undismissed,
+)
 from tests.prefect_server import PrefectServer
 
 NINE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -135,9 +144,11 @@ def missing(server: PrefectServer, due: datetime, deployment: str = "deployment-
     server.know_deployment()
     server.events.append(
         {
+            "id": f"missing-{deployment}-{due.isoformat()}",
             "event": "run.missing",
             "occurred": due.isoformat(),
             "resource": {"prefect.resource.id": f"prefect.deployment.{deployment}"},
+            "related": [],
             "payload": {"deployment": "ETL/it's", "due": due.isoformat(), "first": "9:00", "more": 2},
         }
     )
@@ -151,6 +162,54 @@ def test_a_missing_run_needs_attention_until_another_one_has_succeeded(server: P
     assert "`just prefect deployment run 'ETL/it'\\''s'` runs it now, or `just dismiss deployment-1`" in found.mend
     succeed(server, "r1", NINE + timedelta(minutes=5))
     assert issues(server) == []
+
+
+def know_second_deployment(server: PrefectServer) -> None:
+    first = server.know_deployment()
+    server.stored["deployments"].append({**first, "id": "deployment-2", "name": "second"})
+
+
+def test_missing_runs_of_a_deployment_do_not_hide_an_earlier_one_of_another_deployment(server: PrefectServer) -> None:
+    know_second_deployment(server)
+    missing(server, NINE - HOUR, "deployment-2")
+    for minute in range(EVENTS_PAGE + 10):
+        missing(server, NINE + timedelta(minutes=minute))
+    assert {one.key for one in issues(server, NINE + 2 * HOUR)} == {"deployment-1", "deployment-2"}
+
+
+def test_all_missing_runs_of_a_deployment_are_not_read_as_the_latest_one_is_shown(server: PrefectServer) -> None:
+    server.know_deployment()
+    for minute in range(10 * EVENTS_PAGE):
+        missing(server, NINE + timedelta(minutes=minute))
+    [found] = issues(server, NINE + 10 * HOUR)
+    assert found.since == NINE + timedelta(minutes=10 * EVENTS_PAGE - 1)
+    assert sum(path.startswith("/api/events/filter") for path in server.asked) == 1
+
+
+def test_a_missing_run_is_made_up_for_also_while_a_run_of_another_deployment_has_failed(server: PrefectServer) -> None:
+    know_second_deployment(server)
+    missing(server, NINE, "deployment-2")
+    succeed(server, "r1", NINE + timedelta(minutes=5), deployment_id="deployment-2")
+    server.failed_run("r2", NINE)
+    assert [one.key for one in issues(server)] == ["r2"]
+
+
+def test_failed_runs_of_a_deployment_do_not_hide_an_earlier_one_of_another_deployment(server: PrefectServer) -> None:
+    know_second_deployment(server)
+    for number in range(MOST_FAILED + 10):
+        server.failed_run(f"r{number}", NINE + timedelta(seconds=MOST_FAILED - number))
+    server.failed_run("earlier", NINE - HOUR, deployment_id="deployment-2")
+    assert [one.key for one in issues(server)] == ["r0", "earlier"]
+
+
+def test_successes_of_a_deployment_do_not_hide_that_a_run_of_another_one_was_made_up_for(server: PrefectServer) -> None:
+    know_second_deployment(server)
+    server.failed_run("r1", NINE, parameters={"day": 1})
+    for number in range(MOST_SUCCEEDED + 10):
+        succeed(server, f"s{number}", NINE + timedelta(seconds=MOST_SUCCEEDED - number))
+    server.failed_run("r2", NINE - HOUR, deployment_id="deployment-2")
+    succeed(server, "s", NINE - HOUR + timedelta(minutes=5), deployment_id="deployment-2")
+    assert [one.key for one in issues(server)] == ["r1"]
 
 
 def test_ours_are_the_deployments_of_the_project_and_those_in_its_work_pools(server: PrefectServer) -> None:

@@ -2,11 +2,15 @@
 
 import ssl
 
+import pytest
+
 from sensors.config.settings import Auth, Settings
 from sensors.stack.environment import client_environment, stack_environment
 from sensors.stack.processes import MARK
+from sensors.stack.services import prefect_command, programs
 
 SECRETIVE = {"PREFECT_SERVER_API_AUTH_STRING": "x:y", "PREFECT_API_AUTH_STRING": "x:y", "PATH": "/bin"}
+SCALE = {"profile": "scale", "database_url": "postgresql://db/prefect", "redis_url": "redis://cache"}
 
 
 def settings(tmp_path, **values):
@@ -53,6 +57,18 @@ def test_runs_of_the_stack_find_its_own_warm_server(tmp_path):
     around = {"WARM_SOCKET": "/another/warm.sock"}
     assert stack_environment(settings(tmp_path), around)["WARM_SOCKET"] == str(tmp_path / "warm.sock")
     assert "WARM_SOCKET" not in client_environment(settings(tmp_path), around)
+
+
+@pytest.mark.parametrize("more", [{}, SCALE], ids=["embedded", "scale"])
+def test_without_the_warm_start_every_command_is_prefects_own_and_nothing_is_set_for_speed(tmp_path, more):
+    ordinary = settings(tmp_path, warm_start="off", **more)
+    environment = stack_environment(ordinary, {"WARM_SOCKET": "/another/warm.sock"})
+    speed = {"WARM_SOCKET", "PREFECT_API_DATABASE_CONNECTION_URL", "PREFECT_API_SSL_CERT_FILE"}
+    assert environment.keys().isdisjoint(speed)
+    commands = [" ".join(program.arguments) for program in programs(ordinary)]
+    assert [one for one in commands if "forkserver" in one] == []
+    assert any(one.startswith("prefect worker start --type process --pool local-process-pool") for one in commands)
+    assert prefect_command(ordinary) == "prefect"
 
 
 def test_prefects_clients_read_one_certificate_that_vouches_for_no_one(tmp_path):

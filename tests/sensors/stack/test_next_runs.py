@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from sensors.config.settings import Settings
 from sensors.stack.status import NextRun, next_runs, read_next_runs
 from tests.free_ports import free_ports
+from tests.prefect_server import PAGE, prefect_answering
 
 NINE = datetime(2026, 11, 25, 15, 0, tzinfo=UTC)
 
@@ -55,6 +56,26 @@ def test_a_run_that_is_late_says_so():
 
 def test_a_deployment_without_a_schedule_has_none():
     assert next_runs([deployment("by-hand", schedules=0)], []) == ()
+
+
+def test_the_runs_of_any_number_of_arrivals_do_not_hide_the_next_run_of_a_schedule(tmp_path):
+    with prefect_answering() as server:
+        server.stored["deployments"] = [deployment("etl")]
+        for number in range(PAGE + 10):
+            server.run(f"r{number}", "SCHEDULED", arrival_id=f"metrics-{number}")
+            server.runs[-1] |= {"deployment_id": "id-etl", "created_by": {"type": "AUTOMATION"}}
+        server.runs.append({**run("etl", NINE), "id": "planned", "state_type": "SCHEDULED"})
+        assert read_next_runs(Settings(state_dir=tmp_path, api_port=server.port)) == (NextRun("etl", NINE),)
+        assert len(server.asked) == 2
+
+
+def test_every_deployment_has_its_next_run_also_if_there_are_more_than_a_page_of_them(tmp_path):
+    names = [f"etl-{number}" for number in range(PAGE + 10)]
+    with prefect_answering() as server:
+        server.stored["deployments"] = [deployment(name) for name in names]
+        server.runs = [{**run(name, NINE), "id": name, "state_type": "SCHEDULED"} for name in names]
+        found = read_next_runs(Settings(state_dir=tmp_path, api_port=server.port))
+    assert {one.deployment for one in found} == {*names}
 
 
 def test_without_a_server_nothing_is_known(tmp_path):
