@@ -8,10 +8,10 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     initdb --encoding=UTF8 --username="$POSTGRES_USER" --pwfile="$password" --auth-local=trust --auth-host=scram-sha-256 >/dev/null
     rm "$password"
     echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
-    pg_ctl --silent --wait -o "-c listen_addresses='' -c unix_socket_directories=/tmp" start
-    createdb --host=/tmp --username="$POSTGRES_USER" "$POSTGRES_DB"
+    pg_ctl --silent --wait -o "-c listen_addresses=''" start
+    createdb --username="$POSTGRES_USER" "$POSTGRES_DB"
     for script in /docker-entrypoint-initdb.d/*.sql; do
-        psql --host=/tmp --username="$POSTGRES_USER" --dbname="$POSTGRES_DB" --set=ON_ERROR_STOP=1 --file="$script"
+        psql --username="$POSTGRES_USER" --dbname="$POSTGRES_DB" --set=ON_ERROR_STOP=1 --file="$script"
     done
     pg_ctl --silent --wait stop
 fi
