@@ -40,7 +40,7 @@ drop FILE INBOX="metrics": _ready
 check *ARGUMENTS: _ready
     @exec {{ python }} -P -m sensors check "$@"
 
-# Tell whether all is healthy and what became of the files (--watch, --json)
+# Show whether all is healthy and what became of the files (--watch, --json)
 [group('files')]
 [no-exit-message]
 status *OPTIONS: _ready
@@ -82,7 +82,7 @@ replay *OPTIONS: _ready
 rebuild *OPTIONS: _ready
     @exec {{ python }} -m sensors rebuild "$@"
 
-# Tell which profile this is, what runs on this machine and what Prefect gets, secrets masked
+# Show which profile this is, what runs on this machine and what Prefect gets, secrets masked
 [group('server')]
 [no-exit-message]
 profile: _ready
@@ -106,7 +106,7 @@ logs *OPTIONS: _ready
 deploy: _ready
     @exec {{ python }} -m sensors client prefect --no-prompt deploy --all
 
-# Tell what `apply` would change, and what would be made of the files in the inboxes; exit status 2 for changes (--json)
+# Show what `apply` would change, and what would be made of the files in the inboxes; exit status 2 for changes (--json)
 [group('server')]
 [no-exit-message]
 plan *OPTIONS: _ready
@@ -144,15 +144,15 @@ prefect *ARGS: _ready
 test *ARGS: (_install "requirements-dev.txt")
     @exec {{ python }} -m pytest --numprocesses 2 --no-loadscope-reorder "$@"
 
-# Run the tests that take minutes: every kind of alert set off, and everything killed that can be
+# Run the tests that take minutes: every kind of alert is sent, and every process is killed
 [group('development')]
 test-long *ARGS: (_install "requirements-dev.txt")
-    @exec {{ python }} -m pytest tests -m "long and not slow" --numprocesses 4 --no-loadscope-reorder "$@"
+    @exec {{ python }} -m pytest -m "long and not slow" --numprocesses 4 --no-loadscope-reorder "$@"
 
 # Attack it for about an hour: a long torture, 60,000 files, 10,000 files at once, several servers, a suspension
 [group('development')]
 crashes *ARGS: (_install "requirements-dev.txt")
-    @exec {{ python }} -m pytest tests -m "slow or long" -s "$@"
+    @exec {{ python }} -m pytest -m "slow or long" -s "$@"
 
 # Follow docs/scale.md in containers and under systemd, as root: apt install docker.io mmdebstrap slirp4netns
 [group('development')]

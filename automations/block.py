@@ -4,7 +4,7 @@ Prefect's own Apprise blocks support one service each, keep no log and make a si
 `prefect.collections` names this module, so that the API server, in whose process automations send alerts, can load the
 class.
 
-The block writes an alert to the outbox, and the sensor's dispatcher (`delivery.dispatcher.Bell`) delivers it. While no
+The block writes an alert to the outbox, and the sensor (`delivery.dispatcher.Dispatcher`) delivers it. While no
 dispatcher is running, the block delivers the alert itself.
 """
 
@@ -250,7 +250,7 @@ def _ring_without_bell(path: Path, policy: Policy, posting: NewAlert, log: Path 
             failures = _deliver(path, posting.cause.id, channels, log)
         _drain(path, list(policy.all_channels.values()), log)
     except (OutboxError, sqlite3.Error) as error:
-        failures.append(f"the outbox: {error}; the bell delivers it")
+        failures.append(f"the outbox: {error}; the sensor delivers it")
     return failures
 
 

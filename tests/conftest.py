@@ -126,7 +126,7 @@ def server() -> Generator[PrefectServer, None, None]:
 
 
 @pytest.fixture
-def nobody() -> Generator[str, None, None]:
+def unreachable() -> Generator[str, None, None]:
     """Give the address of an API where nobody listens."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))

@@ -53,7 +53,7 @@ def _answer(look: Callable[[], object], uid: int, groups: tuple[int, ...], may_r
 
 
 def may_open(path: Path, flags: int = os.O_RDONLY, uid: int = NOBODY, *groups: int) -> bool:
-    """Tell whether another user can open a file."""
+    """Return whether another user can open a file."""
 
     def try_it() -> bool:
         try:

@@ -77,7 +77,7 @@ class Receiver:
         posts = list(self.posts)[: len(self.answers)]
         return [body for (_, body), status in zip(posts, self.answers, strict=False) if status == HTTPStatus.OK]
 
-    def told(self, text: str) -> list[tuple[float, str]]:
+    def reported(self, text: str) -> list[tuple[float, str]]:
         """Return the messages in which a text stands and that were answered with success, each after its time."""
         posts = list(zip(self.times, self.posts, self.answers, strict=False))
         return [(at, body["message"]) for at, (_, body), status in posts if status == 200 and text in body["message"]]

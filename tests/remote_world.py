@@ -38,8 +38,8 @@ class World:
     stacks: list[RemoteStack]
 
     def inbox(self, **rules: object) -> Inbox:
-        told = {"name": "partner", "path": self.folder / "unused", "url": self.remote.url, **rules}
-        return Inbox.model_validate({"options": self.remote.options, **told})
+        reported = {"name": "partner", "path": self.folder / "unused", "url": self.remote.url, **rules}
+        return Inbox.model_validate({"options": self.remote.options, **reported})
 
     def sensor(self, name: str = "one", **rules: object) -> RemoteStack:
         inbox = self.inbox(**rules)

@@ -27,12 +27,12 @@ INTRODUCTION = """\
 Made from the code by `just docs`; a test fails when it is not up to date.
 
 Settings stand in the `.env` file at the project's root, or in the file that `ENV_FILE` names, or in the environment,
-which wins. `just up` reads them at its start and tells every mistake before anything runs. A relative path is taken
+which wins. `just up` reads them at its start and reports every mistake before anything runs. A relative path is taken
 from the project's root. The value of a secret is shown nowhere.
 """
 
 SECTIONS: tuple[tuple[str, str, type[BaseModel], frozenset[str]], ...] = (
-    # What the sensor only shows is told where it is used.
+    # The settings that the sensor only shows are described where they are used.
     (
         "The stack",
         "",

@@ -99,7 +99,7 @@ def warm_server(folder: Path, socket: Path | None = None) -> Generator[WarmServe
         server.stop()
 
 
-def told(output: str) -> object:
+def reported(output: str) -> object:
     """Return what a warm job has printed as JSON."""
     way, _, said = output.partition("\n")
     assert way == "warm"

@@ -83,12 +83,12 @@ class Claims:
     kept: Mapping[str, Automation]
     seconds: Mapping[str, Sequence[Automation]]
     """Further automations with the name of a kept one."""
-    orphans: Sequence[Automation]
+    leftovers: Sequence[Automation]
     """Automations with our mark whose name is in no file."""
 
     def ids(self, names: Sequence[str], existing: Sequence[Automation]) -> dict[str, UUID]:
         """Return the id of every automation that can be referred to; new automations have a placeholder id."""
-        doomed = {one.id for one in self.orphans}
+        doomed = {one.id for one in self.leftovers}
         there = {one.name: one.id for one in reversed(existing) if one.id not in doomed}  # the oldest of a name wins
         coming = {name: placeholder_id(name) for name in names}
         return {**coming, **there, **{name: one.id for name, one in self.kept.items()}}
@@ -117,8 +117,8 @@ def claim(
             message = f"the server has one that is kept in '{other}'; choose another name, or apply with --owner"
             problems.append(definition.problem("name", message))
     names = {definition.name for definition in definitions}
-    orphans = [one for one in existing if drift.owner_of(one.tags) == owner and one.name not in names]
-    return Claims(kept, seconds, orphans), problems
+    leftovers = [one for one in existing if drift.owner_of(one.tags) == owner and one.name not in names]
+    return Claims(kept, seconds, leftovers), problems
 
 
 def planned_changes(
@@ -135,7 +135,7 @@ def planned_changes(
         for second in claims.seconds.get(definition.name, ()):
             step = PlannedChange(_second(second, owner))
             (deleted if step.change.outcome is ChangeOutcome.DELETED else steps).append(step)
-    return [*steps, *deleted, *(PlannedChange(_orphan(one)) for one in claims.orphans)]
+    return [*steps, *deleted, *(PlannedChange(_leftover(one)) for one in claims.leftovers)]
 
 
 def _wanted(definition: Definition, existing: Automation | None, catalogue: Catalogue, owner: str) -> PlannedChange:
@@ -188,10 +188,10 @@ def _second(second: Automation, owner: str) -> AutomationChange:
     return AutomationChange(KIND, second.name, ChangeOutcome.DUPLICATE, second.id, note)
 
 
-def _orphan(orphan: Automation) -> AutomationChange:
-    on_server = drift.drift(files.content(orphan))
+def _leftover(leftover: Automation) -> AutomationChange:
+    on_server = drift.drift(files.content(leftover))
     note = "no file has it" + (f"; {on_server} on the server since the last apply" if on_server else "")
-    return AutomationChange(KIND, orphan.name, ChangeOutcome.DELETED, orphan.id, note)
+    return AutomationChange(KIND, leftover.name, ChangeOutcome.DELETED, leftover.id, note)
 
 
 FOLDER = Path(__file__).resolve().parent.parent

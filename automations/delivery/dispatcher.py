@@ -74,16 +74,16 @@ def _give_up_primaries(outbox: Outbox, now: datetime) -> None:
             )
 
 
-def failing_channels(outbox: Outbox, now: datetime, *, untold: bool = False) -> list[FailingChannel]:
+def failing_channels(outbox: Outbox, now: datetime, *, unreported: bool = False) -> list[FailingChannel]:
     """Return the channels that have failed for a while and for which alerts wait.
 
-    With `untold`, only those that were not reported to Prefect yet.
+    With `unreported`, only those that were not reported to Prefect yet.
     """
     rows = outbox.rows(
         "SELECT c.*, count(a.cause) AS waiting, count(CASE WHEN a.cause IS NOT NULL THEN d.perhaps_at END) AS perhaps"
         " FROM channels c LEFT JOIN deliveries d ON d.channel = c.channel AND d.state <> 'delivered'"
         " LEFT JOIN alerts a ON a.cause = d.cause AND a.state = 'pending'"
-        f" WHERE failing_since <= ?{' AND c.told_at IS NULL' if untold else ''}"
+        f" WHERE failing_since <= ?{' AND c.told_at IS NULL' if unreported else ''}"
         " GROUP BY c.channel ORDER BY failing_since",
         (stamp(now - FALLBACK_AFTER),),
     )
@@ -328,7 +328,7 @@ class AlertService:
 
     def failing_channels(self, now: datetime) -> list[FailingChannel]:
         """Return the channels that do not take their alerts and were not reported to Prefect yet."""
-        found = failing_channels(self._outbox, now, untold=True)
+        found = failing_channels(self._outbox, now, unreported=True)
         return [one for one in found if (one.channel, one.failing_since) not in self._from_server]
 
     def record_reported(self, channel: FailingChannel, now: datetime) -> None:

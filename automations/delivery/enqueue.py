@@ -159,11 +159,11 @@ def _end(outbox: Outbox, key: str) -> bool:
     """Close an incident; return False if it was not reported."""
     opened = outbox.rows("DELETE FROM troubles WHERE key = ? RETURNING cause", (key,))
     # If its alert is still waiting, neither that alert nor the one about its end is sent.
-    untold = sum(
+    unreported = sum(
         outbox.change("UPDATE alerts SET state = 'cancelled' WHERE cause = ? AND state = 'waiting'", (row["cause"],))
         for row in opened
     )
-    return len(opened) > untold
+    return len(opened) > unreported
 
 
 def settle(outbox: Outbox, group: str, tags: Sequence[str], policy: Policy, now: datetime) -> AlertState:

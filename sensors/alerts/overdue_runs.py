@@ -1,4 +1,4 @@
-"""Report runs that are stuck, late or waiting, by their states on the server.
+"""Report runs that are lost, late or waiting, by their states on the server.
 
 Prefect's automations alone cannot do this:
 
@@ -23,62 +23,53 @@ from automations.alert_service import PrefectEvent, Resource, SendingAutomation
 from sensors.alerts.heartbeat import Interval
 from sensors.alerts.reconcile import GRACE, MissedAlerts, RunState, happening_of, read_runs
 from sensors.runs.api import Event, PrefectApi
-from sensors.runs.facts import Found, RunFacts, RunHold, hold_of, parts, waits_since
+from sensors.runs.facts import HEARTBEAT, Found, LostRuns, RunFacts, RunHold, hold_of, parts, waits_since
 from sensors.runs.issues import MISSING, is_of_an_arrival
-from sensors.runs.outcomes import HEARTBEAT
 from sensors.runs.schedules import in_words, times
 from sensors.runtime.clock import Clock
 from sensors.runtime.text import local_minute, local_time
 
-STUCK = "run.stuck"
+LOST = "run.stuck"
+"""The event of a lost run; automations of users may name it."""
 EVERY = timedelta(seconds=10)
 
 
 @dataclass
-class StuckRuns:
-    """Checks the running flows of all deployments for heartbeats."""
+class LostRunAlerts:
+    """Reports lost runs of all deployments."""
 
     api: PrefectApi
     missed: MissedAlerts
-    patience: timedelta
+    limit: timedelta
     """How long a run may send no heartbeat; heartbeats come every 30 s."""
     clock: Clock = field(default_factory=Clock)
-    """Knows of suspensions of this process, after which every run gets its full time again."""
     _rhythm: Interval = field(default_factory=lambda: Interval(EVERY))
-    _told: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    _reported: dict[str, datetime] = field(default_factory=dict[str, datetime])
     """The events sent, by id, and when."""
 
     def step(self, now: datetime) -> None:
-        """Report every stuck run, if it is time to check. Raises ApiError."""
+        """Report every lost run, if it is time to check. Raises ApiError."""
         if not self._rhythm.is_due(now):
             return
         self._rhythm.record_done(now)
+        lost = LostRuns(self.api, self.clock)
         for state in read_runs(self.api, {"state": {"type": {"any_": ["RUNNING"]}}}):
-            is_stuck = state.run.get("deployment_id") and self._is_stuck(state, now)
-            # Evidence from before a suspension says nothing about the time after it.
-            if is_stuck and self.clock.not_before_resumed(now) == now:
-                self._tell(state, now)
+            since, run = state.happening.occurred, state.run
+            if not run.get("deployment_id") or not lost.is_lost(run["id"], since, now, self.limit):
+                continue
+            # A run of another project's worker may send no heartbeats at all.
+            if self.api.has_event(HEARTBEAT, state.happening.resource.id, since):
+                self._report(state, now)
 
-    def _is_stuck(self, state: RunState, now: datetime) -> bool:
-        # While the server was unreachable, no heartbeat could reach it either.
-        since = state.happening.occurred
-        if now - self.clock.not_before_resumed(max(since, self.api.unreached_at or since)) < self.patience:
-            return False
-        run = state.happening.resource.id
-        if self.api.has_event(HEARTBEAT, run, since=now - self.patience):
-            return False
-        # A run of another project's worker may send no heartbeats at all.
-        return self.api.has_event(HEARTBEAT, run, since=since)
-
-    def _tell(self, state: RunState, now: datetime) -> None:
-        identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{STUCK}/{state.happening.id}"))
-        told_at = self._told.setdefault(identity, now)
+    def _report(self, state: RunState, now: datetime) -> None:
+        identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{LOST}/{state.happening.id}"))
+        reported_at = self._reported.setdefault(identity, now)
         # The event keeps its id and time at each check, so that there is one alert.
-        event = replace(state.happening, id=identity, event=STUCK, occurred=told_at)
-        if told_at == now:
+        event = replace(state.happening, id=identity, event=LOST, occurred=reported_at)
+        if reported_at == now:
             resource, related = dict(event.resource), [dict(one) for one in event.related]
             self.api.emit([Event(event.id, event.event, event.occurred, resource, related)])
-        elif now - told_at > GRACE:
+        elif now - reported_at > GRACE:
             self.missed.ring(replace(state, happening=event), now)
 
 

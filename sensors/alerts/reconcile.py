@@ -203,7 +203,7 @@ class MissedAlerts:
             return False
         if self.ringer.post(posting, now) is EnqueueResult.KNOWN:
             return False
-        logger.warning("%s: no alert came of it; the bell is rung: %s", happening.event, posting.alert.subject)
+        logger.warning("%s: the server sent no alert; the sensor sends it: %s", happening.event, posting.alert.subject)
         return True
 
 

@@ -32,7 +32,7 @@ from automations.alert_service import (
     server_silent,
 )
 from sensors.alerts.heartbeat import Heartbeat, Interval, sensor_name
-from sensors.alerts.overdue_runs import MissingRuns, RunDeadlines, StuckRuns, WaitingRuns
+from sensors.alerts.overdue_runs import LostRunAlerts, MissingRuns, RunDeadlines, WaitingRuns
 from sensors.alerts.reconcile import MissedAlerts
 from sensors.config.settings import PROJECT_ROOT, Settings
 from sensors.ledger import Ledger, files
@@ -132,7 +132,7 @@ class ServerWatch:
         self._silence = ServerSilence(self._ringer, page, timedelta(seconds=alarm.server_silent_seconds), clock)
         self._ledger = Ledger(settings.ledger_path, make=False)
         self._missed = MissedAlerts(self._api, self._ringer, self._ledger, page, automations_in_files())
-        self._stuck = StuckRuns(self._api, self._missed, timedelta(seconds=alarm.run_stuck_seconds), clock)
+        self._lost = LostRunAlerts(self._api, self._missed, timedelta(seconds=alarm.run_stuck_seconds), clock)
         self._deadlines = RunDeadlines(self._api, self._missed, clock)
         self._missing = MissingRuns(self._api, self._missed)
         self._waiting = WaitingRuns(self._api, self._missed, clock)
@@ -176,7 +176,7 @@ class ServerWatch:
             self._settings.record_done(now)
         self._missed.step(now)
         if self._missed.automations:
-            self._stuck.step(now)
+            self._lost.step(now)
         if self._runs.is_due(now):
             self._look_at_runs(now)
             self._runs.record_done(now)

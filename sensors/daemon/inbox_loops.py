@@ -29,8 +29,9 @@ from sensors.ledger.maintenance import LedgerCheck
 from sensors.ledger.states import ArrivalState
 from sensors.runs.announcer import Announcer, NoticeSender, RunNamer
 from sensors.runs.api import IDLE, PrefectApi, pause
+from sensors.runs.facts import LostRuns
 from sensors.runs.issues import RunIssue
-from sensors.runs.outcomes import LostRuns, RunFollower
+from sensors.runs.outcomes import RunFollower
 from sensors.runs.receipts import ReceiptFinder
 from sensors.runtime.clock import Clock, Suspensions
 from sensors.runtime.crash_points import kill_point

@@ -137,16 +137,12 @@ def record_rejected_in_place(
     """Record files that were rejected in their inbox, waiting ones included, and write the notice about them."""
     with ledger.transaction():
         for file in refused:
-            known = ledger.change(
+            # One by one: two names that cannot be stored as they are may be escaped to the same path.
+            record_seen(ledger, inbox, [Dropped(file.path, file.name, file.identity)], now)
+            ledger.change(
                 f"UPDATE files SET state = 'rejected', reason = ?, ended_at = ? WHERE path = ? AND {_WAITING}",
                 (file.reason, stamp(now), file.path),
             )
-            if not known:
-                ledger.change(
-                    "INSERT INTO files (inbox, path, name, device, inode, size, mtime_ns, state, reason, seen_at,"
-                    " ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'rejected', ?, ?, ?)",
-                    (inbox, file.path, file.name, *_columns(file.identity), file.reason, stamp(now), stamp(now)),
-                )
         write(ledger, notice, now)
 
 

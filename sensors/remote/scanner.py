@@ -45,7 +45,7 @@ def _no_file_of_ours(name: str) -> str:
     return ""
 
 
-LONGEST_SECONDS = 60.0
+LONGEST_BACKOFF_SECONDS = 60.0
 
 
 def pause_after(failures: int) -> float:
@@ -54,7 +54,7 @@ def pause_after(failures: int) -> float:
     >>> [pause_after(failures) for failures in (1, 2, 3, 10)]
     [1.0, 2.0, 4.0, 60.0]
     """
-    return min(LONGEST_SECONDS, 2.0 ** min(failures - 1, 10))
+    return min(LONGEST_BACKOFF_SECONDS, 2.0 ** min(failures - 1, 10))
 
 
 @dataclass
@@ -87,9 +87,9 @@ class Backoff:
 AGAIN_SECONDS = 1.0
 """Seconds after which a file that could not be taken is listed again."""
 LISTING_SHARE = 0.2
-LONGEST_PAUSE_SECONDS = 60.0
+LONGEST_LISTING_PAUSE_SECONDS = 60.0
 """Listings may take LISTING_SHARE of the time, as each costs the store something; but the pause is no longer than
-LONGEST_PAUSE_SECONDS, unless the inbox is configured to be listed less often."""
+LONGEST_LISTING_PAUSE_SECONDS, unless the inbox is configured to be listed less often."""
 
 
 class RemoteScanner:
@@ -110,7 +110,7 @@ class RemoteScanner:
         self._rejections = rejections
         self._pending = pending
         self._clock = clock
-        self._listing = DutyCycle(LISTING_SHARE, LONGEST_PAUSE_SECONDS)
+        self._listing = DutyCycle(LISTING_SHARE, LONGEST_LISTING_PAUSE_SECONDS)
         self._listed_at = float("-inf")
         self._listed: Set[str] = frozenset()
         self.scan_due = 0.0

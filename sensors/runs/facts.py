@@ -1,4 +1,7 @@
-"""Read the runs that are due from the server, with the deployments, work pools and queues that they depend on.
+"""The server's facts about runs: which are due, what holds them, and which are lost.
+
+A run is *lost* if the server shows it as at work and has had no heartbeat of it for too long: its process or machine
+has died, or it hangs. (An *orphaned* run has no process on this machine, see `sensors.stack.orphaned_runs`.)
 
 A server may also have the deployments of other projects; `our_deployments` returns this project's.
 """
@@ -15,7 +18,8 @@ from urllib.parse import quote
 
 import yaml
 
-from sensors.runs.api import PrefectApi
+from sensors.runs.api import RUN_RESOURCE, PrefectApi, Run
+from sensors.runtime.clock import Clock
 
 UNFINISHED = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 """State types of a run that has not ended."""
@@ -116,6 +120,46 @@ def _in_file(root: Path) -> tuple[frozenset[str], frozenset[str]]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
         return frozenset(), frozenset()
     return names, pools
+
+
+HEARTBEAT = "prefect.flow-run.heartbeat"
+"""Sent by Prefect's engine every PREFECT_FLOWS_HEARTBEAT_FREQUENCY seconds: 30 here, the minimum."""
+SILENT_FOR = timedelta(seconds=100)
+UNSTARTED_FOR = timedelta(seconds=120)
+"""How long a run may be Pending: its process starts in seconds, on a busy machine within half a minute."""
+
+
+@dataclass(frozen=True)
+class LostRuns:
+    """Finds lost runs.
+
+    A run gets its full time again after the server was unreachable, as no heartbeat could reach it, and after a
+    suspension of this process, as the run may have been suspended as well.
+    """
+
+    api: PrefectApi
+    clock: Clock
+
+    def why_lost(self, run: Run) -> str:
+        """Return why a run of ours is lost, or an empty string. Raises ApiError."""
+        now = self.clock.utc()
+        if run.state_type == "PENDING" and self._has_lasted(UNSTARTED_FOR, run.since, now):
+            return f"its process has not started for {UNSTARTED_FOR.seconds} s"
+        if run.state_type == "RUNNING" and self.is_lost(run.id, run.since, now, SILENT_FOR):
+            return f"its process has given no sign of life for {SILENT_FOR.seconds} s"
+        return ""
+
+    def is_lost(self, run_id: str, since: datetime, now: datetime, limit: timedelta) -> bool:
+        """Return whether a run, running since a time, has sent no heartbeat for `limit`. Raises ApiError."""
+        if not self._has_lasted(limit, since, now):
+            return False
+        if self.api.has_event(HEARTBEAT, f"{RUN_RESOURCE}{run_id}", since=now - limit):
+            return False
+        # Evidence from before a suspension says nothing about the time after it.
+        return self.clock.not_before_resumed(now) == now
+
+    def _has_lasted(self, limit: timedelta, since: datetime, now: datetime) -> bool:
+        return now - self.clock.not_before_resumed(max(since, self.api.unreached_at or since)) >= limit
 
 
 # Why a run does not start, continue or end: what holds it, and the command that fixes that.

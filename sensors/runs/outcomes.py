@@ -1,17 +1,13 @@
-"""Follow the runs of arrivals to their end, record what became of each file, and report lost runs to Prefect.
+"""Follow the runs of arrivals to their end, record what became of each file, and set lost runs to Crashed.
 
-A run is lost if Prefect shows it as running, but its process is gone and so is the worker that would report that.
-Prefect's engine sends a heartbeat every PREFECT_FLOWS_HEARTBEAT_FREQUENCY seconds (30 here, the minimum). A run without
-a heartbeat for three times as long is set to Crashed, and then treated like any other crash. If the run is alive after
-all, this does no harm: its files are loaded once, by the run that gets there first.
-
-After a suspension of the sensor itself, each run gets its full time again: it may have been suspended as well.
+A lost run is then treated like any other crash. If it is alive after all, this does no harm: its files are loaded once,
+by the run that gets there first.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sensors.arrivals import manifest
@@ -22,6 +18,7 @@ from sensors.ledger.arrivals import Arrival
 from sensors.ledger.notices import Notice, first_lines
 from sensors.ledger.states import ArrivalState, FileState
 from sensors.runs.api import RUN_RESOURCE, PrefectApi, Run
+from sensors.runs.facts import LostRuns
 from sensors.runs.issues import was_cancelled_by_a_limit
 from sensors.runtime.clock import Clock
 from sensors.runtime.crash_points import kill_point
@@ -29,41 +26,6 @@ from sensors.runtime.json_logging import about_arrival
 from sensors.runtime.text import readable
 
 logger = logging.getLogger(__name__)
-
-HEARTBEAT = "prefect.flow-run.heartbeat"
-SILENT_FOR = timedelta(seconds=100)
-UNSTARTED_FOR = timedelta(seconds=120)
-"""How long a run may be Pending: its process starts in seconds, on a busy machine within half a minute."""
-
-
-@dataclass(frozen=True)
-class LostRuns:
-    """Reports lost runs to Prefect."""
-
-    api: PrefectApi
-    clock: Clock
-
-    def report(self, runs: Iterable[Run]) -> None:
-        """Set the lost runs among these to Crashed. Raises ApiError."""
-        now = self.clock.utc()
-        for run in runs:
-            reason = self._loss(run, now)
-            # Evidence from before a suspension says nothing about the time after it.
-            if reason and self.clock.not_before_resumed(now) == now:
-                about = about_arrival(run.arrival_id) if run.arrival_id else None
-                logger.warning("run %s is lost: %s", run.name, reason, extra=about)
-                self.api.crash(run.id, reason)
-
-    def _loss(self, run: Run, now: datetime) -> str:
-        # While the server was unreachable, no heartbeat could reach it either.
-        quiet = now - self.clock.not_before_resumed(max(run.since, self.api.unreached_at or run.since))
-        if run.state_type == "PENDING" and quiet > UNSTARTED_FOR:
-            return f"its process has not started for {UNSTARTED_FOR.seconds} s"
-        if run.state_type == "RUNNING" and quiet > SILENT_FOR:
-            heard = self.api.has_event(HEARTBEAT, f"{RUN_RESOURCE}{run.id}", since=now - SILENT_FOR)
-            return "" if heard else f"its process has given no sign of life for {SILENT_FOR.seconds} s"
-        return ""
-
 
 CRASHED_LIMIT = 5
 """How many runs of an arrival may crash before the arrival fails: a crash is seldom the arrival's fault."""
@@ -126,12 +88,14 @@ class RunFollower:
         if not running:
             return resumed
         runs = self.api.runs([arrival.run_id for arrival in running if arrival.run_id])
-        self.lost.report(runs.values())
         found = resumed
         for arrival in running:
             run = runs.get(arrival.run_id or "")
             if run is None or run.ended:
                 found = self._end(arrival, run) or found
+            elif reason := self.lost.why_lost(run):
+                logger.warning("run %s is lost: %s", run.name, reason, extra=about_arrival(arrival.id))
+                self.api.crash(run.id, reason)
         return found
 
     def _resume(self) -> bool:

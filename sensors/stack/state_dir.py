@@ -1,5 +1,6 @@
 """Create the state folder, check that other users cannot change it, and lock it for one stack at a time."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def hold_state_folder(settings: Settings, say: Callable[[str], object] = lambda 
     """
     _make_folders(settings)
     _close_to_others(settings, say)
-    lock = _lock(settings)
+    lock = FileLock(_lock_file(settings), mode=0o600)
     holder = _holder_file(settings)
     try:
         lock.acquire(timeout=0.3)  # `is_held` acquires it for a moment
@@ -75,20 +76,19 @@ def holder_of(settings: Settings) -> int | None:
 
 def is_held(settings: Settings) -> bool:
     """Return whether a stack holds the state folder."""
-    lock = _lock(settings)
-    if not settings.logs_dir.is_dir():
-        return False
     try:
-        with lock.acquire(timeout=0):
-            return False
-    except Timeout:
+        with _lock_file(settings).open("rb") as file:
+            # Shared, so that two commands that check at the same time do not take each other for a stack.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
     except OSError:
         return False
+    return False
 
 
-def _lock(settings: Settings) -> FileLock:
-    return FileLock(settings.logs_dir / "up.lock", mode=0o600)
+def _lock_file(settings: Settings) -> Path:
+    return settings.logs_dir / "up.lock"
 
 
 def _holder_file(settings: Settings) -> Path:

@@ -13,10 +13,10 @@ from sensors.runs.api import ApiError
 from sensors.runtime.dead_mans_switch import DeadMansSwitch
 from sensors.stack import processes
 from sensors.stack.credentials import exec_up, settle_credentials
-from sensors.stack.dead_runs import AbandonedRuns, restart_interrupted_runs
 from sensors.stack.environment import stack_environment
 from sensors.stack.errors import StackError, checked_settings
 from sensors.stack.health import Health, check, check_api, check_front, troubles_of_stores, unhealthy_services
+from sensors.stack.orphaned_runs import OrphanedRuns, restart_orphaned_runs
 from sensors.stack.prefect_setup import Commands, Deploying, apply_automations, make_work_pool
 from sensors.stack.preflight import open_code, preflight
 from sensors.stack.services import Service, log_file, newest_log, programs, services_of
@@ -70,10 +70,10 @@ def _end_leftovers(settings: Settings, terminal: Terminal) -> None:
 
 def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
     environment = stack_environment(settings, surrounding())
-    abandoned = AbandonedRuns(settings)
+    orphaned = OrphanedRuns(settings)
 
     def on_incident(incident: Incident) -> None:
-        abandoned.notice(incident)
+        orphaned.notice(incident)
         terminal.show_incident(incident, log_file(settings, incident.program))
 
     switch = DeadMansSwitch(
@@ -87,7 +87,7 @@ def _run(settings: Settings, terminal: Terminal, stop: StopRequest) -> int:
             _BringUp(settings, terminal, stop, supervisor, commands).run()
             _show_summary(settings, terminal)
             switch.start()
-            return _watch(terminal, stop, supervisor, abandoned)
+            return _watch(terminal, stop, supervisor, orphaned)
         except StopRequestedError:
             return 0
         finally:
@@ -135,10 +135,10 @@ class _BringUp:
         self._check_front()
         if self.settings.is_main:
             make_work_pool(self.settings)
-        with self.terminal.waiting("looking for interrupted runs"):
-            restarted = restart_interrupted_runs(self.settings, self._began, self.stop.pause)
+        with self.terminal.waiting("looking for orphaned runs"):
+            restarted = restart_orphaned_runs(self.settings, self._began, self.stop.pause)
         if restarted:
-            self.terminal.step(f"{restarted} interrupted {_start(restarted)} again")
+            self.terminal.step(f"{restarted} orphaned {_start(restarted)} again")
         if self.settings.is_main:
             self._prepare(deploying)
         else:
@@ -244,7 +244,7 @@ def _start(runs: int) -> str:
     return "run starts" if runs == 1 else "runs start"
 
 
-def _watch(terminal: Terminal, stop: StopRequest, supervisor: Supervisor, abandoned: AbandonedRuns) -> int:
+def _watch(terminal: Terminal, stop: StopRequest, supervisor: Supervisor, orphaned: OrphanedRuns) -> int:
     while not stop.wait(0.5):
         if not supervisor.alive:
             terminal.say(
@@ -253,6 +253,6 @@ def _watch(terminal: Terminal, stop: StopRequest, supervisor: Supervisor, abando
                 "bold red",
             )
             return 1
-        if restarted := abandoned.look():
-            terminal.say(f"{restarted} {_start(restarted)} again that the worker had left behind", "yellow")
+        if restarted := orphaned.look():
+            terminal.say(f"{restarted} orphaned {_start(restarted)} again: the worker was killed", "yellow")
     return 0

@@ -263,12 +263,12 @@ def retry_route(settings: Settings, wake: Callable[[], None]) -> APIRouter:
     )
     async def try_again(arrival_id: str, request: Request, asker: AskedBy) -> Response:
         """Announce an arrival again; files that are already loaded are skipped."""
-        told = await run_in_threadpool(_retried, settings, arrival_id)
+        lines = await run_in_threadpool(_retried, settings, arrival_id)
         asker.record(Action.RETRY, arrival=arrival_id)
         wake()
         if wants_page(request.headers.get("accept", "")):
             return RedirectResponse(f"/arrivals/{arrival_id}", 303)
-        return JSONResponse({"told": told})
+        return JSONResponse({"told": lines})
 
     return router
 

@@ -49,7 +49,7 @@ def test_the_environment_wins_over_the_file(env_file: Path, monkeypatch: pytest.
     assert read_settings().policy.storm.messages == 3
 
 
-def test_everything_that_cannot_be_read_is_told_at_once_by_its_name_and_without_a_url(env_file: Path) -> None:
+def test_everything_that_cannot_be_read_is_reported_together_by_its_name_and_without_a_url(env_file: Path) -> None:
     env_file.write_text(
         "NOTIFY_ROUTES=env:prod=nothing://hunter22\n"
         "NOTIFY_STORM=often\n"
@@ -58,15 +58,15 @@ def test_everything_that_cannot_be_read_is_told_at_once_by_its_name_and_without_
     )
     with pytest.raises(ConfigurationError) as error:
         read_settings()
-    told = [str(problem) for problem in error.value.problems]
-    assert [one.split(":")[0] for one in told] == [
+    reported = [str(problem) for problem in error.value.problems]
+    assert [one.split(":")[0] for one in reported] == [
         "NOTIFY_ROUTES",
         "NOTIFY_STORM",
         "NOTIFY_SILENCE",
         "SERVER_SILENT_SECONDS",
     ]
-    assert "5/10m" in told[1]
-    assert "22:00-07:00" in told[2]
+    assert "5/10m" in reported[1]
+    assert "22:00-07:00" in reported[2]
     assert "hunter22" not in str(error.value) + repr(error.value)
     assert error.value.__cause__ is None
 

@@ -68,9 +68,9 @@ def test_a_url_that_fails_is_raised_for_prefect_to_record_without_its_credential
         block(urls=urls, log_file=str(log)).notify("body", "subject")
     assert "URL 1 (JSON): " in failure.value.log
     assert "URL 2 (JSON): " in failure.value.log
-    for told in (failure.value.log, log.read_text()):
-        assert "s3cr3tt0ken" not in told
-        assert "hunter22" not in told
+    for reported in (failure.value.log, log.read_text()):
+        assert "s3cr3tt0ken" not in reported
+        assert "hunter22" not in reported
 
 
 def test_an_unwritable_log_fails_an_alert_that_is_nowhere_else(tmp_path: Path) -> None:
@@ -122,9 +122,9 @@ def test_awaiting_it_leaves_the_event_loop_free_while_the_service_is_slow(
 def test_a_block_that_could_not_ring_is_refused_without_telling_a_secret(fields: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError) as error:
         block(**fields)
-    for told in (str(error.value), repr(error.value)):
-        assert expected in told
-        assert "hunter22" not in told.replace("(hunter22://...)", "")
+    for reported in (str(error.value), repr(error.value)):
+        assert expected in reported
+        assert "hunter22" not in reported.replace("(hunter22://...)", "")
 
 
 def test_the_urls_are_in_no_text_form_of_the_block() -> None:

@@ -90,7 +90,7 @@ def test_a_plan_as_json_is_one_document(server: str, tmp_path: Path) -> None:
     assert {"field": "trigger.within", "new": 5} in change["differences"]
 
 
-def test_where_no_deployment_is_at_all_the_command_that_makes_them_is_told(
+def test_where_no_deployment_is_at_all_the_command_that_makes_them_is_reported(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ENV_FILE", str(tmp_path / "none"))
@@ -112,7 +112,7 @@ def test_prefects_own_command_takes_our_files_and_what_it_prints_is_one(server: 
     assert (result.exit_code, result.stderr) == (0, "")
 
 
-def test_an_export_tells_the_files_and_what_could_not_be_one(server: str, tmp_path: Path) -> None:
+def test_an_export_shows_the_files_and_what_could_not_be_one(server: str, tmp_path: Path) -> None:
     (tmp_path / "plain.yaml").write_text(PLAIN)
     run("apply", tmp_path)
     result = run("export", tmp_path / "out")

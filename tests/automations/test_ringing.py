@@ -59,7 +59,7 @@ def states(path: Path) -> dict[str, str]:
         return {row["cause"].partition("/")[0]: row["state"] for row in outbox.rows("SELECT * FROM alerts")}
 
 
-def test_a_living_bell_is_left_to_deliver_it(receiver: Receiver, path: Path) -> None:
+def test_a_living_dispatcher_is_left_to_deliver_it(receiver: Receiver, path: Path) -> None:
     bell_at(path, time.time())
     block(path, receiver.url()).notify(body(), "Failed")
     assert receiver.posts == []
@@ -81,7 +81,7 @@ def test_the_same_cause_is_delivered_once_however_often_the_block_is_asked(recei
     assert len(receiver.posts) == 1
 
 
-def test_what_fails_waits_for_the_bell_and_is_told_without_a_secret(receiver: Receiver, path: Path) -> None:
+def test_what_fails_waits_for_the_dispatcher_and_is_reported_without_a_secret(receiver: Receiver, path: Path) -> None:
     receiver.status = 500
     secret = receiver.url("s3cr3tt0ken", user="me:hunter22@")
     with pytest.raises(NotificationError) as failure:
@@ -94,7 +94,7 @@ def test_what_fails_waits_for_the_bell_and_is_told_without_a_secret(receiver: Re
         assert word.encode() not in kept
 
 
-def test_each_url_is_told_that_failed_and_the_others_have_the_alert(receiver: Receiver, path: Path) -> None:
+def test_each_url_that_failed_is_reported_and_the_others_have_the_alert(receiver: Receiver, path: Path) -> None:
     with pytest.raises(NotificationError) as failure:
         block(path, f"json://127.0.0.1:1/closed {receiver.url()}").notify(body(), "Failed")
     assert "URL 1 (JSON)" in failure.value.log
@@ -102,7 +102,9 @@ def test_each_url_is_told_that_failed_and_the_others_have_the_alert(receiver: Re
     assert len(receiver.posts) == 1
 
 
-def test_what_a_bell_has_left_when_it_died_is_delivered_with_the_next_alert(receiver: Receiver, path: Path) -> None:
+def test_what_a_dispatcher_has_left_when_it_died_is_delivered_with_the_next_alert(
+    receiver: Receiver, path: Path
+) -> None:
     bell_at(path, time.time())
     block(path, receiver.url()).notify(body("left"), "Failed")
     bell_at(path, time.time() - 60)
@@ -125,7 +127,7 @@ def until(is_so: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def test_without_a_bell_an_alert_waits_for_its_event_and_is_sent_when_the_time_is_over(
+def test_without_a_dispatcher_an_alert_waits_for_its_event_and_is_sent_when_the_time_is_over(
     receiver: Receiver, path: Path
 ) -> None:
     block(path, receiver.url()).notify(silent(1), "Silent")
@@ -134,7 +136,9 @@ def test_without_a_bell_an_alert_waits_for_its_event_and_is_sent_when_the_time_i
     assert [alert["title"] for _, alert in receiver.posts] == ["Silent"]
 
 
-def test_a_bell_that_is_there_again_by_then_decides_whether_it_is_needless(receiver: Receiver, path: Path) -> None:
+def test_a_dispatcher_that_is_there_again_by_then_decides_whether_it_is_needless(
+    receiver: Receiver, path: Path
+) -> None:
     block(path, receiver.url()).notify(silent(0), "Silent")
     bell_at(path, time.time() + 5)
     time.sleep(2)  # longer than the wait
@@ -163,14 +167,14 @@ def test_the_grace_of_a_start_ends_and_a_clock_that_was_set_back_makes_it_no_lon
     assert graced.wait_seconds == wait
 
 
-def test_without_a_bell_the_hours_of_silence_hold_nothing_back_as_nobody_would_tell_it_afterwards(
+def test_without_a_dispatcher_the_hours_of_silence_hold_nothing_back_as_nothing_would_report_it_afterwards(
     receiver: Receiver, path: Path
 ) -> None:
     block(path, receiver.url(), silence="00:00-24:00 UTC").notify(body(), "Silent")
     assert len(receiver.posts) == 1
 
 
-def test_without_a_bell_a_storm_is_bounded_and_its_digest_comes_with_a_later_alert(
+def test_without_a_dispatcher_a_storm_is_bounded_and_its_digest_comes_with_a_later_alert(
     receiver: Receiver, path: Path
 ) -> None:
     alerts = block(path, receiver.url(), storm="2/1s")
@@ -183,7 +187,7 @@ def test_without_a_bell_a_storm_is_bounded_and_its_digest_comes_with_a_later_ale
     assert [alert["title"] for _, alert in receiver.posts][2:] == ["Failed elsewhere", "3 alerts of daily"]
 
 
-def test_without_a_bell_the_fallback_leaves_the_others_alerts_to_those_who_know_where_they_go(
+def test_without_a_dispatcher_the_fallback_leaves_the_others_alerts_to_those_who_know_where_they_go(
     receiver: Receiver, path: Path
 ) -> None:
     bell_at(path, time.time())
@@ -210,7 +214,7 @@ def test_without_a_bell_the_fallback_leaves_the_others_alerts_to_those_who_know_
     assert sorted(where for where, _ in receiver.posts) == ["/alerts"] * 4 + ["/reserve"]
 
 
-def test_what_is_void_is_told_to_nobody(receiver: Receiver, path: Path) -> None:
+def test_what_is_void_is_not_reported(receiver: Receiver, path: Path) -> None:
     block(path, receiver.url()).notify(body(void=True), "Late")
     assert receiver.posts == []
 

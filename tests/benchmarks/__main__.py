@@ -127,7 +127,7 @@ def measure(part: Part[Any], options: Options, folder: Path) -> bool:
 
 
 def is_readable(result: Result) -> bool:
-    """Tell whether samples are what this version makes of them; say so if not."""
+    """Return whether samples are what this version makes of them; say so if not."""
     try:
         PARTS[result.part].samples.model_validate(result.samples)
     except (ValidationError, KeyError):
@@ -146,10 +146,10 @@ def report(part: Part[Any], result: Result) -> None:
     then = results.read(earlier).get(part.name) if earlier else None
     if earlier and then:
         show_comparison(earlier.name, results.compare(part.figures(samples), then.figures))
-        _tell_of_other_machine(result.machine, then.machine)
+        _report_other_machine(result.machine, then.machine)
 
 
-def _tell_of_other_machine(now: Machine, then: Machine) -> None:
+def _report_other_machine(now: Machine, then: Machine) -> None:
     if now.kind != then.kind:
         console.print(f"These are two machines, that was {then.describe()}", style="bold yellow")
 

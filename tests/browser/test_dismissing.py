@@ -23,7 +23,7 @@ def drop_bad(page: Page, stack: Stack, *names: str) -> None:
 
 
 def dismissed(page: Page, name: str) -> bool:
-    """Tell whether a file is listed as dismissed among the failed ones."""
+    """Return whether a file is listed as dismissed among the failed ones."""
     page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/", 3)[2] + "/failed")
     return "dismissed" in matter(page, name).inner_text()
 
@@ -42,7 +42,7 @@ def test_a_file_that_is_settled_is_dismissed_by_keyboard_and_stays_among_the_fai
     assert faults_of(page) == []
 
 
-def test_another_page_that_is_open_is_told_at_once(page: Page, new_tab: Callable[..., Tab], stack: Stack):
+def test_another_page_that_is_open_is_reported_immediately(page: Page, new_tab: Callable[..., Tab], stack: Stack):
     drop_bad(page, stack, "seen-by-two.csv")
     other = opened(new_tab())
     matter(other, "seen-by-two.csv").get_by_role("button", name="Dismiss").click()

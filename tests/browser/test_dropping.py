@@ -70,7 +70,7 @@ def test_a_file_with_a_bad_value_is_shown_with_its_reason_and_loaded_once_the_ta
     with duckdb.connect(stack.state_dir / "warehouse.duckdb") as warehouse:
         warehouse.execute("ALTER TABLE public.daily_metrics ALTER largeness TYPE VARCHAR")
     bad.get_by_role("button", name="Try again").click()
-    expect(bad.locator(".told")).to_contain_text("is announced again")
+    expect(bad.locator(".answer")).to_contain_text("is announced again")
     expect(bad).to_have_count(0, timeout=OUTCOME_MS)
     assert stack.rows("SELECT largeness FROM public.daily_metrics WHERE _file_name = 'words.csv'") == [("much",)]
 

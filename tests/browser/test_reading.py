@@ -131,7 +131,7 @@ def test_a_page_that_is_not_there_says_so_and_leads_back(tab: Tab):
     expect(page.get_by_role("heading", name="Inboxes")).to_be_visible()
 
 
-def test_who_has_no_credentials_is_told_where_they_are_and_sees_nothing_else(new_tab: Callable[..., Tab]):
+def test_a_caller_without_credentials_learns_where_they_are_and_sees_nothing_else(new_tab: Callable[..., Tab]):
     tab = new_tab(credentials="admin:wrong")
     tab.allowed = ("status of 401", "net::ERR")
     page = tab.open("/")

@@ -58,8 +58,8 @@ class Installation:
 
     def containers(self) -> list[dict[str, Any]]:
         """Return what Docker Compose tells of each container."""
-        told = self.compose("ps", "--all", "--format", "json")
-        return [json.loads(line) for line in told.splitlines()]
+        reported = self.compose("ps", "--all", "--format", "json")
+        return [json.loads(line) for line in reported.splitlines()]
 
     def wait_until_healthy(self) -> None:
         """Wait until every container runs, and is healthy if it can tell."""
@@ -97,8 +97,8 @@ class Installation:
         there = self._sql("SELECT to_regclass('public.daily_metrics') IS NOT NULL")
         if there.strip() != "t":
             return Counter()
-        told = self._sql("SELECT _file_name, count(*) FROM public.daily_metrics GROUP BY 1")
-        return Counter({name: int(rows) for name, rows in (line.split("|") for line in told.splitlines())})
+        reported = self._sql("SELECT _file_name, count(*) FROM public.daily_metrics GROUP BY 1")
+        return Counter({name: int(rows) for name, rows in (line.split("|") for line in reported.splitlines())})
 
     def _sql(self, query: str) -> str:
         client = ("psql", "--username=prefect", "--dbname=warehouse", "--tuples-only", "--no-align")

@@ -48,7 +48,7 @@ def _debian(engine: Engine) -> None:
     packages = "--include=ca-certificates,netbase,tzdata"
     succeeded(engine.run("mmdebstrap", "--quiet", "--variant=apt", packages, *customized, "bookworm", str(root)))
     # pip looks at a list of its own, and uv at one of its own, unless they are told.
-    told = {"PIP_CERT": _TRUSTED, "SSL_CERT_FILE": _TRUSTED, "PATH": _PATH}
-    changes = [f"--change=ENV {name}={value}" for name, value in told.items()]
+    reported = {"PIP_CERT": _TRUSTED, "SSL_CERT_FILE": _TRUSTED, "PATH": _PATH}
+    changes = [f"--change=ENV {name}={value}" for name, value in reported.items()]
     engine.docker("import", *changes, str(root), DEBIAN)
     root.unlink()

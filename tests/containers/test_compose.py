@@ -71,8 +71,8 @@ def test_a_second_sensor_has_an_inbox_of_its_own(installation: Installation) -> 
     installation.wait_until_healthy()
     installation.drop("sensor-2", {"second.csv": ORDERS})
     installation.wait_for_rows({"second.csv": 2})
-    told = installation.compose("exec", "-T", "sensor-2", "python", "-m", "sensors", "status", "--json")
-    assert json.loads(told)["inboxes"]["metrics"]["loaded"] == 1
+    reported = installation.compose("exec", "-T", "sensor-2", "python", "-m", "sensors", "status", "--json")
+    assert json.loads(reported)["inboxes"]["metrics"]["loaded"] == 1
 
 
 def test_the_logs_of_the_containers_have_no_password(installation: Installation) -> None:

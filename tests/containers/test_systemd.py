@@ -112,7 +112,7 @@ def test_a_restart_goes_on_where_it_was(machine: Machine) -> None:
     wait_for_rows(machine, "restarted.csv")
 
 
-def test_the_journal_tells_that_it_is_up_and_no_credentials(machine: Machine) -> None:
+def test_the_journal_shows_that_it_is_up_and_no_credentials(machine: Machine) -> None:
     journal = machine.typed(f"journalctl --unit {UNIT} --no-pager --output cat")
     assert "everything is healthy" in journal
     settings = machine.typed(f"cat {STATE}/.env")

@@ -114,7 +114,7 @@ class Installation:
             )
 
     def server_answers(self) -> bool:
-        """Tell whether the server is healthy."""
+        """Return whether the server is healthy."""
         with suppress(Exception):
             return self.stack.api.get("/health").is_success
         return False

@@ -98,17 +98,17 @@ def test_each_of_many_failing_runs_is_alerted_once_however_often_server_and_rece
                 installation.kill(Service.SERVER)
                 installation.start(Service.SERVER)
                 wait_until(installation.server_answers, "the server answers again", 120)
-        wait_until(lambda: told(receiver, failed) >= {*failed}, "every failure was told", 300, pause=0.5)
+        wait_until(lambda: reported(receiver, failed) >= {*failed}, "every failure was reported", 300, pause=0.5)
     # What would come twice comes with the next looks at what was missed, which are seconds apart.
     quiet_until = time.monotonic() + 20
     while time.monotonic() < quiet_until:
         assert times_taken(receiver, failed) == Counter(dict.fromkeys(failed, 1))
         time.sleep(1)
-    rung = installation.log(Service.SENSOR).count("the bell is rung")
-    print(f"{runs} runs, {kills} kills of the server: each told once, {rung} of them were missed by Prefect")
+    rung = installation.log(Service.SENSOR).count("the server sent no alert")
+    print(f"{runs} runs, {kills} kills of the server: each reported once, {rung} of them were missed by Prefect")
 
 
-def told(receiver: Receiver, runs: list[str]) -> set[str]:
+def reported(receiver: Receiver, runs: list[str]) -> set[str]:
     return {*times_taken(receiver, runs)}
 
 
@@ -132,7 +132,7 @@ def test_an_alert_that_was_posted_when_everything_was_killed_is_delivered_after_
 
 
 @pytest.mark.slow
-def test_a_receiver_that_was_down_for_ten_minutes_gets_the_alert_once_and_is_told_that_it_is_late(
+def test_a_receiver_that_was_down_for_ten_minutes_gets_the_alert_once_and_learns_that_it_is_late(
     failing: tuple[Installation, Receiver],
 ):
     installation, receiver = failing
@@ -149,11 +149,11 @@ def test_a_receiver_that_was_down_for_ten_minutes_gets_the_alert_once_and_is_tol
     assert times_taken(receiver, [run_id])[run_id] == 1
 
 
-def test_without_a_living_bell_the_server_delivers_itself(failing: tuple[Installation, Receiver]):
+def test_without_a_living_dispatcher_the_server_delivers_itself(failing: tuple[Installation, Receiver]):
     installation, receiver = failing
     wait_until(lambda: _is_alive(installation), "the bell is at work", 150)
     installation.kill(Service.SENSOR)
-    wait_until(lambda: not _is_alive(installation), "nobody counts on the bell any more", 30)
+    wait_until(lambda: not _is_alive(installation), "no server counts on the dispatcher any more", 30)
     run_id = fail(installation, 0)
     wait_until(lambda: times_taken(receiver, [run_id])[run_id] == 1, "the alert has come", 150)
 
@@ -181,11 +181,11 @@ def test_a_mended_credential_brings_through_what_has_waited(failing: tuple[Insta
     assert not [text for text in ("robot:", "wrong@", "right@") if text.encode() in outbox.read_bytes()]
 
 
-def test_a_silent_server_is_told_by_the_sensor_alone(failing: tuple[Installation, Receiver]):
+def test_a_silent_server_is_reported_by_the_sensor_alone(failing: tuple[Installation, Receiver]):
     installation, receiver = failing
     installation.kill(Service.SENSOR)
     installation.kill(Service.SERVER)
     installation.start(Service.SENSOR, SERVER_SILENT_SECONDS="5")
-    wait_until(lambda: receiver.naming("The Prefect server is silent"), "the sensor has told it", 150)
+    wait_until(lambda: receiver.naming("The Prefect server is silent"), "the sensor has reported it", 150)
     with pytest.raises(httpx.ConnectError):
         installation.stack.api.get("/health")

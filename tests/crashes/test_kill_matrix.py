@@ -147,4 +147,4 @@ def test_whatever_was_being_done_every_file_is_loaded_once(
     assert (victim.state_dir / "outside.csv").read_text().count("\n") == ROWS + 1
     assert (victim.state_dir / "failed" / "inboxes" / "metrics" / "links" / f"{victim.name}.pdf").is_symlink()
     with Ledger(victim.state_dir / "ledger.db", read_only=True) as ledger:
-        assert ledger.rows("SELECT count(*) FROM notices")[0][0] == 1, "the refusal is told once"
+        assert ledger.rows("SELECT count(*) FROM notices")[0][0] == 1, "the rejection is reported once"

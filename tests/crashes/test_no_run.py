@@ -33,7 +33,7 @@ def test_without_its_deployment_an_arrival_fails_with_the_reason_and_is_loaded_b
     )
     assert attempts == 5
     assert str(reason).startswith("no run was started, 5 times: ")
-    (message,) = wait_until(lambda: receiver.naming(str(arrival_id)), "a person is told", 60)
+    (message,) = wait_until(lambda: receiver.naming(str(arrival_id)), "the alert has come", 60)
     assert message["title"] == f"Arrival {arrival_id} has no run"
     assert f"just retry {arrival_id}" in json.dumps(message)
 

@@ -43,7 +43,7 @@ def test_a_ledger_of_rubbish_is_rebuilt_with_the_same_books(tmp_path: Path, new_
         stack.stop()
         rows = everything(stack)
         (reasons,) = stack.state_dir.glob("failed/*/*/REASONS.txt")
-        told = reasons.read_text()
+        reported = reasons.read_text()
         ledger.write_bytes(RUBBISH)
 
         # What a person sees first: `up` says which log to read, and that says what to do.
@@ -64,7 +64,7 @@ def test_a_ledger_of_rubbish_is_rebuilt_with_the_same_books(tmp_path: Path, new_
         assert aside.read_bytes() == wrecked
         assert stack.books() == before
         assert everything(stack) == rows
-        assert reasons.read_text() == told
+        assert reasons.read_text() == reported
 
         stack.start()
         stack.drop("three.csv", "n\n6\n")

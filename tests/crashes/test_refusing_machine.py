@@ -74,14 +74,14 @@ def test_on_a_full_disk_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_pa
             while file.write(b"x" * 4096):
                 pass
         drop(dropped)
-        told = wait_until(lambda: trouble(sensor), "it tells of the trouble", 30)
-        assert "full" in told or "No space left" in told
+        reported = wait_until(lambda: trouble(sensor), "it tells of the trouble", 30)
+        assert "full" in reported or "No space left" in reported
         kept = {path.read_text() for path in dropped.iterdir()}
         assert kept == set(FILES.values()), "every file is where it was dropped, or claimed next to it"
         ballast.unlink()
         print(sensor.log.read_text())
         everything_is_staged(sensor, dropped)
-        assert lines_about(sensor, told) <= 2, "it is not said again and again"
+        assert lines_about(sensor, reported) <= 2, "it is not said again and again"
     finally:
         sensor.stop()
 

@@ -162,7 +162,7 @@ def drop(installation: Installation, numbers: range) -> None:
 
 
 @TOGETHER
-def test_whatever_is_killed_during_a_burst_every_row_is_there_once_and_every_failure_is_told_once(
+def test_whatever_is_killed_during_a_burst_every_row_is_there_once_and_every_failure_is_reported_once(
     installation: Installation,
 ):
     drop(installation, range(3))  # the columns are there, so that the bad files are bad
@@ -183,23 +183,23 @@ def test_whatever_is_killed_during_a_burst_every_row_is_there_once_and_every_fai
     assert (states["loaded"], states["rejected"], states["failed"]) == (FILES - len(bad), len(bad), 0), states
     good = {f"{number}.csv": ROWS for number in range(FILES) if not is_bad(number)}
     assert installation.loaded() == Counter(good)
-    assert_each_failure_is_told_once(installation)
+    assert_each_failure_is_reported_once(installation)
 
 
-def assert_each_failure_is_told_once(installation: Installation) -> None:
-    until(lambda: not untold(installation), 300, pause=2)
-    assert untold(installation) == {}
+def assert_each_failure_is_reported_once(installation: Installation) -> None:
+    until(lambda: not unreported(installation), 300, pause=2)
+    assert unreported(installation) == {}
     # What would come twice comes with the next looks at what was missed, which are seconds apart.
     quiet_until = time.monotonic() + 30
     while time.monotonic() < quiet_until:
         failed = installation.failed_runs()
-        assert told_more_than_once(installation, failed) == []
+        assert reported_more_than_once(installation, failed) == []
         assert {*installation.alerts(failed)} == {*failed}
         time.sleep(2)
-    print(f"{len(failed)} runs failed or crashed, each told once")
+    print(f"{len(failed)} runs failed or crashed, each reported once")
 
 
-def told_more_than_once(installation: Installation, runs: Iterable[str]) -> list[str]:
+def reported_more_than_once(installation: Installation, runs: Iterable[str]) -> list[str]:
     """Return the texts of the alerts of each run that has several, by which one sees why.
 
     A process that is killed between the sending and the answer leaves a claim, and the same is sent once more when that
@@ -207,15 +207,15 @@ def told_more_than_once(installation: Installation, runs: Iterable[str]) -> list
     """
     found: list[str] = []
     for run in runs:
-        copies = [(at, text.partition("\nDelivered late:")[0]) for at, text in installation.receiver.told(run)]
+        copies = [(at, text.partition("\nDelivered late:")[0]) for at, text in installation.receiver.reported(run)]
         pauses = [later - earlier for (earlier, _), (later, _) in pairwise(copies)]
         if len({text for _, text in copies}) > 1 or min(pauses, default=EXPIRED) < EXPIRED:
             found += [f"{at:.1f} s: {text}" for at, text in copies]
     return found
 
 
-def untold(installation: Installation) -> dict[str, str]:
+def unreported(installation: Installation) -> dict[str, str]:
     """Return the runs that ended badly and that nobody has heard of."""
     failed = installation.failed_runs()
-    told = installation.alerts(failed)
-    return {run: state for run, state in failed.items() if not told[run]}
+    reported = installation.alerts(failed)
+    return {run: state for run, state in failed.items() if not reported[run]}

@@ -96,7 +96,7 @@ def torture(installation: Installation, kills: int, targets: dict[str, int], wri
     replays = 0
 
     def all_loaded() -> bool:
-        """Tell whether all is done; what has failed, its runs killed too often, is tried again as a person would."""
+        """Return whether all is done; what has failed, its runs killed too often, is tried again as a person would."""
         nonlocal replays
         installation.keep_alive()
         states = installation.states()

@@ -287,7 +287,7 @@ def test_with_a_postgres_url_the_rows_are_there_and_the_password_is_nowhere(
     assert not list(state_dir.glob("*.duckdb"))
 
 
-def test_a_postgres_that_lets_nobody_in_is_not_tried_again(
+def test_a_postgres_that_lets_no_one_in_is_not_tried_again(
     client: SyncPrefectClient,
     state_dir: Path,
     arrival: Path,

@@ -74,7 +74,7 @@ def test_any_name_is_found_under_its_uri(tmp_path: Path, name: str):
         ("a.Parquet", (FileFormat.PARQUET, False)),
     ],
 )
-def test_the_suffix_tells_the_format(tmp_path: Path, name: str, expected: tuple[FileFormat, bool]):
+def test_the_suffix_shows_the_format(tmp_path: Path, name: str, expected: tuple[FileFormat, bool]):
     (tmp_path / name).write_text("x")
     (file,) = files_of(tmp_path.as_uri())
     assert isinstance(file, SourceFile)

@@ -124,7 +124,7 @@ def test_json_that_is_no_page_is_never_taken_for_no_data(web: Web, tmp_path: Pat
         ("/x.tsv", None, FileFormat.TSV),
     ],
 )
-def test_the_content_type_tells_the_format_and_else_the_suffix(
+def test_the_content_type_shows_the_format_and_else_the_suffix(
     web: Web, tmp_path: Path, path: str, content_type: str | None, expected: FileFormat
 ):
     web.answers[path] = Answer(b"a,b\n1,2\n", content_type)

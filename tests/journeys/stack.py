@@ -55,7 +55,7 @@ def flow_process_of(run_id: str) -> psutil.Process | None:
 
 
 def is_warm_client(process: psutil.Process) -> bool:
-    """Tell whether a run's process is one that has the flow run in a fork of the warm server."""
+    """Return whether a run's process is one that has the flow run in a fork of the warm server."""
     return any(part.endswith("flows/forkserver/client.py") for part in command_of(process))
 
 

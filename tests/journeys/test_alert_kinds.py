@@ -40,7 +40,7 @@ class Alarm:
         """Return how many alerts have a title like this."""
         return len(self.receiver.naming(title))
 
-    def told(self, *texts: str, seconds: float = 150) -> dict[str, Any]:
+    def reported(self, *texts: str, seconds: float = 150) -> dict[str, Any]:
         """Return the alert in which all of these stand, as soon as it has come."""
 
         def look() -> dict[str, Any] | None:
@@ -55,14 +55,14 @@ def alarm(tmp_path_factory: pytest.TempPathFactory, new_stack: Callable[..., Sta
     folder = tmp_path_factory.mktemp("alarm")
     inboxes = folder / "inboxes.yaml"
     inboxes.write_text(INBOXES)
-    (nobody,) = free_ports(1)
+    (closed_port,) = free_ports(1)
     with receiving() as receiver, receiving() as fallback:
         stack = new_stack(
             folder / "state",
             INBOXES_FILE=str(inboxes),
             NOTIFY_URLS=receiver.url(),
             NOTIFY_FALLBACK_URLS=fallback.url("fallback"),
-            NOTIFY_ROUTES=f"team:nobody=json://127.0.0.1:{nobody}/dead",
+            NOTIFY_ROUTES=f"team:nobody=json://127.0.0.1:{closed_port}/dead",
             SERVER_SILENT_SECONDS="5",
             RUN_STUCK_SECONDS="35",
         ).start()
@@ -98,31 +98,31 @@ def scheduled_run(stack: Stack, **more: Any) -> str:
     return answer.raise_for_status().json()["id"]
 
 
-def test_runs_that_do_not_start_do_not_end_or_give_no_sign_of_life_are_told(alarm: Alarm):
+def test_runs_that_do_not_start_do_not_end_or_give_no_sign_of_life_are_reported(alarm: Alarm):
     stack = alarm.stack
     pool = "/work_pools/local-process-pool"
-    stack.api.post(f"{pool}/queues", json={"name": "nobody", "is_paused": True}).raise_for_status()
-    late = scheduled_run(stack, work_queue_name="nobody")
+    stack.api.post(f"{pool}/queues", json={"name": "closed_port", "is_paused": True}).raise_for_status()
+    late = scheduled_run(stack, work_queue_name="closed_port")
     in_time = scheduled_run(stack, parameters={"source_url": "invalid://at-nine"})
     with alarm.receiver.holding("/long") as url:
         long = scheduled_run(stack, parameters={"source_url": url})
         wait_until(lambda: stack.run(long)["state_name"] == "Running", "the long run is under way", 150)
         process = wait_until(lambda: flow_process_of(long), "the long run has a process", pause=0.05)
-        alarm.told("Still running", stack.run(long)["name"])
+        alarm.reported("Still running", stack.run(long)["name"])
         process.send_signal(signal.SIGSTOP)
         try:
-            told = alarm.told("Not started", stack.run(late)["name"])
-            assert f"/runs/flow-run/{late}" in told["message"]
-            told = alarm.told("No sign of life", stack.run(long)["name"])
-            assert f"/runs/flow-run/{long}" in told["message"]
+            reported = alarm.reported("Not started", stack.run(late)["name"])
+            assert f"/runs/flow-run/{late}" in reported["message"]
+            reported = alarm.reported("No sign of life", stack.run(long)["name"])
+            assert f"/runs/flow-run/{long}" in reported["message"]
         finally:
             process.send_signal(signal.SIGCONT)
     stack.wait_for_end(in_time)
-    alarm.told("Failed", in_time)
+    alarm.reported("Failed", in_time)
     assert not [one for one in alarm.receiver.naming(stack.run(in_time)["name"]) if "Not started" in one["title"]]
 
 
-def test_a_failed_a_crashed_and_a_timed_out_run_are_told_once_each(alarm: Alarm):
+def test_a_failed_a_crashed_and_a_timed_out_run_are_reported_once_each(alarm: Alarm):
     stack = alarm.stack
     failed = stack.run_now({"source_url": "invalid://url"})
     with alarm.receiver.holding("/crashing") as url:
@@ -130,21 +130,21 @@ def test_a_failed_a_crashed_and_a_timed_out_run_are_told_once_each(alarm: Alarm)
         process = wait_until(lambda: flow_process_of(crashed), "the flow has a process", 150, pause=0.05)
         wait_until(lambda: stack.run(crashed)["state_name"] == "Running", "the run is under way", 150)
         process.kill()
-    timed_out = scheduled_run(stack, work_queue_name="nobody")
+    timed_out = scheduled_run(stack, work_queue_name="closed_port")
     state = {"type": "FAILED", "name": "TimedOut", "message": "Flow run exceeded timeout of 60.0 second(s)"}
     stack.api.post(f"/flow_runs/{timed_out}/set_state", json={"state": state, "force": True}).raise_for_status()
     for run, title in ((failed, "Failed"), (crashed, "Crashed"), (timed_out, "TimedOut")):
-        assert alarm.told(run)["title"].startswith(title)
+        assert alarm.reported(run)["title"].startswith(title)
     assert [len(alarm.receiver.naming(run)) for run in (failed, crashed, timed_out)] == [1, 1, 1]
 
 
-def test_refused_overdue_and_stalled_are_told(alarm: Alarm):
+def test_refused_overdue_and_stalled_are_reported(alarm: Alarm):
     stack = alarm.stack
-    alarm.told("Inbox daily is overdue")
+    alarm.reported("Inbox daily is overdue")
     (stack.state_dir / "inbox" / "daily" / "orders.csv").write_text("overdue\n1\n")
     stack.drop("picture.png", "not for us")
-    alarm.told("picture.png")
-    assert alarm.told("Inbox daily has its files")["type"] == "success"
+    alarm.reported("picture.png")
+    assert alarm.reported("Inbox daily has its files")["type"] == "success"
     # That an arrival gets no run takes minutes to be noticed: tests/crashes/test_no_run.py. Here it is what follows.
     stalled = {
         "id": "00000000-0000-4000-8000-000000000001",
@@ -154,17 +154,17 @@ def test_refused_overdue_and_stalled_are_told(alarm: Alarm):
         "payload": {"inbox": "metrics", "subject": "Arrival a-1 has no run", "text": "Reason: none"},
     }
     stack.api.post("/events", json=[stalled]).raise_for_status()
-    assert "Reason: none" in alarm.told("Arrival a-1 has no run")["message"]
+    assert "Reason: none" in alarm.reported("Arrival a-1 has no run")["message"]
 
 
-def test_a_channel_that_takes_no_alert_is_told_to_the_fallback_and_so_is_the_alert(alarm: Alarm):
+def test_a_channel_that_takes_no_alert_is_reported_to_the_fallback_and_so_is_the_alert(alarm: Alarm):
     stack = alarm.stack
-    run = scheduled_run(stack, tags=["team:nobody"], work_queue_name="nobody")
+    run = scheduled_run(stack, tags=["team:nobody"], work_queue_name="closed_port")
     state = {"type": "FAILED", "message": "told to nobody"}
     stack.api.post(f"/flow_runs/{run}/set_state", json={"state": state, "force": True}).raise_for_status()
     wait_until(lambda: alarm.fallback.naming(run), "the fallback has the alert", 150)
     wait_until(
-        lambda: alarm.fallback.naming("Alerts are not delivered to team:nobody 1 (JSON)"), "and is told why", 150
+        lambda: alarm.fallback.naming("Alerts are not delivered to team:nobody 1 (JSON)"), "and why is reported", 150
     )
     assert alarm.receiver.naming(run) == []
     status = stack.command("sensors", "status").stdout
@@ -172,26 +172,26 @@ def test_a_channel_that_takes_no_alert_is_told_to_the_fallback_and_so_is_the_ale
     assert "/dead" not in status
 
 
-def test_a_silent_worker_sensor_and_server_are_told_and_so_is_that_they_are_back(alarm: Alarm):
+def test_a_silent_worker_sensor_and_server_are_reported_and_so_is_that_they_are_back(alarm: Alarm):
     stack = alarm.stack
     worker, sensor = stack.service("flows.forkserver.worker"), stack.service("sensors", "run")
     for process in (worker, sensor):
         process.send_signal(signal.SIGSTOP)
     try:
-        alarm.told("The sensor is silent")
-        alarm.told("No live worker")
+        alarm.reported("The sensor is silent")
+        alarm.reported("No live worker")
     finally:
         for process in (worker, sensor):
             process.send_signal(signal.SIGCONT)
-    assert alarm.told("The sensor is back")["type"] == "success"
-    assert alarm.told("A worker is back")["type"] == "success"
+    assert alarm.reported("The sensor is back")["type"] == "success"
+    assert alarm.reported("A worker is back")["type"] == "success"
     server = stack.service("server", "start")
     server.send_signal(signal.SIGSTOP)
     try:
-        assert "timed out" in alarm.told("The Prefect server is silent")["message"]
+        assert "timed out" in alarm.reported("The Prefect server is silent")["message"]
     finally:
         server.send_signal(signal.SIGCONT)
-    alarm.told("The Prefect server answers again")
+    alarm.reported("The Prefect server answers again")
     # Prefect's server has been seen to be silent by itself for a minute, its SQLite being locked.
     for silent, back in (
         ("The sensor is silent", "The sensor is back"),

@@ -47,7 +47,7 @@ def test_applying_the_automations_again_changes_nothing(stack: Stack):
     ]
 
 
-def test_nobody_gets_in_without_credentials(stack: Stack):
+def test_no_one_gets_in_without_credentials(stack: Stack):
     import httpx
 
     for path in ("/flow_runs/filter", "/events/filter", "/automations/filter"):

@@ -141,7 +141,7 @@ def drop_bad(stack: Stack, name: str) -> None:
 
 
 def has_ended(stack: Stack, arrival: str) -> bool:
-    """Tell whether an arrival is not under way any more."""
+    """Return whether an arrival is not under way any more."""
     with Ledger(stack.state_dir / "ledger.db", read_only=True) as ledger:
         return ledger.rows("SELECT state FROM arrivals WHERE id = ?", (arrival,))[0]["state"] in ENDED
 

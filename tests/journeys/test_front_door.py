@@ -23,7 +23,7 @@ def up(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_second_up_on_the_same_state_folder_is_told_so_in_one_line(stack: Stack):
+def test_a_second_up_on_the_same_state_folder_is_refused_in_one_line(stack: Stack):
     done = up(**stack.environment)
     assert done.returncode == 1
     assert done.stderr.strip() == f"already running on {stack.state_dir} (pid {stack.pid}); see `just status`"
@@ -46,7 +46,7 @@ def test_ports_that_are_taken_are_named_with_who_has_them(tmp_path, stack: Stack
     assert f"pid {os.getpid()}" in line
 
 
-def test_every_mistake_in_the_configuration_is_told_before_anything_starts(tmp_path, stack: Stack):
+def test_every_mistake_in_the_configuration_is_reported_before_anything_starts(tmp_path, stack: Stack):
     inboxes = tmp_path / "inboxes.yaml"
     inboxes.write_text("inboxes:\n  one: {max_files: 0}\n  two: {colour: red}\n")
     state_dir = tmp_path / "new"

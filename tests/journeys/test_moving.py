@@ -66,7 +66,7 @@ def hold_two_half_way(stack: Stack) -> None:
     wait_for(stack, "announced", "announced")
 
 
-def told(receiver: Receiver, what: str) -> list[str]:
+def reported(receiver: Receiver, what: str) -> list[str]:
     return [body["title"] for body in receiver.taken() if what in f"{body['title']} {body['message']}"]
 
 
@@ -81,11 +81,11 @@ def test_no_file_is_lost_or_loaded_twice_when_an_installation_moves_from_embedde
         wait_for(stack, "before", "loaded")
         stack.drop("bad.csv", "moved\n1\n2,too many\n")
         bad = wait_for(stack, "bad", "failed")
-        wait_until(lambda: told(receiver, "bad.csv"), "somebody is told of the bad file")
+        wait_until(lambda: reported(receiver, "bad.csv"), "the bad file is reported")
         hold_two_half_way(stack)
     finally:
         stack.stop()
-    told_before = told(receiver, "bad.csv")
+    told_before = reported(receiver, "bad.csv")
     drop(stack, "between")
     stack = Stack(stack.state_dir, NOTIFY_URLS=receiver.url(), PREFECT_API_AUTH_STRING=CREDENTIALS, **shared_servers)
     moved = stack.command("flows.migrate.run")
@@ -107,7 +107,7 @@ def test_no_file_is_lost_or_loaded_twice_when_an_installation_moves_from_embedde
         # What had failed before has failed still, is told once only, and can be tried again on the new server.
         after = arrival_of(stack, "bad")
         assert (after["state"], after["run_id"], after["file_reason"]) == ("failed", bad["run_id"], bad["file_reason"])
-        assert told(receiver, "bad.csv") == told_before
+        assert reported(receiver, "bad.csv") == told_before
         (Path(bad["folder"]) / "bad.csv").write_text("moved\n2\n")
         assert stack.command("sensors", "retry", bad["id"]).returncode == 0
         wait_for(stack, "bad", "loaded")

@@ -47,7 +47,7 @@ def test_the_first_command_of_the_readme_is_all_that_a_newcomer_needs(tmp_path: 
             wait_until(is_up, "everything is healthy", seconds=400, pause=0.5)
             said = terminal.read_text()
             (credentials,) = re.findall(r"PREFECT_API_AUTH_STRING=\"?([^\"\n]+)", (clone / ".env").read_text())
-            assert credentials in said, "the credentials are told the first time"
+            assert credentials in said, "the credentials are shown the first time"
             user, _, password = credentials.partition(":")
             page = httpx.get(f"http://127.0.0.1:{sensor_port}/", auth=(user, password), trust_env=False)
             assert page.status_code == httpx.codes.OK

@@ -63,8 +63,8 @@ def test_a_cancelled_run_has_failed_with_that_reason_and_a_deleted_one_is_starte
     assert first["file_reason"] == "Cancelled: Somebody cancelled it."
     shown = stack.state_dir / "failed" / "arrivals" / first["id"]
     assert (shown / "links" / "cancelled.csv").read_text() == "cancelled\n1\n"
-    told = stack.command("sensors", "status").stdout
-    assert f"failed in inbox metrics: cancelled.csv: {first['file_reason']}; `just retry {first['id']}`" in told
+    reported = stack.command("sensors", "status").stdout
+    assert f"failed in inbox metrics: cancelled.csv: {first['file_reason']}; `just retry {first['id']}`" in reported
 
     done = stack.command("sensors", "retry", first["id"])
     assert done.stdout == f"arrival {first['id']} (1 file) is announced again; it was failed\n", done.stderr
@@ -112,7 +112,7 @@ def test_a_replay_of_a_loaded_file_does_nothing_and_a_reload_replaces_its_rows(s
     assert rows(stack, "replayed") == [7, 8]
 
 
-def test_a_rejected_file_rings_the_bell(stack: Stack, receiver: Receiver):
+def test_a_rejected_file_sends_an_alert(stack: Stack, receiver: Receiver):
     stack.drop("report.pdf", "%PDF")
     (message,) = wait_until(lambda: receiver.naming("report.pdf"), "the notification came", 60)
     assert message["title"] == "1 file rejected in inbox metrics"

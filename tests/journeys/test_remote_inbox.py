@@ -27,7 +27,7 @@ def remote_stack(new_stack, remote_servers, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_what_lies_in_a_store_becomes_rows_and_what_is_bad_is_rejected(remote_stack):
+def test_what_is_in_a_store_becomes_rows_and_what_is_bad_is_rejected(remote_stack):
     stack, bucket, folder = remote_stack
     bucket.write("north.csv", b"region,orders\nnorth,1\nnorth,2\n")
     bucket.write("report.pdf", b"%PDF")

@@ -69,7 +69,7 @@ class Schedules:
         found = [post["title"] for post in self.receiver.naming(texts[0])]
         return [title for title in found if all(text in title for text in texts)]
 
-    def times_told(self, expected: dict[str, tuple[str, ...]]) -> dict[str, int]:
+    def times_reported(self, expected: dict[str, tuple[str, ...]]) -> dict[str, int]:
         """Return how many alerts have a title with all of the texts, by what each is about."""
         return {what: len(self.titles(*texts)) for what, texts in expected.items()}
 
@@ -123,11 +123,11 @@ def test_runs_that_the_scheduler_made_two_minutes_ahead_ring_once_each_when_late
         deadline = at + timedelta(seconds=30) + WITHIN
         seconds = max(1.0, (deadline - datetime.now(UTC)).total_seconds() + BUSY)
         with suppress(AssertionError):
-            wait_until(lambda: all(schedules.times_told(expected).values()), "all alerts have come", seconds)
-        assert schedules.times_told(expected) == dict.fromkeys(expected, 1)
+            wait_until(lambda: all(schedules.times_reported(expected).values()), "all alerts have come", seconds)
+        assert schedules.times_reported(expected) == dict.fromkeys(expected, 1)
         # What the automations and the sensor's own look say of the same is one alert.
         looked = datetime.now(UTC) + timedelta(seconds=30)
         wait_until(lambda: datetime.now(UTC) > looked, "the sensor has looked again", 60, pause=1)
-    assert schedules.times_told(expected) == dict.fromkeys(expected, 1)
+    assert schedules.times_reported(expected) == dict.fromkeys(expected, 1)
     assert schedules.titles("is-paused") == []
     assert len(schedules.titles("Not started")) == len(schedules.titles("Does not exist")) == 1

@@ -116,11 +116,11 @@ def test_an_edited_flow_is_used_by_the_next_run(journey: Journey):
 def test_a_runs_own_settings_of_prefect_are_heeded(journey: Journey):
     before = cold_starts(journey.stack)
     end = "from prefect.settings import get_current_settings as now; os._exit(40 + (now().logging.level == 'DEBUG'))"
-    told = [
+    reported = [
         journey.stack.wait_for_end(run)["state"]["message"]
         for run in (journey.start(end=end), journey.start(end=end, PREFECT_LOGGING_LEVEL="DEBUG"))
     ]
-    assert ["status code: 40" in told[0], "status code: 41" in told[1]] == [True, True], told
+    assert ["status code: 40" in reported[0], "status code: 41" in reported[1]] == [True, True], reported
     assert cold_starts(journey.stack) == before
 
 
@@ -134,7 +134,7 @@ def test_a_run_that_is_cancelled_on_the_page_ends_as_cancelled(journey: Journey)
     wait_until(lambda: len(forked(journey.stack)) == flows - 2, "its flow and its keeper have ended", 10)
 
 
-def test_runs_that_are_killed_have_crashed_and_ring_the_bell(journey: Journey, receiver: Receiver):
+def test_runs_that_are_killed_have_crashed_and_send_an_alert(journey: Journey, receiver: Receiver):
     stack = journey.stack
     killed: dict[str, tuple[psutil.Process, ...]] = {}
     with receiver.holding("/killed") as url:
@@ -153,7 +153,7 @@ def test_runs_that_are_killed_have_crashed_and_ring_the_bell(journey: Journey, r
         wait_until(lambda run_id=run_id: receiver.naming(run_id), "the alert came")
 
 
-def test_the_exit_status_of_the_flow_is_the_one_that_is_told(journey: Journey):
+def test_the_exit_status_of_the_flow_is_the_one_that_is_reported(journey: Journey):
     run = journey.run(end="os._exit(3)")
     assert run["state_name"] == "Crashed"
     assert "status code: 3" in run["state"]["message"]

@@ -146,7 +146,7 @@ def test_only_those_that_need_it_have_the_password_of_the_database(compose: dict
     assert having == {"main", "api"}
 
 
-def test_nobody_but_this_machine_reaches_what_is_published(compose: dict[str, Any]):
+def test_no_one_but_this_machine_reaches_what_is_published(compose: dict[str, Any]):
     ports = [port for one in compose["services"].values() for port in one.get("ports", [])]
     assert {(port["host_ip"], port["target"]) for port in ports} == {("127.0.0.1", 4200), ("127.0.0.1", 4201)}
 
@@ -159,9 +159,9 @@ def test_what_compose_names_is_there_and_known(compose: dict[str, Any]):
         assert all(Path(bind["source"]).is_file() and bind["read_only"] for bind in binds)
         assert set(one.get("environment") or {}) <= known_variables() | OF_IMAGES
     asked = {*re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text())}
-    told = {*re.findall(r"^(\w+)=", (DEPLOY / ".env.example").read_text(), re.MULTILINE)}
-    assert told <= asked
-    assert {name for name in asked - told if not name.startswith("NOTIFY_")} == set()
+    reported = {*re.findall(r"^(\w+)=", (DEPLOY / ".env.example").read_text(), re.MULTILINE)}
+    assert reported <= asked
+    assert {name for name in asked - reported if not name.startswith("NOTIFY_")} == set()
 
 
 def test_the_balancers_configuration_is_one(compose: dict[str, Any]):

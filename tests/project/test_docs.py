@@ -202,3 +202,10 @@ def test_an_inbox_and_a_flow_take_ten_lines() -> None:
     added: dict[str, Any] = added_lines()
     assert list(added) == ["sensors/inboxes.yaml", "prefect.yaml", "automations/run-on-document.yaml"]
     assert sum(map(len, added.values())) == 10
+
+
+@pytest.mark.parametrize("recipe", ["test", "test-long", "crashes"])
+def test_a_recipe_that_runs_the_suite_names_no_folder_so_that_a_file_given_to_it_is_all_that_runs(recipe: str) -> None:
+    module, *given = module_of(recipe)
+    assert module == "pytest"
+    assert [word for word in given if (ROOT / word).exists()] == []

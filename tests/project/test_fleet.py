@@ -10,7 +10,7 @@ COSTS = Costs(services=0.1, api=0.1, run=0.5, file=0.001, database_bytes=1000)
 CALM = Fleet(inboxes=10, files_per_second=1, service_processes=4, worker_cores=20)
 
 
-def test_with_nobody_before_it_a_file_takes_what_the_steps_take():
+def test_with_no_one_before_it_a_file_takes_what_the_steps_take():
     report = simulate(CALM, COSTS, 600)
     assert report.latency(0.5) == pytest.approx(0.1 + 0.5 + 0.001, rel=0.05)
 

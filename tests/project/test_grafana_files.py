@@ -57,8 +57,10 @@ def test_every_metric_of_the_dashboard_and_of_the_rules_is_one_that_is_exported(
 def test_every_metric_of_ours_is_in_the_table_of_the_documentation_and_no_other(scraped):
     ours = {sample.name for family in scraped for sample in family.samples if family.name.startswith("blueprint_")}
     ours = {re.sub(r"_(bucket|sum|count)$", "", name) for name in ours}
-    told = set(re.findall(r"^\| `(blueprint_\w+)", (ROOT / "docs" / "observing.md").read_text("utf-8"), re.MULTILINE))
-    assert told == ours
+    reported = set(
+        re.findall(r"^\| `(blueprint_\w+)", (ROOT / "docs" / "observing.md").read_text("utf-8"), re.MULTILINE)
+    )
+    assert reported == ours
 
 
 def test_the_dashboards_panels_have_their_own_places_and_ask_the_source_that_is_chosen():

@@ -53,11 +53,11 @@ def test_the_job_of_a_run_is_one_that_kubernetes_knows():
     kubernetes_validate.validate(job, KUBERNETES, strict=True)
 
 
-def test_prefect_is_told_the_same_as_by_just_up():
-    told = {**data_of("ConfigMap", "blueprint-prefect"), **data_of("Secret", "blueprint-servers")}
+def test_prefect_gets_the_same_settings_as_by_just_up():
+    reported = {**data_of("ConfigMap", "blueprint-prefect"), **data_of("Secret", "blueprint-servers")}
     wanted = scale_environment(scale_settings())
-    assert {name: told.get(name) for name in wanted} == wanted
-    assert set(told) <= known_variables()
+    assert {name: reported.get(name) for name in wanted} == wanted
+    assert set(reported) <= known_variables()
     assert set(data_of("ConfigMap", "blueprint-sensor")) <= known_variables()
 
 
@@ -159,7 +159,7 @@ def test_kubernetes_itself_rejects_a_pod_with_more_rights():
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_nobody_reaches_a_pod_but_the_api_servers_and_no_pod_the_clouds_metadata():
+def test_no_one_reaches_a_pod_but_the_api_servers_and_no_pod_the_clouds_metadata():
     policies = {one["metadata"]["name"]: one["spec"] for one in manifests() if one["kind"] == "NetworkPolicy"}
     closed = [one for one in policies.values() if one["policyTypes"] == ["Ingress"] and not one.get("ingress")]
     assert [one["podSelector"] for one in closed] == [{}]

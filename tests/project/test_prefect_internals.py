@@ -28,10 +28,10 @@ from flows.forkserver.preload import MODELS, PARTS
 from flows.forkserver.worker import SCHEDULED
 from sensors.config.settings import Settings
 from sensors.inbox.watcher import SystemObserver, Watch
-from sensors.runs.outcomes import HEARTBEAT
+from sensors.runs.facts import HEARTBEAT
 from sensors.runs.receipts import EXECUTED, FAILED
-from sensors.stack.dead_runs import WORKER_LABEL
 from sensors.stack.environment import stack_environment
+from sensors.stack.orphaned_runs import WORKER_LABEL
 from sensors.stack.processes import _RUN
 from tests.documentation import ROOT
 from tests.journeys.stack import wait_until

@@ -18,7 +18,7 @@ WITHOUT = (
     ("package", "command"),
     [("typer", "up"), ("dotenv", "up"), ("supervisor", "up"), ("rich", "status"), ("pydantic_settings", "run")],
 )
-def test_a_package_that_is_missing_is_told_in_one_line_with_what_to_do(package, command):
+def test_a_package_that_is_missing_is_reported_in_one_line_with_what_to_do(package, command):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, package, command],
         cwd=PROJECT_ROOT,

@@ -16,8 +16,8 @@ export async function ask(form) {
 // Shows the answer next to the form, and says it.
 export function showAnswer(form, { ok, text }) {
   const holder = form.closest(".buttons") ?? form;
-  const line = holder.querySelector(".told") ?? holder.appendChild(document.createElement("p"));
-  line.className = ok ? "told" : "told bad";
+  const line = holder.querySelector(".answer") ?? holder.appendChild(document.createElement("p"));
+  line.className = ok ? "answer" : "answer bad";
   line.textContent = text;
   speak(text);
 }

@@ -43,7 +43,7 @@ def test_the_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.Monke
     assert settings.alert_log == PROJECT_ROOT / "elsewhere" / "logs" / "alerts.log"
 
 
-def test_a_url_that_cannot_be_used_is_told_by_setting_and_position_only(tmp_path: Path) -> None:
+def test_a_url_that_cannot_be_used_is_reported_by_setting_and_position_only(tmp_path: Path) -> None:
     settings = AlertSettings.model_validate({"notify_urls": "json://127.0.0.1 hunter22", "state_dir": tmp_path})
     [fallback], [problem] = server.wanted(settings)
     assert fallback.name == "fallback"

@@ -102,7 +102,7 @@ def test_a_message_of_megabytes_is_cut() -> None:
 
 
 @pytest.mark.parametrize("names", [["*"], ["north/a.csv", "it's.csv"], [HOSTILE]])
-def test_the_files_to_reload_are_told_in_the_line_of_the_parameters(names: list[str]) -> None:
+def test_the_files_to_reload_are_reported_in_the_line_of_the_parameters(names: list[str]) -> None:
     lines = body(failure(), {"arrival_id": "a-1", "reload": names}).splitlines()
     assert len(lines) == 6
     assert lines[4] == f"Parameters: arrival_id=a-1, reload={' '.join(str(names).split())}"
@@ -171,9 +171,9 @@ def post_failure(outbox: Outbox, event: ReceivedEvent, parameters: dict[str, Any
 @pytest.mark.parametrize("message", ["", " \n "])
 def test_a_run_without_a_message_parameters_or_a_place_on_the_server_is_alerted_too(message: str) -> None:
     assert "Parameters: none" in body(failure(message))
-    told = body(failure(message), gone=True)
-    assert f"Run {RUN} could not be read: it was deleted, or the server was too busy." in told
-    assert "Parameters: unknown" in told
+    reported = body(failure(message), gone=True)
+    assert f"Run {RUN} could not be read: it was deleted, or the server was too busy." in reported
+    assert "Parameters: unknown" in reported
 
 
 def test_a_run_that_reports_its_crash_twice_is_named_the_same_by_both() -> None:

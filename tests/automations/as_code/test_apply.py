@@ -80,7 +80,7 @@ def test_applying_twice_changes_nothing_the_second_time(client: SyncPrefectClien
     assert client.read_automations() == there
 
 
-def test_a_plan_tells_what_apply_then_does_and_writes_nothing(client: SyncPrefectClient, folder: Path) -> None:
+def test_a_plan_shows_what_apply_then_does_and_writes_nothing(client: SyncPrefectClient, folder: Path) -> None:
     planned = plan(folder, settings(folder))
     assert client.read_automations() == []
     done = apply(folder, settings(folder))
@@ -157,7 +157,9 @@ def test_a_second_one_that_bears_our_mark_is_deleted(client: SyncPrefectClient, 
     assert ids(client) == [ours.id]
 
 
-def test_what_has_lost_its_file_is_deleted_and_nobody_elses(client: SyncPrefectClient, folder: Path) -> None:
+def test_an_automation_that_has_lost_its_file_is_deleted_and_those_of_others_stay(
+    client: SyncPrefectClient, folder: Path
+) -> None:
     (folder / "other.yaml").write_text(AUTOMATION.replace("watch", "other"))
     apply(folder, settings(folder))
     (folder / "watch.yaml").unlink()
@@ -185,7 +187,7 @@ def test_one_that_another_owner_keeps_is_not_taken_over(client: SyncPrefectClien
         apply(folder, settings(folder))
 
 
-def test_an_edit_on_the_server_is_told_from_a_changed_file_and_put_back(
+def test_an_edit_on_the_server_is_distinguished_from_a_changed_file_and_put_back(
     client: SyncPrefectClient, folder: Path
 ) -> None:
     apply(folder, settings(folder))
@@ -230,7 +232,9 @@ def test_values_of_the_environment_and_of_prefect_are_filled_in(
         apply(folder, settings(folder))
 
 
-def test_nothing_is_written_if_anything_is_wrong_and_all_of_it_is_told(client: SyncPrefectClient, folder: Path) -> None:
+def test_nothing_is_written_if_anything_is_wrong_and_all_of_it_is_reported(
+    client: SyncPrefectClient, folder: Path
+) -> None:
     (folder / "a.yaml").write_text(AUTOMATION.replace("watch", "first"))
     (folder / "b.yaml").write_text(AUTOMATION.replace("expect", "expekt"))
     (folder / "watch.yaml").write_text(AUTOMATION.replace("Work/daily", "Work/dayly"))

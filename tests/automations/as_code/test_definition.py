@@ -10,7 +10,7 @@ from automations.as_code.plan import FOLDER
 GOOD = "name: {name}\ntrigger:\n  expect: [a.b]\nactions:\n  - type: do-nothing\n"
 
 
-def told(folder: Path) -> list[str]:
+def reported(folder: Path) -> list[str]:
     return [str(problem) for problem in read_definitions(folder)[1]]
 
 
@@ -31,7 +31,7 @@ def test_each_yaml_file_is_one_automation(tmp_path: Path) -> None:
     assert problems == []
 
 
-def test_the_problems_of_all_files_are_told_and_the_good_ones_still_read(tmp_path: Path) -> None:
+def test_the_problems_of_all_files_are_reported_and_the_good_ones_still_read(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("name: [")
     (tmp_path / "b.yaml").write_text(GOOD.format(name="two"))
     (tmp_path / "c.yaml").write_text("- name: three\n- name: four")
@@ -44,19 +44,19 @@ def test_the_problems_of_all_files_are_told_and_the_good_ones_still_read(tmp_pat
 
 
 @pytest.mark.parametrize("text", ["", "just text", "automations: []", "7"])
-def test_a_file_that_is_not_one_automation_is_told_what_is_expected(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_one_automation_is_reported_with_what_is_expected(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    assert told(tmp_path) == ["a.yaml: expected the fields of one automation (name, trigger, actions)"]
+    assert reported(tmp_path) == ["a.yaml: expected the fields of one automation (name, trigger, actions)"]
 
 
-def test_two_files_of_one_name_are_both_told(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_both_reported(tmp_path: Path) -> None:
     for file in ("a.yaml", "b.yaml"):
         (tmp_path / file).write_text(GOOD.format(name="one"))
-    assert [problem.split(":")[0] for problem in told(tmp_path)] == ["a.yaml", "b.yaml"]
+    assert [problem.split(":")[0] for problem in reported(tmp_path)] == ["a.yaml", "b.yaml"]
 
 
 def test_a_folder_without_automations_is_a_mistake(tmp_path: Path) -> None:
-    assert "expected at least one automation" in told(tmp_path)[0]
+    assert "expected at least one automation" in reported(tmp_path)[0]
 
 
 def test_what_prefect_inspect_prints_is_such_a_file_and_the_id_of_its_server_is_left_out(tmp_path: Path) -> None:

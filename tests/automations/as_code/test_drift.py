@@ -85,7 +85,7 @@ def test_the_canonical_form_is_its_own(parameters: Any) -> None:
         ({"description": "by hand", "tags": []}, None),  # nobody knows what was applied
     ],
 )
-def test_how_it_was_changed_is_told(changes: dict[str, Any], expected: str | None) -> None:
+def test_how_it_was_changed_is_reported(changes: dict[str, Any], expected: str | None) -> None:
     assert drift.drift(applied(**changes)) == expected
 
 

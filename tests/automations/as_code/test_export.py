@@ -167,7 +167,7 @@ def test_no_file_is_overwritten_unless_that_is_asked_for(client: SyncPrefectClie
     assert "name: two" in (tmp_path / "two.yaml").read_text()
 
 
-def test_what_a_file_cannot_say_is_left_out_and_told(client: SyncPrefectClient, tmp_path: Path) -> None:
+def test_what_a_file_cannot_say_is_left_out_and_reported(client: SyncPrefectClient, tmp_path: Path) -> None:
     make(
         client,
         {"name": "label", "trigger": {**EVENT, "match": {"deployment": "x"}}, "actions": NOTHING},

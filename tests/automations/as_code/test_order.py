@@ -24,12 +24,12 @@ def test_one_that_the_server_may_have_is_not_waited_for() -> None:
     assert ([one.name for one in ordered], problems) == (["a"], [])
 
 
-def test_a_circle_is_told_with_everybody_in_it() -> None:
+def test_a_circle_is_reported_with_everybody_in_it() -> None:
     _, [problem] = in_order([definition("a", "b"), definition("b", "c"), definition("c", "a")])
     assert ".yaml:4: actions[0].automation: these refer to each other in a circle" in str(problem)
     assert all(f"{name} -> " in problem.message for name in "abc")
 
 
-def test_one_that_refers_to_itself_is_told() -> None:
+def test_one_that_refers_to_itself_is_reported() -> None:
     _, [problem] = in_order([definition("a", "a")])
     assert str(problem) == "a.yaml:4: actions[0].automation: expected another automation, got the name of this one"

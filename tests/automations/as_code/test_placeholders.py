@@ -28,7 +28,7 @@ def test_placeholders_become_values_and_templates_stay(written: Any, filled: Any
     assert fill(written, VALUES) == filled
 
 
-def test_a_missing_value_is_told_with_its_field_and_the_nearest_name() -> None:
+def test_a_missing_value_is_reported_with_its_field_and_the_nearest_name() -> None:
     document = {"trigger": {"within": "{{ prefect.variables.puase }}"}, "actions": [{"body": "{{ $PLAEC }} $X"}, "$X"]}
     assert missing(document, VALUES) == [
         ("trigger.within", "the server has no variable 'puase'; did you mean 'pause'?"),

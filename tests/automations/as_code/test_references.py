@@ -52,18 +52,18 @@ def test_the_document_that_was_given_is_not_changed() -> None:
     assert given == document({"deployment": "Load/daily"})
 
 
-def test_a_misspelt_name_is_told_the_nearest_one_there_is() -> None:
+def test_a_misspelt_name_is_reported_with_the_nearest_one_there_is() -> None:
     [reference] = find_references(document({"deployment": "Load/dayly"}))
     assert reference.problem(CATALOGUE) == "the server has no deployment 'Load/dayly'; did you mean 'Load/daily'?"
 
 
-def test_a_name_like_no_other_is_told_all_there_are() -> None:
+def test_a_name_like_no_other_is_reported_with_all_there_are() -> None:
     [reference] = find_references(document({"deployment": "Quux/x"}))
     assert "there is 'Load/daily', 'Load/hourly'" in str(reference.problem(CATALOGUE))
 
 
 @pytest.mark.parametrize("name", ["daily", "/daily", "Load/", 7, None, ["Load/daily"]])
-def test_what_is_no_name_is_told_how_one_is_written(name: Any) -> None:
+def test_what_is_no_name_is_reported_with_how_one_is_written(name: Any) -> None:
     [(field, message)] = malformed_references(document({"deployment": name}))
     assert field.startswith("actions[0].deployment")
     assert message.startswith("expected 'flow name/deployment name', got ")
@@ -116,11 +116,11 @@ def test_every_kind_stands_for_an_id_in_an_action_and_back(kind: Kind) -> None:
     ],
 )
 def test_labels_that_contradict_each_other_are_refused(labels: dict[str, Any], message: str) -> None:
-    [(_, told)] = malformed_references({"name": "one", "trigger": {"match": labels}})
-    assert told == message
+    [(_, reported)] = malformed_references({"name": "one", "trigger": {"match": labels}})
+    assert reported == message
 
 
-def test_where_there_is_no_deployment_at_all_the_way_to_make_them_is_told() -> None:
+def test_where_there_is_no_deployment_at_all_the_way_to_make_them_is_reported() -> None:
     [reference] = find_references(document({"deployment": "Load/daily"}))
     assert str(reference.problem({})).endswith("`just deploy` puts those of prefect.yaml there")
 

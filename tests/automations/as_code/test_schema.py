@@ -18,17 +18,17 @@ def document(trigger: Any = None, actions: Any = None, **more: Any) -> dict[str,
     }
 
 
-def told(given: dict[str, Any]) -> list[str]:
+def reported(given: dict[str, Any]) -> list[str]:
     return [f"{field}: {message}" for field, message in files.check(given)]
 
 
 def test_a_document_in_prefects_schema_has_no_problems() -> None:
-    assert told(document()) == []
+    assert reported(document()) == []
 
 
 def test_a_reference_stands_for_its_id() -> None:
     given = document(actions=[{"type": "run-deployment", "deployment": "Load/daily"}])
-    assert told(given) == []
+    assert reported(given) == []
     automation = files.automation(given, {Kind.DEPLOYMENT: {"Load/daily": UUID(int=7)}, Kind.BLOCK: {}})
     assert automation.actions[0].model_dump()["deployment_id"] == UUID(int=7)
 
@@ -62,14 +62,14 @@ def test_a_reference_stands_for_its_id() -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_once_with_its_field(given: dict[str, Any], expected: str) -> None:
-    [problem] = told(given)
+def test_a_mistake_is_reported_once_with_its_field(given: dict[str, Any], expected: str) -> None:
+    [problem] = reported(given)
     assert problem.startswith(expected)
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_together() -> None:
     given = document({"expect": ["a"], "threshold": "two"}, [{"type": "wait"}, {"type": "send-notification"}])
-    assert [problem.split(": ")[0] for problem in told(given)] == [
+    assert [problem.split(": ")[0] for problem in reported(given)] == [
         "trigger.threshold",
         "actions[0].type",
         "actions[1].block_document_id",
@@ -79,4 +79,4 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_what_prefect_prints_of_an_automation_can_be_a_file() -> None:
     printed = files.automation(document(match={}), {kind: {} for kind in Kind}).model_dump(mode="json")
-    assert told(printed) == []
+    assert reported(printed) == []

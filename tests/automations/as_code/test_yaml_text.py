@@ -41,7 +41,7 @@ def test_a_list_of_one_is_that_one_and_its_lines_are_right() -> None:
     assert text.line_of("actions") == 2
 
 
-def test_a_key_that_stands_twice_is_told_with_its_second_line() -> None:
+def test_a_key_that_stands_twice_is_reported_with_its_second_line() -> None:
     assert parse("a: 1\nb: {c: 1, c: 2}\na: 3\n").repeated == (("b.c", 2), ("a", 3))
 
 
@@ -54,7 +54,7 @@ def test_what_is_merged_in_is_no_repetition() -> None:
 @pytest.mark.parametrize(
     ("text", "line"), [("a: [", 1), ("a: 1\nb: c: d", 2), ("a: &x\n  b: *x", 2), ("a: !!python/name:os.x", 1)]
 )
-def test_what_is_not_usable_is_told_with_its_line(text: str, line: int) -> None:
+def test_what_is_not_usable_is_reported_with_its_line(text: str, line: int) -> None:
     with pytest.raises(YamlTextError) as failure:
         parse(text)
     assert failure.value.line == line

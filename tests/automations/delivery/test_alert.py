@@ -74,7 +74,7 @@ def test_credentials_in_a_url_are_masked_and_nothing_else(written: str, shown: s
         "(@ops)",
     ],
 )
-def test_nobody_is_called_by_a_mention_and_it_reads_as_it_did(hostile: str) -> None:
+def test_no_one_is_mentioned_and_the_text_reads_as_it_did(hostile: str) -> None:
     shown = Alert.of(hostile, f"file {hostile}.csv")
     for text in (shown.subject, shown.body):
         assert hostile not in text
@@ -91,7 +91,7 @@ def test_a_link_shows_where_it_leads() -> None:
 @pytest.mark.parametrize(
     "harmless", ["me@example.org", "git@host:x", "a <b> c", "list[0] (x)", "https://***@host/x", "x < !y", "5 @ 7"]
 )
-def test_what_calls_nobody_is_left_as_it_is(harmless: str) -> None:
+def test_what_mentions_no_one_is_left_as_it_is(harmless: str) -> None:
     assert Alert.of(None, harmless).body == harmless
 
 

@@ -101,7 +101,7 @@ def test_an_alert_that_was_posted_has_its_entry_which_says_what_becomes_of_it(
 
 
 @pytest.mark.parametrize("posted", [EnqueueResult.KNOWN, EnqueueResult.CANCELLED])
-def test_one_that_has_its_entry_or_is_not_told_gets_none(tmp_path: Path, posted: EnqueueResult) -> None:
+def test_one_that_has_its_entry_or_is_not_reported_gets_none(tmp_path: Path, posted: EnqueueResult) -> None:
     alert_log.record(tmp_path / "alerts.log", posting(), posted, TWO, NINE_IN_CHICAGO)
     assert not (tmp_path / "alerts.log").exists()
 

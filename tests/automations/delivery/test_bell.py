@@ -168,7 +168,7 @@ def test_what_waits_for_a_url_that_is_taken_away_goes_to_the_one_that_took_its_p
     ring_until(bell, lambda: len(receiver.posts) == 1)
 
 
-def test_a_policy_that_is_told_while_another_is_put_in_force_is_put_in_force_as_well(
+def test_a_policy_that_is_set_while_another_is_put_in_force_is_put_in_force_as_well(
     opened: Callable[[Policy], Dispatcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = policy("json://127.0.0.1:1/first"), policy("json://127.0.0.1:1/second")
@@ -176,11 +176,11 @@ def test_a_policy_that_is_told_while_another_is_put_in_force_is_put_in_force_as_
     post(bell.outbox, posting(), bell.policy, now())
     retarget = deliver.retarget
 
-    def told_meanwhile(outbox: Outbox, configured: Policy, moment: datetime) -> None:
+    def set_meanwhile(outbox: Outbox, configured: Policy, moment: datetime) -> None:
         retarget(outbox, configured, moment)
         bell.policy = second
 
-    monkeypatch.setattr(deliver, "retarget", told_meanwhile)
+    monkeypatch.setattr(deliver, "retarget", set_meanwhile)
     bell.policy = first
     bell.step(now())
     bell.step(now())
@@ -196,7 +196,7 @@ def test_an_outbox_that_was_moved_away_is_not_served_any_longer(opened: Callable
         bell.step(now() + timedelta(seconds=2))
 
 
-def test_a_bell_that_is_closed_ends_with_the_alert_that_it_is_sending(
+def test_a_dispatcher_that_is_closed_ends_with_the_alert_that_it_is_sending(
     receiver: Receiver, opened: Callable[[Policy], Dispatcher]
 ) -> None:
     receiver.pause_seconds = 0.2
@@ -243,7 +243,7 @@ def test_a_look_with_ten_thousand_alerts_waiting_is_quick(opened: Callable[[Poli
 
 
 @pytest.mark.parametrize("wrong", [{"storm": "often"}, {"silence": "at night"}, {"routes": "hunter22"}])
-def test_a_block_that_cannot_be_read_changes_nothing_and_is_told_without_a_secret(
+def test_a_block_that_cannot_be_read_changes_nothing_and_is_reported_without_a_secret(
     wrong: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert policy_of_blocks({"urls": "json://127.0.0.1", **wrong}, {}) is None

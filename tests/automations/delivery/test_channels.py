@@ -38,7 +38,7 @@ def test_a_url_may_contain_equal_signs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("json://me:hunter22@127.0.0.1", "route 1 is not of the form"),
         ("env:prod", "route 1 is not of the form"),
@@ -48,19 +48,19 @@ def test_a_url_may_contain_equal_signs() -> None:
         (f"env:prod={PROD} env:test=nothing://hunter22", "the URL of route 2 (nothing://...)"),
     ],
 )
-def test_a_route_that_cannot_be_read_is_told_by_its_position_without_its_url(text: str, told: str) -> None:
+def test_a_route_that_cannot_be_read_is_reported_by_its_position_without_its_url(text: str, reported: str) -> None:
     with pytest.raises(ValueError, match="route") as error:
         read_routes(text)
-    assert told in str(error.value)
+    assert reported in str(error.value)
     assert "hunter22" not in str(error.value)
 
 
-def test_all_routes_that_are_wrong_are_told_at_once() -> None:
+def test_all_routes_that_are_wrong_are_reported_together() -> None:
     with pytest.raises(ValueError, match=r"route 1.*; .*route 3"):
         read_routes(f"a env:prod={PROD} b")
 
 
-def test_a_channel_is_told_by_its_position_and_service() -> None:
+def test_a_channel_is_reported_by_its_position_and_service() -> None:
     assert [one.name for one in channels(("json://127.0.0.1", "discord://1234567890/abcdefghij"), "fallback ")] == [
         "fallback 1 (JSON)",
         "fallback 2 (Discord)",
@@ -84,6 +84,6 @@ def test_a_url_that_is_not_understood_is_a_channel_all_the_same_and_fails_when_i
 
 
 @given(st.text(alphabet=st.characters(categories=["Lu", "Ll", "Nd"]), min_size=6))
-def test_neither_the_id_nor_the_text_form_of_a_channel_tells_a_password(password: str) -> None:
+def test_neither_the_id_nor_the_text_form_of_a_channel_shows_a_password(password: str) -> None:
     [channel] = channels((f"json://me:{password}x7q@127.0.0.1",))
     assert f"{password}x7q" not in channel.id + channel.name + repr(channel)

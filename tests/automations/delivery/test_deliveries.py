@@ -118,7 +118,7 @@ def test_a_claim_lasts_longer_than_an_attempt() -> None:
     assert timedelta(seconds=deliveries.TIME_LIMIT_SECONDS) < CLAIM
 
 
-def test_a_late_failure_takes_nobody_elses_claim_away(outbox: Outbox) -> None:
+def test_a_late_failure_takes_no_one_elses_claim_away(outbox: Outbox) -> None:
     post(outbox, posting(), BOTH, NOW)
     late = claimed(outbox)
     assert claim(outbox, seconds=60) == "c-1"
@@ -182,7 +182,7 @@ def test_a_clock_that_was_set_back_stops_nothing_for_longer_than_a_pause(outbox:
     assert {claim(outbox), claim(outbox)} == {"c-0", "c-1"}
 
 
-def test_the_next_failure_is_told_with_the_one_before_it(outbox: Outbox) -> None:
+def test_the_next_failure_is_reported_with_the_one_before_it(outbox: Outbox) -> None:
     post(outbox, posting(), BOTH, NOW)
     assert claimed(outbox).last_failure is None
     fail(outbox, seconds=60, why="refused")

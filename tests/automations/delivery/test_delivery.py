@@ -31,7 +31,7 @@ def closed_port() -> int:
         return listener.getsockname()[1]
 
 
-def test_each_url_gets_the_alert_once_and_is_told_by_position_and_service(receiver: Receiver) -> None:
+def test_each_url_gets_the_alert_once_and_is_reported_by_position_and_service(receiver: Receiver) -> None:
     deliveries = deliver(ALERT, [receiver.url("one"), receiver.url("two")], "failure")
     assert [(d.channel, d.delivered) for d in deliveries] == [("1 (JSON)", True), ("2 (JSON)", True)]
     assert sorted(path for path, _ in receiver.posts) == ["/one", "/two"]
@@ -48,18 +48,18 @@ def test_one_url_that_fails_keeps_no_other_from_its_alert(receiver: Receiver, cl
     assert [d.delivered for d in deliver(ALERT, urls, "failure")] == [False, True]
 
 
-def test_a_failure_tells_what_the_service_answered(receiver: Receiver) -> None:
+def test_a_failure_shows_what_the_service_answered(receiver: Receiver) -> None:
     receiver.status = 500
     [delivery] = deliver(ALERT, [receiver.url()], "failure")
     assert "500" in (delivery.failure or "")
 
 
-def test_no_part_of_a_failing_url_is_told(closed_port: int) -> None:
+def test_no_part_of_a_failing_url_is_reported(closed_port: int) -> None:
     url = f"json://robot:hunter22@127.0.0.1:{closed_port}/hook/s3cr3tt0ken/?+X-Key=qwertz"
     [delivery] = deliver(ALERT, [url], "failure")
-    told = f"{delivery}"
+    reported = f"{delivery}"
     assert delivery.failure
-    assert not [part for part in ("robot", "hunter22", "s3cr3tt0ken", "qwertz", "127.0.0.1") if part in told]
+    assert not [part for part in ("robot", "hunter22", "s3cr3tt0ken", "qwertz", "127.0.0.1") if part in reported]
 
 
 def test_apprise_logs_no_url_on_our_behalf_at_any_level(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
@@ -85,7 +85,7 @@ def test_a_service_that_does_not_answer_is_given_up_after_the_time_limit(receive
     assert time.monotonic() - started < 1.2
 
 
-def test_urls_that_cannot_be_used_are_told_by_position_only() -> None:
+def test_urls_that_cannot_be_used_are_reported_by_position_only() -> None:
     problems = misunderstood(["json://127.0.0.1", "slakc://hunter22/x", "hunter22"])
     assert [problem.split()[1] for problem in problems] == ["2", "3"]
     assert "slakc://..." in problems[0]
@@ -93,6 +93,6 @@ def test_urls_that_cannot_be_used_are_told_by_position_only() -> None:
 
 
 def test_what_a_service_says_of_its_failure_is_kept_as_harmless_text() -> None:
-    told = delivery._without_secrets("no\x1b[2J r\ud800eply\n@everyone", "json://127.0.0.1/s3cr3t")
-    assert told.encode()
-    assert told == "no\N{REPLACEMENT CHARACTER}[2J r\N{REPLACEMENT CHARACTER}eply @\u2060everyone"
+    reported = delivery._without_secrets("no\x1b[2J r\ud800eply\n@everyone", "json://127.0.0.1/s3cr3t")
+    assert reported.encode()
+    assert reported == "no\N{REPLACEMENT CHARACTER}[2J r\N{REPLACEMENT CHARACTER}eply @\u2060everyone"

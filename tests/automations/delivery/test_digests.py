@@ -60,7 +60,7 @@ def test_a_storm_is_two_messages_a_digest_a_minute_later_and_one_when_it_is_over
     assert subjects(outbox, STORM, at(9999)) == []
 
 
-def test_of_two_that_see_the_same_storm_due_one_tells_of_it(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_that_see_the_same_storm_due_one_reports_it(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     post_some(outbox, 5, STORM)
     both_have_seen, due = Barrier(2, timeout=10), enqueue.due
 
@@ -80,7 +80,7 @@ def test_of_two_that_see_the_same_storm_due_one_tells_of_it(outbox: Outbox, monk
     assert subjects(outbox, STORM, at(660)) == ["Quiet again: daily"]
 
 
-def test_what_comes_between_two_digests_is_told_by_the_next(outbox: Outbox) -> None:
+def test_what_comes_between_two_digests_is_reported_by_the_next(outbox: Outbox) -> None:
     post_some(outbox, 4, STORM)
     digests.sum_up_due(outbox, STORM, at(60))
     assert post_some(outbox, 2, STORM, at(90), prefix="d") == [EnqueueResult.GATHERED] * 2
@@ -89,7 +89,7 @@ def test_what_comes_between_two_digests_is_told_by_the_next(outbox: Outbox) -> N
     assert "4 alerts were summed up" in message.body
 
 
-def test_a_storm_of_which_no_digest_told_ends_without_a_word(outbox: Outbox) -> None:
+def test_a_storm_that_no_digest_reported_ends_without_an_alert(outbox: Outbox) -> None:
     post_some(outbox, 3, STORM)
     assert subjects(outbox, STORM, at(60)) == []
     assert states(outbox) == {"c-0": "pending", "c-1": "pending", "c-2": "pending"}
@@ -97,7 +97,7 @@ def test_a_storm_of_which_no_digest_told_ends_without_a_word(outbox: Outbox) -> 
     assert outbox.rows("SELECT * FROM gatherings") == []
 
 
-def test_after_a_storm_the_first_ones_are_told_one_by_one_again(outbox: Outbox) -> None:
+def test_after_a_storm_the_first_ones_are_reported_one_by_one_again(outbox: Outbox) -> None:
     post_some(outbox, 5, STORM)
     for moment in (60, 660):
         digests.sum_up_due(outbox, STORM, at(moment))
@@ -109,7 +109,7 @@ def test_one_group_says_nothing_about_another(outbox: Outbox) -> None:
     assert post_some(outbox, 2, STORM, group="weekly", prefix="d") == [EnqueueResult.PENDING] * 2
 
 
-def test_each_alert_of_a_storm_is_told_by_the_digest_that_goes_where_it_would_have_gone(outbox: Outbox) -> None:
+def test_each_alert_of_a_storm_is_reported_by_the_digest_that_goes_where_it_would_have_gone(outbox: Outbox) -> None:
     routed = policy(storm="1/10m", routes="env:prod=json://127.0.0.1/prod env:test=json://127.0.0.1/test")
     post_some(outbox, 2, routed, tags=("env:prod",), prefix="p")
     post_some(outbox, 3, routed, tags=("env:test",), prefix="t")
@@ -117,14 +117,14 @@ def test_each_alert_of_a_storm_is_told_by_the_digest_that_goes_where_it_would_ha
     made = digests.sum_up_due(outbox, routed, at(60))
     assert [one.alert.subject.split()[0] for one in made] == ["1", "3", "2"]
     for message, prefix in zip(made, "ptu", strict=True):
-        told = outbox.rows("SELECT cause FROM alerts WHERE told_by = ?", (message.cause.id,))
-        assert {row["cause"][0] for row in told} == {prefix}
+        reported = outbox.rows("SELECT cause FROM alerts WHERE told_by = ?", (message.cause.id,))
+        assert {row["cause"][0] for row in reported} == {prefix}
         tags = {"p": ("env:prod",), "t": ("env:test",), "u": ()}[prefix]
         assert channels_of(outbox, message.cause.id) == {one.id for one in routed.channels("alerts", tags)}
     assert len(digests.sum_up_due(outbox, routed, at(660))) == 3
 
 
-def test_at_night_nobody_is_told_and_in_the_morning_a_few_are_told_one_by_one(outbox: Outbox) -> None:
+def test_at_night_nothing_is_reported_and_in_the_morning_a_few_are_reported_one_by_one(outbox: Outbox) -> None:
     assert post_some(outbox, 2, NIGHT) == [EnqueueResult.GATHERED] * 2
     assert subjects(outbox, NIGHT, at(3599)) == []
     assert states(outbox) == {"c-0": "gathered", "c-1": "gathered"}
@@ -145,7 +145,7 @@ def test_what_is_released_in_the_morning_counts_for_the_storm_of_the_morning(out
     assert post_some(outbox, 1, NIGHT, at(3700), prefix="d") == [EnqueueResult.GATHERED]
 
 
-def test_one_that_is_never_silenced_is_told_at_night_though_others_of_its_group_are_held(outbox: Outbox) -> None:
+def test_one_that_is_never_silenced_is_reported_at_night_though_others_of_its_group_are_held(outbox: Outbox) -> None:
     for group in ("daily", ""):
         assert post_some(outbox, 1, NIGHT, group=group, prefix=f"c{group}") == [EnqueueResult.GATHERED]
         assert post_some(outbox, 1, NIGHT, group=group, tags=("env:prod",), prefix=f"p{group}") == [

@@ -333,7 +333,7 @@ def test_progress_that_cannot_be_written_is_remembered_until_it_can(ringer: Aler
         assert outbox.rows("SELECT until FROM progress")[0]["until"] == at(70).isoformat(timespec="microseconds")
 
 
-def test_the_bell_records_what_was_sent_without_it(ringer: AlertService, receiver: Receiver, path: Path) -> None:
+def test_the_dispatcher_records_what_was_sent_without_it(ringer: AlertService, receiver: Receiver, path: Path) -> None:
     fill(path)
     ringer.post(posting("one"), NOW)
     make_room(path)

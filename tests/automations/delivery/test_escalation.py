@@ -106,24 +106,24 @@ def test_without_a_fallback_the_primary_channels_are_tried_on(outbox: Outbox) ->
     assert attempt(outbox, FIRST, 10 * 86_400, works=True)
 
 
-def test_a_channel_that_fails_is_told_once_until_it_works_again(outbox: Outbox) -> None:
+def test_a_channel_that_fails_is_reported_once_until_it_works_again(outbox: Outbox) -> None:
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
     attempt(outbox, FIRST, 2)
-    assert dispatcher.failing_channels(outbox, at(AFTER - 1), untold=True) == []
-    [failing] = dispatcher.failing_channels(outbox, at(AFTER), untold=True)
+    assert dispatcher.failing_channels(outbox, at(AFTER - 1), unreported=True) == []
+    [failing] = dispatcher.failing_channels(outbox, at(AFTER), unreported=True)
     assert (failing.channel, failing.name, failing.failure) == (FIRST.id, "1 (JSON)", "refused")
     assert (failing.failing_since, failing.waiting) == (NOW, 1)
     dispatcher.record_reported(outbox, failing.channel, at(AFTER))
     attempt(outbox, FIRST, AFTER + 5)
-    assert dispatcher.failing_channels(outbox, at(99), untold=True) == []
+    assert dispatcher.failing_channels(outbox, at(99), unreported=True) == []
     assert [one.channel for one in dispatcher.failing_channels(outbox, at(99))] == [FIRST.id]
     attempt(outbox, FIRST, 200, works=True)
     assert dispatcher.failing_channels(outbox, at(999)) == []
 
 
-def test_a_channel_for_which_nothing_waits_any_more_is_not_told(outbox: Outbox) -> None:
+def test_a_channel_for_which_nothing_waits_any_more_is_not_reported(outbox: Outbox) -> None:
     post(outbox, posting(), CONFIGURED, NOW)
     attempt(outbox, FIRST, 0)
     outbox.change("UPDATE alerts SET state = 'cancelled'")
-    assert dispatcher.failing_channels(outbox, at(99), untold=True) == []
+    assert dispatcher.failing_channels(outbox, at(99), unreported=True) == []

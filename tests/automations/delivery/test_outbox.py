@@ -137,7 +137,7 @@ def test_a_database_of_a_later_version_is_refused(path: Path) -> None:
         Outbox(path)
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_the_path(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported_with_the_path(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
     with pytest.raises(OutboxError, match=r"state/alerts\.db"):
         Outbox(tmp_path / "state" / "alerts.db")
@@ -181,7 +181,7 @@ def test_what_others_have_changed_is_noticed_and_ones_own_changes_are_not(path: 
         assert outbox.changes_of_others() != before
 
 
-def test_a_bell_is_counted_on_for_some_seconds_after_it_said_that_it_is_alive(path: Path) -> None:
+def test_a_dispatcher_is_counted_on_for_some_seconds_after_it_said_that_it_is_alive(path: Path) -> None:
     with Outbox(path) as outbox:
         assert not outbox.has_dispatcher(NOW)
         outbox.record_heartbeat()
@@ -191,7 +191,7 @@ def test_a_bell_is_counted_on_for_some_seconds_after_it_said_that_it_is_alive(pa
         assert not outbox.has_dispatcher(NOW + timedelta(seconds=ALIVE_SECONDS + 1))
 
 
-def test_a_bell_that_says_so_from_the_future_is_not_counted_on(path: Path) -> None:
+def test_a_dispatcher_that_says_so_from_the_future_is_not_counted_on(path: Path) -> None:
     with Outbox(path) as outbox:
         outbox.record_heartbeat()
         said = (NOW + timedelta(hours=1)).timestamp()

@@ -57,12 +57,12 @@ class OutboxMachine(RuleBasedStateMachine):
         for _ in range(60):
             self.pass_time(600)
             digests.release_waiting(self.outbox, self.policy, lambda _: False, self.now)
-            self.bell_looks()
+            self.dispatcher_looks()
             for channel in self.policy.all_channels.values():
                 while claimed := self._claim(channel.id):
                     self._take(claimed, channel.id)
         self.nothing_is_lost()
-        self.nobody_was_told_twice()
+        self.no_alert_was_sent_twice()
         states = Counter(row["state"] for row in self.outbox.rows("SELECT state FROM alerts"))
         assert {*states} <= OVER, states
         for row in self.outbox.rows("SELECT cause, told_by FROM alerts WHERE state = 'summed up'"):
@@ -154,7 +154,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.outbox = Outbox(self.folder / "alerts.db")
 
     @rule()
-    def bell_looks(self) -> None:
+    def dispatcher_looks(self) -> None:
         digests.sum_up_due(self.outbox, self.policy, self.now)
         dispatcher.step(self.outbox, self.policy, self.now)
 
@@ -178,7 +178,7 @@ class OutboxMachine(RuleBasedStateMachine):
         assert self.posted <= known
 
     @invariant()
-    def nobody_was_told_twice(self) -> None:
+    def no_alert_was_sent_twice(self) -> None:
         again = {one for one, times in self.taken.items() if times > 1}
         assert again <= self.unsure
 
@@ -189,10 +189,10 @@ class OutboxMachine(RuleBasedStateMachine):
             " ORDER BY told_at, rowid"
         )
         for group in ("daily", "weekly"):
-            told = [row["told_at"] for row in rows if row["group_name"] == group]
+            reported = [row["told_at"] for row in rows if row["group_name"] == group]
             # One more takes a digest's place: in a storm one that is alone is told itself.
-            for first, later in zip(told, told[LIMIT + 1 :], strict=False):
-                assert datetime.fromisoformat(later) - datetime.fromisoformat(first) >= WINDOW, told
+            for first, later in zip(reported, reported[LIMIT + 1 :], strict=False):
+                assert datetime.fromisoformat(later) - datetime.fromisoformat(first) >= WINDOW, reported
 
 
 OutboxMachine.TestCase.settings = settings(

@@ -40,7 +40,7 @@ def test_an_alert_is_to_be_delivered_to_every_channel(outbox: Outbox) -> None:
     assert channels_of(outbox) == set(two.all_channels)
 
 
-def test_nobody_is_told_twice_of_the_same_whatever_is_said_the_second_time(outbox: Outbox) -> None:
+def test_the_same_is_not_reported_twice_whatever_is_said_the_second_time(outbox: Outbox) -> None:
     post(outbox, posting(subject="first"), policy(), NOW)
     assert (
         post(outbox, posting(subject="second", group="another"), policy("json://127.0.0.1/b"), at(1))
@@ -50,7 +50,7 @@ def test_nobody_is_told_twice_of_the_same_whatever_is_said_the_second_time(outbo
     assert len(channels_of(outbox)) == 1
 
 
-def test_what_is_reported_twice_shortly_after_each_other_is_told_once(outbox: Outbox) -> None:
+def test_what_is_reported_twice_shortly_after_each_other_is_reported_once(outbox: Outbox) -> None:
     post(outbox, posting("state-1", alias="run-1/1", occurred=at(0)), policy(), at(1))
     assert post(outbox, posting("state-2", alias="run-1/1", occurred=at(119)), policy(), at(120)) is EnqueueResult.KNOWN
     assert post(outbox, posting("state-2", alias="run-1/1", occurred=at(119)), policy(), at(121)) is EnqueueResult.KNOWN
@@ -59,7 +59,7 @@ def test_what_is_reported_twice_shortly_after_each_other_is_told_once(outbox: Ou
 
 
 @pytest.mark.parametrize(("alias", "occurred"), [("run-1/2", 1), ("run-2/1", 1), ("run-1/1", 121), ("run-1/1", -121)])
-def test_what_happened_to_another_run_or_after_another_start_or_much_later_is_told(
+def test_what_happened_to_another_run_or_after_another_start_or_much_later_is_reported(
     outbox: Outbox, alias: str, occurred: float
 ) -> None:
     post(outbox, posting("state-1", alias="run-1/1", occurred=at(0)), policy(), at(1))
@@ -90,7 +90,7 @@ def test_without_channels_it_has_got_through_as_the_log_has_it(outbox: Outbox) -
     assert state(outbox) == "delivered"
 
 
-def test_what_was_over_before_it_could_be_told_is_not_told(outbox: Outbox) -> None:
+def test_what_was_over_before_it_could_be_reported_is_not_reported(outbox: Outbox) -> None:
     assert post(outbox, posting(void=True), policy(), NOW) is EnqueueResult.CANCELLED
     assert state(outbox) is None
 
@@ -103,7 +103,7 @@ def test_a_tag_finds_its_channels_and_the_fallback_has_its_own(outbox: Outbox) -
     assert channels_of(outbox, "f") == {one.id for one in routed.fallback_channels}
 
 
-def test_what_goes_to_the_fallback_is_told_in_a_storm_and_in_silence(outbox: Outbox) -> None:
+def test_what_goes_to_the_fallback_is_reported_in_a_storm_and_in_silence(outbox: Outbox) -> None:
     strict = policy(storm="1/10m", silence="00:00-24:00 UTC", fallback_urls="json://127.0.0.1/f")
     for number in range(3):
         assert post(outbox, posting(f"c-{number}", block=FALLBACK, group="x"), strict, NOW) is EnqueueResult.PENDING
@@ -113,7 +113,7 @@ def end(outbox: Outbox, seconds: float, cause: str = "back") -> EnqueueResult:
     return post(outbox, posting(cause, ends="trouble"), policy(), at(seconds))
 
 
-def test_the_end_of_a_trouble_is_told_once_and_only_to_those_who_were_told_of_it(outbox: Outbox) -> None:
+def test_the_end_of_a_trouble_is_reported_once_and_only_where_the_trouble_was_reported(outbox: Outbox) -> None:
     assert end(outbox, 0, "unheard of") is EnqueueResult.CANCELLED
     post(outbox, posting(opens="trouble"), policy(), at(1))
     assert end(outbox, 2) is EnqueueResult.PENDING
@@ -127,7 +127,7 @@ def test_a_trouble_that_begins_twice_ends_once(outbox: Outbox) -> None:
     assert end(outbox, 2, "back again") is EnqueueResult.CANCELLED
 
 
-def test_the_end_of_a_trouble_that_still_waits_calls_it_off_and_neither_is_told(outbox: Outbox) -> None:
+def test_the_end_of_a_trouble_that_still_waits_calls_it_off_and_neither_is_reported(outbox: Outbox) -> None:
     assert post(outbox, posting(opens="trouble", unless=UNLESS), policy(), NOW) is EnqueueResult.WAITING
     assert end(outbox, 1) is EnqueueResult.CANCELLED
     assert state(outbox) == "cancelled"
@@ -155,14 +155,14 @@ def test_an_alert_that_an_event_may_make_needless_waits_for_it(outbox: Outbox) -
     assert asked == ["sensor.heartbeat"] * 2
 
 
-def test_the_event_calls_it_off_and_its_trouble_has_no_end_to_tell(outbox: Outbox) -> None:
+def test_the_event_calls_it_off_and_its_trouble_has_no_end_to_report(outbox: Outbox) -> None:
     post(outbox, posting(opens="trouble", unless=UNLESS), policy(), NOW)
     digests.release_waiting(outbox, policy(), lambda _: True, at(1))
     assert state(outbox) == "cancelled"
     assert end(outbox, 2) is EnqueueResult.CANCELLED
 
 
-def test_one_of_which_nobody_can_say_whether_it_is_needless_is_told_a_while_later(outbox: Outbox) -> None:
+def test_one_of_which_no_one_can_say_whether_it_is_needless_is_reported_a_while_later(outbox: Outbox) -> None:
     post(outbox, posting(unless=UNLESS), policy(), NOW)
     patience = at(60) - NOW
     digests.release_overdue(outbox, policy(), at(74), patience)
@@ -210,5 +210,5 @@ def test_no_url_is_in_the_outbox(outbox: Outbox) -> None:
     post(outbox, posting("c-2"), secret, NOW)
     tables = [row["name"] for row in outbox.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
     kept = json.dumps([[dict(row) for row in outbox.rows(f"SELECT * FROM {table}")] for table in tables])
-    for told in (kept, repr(secret)):
-        assert not [word for word in ("hunter22", "s3cr3tt0ken", "t0kent0ken") if word in told]
+    for reported in (kept, repr(secret)):
+        assert not [word for word in ("hunter22", "s3cr3tt0ken", "t0kent0ken") if word in reported]

@@ -84,7 +84,7 @@ def test_a_day_may_be_silent_from_midnight_to_midnight() -> None:
     assert hours.silent_until(berlin(2026, 3, 30, 0, 0)) is None
 
 
-def test_a_silence_without_end_ends_within_weeks_for_whoever_asks() -> None:
+def test_a_silence_without_end_ends_within_weeks_for_every_caller() -> None:
     now = berlin(2026, 11, 24, 12, 0)
     over = QuietHours.parse("00:00-24:00, 12:00-12:00 UTC").silent_until(now)
     assert over is not None
@@ -115,7 +115,7 @@ def test_without_a_zone_it_is_the_machines_own_with_its_changes(now: datetime, o
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("22:00", "'22:00'"),
         ("25:00-07:00", "'25:00-07:00'"),
@@ -129,13 +129,13 @@ def test_without_a_zone_it_is_the_machines_own_with_its_changes(now: datetime, o
         ("Europe/Berlin", "only a time zone"),
     ],
 )
-def test_what_cannot_be_read_is_told(text: str, told: str) -> None:
+def test_what_cannot_be_read_is_reported(text: str, reported: str) -> None:
     with pytest.raises(ValueError, match=r"expected spans|no time zone") as error:
         QuietHours.parse(text)
-    assert told in str(error.value)
+    assert reported in str(error.value)
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_together() -> None:
     with pytest.raises(ValueError, match=r"'a'.*'b'.*Nowhere/Land"):
         QuietHours.parse("a, 22:00-07:00, b Nowhere/Land")
 

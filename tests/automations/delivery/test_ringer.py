@@ -38,7 +38,7 @@ def test_an_alert_that_cannot_be_written_down_is_delivered_at_once_and_not_again
     assert len(receiver.posts) == 1
 
 
-def test_one_that_nobody_took_is_tried_again_when_it_is_posted_again(ringer: AlertService, receiver: Receiver) -> None:
+def test_one_that_no_one_took_is_tried_again_when_it_is_posted_again(ringer: AlertService, receiver: Receiver) -> None:
     receiver.status = 500
     ringer.post(posting("one"), NOW)
     receiver.status = 200

@@ -58,7 +58,7 @@ def test_everything_that_is_due_is_brought_through_one_after_the_other(receiver:
     assert (tmp_path / "alerts.log").read_text().count("delivered to 1 (JSON): Failed: c-") == 3
 
 
-def test_after_a_failure_nothing_more_is_tried_and_it_is_told_once(receiver: Receiver, tmp_path: Path) -> None:
+def test_after_a_failure_nothing_more_is_tried_and_it_is_reported_once(receiver: Receiver, tmp_path: Path) -> None:
     path, log = tmp_path / "alerts.db", tmp_path / "alerts.log"
     channel = fill(path, 3, receiver, "s3cr3tt0ken")
     receiver.status = 500
@@ -74,7 +74,7 @@ def test_after_a_failure_nothing_more_is_tried_and_it_is_told_once(receiver: Rec
     assert "s3cr3tt0ken" not in log.read_text()
 
 
-def test_a_bell_that_is_stopped_begins_no_other_delivery(receiver: Receiver, tmp_path: Path) -> None:
+def test_a_dispatcher_that_is_stopped_begins_no_other_delivery(receiver: Receiver, tmp_path: Path) -> None:
     path = tmp_path / "alerts.db"
     channel = fill(path, 3, receiver)
     drain(path, channel, None, lambda: len(receiver.posts) == 1)

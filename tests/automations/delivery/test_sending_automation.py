@@ -129,7 +129,7 @@ def test_it_is_prefects_own_whatever_a_run_is_called_and_says(text: str) -> None
 
 
 @names
-def test_the_bell_is_told_the_cause_and_nobody_else_reads_it(name: str) -> None:
+def test_the_dispatcher_gets_the_cause_and_no_one_else_reads_it(name: str) -> None:
     posting = AUTOMATIONS[name].posting(happening(event(name)), flow_run().model_dump(mode="json"), PAGE)
     assert posting.cause.id == f"{UUID(int=9)}/{name}" == AUTOMATIONS[name].cause(happening(event(name)))
     assert posting.cause.kind != "alert"
@@ -269,7 +269,7 @@ def test_an_alert_reads_well_on_a_phone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, one in AUTOMATIONS.items() if "event.payload.text" not in one.body])
-def test_what_others_wrote_starts_no_line_and_calls_nobody(name: str) -> None:
+def test_what_others_wrote_starts_no_line_and_mentions_no_one(name: str) -> None:
     # The other alerts' lines are the sensor's, which makes the names of files harmless itself.
     plain, hostile = (
         AUTOMATIONS[name].posting(happening(event(name, text)), flow_run(text).model_dump(mode="json"), PAGE).alert
@@ -304,7 +304,7 @@ def test_an_alert_of_megabytes_is_cut(name: str) -> None:
         ("alert-on-stuck-run", "CRASHED", True),
     ],
 )
-def test_what_is_over_when_it_could_be_told_is_void(name: str, state: str | None, *, is_void: bool) -> None:
+def test_what_is_over_when_it_could_be_reported_is_void(name: str, state: str | None, *, is_void: bool) -> None:
     run = FlowRunResponse.model_validate({**flow_run().model_dump(), "state_type": state}) if state else None
     cause = split(theirs(AUTOMATIONS[name].body, name, event(name), run))[1]
     assert cause.void is is_void
@@ -328,13 +328,13 @@ HAPPENED = PrefectEvent("9", "a", datetime(2026, 3, 1, tzinfo=UTC), Resource({"p
         "{{ ''.__class__.mro() }}",
     ],
 )
-def test_what_only_the_server_can_render_is_told_plainly(body: str) -> None:
+def test_what_only_the_server_can_render_is_reported_plainly(body: str) -> None:
     posting = automation(body).posting(HAPPENED, None, PAGE)
     assert posting.alert == Alert("a: r", "")
     assert posting.cause.id == "9/mine"
 
 
-def test_one_that_says_nothing_to_the_bell_has_a_cause_of_its_own_each_time() -> None:
+def test_one_that_says_nothing_to_the_dispatcher_has_a_cause_of_its_own_each_time() -> None:
     assert automation("Run: otter").posting(HAPPENED, None, PAGE).cause.is_its_own
     assert not automation().posting(HAPPENED, None, PAGE).cause.is_its_own
 

@@ -30,7 +30,7 @@ def test_a_limit_is_a_number_of_messages_and_a_window(text: str, messages: int, 
 
 
 @pytest.mark.parametrize("text", ["", "5", "0/10m", "5/0m", "5/10", "5/10d", "5/-1m", "1e3/10m", "5/10m 5/10m"])
-def test_what_is_no_limit_is_told_with_an_example(text: str) -> None:
+def test_what_is_no_limit_is_reported_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="5/10m"):
         StormLimit.parse(text)
 
@@ -39,7 +39,7 @@ def joins(recent: int, gathering: Gathering | None = None, *, group: str = "dail
     return rate_limit.joins(group, recent, gathering, LIMIT, at(7200) if silent else None, NOW)
 
 
-def test_as_many_as_the_limit_are_told_at_once() -> None:
+def test_as_many_as_the_limit_are_reported_immediately() -> None:
     assert [joins(recent) for recent in range(3)] == [None] * 3
 
 
@@ -66,7 +66,7 @@ def test_in_silence_everything_is_gathered_until_it_is_over() -> None:
     assert joins(0, group="", silent=True) == Gathering("", GatherReason.SILENCE, NOW, at(7200))
 
 
-def test_one_that_is_not_silenced_is_told_at_once_whatever_the_night_has_gathered() -> None:
+def test_one_that_is_not_silenced_is_reported_at_once_whatever_the_night_has_gathered() -> None:
     assert joins(0, SILENCE) is None
 
 
@@ -83,7 +83,7 @@ def test_one_that_is_not_silenced_brings_a_storms_digest_back_that_waits_for_the
     assert joined.due_at == NOW + LIMIT.window
 
 
-def test_a_single_one_in_a_storm_is_told_instead_of_its_digest() -> None:
+def test_a_single_one_in_a_storm_is_reported_instead_of_its_digest() -> None:
     assert [rate_limit.judge(STORM, waiting, 3, LIMIT) for waiting in range(3)] == [
         GatherDecision.CALM,
         GatherDecision.RELEASE,
@@ -102,7 +102,7 @@ def test_a_single_one_in_a_storm_is_told_instead_of_its_digest() -> None:
         (1, 9, GatherDecision.DIGEST),
     ],
 )
-def test_after_a_silence_no_more_are_told_one_by_one_than_at_any_other_time(
+def test_after_a_silence_no_more_are_reported_one_by_one_than_at_any_other_time(
     waiting: int, recent: int, verdict: GatherDecision
 ) -> None:
     assert rate_limit.judge(SILENCE, waiting, recent, LIMIT) is verdict

@@ -304,7 +304,7 @@ def test_requests_of_others_in_the_process_are_made_as_ever(receiver: Receiver) 
     assert requests.post(receiver.page("/alerts"), timeout=5).text == "here"
 
 
-def test_ours_are_told_by_the_wall_clock_only_while_they_last() -> None:
+def test_ours_are_distinguished_by_the_wall_clock_only_while_they_last() -> None:
     assert delivery.CONNECT_SECONDS + delivery.ANSWER_SECONDS < delivery.TIME_LIMIT_SECONDS
 
 

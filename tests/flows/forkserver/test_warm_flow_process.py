@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.warm import WarmServer, told, warm_server
+from tests.warm import WarmServer, reported, warm_server
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def server(tmp_path_factory):
 def ask(server: WarmServer, expression: str, **variables: str):
     output, errors, status = server.run(f"import json; print(json.dumps({expression}))", **variables)
     assert (errors, status) == ("", 0)
-    return told(output)
+    return reported(output)
 
 
 def test_it_has_the_clients_environment_and_nothing_of_the_servers(server):

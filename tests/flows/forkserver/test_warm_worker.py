@@ -32,18 +32,18 @@ class Looking:
         return found
 
 
-def told_once(worker: Looking) -> None:
+def notified_once(worker: Looking) -> None:
     """Tell the worker of a run, and wait until it has looked for it as often as it would."""
 
-    async def tell() -> None:
-        told = asyncio.Event()
-        looking = asyncio.create_task(look_when_notified(worker, told))  # pyright: ignore[reportArgumentType]
-        told.set()
+    async def notify() -> None:
+        reported = asyncio.Event()
+        looking = asyncio.create_task(look_when_notified(worker, reported))  # pyright: ignore[reportArgumentType]
+        reported.set()
         await asyncio.sleep(sum(LOOKS) + 0.2)
         assert not looking.done()
         looking.cancel()
 
-    asyncio.run(tell())
+    asyncio.run(notify())
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def told_once(worker: Looking) -> None:
         ([httpx.ConnectError("no server")], 1),
     ],
 )
-def test_it_looks_until_it_has_found_a_run_or_been_told_too_early(found: list[Any], looks: int):
+def test_it_looks_until_it_has_found_a_run_or_was_notified_too_early(found: list[Any], looks: int):
     worker = Looking(*found)
-    told_once(worker)
+    notified_once(worker)
     assert worker.looks == looks
 
 
@@ -72,14 +72,14 @@ async def _schedule() -> UUID:
 
 
 def heard(of: Callable[[], Coroutine[Any, Any, object]]) -> bool:
-    """Tell whether something is heard of within 20 s."""
+    """Return whether something is heard of within 20 s."""
 
     async def hear() -> bool:
-        told = asyncio.Event()
-        listening = asyncio.create_task(listen(told))
+        reported = asyncio.Event()
+        listening = asyncio.create_task(listen(reported))
         try:
             async with asyncio.timeout(20):
-                while not told.is_set():  # the stream may not be there yet at the first
+                while not reported.is_set():  # the stream may not be there yet at the first
                     await of()
                     await asyncio.sleep(0.2)
         except TimeoutError:
@@ -94,17 +94,17 @@ def heard(of: Callable[[], Coroutine[Any, Any, object]]) -> bool:
 
 
 @pytest.mark.timeout(120)
-def test_a_run_that_is_scheduled_on_a_real_server_is_told():
+def test_a_run_that_is_scheduled_on_a_real_server_is_reported():
     with prefect_test_harness(server_startup_timeout=60):
         assert heard(of=_schedule)
 
 
-def test_while_nobody_can_be_heard_it_is_told_to_look_all_the_same(
+def test_while_no_events_arrive_it_is_notified_to_look_all_the_same(
     capsys: pytest.CaptureFixture[str],
 ):
-    async def nobody() -> None:
+    async def never() -> None:
         """Nothing happens."""
 
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert heard(of=nobody)
+        assert heard(of=never)
     assert "No events of runs" in capsys.readouterr().out

@@ -34,7 +34,7 @@ def test_the_rows_of_a_big_file_may_come_in_any_order_and_are_all_there_once(
     assert pipeline.rows("n")[-100_000:] == [(number,) for number in range(rows, rows + 100_000)]
 
 
-def test_every_row_tells_its_arrival_its_file_and_when_it_was_loaded(pipeline: Pipeline):
+def test_every_row_shows_its_arrival_its_file_and_when_it_was_loaded(pipeline: Pipeline):
     pipeline.load("a.csv", "a\n1\n2\n")
     rows = pipeline.rows("_arrival_id, _file_name, _loaded_at")
     assert {row[:2] for row in rows} == {("arrival-1", "a.csv")}

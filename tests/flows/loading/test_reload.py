@@ -149,7 +149,7 @@ def test_values_that_the_table_wants_to_be_unique_may_come_again(
     assert pipeline.rows() == [(2,), (3,)]
 
 
-def test_a_name_that_no_file_of_the_source_has_is_told():
+def test_a_name_that_no_file_of_the_source_has_is_reported():
     files = [Rejected("north/a.csv", 0, "empty file")]
     assert Reload(frozenset({"*", "north/a.csv"})).not_found(files) == ()
     assert [one.name for one in Reload(frozenset({"z.csv", "a.csv", "north/a.csv"})).not_found(files)] == [

@@ -22,7 +22,7 @@ def connection():
 
 
 def fits(connection: duckdb.DuckDBPyConnection, text: str, target: str, source: str = TEXT) -> bool:
-    """Tell whether a value goes into an existing column."""
+    """Return whether a value goes into an existing column."""
     conversion = Conversion("c", source, target)
     cast = f"SELECT CAST(? AS {source}) AS raw"
     query = f"SELECT {conversion.holds('raw', conversion.cast('raw'))} FROM ({cast})"
@@ -221,7 +221,7 @@ TYPES = [
 
 
 def says_the_same(text: str, target: str, printed: str) -> bool:
-    """Tell whether what a value prints is what the text says."""
+    """Return whether what a value prints is what the text says."""
     text = text.strip(" \t\n\f\r")
     is_same = text == printed.strip(" \t\n\f\r")
     if is_same or target in {"INTERVAL", "JSON", "INTEGER[]"}:

@@ -70,7 +70,7 @@ def test_of_the_last_file_it_is_shown_how_far_its_query_is_and_of_no_other(clien
     assert [[percent for percent, _ in artifacts] for artifacts in load()] == [[], [70], [70], [80]]
 
 
-def test_a_server_that_does_not_answer_stops_no_load(caplog: pytest.LogCaptureFixture, nobody: str) -> None:
-    with temporary_settings({PREFECT_API_URL: nobody}):
+def test_a_server_that_does_not_answer_stops_no_load(caplog: pytest.LogCaptureFixture, unreachable: str) -> None:
+    with temporary_settings({PREFECT_API_URL: unreachable}):
         progress("unheard").update(LOADED[:50], LOADED[:50], 100 + AFTER)
     assert "the progress of the load could not be written to Prefect" in caplog.text

@@ -37,6 +37,6 @@ def test_a_small_load_pays_nothing(connection: duckdb.DuckDBPyConnection) -> Non
         assert "progress" in {thread.name for thread in threading.enumerate()}
 
 
-def test_what_goes_wrong_in_the_load_is_told_as_it_is(connection: duckdb.DuckDBPyConnection) -> None:
+def test_what_goes_wrong_in_the_load_is_reported_as_it_is(connection: duckdb.DuckDBPyConnection) -> None:
     with pytest.raises(duckdb.CatalogException), watched(lambda: connection, artifacts.LARGE, lambda share, now: None):
         connection.execute("FROM nowhere")

@@ -88,7 +88,7 @@ def test_who_finds_it_in_use_waits_says_so_once_and_gets_in(tmp_path: Path):
     assert said == [f"the warehouse w.duckdb is in use by another process (PID {other.pid}); waiting for up to 20 s"]
 
 
-def test_who_has_waited_long_enough_is_told_by_whom_it_is_held(tmp_path: Path):
+def test_a_caller_that_has_waited_long_enough_learns_which_process_holds_it(tmp_path: Path):
     with python(HOLD, tmp_path / "w.duckdb") as other:
         with (
             pytest.raises(TemporaryError, match=rf"still in use by another process \(PID {other.pid}\) after 0.3 s"),
@@ -120,7 +120,7 @@ def test_threads_of_one_process_wait_for_one_another_too(tmp_path: Path):
     assert all("another run of this process" in line for line in said)
 
 
-def test_a_thread_that_has_waited_long_enough_is_told_so(tmp_path: Path):
+def test_a_thread_that_has_waited_long_enough_gets_an_error(tmp_path: Path):
     with (
         open_duckdb(tmp_path / "w.duckdb", 0, pytest.fail),
         pytest.raises(TemporaryError, match="still in use by another run of this process"),

@@ -255,16 +255,16 @@ def test_two_runs_that_bring_columns_at_once_add_each_of_them_once(pipeline: Pos
 def _at_once(pipeline: PostgresPipeline, how: str, *runs: list[str]) -> list[str]:
     """Load the runs' arrivals in processes that begin each of theirs together; return what they said."""
     processes = [loading(pipeline, how, *arrivals) for arrivals in runs]
-    told: list[str] = []
+    reported: list[str] = []
     for _ in runs[0]:
         assert {said(one) for one in processes} == {"ready"}
         for one in processes:
             go_on(one)
-        told += [said(one) for one in processes]
+        reported += [said(one) for one in processes]
     for one in processes:
         one.communicate()
         assert one.returncode == 0
-    return told
+    return reported
 
 
 def test_runs_of_different_arrivals_do_not_wait_for_one_another(pipeline: PostgresPipeline):
@@ -280,7 +280,7 @@ def test_runs_of_different_arrivals_do_not_wait_for_one_another(pipeline: Postgr
     assert counts(pipeline) == [(3, 3, 3)]
 
 
-def test_a_table_that_somebody_has_locked_is_waited_for_and_then_the_run_is_told(pipeline: PostgresPipeline):
+def test_a_table_that_somebody_has_locked_is_waited_for_and_then_the_run_is_reported(pipeline: PostgresPipeline):
     pipeline.load("first.csv", "n\n1\n")
     with psycopg.connect(pipeline.url) as other, opened(pipeline.url, 0.3) as warehouse:
         other.execute("LOCK TABLE public.metrics")
@@ -317,16 +317,16 @@ def test_an_error_is_worth_another_try_or_a_persons_business_or_the_files_own_fa
 # -- getting in
 
 
-def test_a_server_that_is_down_is_waited_for_and_the_run_is_told_once():
-    told: list[str] = []
+def test_a_server_that_is_down_is_waited_for_and_the_run_is_reported_once():
+    reported: list[str] = []
     with (
         pytest.raises(TemporaryError, match=r":1/x does not answer after 1 s: Connection refused.*start it"),
-        opened("postgresql://me:s3cret@127.0.0.1:1/x", 1, told.append),
+        opened("postgresql://me:s3cret@127.0.0.1:1/x", 1, reported.append),
     ):
         pytest.fail("nobody is there")
-    assert len(told) == 1
-    assert "waiting for up to 1 s" in told[0]
-    assert "s3cret" not in told[0]
+    assert len(reported) == 1
+    assert "waiting for up to 1 s" in reported[0]
+    assert "s3cret" not in reported[0]
 
 
 @pytest.mark.parametrize("wrong", ["password", "user", "database"])

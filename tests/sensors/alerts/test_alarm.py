@@ -37,14 +37,14 @@ def break_it(outbox: Path) -> None:
     outbox.write_text("this is no database, however long it is " * 100)
 
 
-def test_the_bell_is_opened_and_watched(alarm: AlertLoops, outbox: Path, server: PrefectServer) -> None:
+def test_the_dispatcher_is_opened_and_watched(alarm: AlertLoops, outbox: Path, server: PrefectServer) -> None:
     assert alarm.deliver() > 0
     assert alarm.watch() > 0
     assert outbox.exists()
     assert [one["event"] for one in server.emitted] == ["sensor.heartbeat"]
 
 
-def test_a_broken_outbox_is_told_by_one_loop_and_the_other_waits(alarm: AlertLoops, outbox: Path) -> None:
+def test_a_broken_outbox_is_reported_by_one_loop_and_the_other_waits(alarm: AlertLoops, outbox: Path) -> None:
     break_it(outbox)
     with pytest.raises(OutboxError):
         alarm.deliver()

@@ -31,7 +31,7 @@ def test_it_is_sent_every_ten_seconds_each_as_an_event_of_its_own(server: Prefec
     assert {one["resource"]["prefect.resource.id"] for one in server.emitted} == {"sensor.machine-4201"}
 
 
-def test_a_sensor_tells_that_it_is_back_after_a_pause_that_others_were_told_of(
+def test_a_sensor_reports_that_it_is_back_after_a_pause_that_was_reported(
     server: PrefectServer, ringer: AlertService
 ) -> None:
     heartbeat(server, ringer).step(NOW)
@@ -42,7 +42,9 @@ def test_a_sensor_tells_that_it_is_back_after_a_pause_that_others_were_told_of(
     assert server.emitted[-1]["payload"]["since"].startswith("2026-11-24")
 
 
-def test_it_tells_so_until_those_who_were_told_of_its_silence_know(server: PrefectServer, ringer: AlertService) -> None:
+def test_it_reports_that_it_is_back_until_every_receiver_of_the_silence_has_it(
+    server: PrefectServer, ringer: AlertService
+) -> None:
     beat = heartbeat(server, ringer)
     beat.step(NOW)
     ringer.post(posting("silent", opens="sensor.machine-4201"), NOW)
@@ -110,7 +112,7 @@ def test_a_sensor_has_the_same_name_after_every_start_and_another_than_its_neigh
     assert sensor_name(4201).endswith("-4201")
 
 
-def test_while_the_outbox_cannot_be_written_it_is_sent_as_often_as_ever_and_its_return_is_told_once(
+def test_while_the_outbox_cannot_be_written_it_is_sent_as_often_as_ever_and_its_return_is_reported_once(
     server: PrefectServer, ringer: AlertService
 ) -> None:
     heartbeat(server, ringer).step(NOW)

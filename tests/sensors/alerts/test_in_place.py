@@ -66,7 +66,7 @@ def test_nothing_is_written_into_a_deleted_ledger_until_it_is_restored_and_nothi
         assert noted(anew) == noted(used) == ["before", "after"]
 
 
-def test_a_ledger_in_whose_place_another_file_lies_is_kept_beside_it(
+def test_a_ledger_whose_place_another_file_has_taken_is_kept_beside_it(
     guard: LedgerGuard, used: Ledger, path: Path
 ) -> None:
     with Ledger(path.with_name("other.db")) as other:

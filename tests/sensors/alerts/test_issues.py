@@ -118,7 +118,7 @@ def full() -> sqlite3.OperationalError:
         (OSError(errno.ENOSPC, "No space left on device"), "inbox metrics", "disk full"),
         (DiskSpaceError("nearly full"), "announce", "disk full"),
         (OSError(errno.EMFILE, "Too many open files"), "inbox metrics", "descriptors"),
-        (NotReachedError("nobody listens: [Errno 24] Too many open files"), "prefect", "descriptors"),
+        (NotReachedError("no server listens: [Errno 24] Too many open files"), "prefect", "descriptors"),
         (LedgerError("the ledger is corrupt"), "prefect", "ledger"),
         (OutboxError("cannot be opened"), "bell", "outbox"),
         (ApiError("500"), "prefect", "api"),
@@ -146,14 +146,14 @@ def test_loops_that_fail_for_one_cause_are_one_issue(hand_clock: HandClock) -> N
 def test_what_a_silent_server_costs_the_loops_has_its_own_alert(
     hand_clock: HandClock, is_server_silent: bool, expected: list[str]
 ) -> None:
-    loops = [failing("announce", NotReachedError("nobody listens"), hand_clock.clock)]
+    loops = [failing("announce", NotReachedError("no server listens"), hand_clock.clock)]
     assert list(issues_of(loops, is_server_silent=is_server_silent)) == expected
 
 
 def test_while_the_watchman_cannot_say_whether_the_server_is_silent_only_its_own_trouble_is_an_issue(
     hand_clock: HandClock,
 ) -> None:
-    loops = [failing("announce", NotReachedError("nobody listens"), hand_clock.clock)]
+    loops = [failing("announce", NotReachedError("no server listens"), hand_clock.clock)]
     loops.append(failing("watchman", OSError(errno.EMFILE, "Too many open files"), hand_clock.clock))
     assert list(issues_of(loops, is_server_silent=False)) == ["descriptors"]
 

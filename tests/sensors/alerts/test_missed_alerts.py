@@ -80,7 +80,7 @@ def test_every_one_of_many_that_failed_while_the_sensor_was_down_is_rung_for(
     assert len(causes(ringer)) == 30
 
 
-def test_what_failed_before_the_first_start_is_nobodys_concern(
+def test_what_failed_before_the_first_start_is_no_ones_concern(
     server: PrefectServer, ringer: AlertService, ledger: Ledger
 ) -> None:
     server.failed_run("r1", NOW - OVERLAP - MINUTE)
@@ -175,7 +175,7 @@ def somebodys(body: str, **more: object) -> SendingAutomation:
     return SendingAutomation("somebody's", trigger, "alerts", "Failed", body)
 
 
-def test_an_automation_that_says_nothing_to_the_bell_is_not_rung_for_again_and_again(
+def test_an_automation_without_a_cause_for_the_dispatcher_does_not_alert_again_and_again(
     missed: MissedAlerts, server: PrefectServer, ringer: AlertService
 ) -> None:
     missed.automations = [somebodys("{{ event.resource.name }}"), somebodys("x\nbell: {broken")]

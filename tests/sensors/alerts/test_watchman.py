@@ -77,7 +77,7 @@ def test_it_sends_heartbeats(watchman: ServerWatch, server: PrefectServer, hand_
     assert emitted(server) == ["sensor.heartbeat"] * 3
 
 
-def test_the_bell_follows_what_was_changed_on_the_servers_page(
+def test_the_dispatcher_follows_what_was_changed_on_the_servers_page(
     watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     walk(watchman, hand_clock, 1)
@@ -86,7 +86,7 @@ def test_the_bell_follows_what_was_changed_on_the_servers_page(
     assert bell.policy == policy(OTHER, storm="1/1h")
 
 
-def test_a_block_that_cannot_be_read_leaves_the_bell_as_it_is(
+def test_a_block_that_cannot_be_read_leaves_the_dispatcher_as_it_is(
     watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     put_block(server, bell, OTHER, storm="often")
@@ -104,7 +104,7 @@ def test_it_rings_for_what_an_automation_of_the_server_has_missed(
     assert alerts(bell) == {"state-r1/mine": "pending"}
 
 
-def test_of_a_server_whose_bell_another_sensor_has_nothing_is_told_twice(
+def test_of_a_server_whose_dispatcher_another_sensor_has_nothing_is_reported_twice(
     watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     put_automation(server)
@@ -145,7 +145,7 @@ def test_only_a_later_event_makes_an_alert_needless(
     assert alerts(bell) == {"c-1": state}
 
 
-def test_of_a_silent_server_it_tells_after_a_minute_and_when_it_is_back(
+def test_a_silent_server_is_reported_after_a_minute_and_when_it_is_back(
     watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     walk(watchman, hand_clock, 5)
@@ -158,7 +158,7 @@ def test_of_a_silent_server_it_tells_after_a_minute_and_when_it_is_back(
     assert [row["state"] for row in rows] == ["pending"]
 
 
-def test_while_the_server_is_silent_what_waits_for_an_event_is_told_in_the_end(
+def test_while_the_server_is_silent_what_waits_for_an_event_is_reported_in_the_end(
     watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     wait(bell, hand_clock)
@@ -175,17 +175,17 @@ def fail_channel(bell: Dispatcher, hand_clock: HandClock) -> None:
     deliver.record_failed(bell.outbox, claimed, channel, "refused", hand_clock.now)
 
 
-def test_prefect_is_told_once_of_a_channel_that_does_not_take_its_alerts(
+def test_a_channel_that_does_not_take_its_alerts_is_reported_to_prefect_once(
     watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     fail_channel(bell, hand_clock)
     walk(watchman, hand_clock, 30)
     assert "alert.undelivered" not in emitted(server)
     walk(watchman, hand_clock, 100)
-    [told] = [one for one in server.emitted if one["event"] == "alert.undelivered"]
-    assert told["resource"]["prefect.resource.name"] == "1 (JSON)"
-    assert told["payload"]["reason"] == "refused"
-    assert told["payload"]["waiting"] == 1
+    [reported] = [one for one in server.emitted if one["event"] == "alert.undelivered"]
+    assert reported["resource"]["prefect.resource.name"] == "1 (JSON)"
+    assert reported["payload"]["reason"] == "refused"
+    assert reported["payload"]["waiting"] == 1
 
 
 def test_a_failing_channel_is_reported_once_also_while_the_outbox_cannot_be_written(
@@ -197,7 +197,7 @@ def test_a_failing_channel_is_reported_once_also_while_the_outbox_cannot_be_writ
     assert emitted(server).count("alert.undelivered") == 1
 
 
-def test_it_is_told_later_if_the_server_is_silent(
+def test_it_is_reported_later_if_the_server_is_silent(
     watchman: ServerWatch, server: PrefectServer, bell: Dispatcher, hand_clock: HandClock
 ) -> None:
     fail_channel(bell, hand_clock)

@@ -80,10 +80,10 @@ def test_a_file_in_a_sticky_folder_is_reported_once_and_the_others_are_taken(pla
         sensor = OneInbox(common_folder / "state", inbox)
         sensor.pass_time(HOUR)
         books = books_of(sensor.ledger, ["metrics"])["metrics"]
-        told = [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"]
-        return sensor.states(), books, sensor.notices(), sensor.attention(), ids, sensor.folders(), told
+        lines = [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"]
+        return sensor.states(), books, sensor.notices(), sensor.attention(), ids, sensor.folders(), lines
 
-    states, books, notices, attention, made, folders, told = as_another_user(work)
+    states, books, notices, attention, made, folders, lines = as_another_user(work)
     assert states == {"theirs.csv": "seen", "ours.csv": "staged"}
     assert (books.seen, books.waiting, books.in_flight) == (2, 1, 1)
     assert [notice["event"] for notice in notices] == ["inbox.files.waiting"]
@@ -96,7 +96,7 @@ def test_a_file_in_a_sticky_folder_is_reported_once_and_the_others_are_taken(pla
     assert "sticky" in attention[0]
     assert len(made) <= 2, "one for the good file, and one that every further attempt takes again"
     assert len(folders) == 1
-    assert sum("theirs.csv" in line for line in told) <= 2, told
+    assert sum("theirs.csv" in line for line in lines) <= 2, lines
 
 
 @needs_root

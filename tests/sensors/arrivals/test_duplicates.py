@@ -81,7 +81,7 @@ def test_what_failed_may_come_again(intake, drop, ledger):
 
 
 @pytest.mark.parametrize("intake", [Duplicates.REJECT], indirect=True)
-def test_a_duplicate_that_is_rejected_stays_is_linked_and_told_once(intake, drop, ledger, tmp_path):
+def test_a_duplicate_that_is_rejected_stays_is_linked_and_reported_once(intake, drop, ledger, tmp_path):
     drop(a="x")
     drop(b="x")
     drop(c="z")

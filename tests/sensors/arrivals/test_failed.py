@@ -55,7 +55,7 @@ def test_only_the_bad_files_of_a_failed_arrival_are_linked_with_their_reasons(se
 
 
 @pytest.mark.usefixtures("arrival")
-def test_the_status_can_tell_each_bad_file_and_each_arrival_without_a_run(settings):
+def test_the_status_can_show_each_bad_file_and_each_arrival_without_a_run(settings):
     trouble = read_needs_attention(settings)
     assert [(file.name, file.reason) for file in trouble.files] == [("bad.csv", "line 3: too many columns")]
     assert [(one.id, one.attempt, one.reason) for one in trouble.arrivals] == [("metrics-2", 3, "Deployment not found")]

@@ -109,7 +109,7 @@ def test_a_copy_that_a_crash_interrupted_is_finished(folder, elsewhere, monkeypa
     assert everywhere(folder, elsewhere) == {"a.csv": "rows"}
 
 
-def test_a_claim_tells_the_files_name_and_fits_into_255_bytes():
+def test_a_claim_shows_the_files_name_and_fits_into_255_bytes():
     name = "ü" * 98 + ".csv"  # 200 bytes, the longest that is admitted
     file = WaitingFile(2**63 - 1, Path("/inbox") / name, name, Identity(1, 1, 1, 1))
     claim = claim_name(claim_token(file, f"{'i' * 40}-20261124-140509-3f9a1c"), name)
@@ -232,7 +232,7 @@ def test_a_done_file_is_removed_with_the_file_that_it_was_about(tmp_path, folder
     assert everywhere(tmp_path) == {"arrivals/metrics-1/a.csv": "rows"}
 
 
-def test_a_symlink_that_lies_there_now_is_not_followed(tmp_path, folder):
+def test_a_symlink_that_is_there_now_is_not_followed(tmp_path, folder):
     file = dropped(tmp_path / "inbox")
     secret = tmp_path / "secret.csv"
     file.path.rename(secret)

@@ -85,7 +85,7 @@ def test_a_run_of_which_prefect_has_no_log_says_so(with_server, server, capsys):
     assert "the run's log: Prefect has none of it" in shown(with_server, "m-1", capsys)
 
 
-def test_a_server_that_refuses_is_told_with_its_answer(with_server, server, capsys):
+def test_a_server_that_refuses_is_reported_with_its_answer(with_server, server, capsys):
     server.status = 401
     assert f"{with_server.api_url} answers 401; see `just status`" in shown(with_server, "m-1", capsys)
 

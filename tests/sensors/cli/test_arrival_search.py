@@ -34,7 +34,7 @@ def test_an_id_a_unique_beginning_of_it_or_a_files_name_will_do(ledger, wanted, 
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"),
+    ("wanted", "reported"),
     [
         ("metrics-20261124", "several arrivals begin with metrics-20261124: metrics-20261124-02, metrics-20261124-01"),
         ("late.csv", "late.csv is in no arrival: it is seen in inbox metrics"),
@@ -43,8 +43,8 @@ def test_an_id_a_unique_beginning_of_it_or_a_files_name_will_do(ledger, wanted, 
         ("", "there is no arrival"),
     ],
 )
-def test_what_is_not_found_is_told_with_what_there_is(ledger, wanted, told):
-    with pytest.raises(StackError, match=told):
+def test_what_is_not_found_is_reported_with_what_there_is(ledger, wanted, reported):
+    with pytest.raises(StackError, match=reported):
         find_arrival(ledger, wanted)
 
 

@@ -50,7 +50,7 @@ def test_one_inbox_or_only_what_failed_can_be_asked_for(settings):
     assert read(settings, "orders", failed=True) == []
 
 
-def test_an_inbox_that_there_is_not_is_told_with_those_that_there_are(settings):
+def test_an_inbox_that_there_is_not_is_reported_with_those_that_there_are(settings):
     with pytest.raises(StackError, match="there is no inbox ordres; there is metrics, orders"):
         read(settings, "ordres")
 
@@ -70,7 +70,7 @@ def test_an_arrival_is_a_line_with_its_local_time_its_counts_and_its_seconds(led
     assert "\x1b" not in text
 
 
-def test_a_failed_one_tells_how_many_of_its_files_are_bad(ledger):
+def test_a_failed_one_shows_how_many_of_its_files_are_bad(ledger):
     text = drawn(latest_failed(ledger, 3), 200)
     assert "b.csv +1" in text
     assert "2 (1 bad)" in text

@@ -35,7 +35,7 @@ def test_a_service_of_several_processes_has_several_and_each_can_be_named():
     assert log_names(settings, "worker-2") == ["worker-2"]
 
 
-def test_a_name_that_is_none_is_told_with_what_there_is(settings):
+def test_a_name_that_is_none_is_reported_with_what_there_is(settings):
     with pytest.raises(StackError, match="there is no service senor; there is server, worker, sensor, warm, alerts"):
         log_names(settings, "senor")
 

@@ -62,7 +62,9 @@ def test_the_parameters_are_those_of_the_run(inbox: Inbox) -> None:
     }
 
 
-def test_what_is_refused_or_left_alone_is_told_with_the_reason(inbox: Inbox, identity: Callable[..., Identity]) -> None:
+def test_what_is_refused_or_left_alone_is_reported_with_the_reason(
+    inbox: Inbox, identity: Callable[..., Identity]
+) -> None:
     drop(inbox, "a.exe")
     drop(inbox, ".hidden.csv")
     known = drop(inbox, "refused.csv")
@@ -107,7 +109,7 @@ def test_a_file_that_is_being_written_waits(inbox: Inbox) -> None:
     assert named(look(inbox, Known(), ARRIVALS)) == [["a.csv"]]
 
 
-def test_a_folder_that_is_not_there_is_told(inbox: Inbox) -> None:
+def test_a_folder_that_is_not_there_is_reported(inbox: Inbox) -> None:
     inbox.path.rmdir()
     found = look(inbox, Known(), ARRIVALS)
     assert "No such file or directory" in found.trouble

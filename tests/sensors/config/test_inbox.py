@@ -25,7 +25,7 @@ def test_an_inbox_may_be_a_folder_elsewhere(tmp_path):
     assert (inbox.path, inbox.max_files) == (tmp_path / "elsewhere", 7)
 
 
-def test_every_mistake_is_told_at_once_with_its_field(tmp_path):
+def test_all_mistakes_are_reported_together_with_their_fields(tmp_path):
     file = configured(
         tmp_path, "inboxes:\n  one: {max_files: 0, colour: red}\n  two: {grace_seconds: soon, patterns: []}\n"
     )
@@ -53,7 +53,7 @@ def test_a_bad_name_or_inbox_does_not_hide_the_mistakes_of_another(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("inboxes: {}\n", "at least 1 item"),
         ("", r"inboxes\.yaml: expected an inbox at least, .*, got an empty file$"),
@@ -68,12 +68,12 @@ def test_a_bad_name_or_inbox_does_not_hide_the_mistakes_of_another(tmp_path):
         ("inboxes:\n  a: {path: same}\n  b: {path: same}\n", "is in inbox 'a'"),
     ],
 )
-def test_a_file_that_cannot_be_used_says_why(tmp_path, text, told):
-    with pytest.raises(InboxesError, match=told):
+def test_a_file_that_cannot_be_used_says_why(tmp_path, text, reported):
+    with pytest.raises(InboxesError, match=reported):
         read_inboxes(configured(tmp_path, text), tmp_path)
 
 
-def test_a_mistake_is_told_with_the_line_that_it_is_on_or_is_missing_from(tmp_path):
+def test_a_mistake_is_reported_with_the_line_that_it_is_on_or_is_missing_from(tmp_path):
     text = (
         "inboxes:\n  one:\n    patterns:\n      - a\n      - [b]\n    expect:\n      at_least: 1\n  two: {path: one}\n"
     )

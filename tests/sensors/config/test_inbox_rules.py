@@ -6,7 +6,7 @@ from sensors.config.inboxes import Duplicates, EmptyFiles, InboxesError, WatchCh
 
 
 @pytest.mark.parametrize(
-    ("rule", "field", "told"),
+    ("rule", "field", "reported"),
     [
         ("watch: inotify", "watch", "'auto' or 'polling'"),
         ("empty: ignore", "empty", "'wait', 'reject' or 'take'"),
@@ -23,14 +23,14 @@ from sensors.config.inboxes import Duplicates, EmptyFiles, InboxesError, WatchCh
         ("expect: {timezone: UTC}", "expect.cron", "Field required"),
     ],
 )
-def test_a_mistyped_rule_is_told_with_its_field_and_what_was_expected(tmp_path, rule, field, told):
+def test_a_mistyped_rule_is_reported_with_its_field_and_what_was_expected(tmp_path, rule, field, reported):
     file = tmp_path / "inboxes.yaml"
     file.write_text(f"inboxes:\n  metrics:\n    {rule}\n")
     with pytest.raises(InboxesError) as raised:
         read_inboxes(file, tmp_path)
     (line,) = str(raised.value).splitlines()
     assert f"inboxes.metrics.{field}: " in line
-    assert told in line
+    assert reported in line
 
 
 def test_every_rule_that_the_documentation_shows_can_be_set(tmp_path):

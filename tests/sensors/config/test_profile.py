@@ -19,7 +19,7 @@ def test_the_embedded_profile_is_one_of_each():
     assert names() == ["server", "worker", "sensor", "warm"]
 
 
-def test_the_embedded_profile_leaves_aside_what_the_other_is_told():
+def test_the_embedded_profile_leaves_aside_the_settings_of_the_other():
     assert names(api_servers=3, workers=9, database_url="nonsense") == names()
 
 
@@ -56,7 +56,7 @@ def test_a_machine_without_servers_needs_neither_database_nor_redis_but_the_apis
         Settings(**{**JOINED, "prefect_api_url": ""})
 
 
-def test_workers_are_told_apart_by_their_machine_and_number():
+def test_workers_are_distinguished_by_their_machine_and_number():
     workers = [one.arguments[-1] for one in programs(Settings(**SHARED, node_name="here")) if one.service == "worker"]
     assert workers == ["here-1", "here-2"]
 
@@ -77,7 +77,7 @@ def test_a_database_of_another_kind_is_refused_without_its_password(url, problem
     assert "secret" not in str(refused.value)
 
 
-def test_all_that_is_wrong_is_told_at_once_and_no_secret_with_it(monkeypatch, tmp_path):
+def test_all_that_is_wrong_is_reported_together_and_no_secret_with_it(monkeypatch, tmp_path):
     monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
     wrong = {"PROFILE": "scale", "DATABASE_URL": "mysql://me:secret@db/x", "WORKERS": "many", "API_HOST": "a b"}
     for name, value in wrong.items():

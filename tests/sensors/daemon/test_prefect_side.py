@@ -92,13 +92,13 @@ def test_what_is_young_is_asked_about_often_and_what_takes_long_seldom(
 
 def test_without_a_server_a_step_says_so_and_the_arrival_waits(
     ledger: Ledger,
-    nobody: str,
+    unreachable: str,
     inbox: Inbox,
     tmp_path: Path,
     hand_clock: HandClock,
     arrive: Callable[[str, str], None],
 ):
-    settings = Settings(_env_file=None, state_dir=tmp_path, api_port=httpx.URL(nobody).port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
+    settings = Settings(_env_file=None, state_dir=tmp_path, api_port=httpx.URL(unreachable).port, auth=Auth.OFF)  # pyright: ignore[reportCallIssue]
     side = RunLoops(settings, [inbox], hand_clock.clock)
     arrive("m-1", "staged")
     with pytest.raises(NotReachedError, match="nothing listens at"):

@@ -13,7 +13,7 @@ from sensors.files.stability import Writer, read_lease, writer_of
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="read leases exist on Linux only")
 
 
-def test_nobody_writes_a_closed_file(tmp_path):
+def test_no_one_writes_a_closed_file(tmp_path):
     path = tmp_path / "closed.csv"
     path.write_text("a\n1\n")
     assert writer_of(path) is Writer.NONE

@@ -23,9 +23,9 @@ def test_what_others_change_gives_no_event_here(kind):
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "apfs", ""])
-def test_a_local_file_system_tells_everything(kind):
+def test_a_local_file_system_shows_everything(kind):
     assert reports_events(kind)
 
 
-def test_a_folder_of_this_machine_lies_on_something(tmp_path):
+def test_a_folder_of_this_machine_is_on_something(tmp_path):
     assert kind_of(tmp_path)

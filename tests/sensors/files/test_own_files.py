@@ -86,7 +86,7 @@ def test_the_log_of_alerts_is_not_a_link(tmp_path, victim):
         alert_log.append(tmp_path / "alerts.log", "an alert\n")
 
 
-def test_the_sign_of_life_of_the_bell_makes_no_file_where_a_link_leads(tmp_path):
+def test_the_sign_of_life_of_the_dispatcher_makes_no_file_where_a_link_leads(tmp_path):
     outbox = Outbox(tmp_path / "alerts.db")
     (tmp_path / "alerts.db.alive").symlink_to(tmp_path / "made")
     with pytest.raises(OSError, match="symbolic links"):

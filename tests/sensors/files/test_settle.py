@@ -27,7 +27,7 @@ def test_a_file_that_somebody_writes_is_never_complete_however_quiet():
     assert complete_at(seen, RULES, Writer.PRESENT) is None
 
 
-def test_where_nothing_proves_that_nobody_writes_a_close_does_not_count():
+def test_where_nothing_proves_that_no_one_writes_a_close_does_not_count():
     seen = observe(None, SHORT, 10.0, completed=True)
     assert complete_at(seen, RULES, Writer.UNKNOWN) == 15.0
 
@@ -65,7 +65,7 @@ def test_no_file_is_complete_before_it_was_unchanged_for_the_shortest_period(sig
 
 
 @given(SIGHTINGS, st.sampled_from([Writer.NONE, Writer.UNKNOWN]))
-def test_a_file_that_nobody_touches_any_more_is_complete_within_the_longest_period(sightings, writer):
+def test_a_file_that_no_one_touches_any_more_is_complete_within_the_longest_period(sightings, writer):
     now, seen = 0.0, None
     for grown_to, later, completed in sightings:
         now += later

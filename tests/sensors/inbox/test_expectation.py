@@ -40,7 +40,7 @@ class Arrivals:
         return sum(after < moment <= until for moment in self.at)
 
 
-def test_a_file_that_came_in_time_is_nothing_to_tell():
+def test_a_file_that_came_in_time_is_nothing_to_report():
     arrived = Arrivals([utc(23, 18)]).count
     after, event = judge(WEEKDAYS, Expected("", utc(23, 12)), utc(24, 7, 1), arrived)
     assert (after, event) == (Expected("", utc(24, 7)), None)
@@ -82,14 +82,14 @@ def test_overdue_and_recovered_always_alternate(minutes, at_least, every):
     start = utc(1, 0)
     expect = Expectation(cron="0 8 * * *", timezone="America/Chicago", at_least=at_least)
     arrived = Arrivals([start + timedelta(minutes=minute) for minute in minutes])
-    standing, now, told = Expected("", start), start, []
+    standing, now, reported = Expected("", start), start, []
     while now < start + timedelta(days=10):
         now += timedelta(minutes=every)
         standing, event = judge(
             expect, standing, now, lambda after, until, now=now: arrived.count(after, min(until, now))
         )
-        told += [event] if event else []
-    assert all(event == (OVERDUE if at % 2 == 0 else RECOVERED) for at, event in enumerate(told))
+        reported += [event] if event else []
+    assert all(event == (OVERDUE if at % 2 == 0 else RECOVERED) for at, event in enumerate(reported))
 
 
 @pytest.fixture
@@ -102,23 +102,23 @@ def see(ledger, inbox, hand_clock, name, identity) -> None:
     files.record_seen(ledger, inbox.name, [Dropped(inbox.path / name, name, identity)], hand_clock.now)
 
 
-def told(ledger) -> list[tuple[str, str]]:
+def reported(ledger) -> list[tuple[str, str]]:
     return [(one.notice.event, one.notice.payload["subject"]) for one in notices.unsent(ledger, 10)]
 
 
-def test_the_ledger_counts_and_a_person_is_told_in_local_time(punctual, ledger, hand_clock, identity):
+def test_the_ledger_counts_and_the_report_is_in_local_time(punctual, ledger, hand_clock, identity):
     step, inbox = punctual
     assert not step.step()
     hand_clock.turn(3600)
     assert step.step()
     assert not step.step()
-    assert told(ledger) == [(OVERDUE, "Inbox metrics is overdue")]
+    assert reported(ledger) == [(OVERDUE, "Inbox metrics is overdue")]
     (overdue,) = notices.unsent(ledger, 10)
     assert "Expected: 1 file by 2026-11-24 10:00 UTC" in overdue.notice.payload["text"]
     hand_clock.turn(60)
     see(ledger, inbox, hand_clock, "late.csv", identity(hand_clock.now))
     assert step.step()
-    assert told(ledger)[1] == (RECOVERED, "Inbox metrics has its files")
+    assert reported(ledger)[1] == (RECOVERED, "Inbox metrics has its files")
 
 
 def test_a_file_that_came_in_time_while_the_sensor_was_down_is_in_time(punctual, ledger, hand_clock, identity):
@@ -128,7 +128,7 @@ def test_a_file_that_came_in_time_while_the_sensor_was_down_is_in_time(punctual,
     hand_clock.turn(7200)
     see(ledger, inbox, hand_clock, "a.csv", identity(came))
     assert not step.step()
-    assert told(ledger) == []
+    assert reported(ledger) == []
 
 
 def test_a_refused_file_is_none_that_has_come(punctual, ledger, hand_clock, identity):
@@ -147,4 +147,4 @@ def test_another_rule_begins_anew(punctual, ledger, hand_clock):
     step.step()
     changed = inbox.model_copy(update={"expect": Expectation(cron="0 11 * * *")})
     assert not OverdueCheck(ledger, [changed], hand_clock.clock).step()
-    assert len(told(ledger)) == 1
+    assert len(reported(ledger)) == 1

@@ -29,7 +29,7 @@ def test_a_folder_that_is_not_there_is_made(tmp_path):
     assert (tmp_path / "new" / "a").is_dir()
 
 
-def test_each_that_cannot_be_used_is_told_in_one_line_with_what_is_wrong(tmp_path, monkeypatch):
+def test_each_that_cannot_be_used_is_reported_in_one_line_with_what_is_wrong(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
     closed = tmp_path / "closed"
@@ -66,7 +66,7 @@ def inboxes_file(tmp_path):
     return written
 
 
-def test_it_is_told_before_anything_is_started(tmp_path, inboxes_file):
+def test_it_is_reported_before_anything_is_started(tmp_path, inboxes_file):
     api_port, sensor_port = free_ports(2)
     settings = Settings(
         state_dir=tmp_path / "state", api_port=api_port, sensor_port=sensor_port, inboxes_file=inboxes_file
@@ -77,7 +77,7 @@ def test_it_is_told_before_anything_is_started(tmp_path, inboxes_file):
     assert "inboxes.orders.path" in line
 
 
-def test_the_sensor_alone_tells_it_as_well(tmp_path, inboxes_file):
+def test_the_sensor_alone_reports_it_as_well(tmp_path, inboxes_file):
     done = subprocess.run(
         [sys.executable, "-m", "sensors", "run"],
         cwd=PROJECT_ROOT,

@@ -213,7 +213,7 @@ def test_what_is_not_the_files_fault_stops_the_staging_and_it_is_finished_later(
     assert names_staged(tmp_path) == ["a.csv"]
 
 
-def test_one_file_that_cannot_be_taken_holds_up_no_other_and_is_told_once(
+def test_one_file_that_cannot_be_taken_holds_up_no_other_and_is_reported_once(
     intake, inbox, hand_clock, tmp_path, monkeypatch, caplog
 ):
     rename = move.rename_without_replacing

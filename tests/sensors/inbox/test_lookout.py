@@ -126,16 +126,16 @@ def test_a_hint_has_the_named_file_looked_at_and_no_other(make, scans, stats, wa
 
 def test_as_many_statements_are_run_for_many_waiting_files_as_for_few(make, ledger, wake, hand_clock):
     counts: list[int] = []
-    for lying in ("few", "many"):
-        intake = make(text="") if lying == "few" else intake  # noqa: F821 - the first one, with more in it
-        if lying == "many":
+    for waiting in ("few", "many"):
+        intake = make(text="") if waiting == "few" else intake  # noqa: F821 - the first one, with more in it
+        if waiting == "many":
             for n in range(200):
                 (intake.inbox.path / f"more-{n}.csv").write_text("")
             hand_clock.turn(10)
             intake.step()
         said: list[str] = []
         wake.clear()
-        (intake.inbox.path / f"{lying}.csv").write_text("a\n1\n")
+        (intake.inbox.path / f"{waiting}.csv").write_text("a\n1\n")
         assert wake.wait(5)
         ledger._connection.set_trace_callback(said.append)
         for _ in range(3):

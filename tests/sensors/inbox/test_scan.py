@@ -51,7 +51,7 @@ def test_an_inbox_that_is_not_there_is_an_error(tmp_path):
         names(tmp_path / "nowhere")
 
 
-def test_a_subfolder_that_cannot_be_read_hides_no_other_and_is_told(inbox, monkeypatch):
+def test_a_subfolder_that_cannot_be_read_hides_no_other_and_is_reported(inbox, monkeypatch):
     opened = os.open
 
     def refuse(path, flags, *args, **kwargs):  # as root no permission can refuse it, so the refusal is played

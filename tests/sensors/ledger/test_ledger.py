@@ -216,8 +216,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def end(self, state: ArrivalState, named: bool) -> None:
         arrival = arrivals.in_state(self.ledger, ArrivalState.RUNNING)[0]
         names, _ = arrivals.contents(self.ledger, arrival.id)
-        told = [FileOutcome(names[0], FileState.REJECTED, 0, "bad")] if named else []
-        assert announcements.record_outcome(self.ledger, arrival.id, state, told, None, self.tick())
+        reported = [FileOutcome(names[0], FileState.REJECTED, 0, "bad")] if named else []
+        assert announcements.record_outcome(self.ledger, arrival.id, state, reported, None, self.tick())
         assert not announcements.record_outcome(self.ledger, arrival.id, ArrivalState.FAILED, [], "late", self.now)
         self.ended[arrival.id] = state
 

@@ -44,7 +44,7 @@ def test_a_sound_ledger_is_read_once(large: Path):
     assert check.step() == PAUSE_SECONDS
 
 
-def test_a_corrupt_one_is_told_of_at_every_step_with_what_to_do(large: Path):
+def test_a_corrupt_one_is_reported_at_every_step_with_what_to_do(large: Path):
     damage(large)
     check = LedgerCheck(large)
     for _ in range(3):

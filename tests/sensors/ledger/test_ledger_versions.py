@@ -81,8 +81,8 @@ def test_what_is_under_way_goes_on_after_the_migration(path):
 
 def test_to_read_an_old_version_it_has_to_be_brought_up_to_date_first(path):
     old = content(path)
-    told = f"is of version 1, this program reads {database.VERSION}: `just up` brings it up to date"
-    with pytest.raises(LedgerError, match=told):
+    reported = f"is of version 1, this program reads {database.VERSION}: `just up` brings it up to date"
+    with pytest.raises(LedgerError, match=reported):
         Ledger(path, read_only=True)
     assert content(path) == old
 
@@ -128,8 +128,8 @@ def test_overwritten_pages_are_noticed_and_it_is_said_what_to_do(path, pages):
     with path.open("r+b") as opened:
         opened.seek(start)
         opened.write(b"\xff" * (size if pages == "first of a table" else path.stat().st_size - size))
-    told = "the ledger is corrupt: .*" if pages == "first of a table" else "cannot be opened: .* malformed.*"
-    with pytest.raises(LedgerError, match=rf"{told}`just rebuild`"), Ledger(path) as ledger:
+    reported = "the ledger is corrupt: .*" if pages == "first of a table" else "cannot be opened: .* malformed.*"
+    with pytest.raises(LedgerError, match=rf"{reported}`just rebuild`"), Ledger(path) as ledger:
         ledger.check()
 
 

@@ -137,7 +137,7 @@ def test_the_first_to_dismiss_a_file_wins(bad):
     assert files.record_file(bad, loaded["id"], LATER) == 0
 
 
-def test_the_status_tells_what_is_left_and_counts_the_rest(settings):
+def test_the_status_shows_what_is_left_and_counts_the_rest(settings):
     trouble = read_needs_attention(settings, 1)
     assert ([file.name for file in trouble.files], trouble.more_files) == (["c.csv"], 3)
     dismiss(settings, "m-1", LATER)
@@ -149,7 +149,7 @@ def test_the_status_tells_what_is_left_and_counts_the_rest(settings):
 # -- mistakes
 
 
-def test_what_is_settled_or_unknown_is_told_apart(settings, tmp_path):
+def test_what_is_settled_or_unknown_is_distinguished(settings, tmp_path):
     dismiss(settings, None, LATER)
     assert dismiss(settings, None, LATER) == "no file needs attention"
     for settled in ("m-1", "a.csv", "good.csv"):

@@ -130,9 +130,9 @@ def test_an_arrival_without_a_result_is_announced_again(settings, prefect, known
     if known == "crashed":
         prefect.run("r1", "CRASHED", FIRST)
         prefect.report(FIRST, "r1", a="loaded")
-    told = rebuild(settings).lines()
+    reported = rebuild(settings).lines()
     assert states(settings) == {FIRST: "staged", "a.csv": "staged"}
-    assert "  1 of the arrivals will be announced again; what is loaded is skipped" in told
+    assert "  1 of the arrivals will be announced again; what is loaded is skipped" in reported
 
 
 @pytest.mark.parametrize(("outcome", "state"), [("loaded", "loaded"), ("rejected", "failed")])
@@ -181,12 +181,12 @@ def test_the_old_ledger_is_put_aside_whole_and_never_over_another(settings, tmp_
 def test_rubbish_is_replaced_by_a_ledger_that_can_be_used(settings):
     stored(settings, FIRST, "a.csv")
     settings.ledger_path.write_bytes(b"rubbish" * 1000)
-    told = rebuild(settings)
-    assert told.aside is not None
-    assert told.aside.read_bytes() == b"rubbish" * 1000
+    reported = rebuild(settings)
+    assert reported.aside is not None
+    assert reported.aside.read_bytes() == b"rubbish" * 1000
     assert sorted(path.name for path in settings.state_dir.glob("ledger.db*")) == [
         "ledger.db",
-        told.aside.name,
+        reported.aside.name,
         "ledger.db.lock",
     ]
     with Ledger(settings.ledger_path) as ledger:
@@ -196,8 +196,8 @@ def test_rubbish_is_replaced_by_a_ledger_that_can_be_used(settings):
 
 
 def test_without_arrivals_and_without_a_ledger_there_is_an_empty_one(settings):
-    told = rebuild(settings)
-    assert (told.arrivals, told.files, told.aside) == ({}, {}, None)
+    reported = rebuild(settings)
+    assert (reported.arrivals, reported.files, reported.aside) == ({}, {}, None)
     assert states(settings) == {}
 
 
@@ -214,7 +214,7 @@ def test_while_a_sensor_works_nothing_is_done(settings, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [401, 500, 503, None])
-def test_without_an_answer_nothing_is_done_unless_nobody_is_to_be_asked(settings, prefect, status):
+def test_without_an_answer_nothing_is_done_unless_the_server_is_not_to_be_asked(settings, prefect, status):
     stored(settings, FIRST, "a.csv")
     prefect.report(FIRST, "gone", a="loaded")
     settings.ledger_path.write_bytes(b"rubbish")
@@ -228,12 +228,14 @@ def test_without_an_answer_nothing_is_done_unless_nobody_is_to_be_asked(settings
     assert rebuild(settings, offline=True).arrivals == {"staged": 1}
 
 
-def test_the_server_that_is_asked_is_this_stacks_whatever_the_environment_names(settings, prefect, nobody, monkeypatch):
+def test_the_server_that_is_asked_is_this_stacks_whatever_the_environment_names(
+    settings, prefect, unreachable, monkeypatch
+):
     stored(settings, FIRST, "a.csv")
     prefect.report(FIRST, "gone", a="loaded")
-    monkeypatch.setenv("PREFECT_API_URL", nobody)
+    monkeypatch.setenv("PREFECT_API_URL", unreachable)
     elsewhere = Settings(state_dir=settings.state_dir, inboxes_file=settings.inboxes_file, api_port=prefect.port)
-    assert elsewhere.prefect_api_url == nobody
+    assert elsewhere.prefect_api_url == unreachable
     assert rebuild(elsewhere).arrivals == {"loaded": 1}
 
 
@@ -317,11 +319,11 @@ def claim(settings: Settings, inbox: str, name: str, content: str = "rows") -> P
 def test_a_claimed_file_is_given_back_under_its_own_name(settings):
     stored(settings, SECOND).mkdir(parents=True)
     claimed = claim(settings, "north-sea", "east/.taking-20261124-091500-0000b2-7-a-b.csv")
-    told = rebuild(settings)
+    reported = rebuild(settings)
     assert not claimed.exists()
-    assert told.given_back == [claimed.with_name("a-b.csv")]
+    assert reported.given_back == [claimed.with_name("a-b.csv")]
     assert claimed.with_name("a-b.csv").read_text() == "rows"
-    assert any("is back and is taken again" in line for line in told.lines())
+    assert any("is back and is taken again" in line for line in reported.lines())
     assert states(settings) == {}
 
 
@@ -348,7 +350,7 @@ def test_another_sensors_claim_is_left_alone(settings):
     assert theirs.exists()
 
 
-def test_a_disk_that_refuses_is_told_in_a_line(settings, monkeypatch):
+def test_a_disk_that_refuses_is_reported_in_a_line(settings, monkeypatch):
     def full(*_args: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 

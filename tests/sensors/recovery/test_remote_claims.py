@@ -78,10 +78,10 @@ def test_without_a_ledger_our_claims_are_given_back_unless_their_copy_is_in_its_
     arrival.mkdir(parents=True)
     if copied:
         (arrival / "orders.csv").write_bytes(b"1")
-    told = give_back_remote_claims([world.inbox()], world.folder / "arrivals")
-    lying = {file.name for file in store.listing(subfolders=False) if not file.name.startswith(".")}
-    assert ("orders.csv" in lying) is not copied
-    assert bool(told) is not copied
+    reported = give_back_remote_claims([world.inbox()], world.folder / "arrivals")
+    left = {file.name for file in store.listing(subfolders=False) if not file.name.startswith(".")}
+    assert ("orders.csv" in left) is not copied
+    assert bool(reported) is not copied
     assert [claim.token for claim in store.claims(subfolders=False)] == ["20261124-140509-aaaaaa-8"], "not ours"
 
 

@@ -64,7 +64,7 @@ def test_one_that_waits_for_its_next_announcement_does_not_wait_any_longer(setti
     assert [one.id for one in arrivals.to_announce(ledger, NOW)] == ["staged"]
 
 
-def test_an_arrival_that_is_not_there_is_told_as_such(settings, ledger):
+def test_an_arrival_that_is_not_there_is_reported_as_such(settings, ledger):
     with pytest.raises(ReplayError, match=r"there is no arrival x\\x1b"):
         retry(settings, "x\x1b")
 

@@ -45,7 +45,7 @@ def test_an_inbox_may_have_a_url(tmp_path, url, where):
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "reported"),
     [
         ("ftp://host/in", "expected a URL that begins with s3://, gs:// or sftp://"),
         ("s3:bucket/in", "expected a URL that begins with s3://"),
@@ -64,31 +64,31 @@ def test_an_inbox_may_have_a_url(tmp_path, url, where):
         ("s3://bucket/in?versionId=1", "expected nothing behind the path"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_told_without_its_credentials(tmp_path, url, told):
+def test_a_url_that_cannot_be_used_is_reported_without_its_credentials(tmp_path, url, reported):
     (line,) = mistakes(tmp_path, f"inboxes:\n  partner:\n    url: '{url}'\n")
-    assert line.startswith(f"3: inboxes.partner.url: {told}")
+    assert line.startswith(f"3: inboxes.partner.url: {reported}")
     assert "hushhush" not in line
 
 
-def test_what_does_not_go_together_is_told_at_once(tmp_path):
-    told = mistakes(
+def test_everything_that_does_not_go_together_is_reported_in_one_error(tmp_path):
+    reported = mistakes(
         tmp_path,
         "inboxes:\n"
         "  one: {url: 's3://bucket/in', path: /srv, watch: polling}\n"
         "  two: {options: {anon: true}}\n"
         "  three: {url: 's3://bucket/in/below'}\n",
     )
-    assert [line.split(": ")[1] for line in told] == [
+    assert [line.split(": ")[1] for line in reported] == [
         "inboxes.one.path",
         "inboxes.one.watch",
         "inboxes.two.options",
         "inboxes.three.url",
     ]
-    assert "is in inbox 'one'" in told[-1]
+    assert "is in inbox 'one'" in reported[-1]
 
 
 @pytest.mark.parametrize(
-    ("url", "options", "told"),
+    ("url", "options", "reported"),
     [
         ("s3://b/in", "secret: hushhush", "options.secret: expected the name of a variable such as ${SECRET}"),
         ("s3://b/in", "client_kwargs: {aws_secret_access_key: hushhush}", "aws_secret_access_key: expected the name"),
@@ -98,10 +98,10 @@ def test_what_does_not_go_together_is_told_at_once(tmp_path):
         ("sftp://h/in", "known_hosts: null", "options.known_hosts: expected the path of a file"),
     ],
 )
-def test_an_option_that_cannot_be_used_is_told_with_its_line_and_not_its_value(tmp_path, url, options, told):
+def test_an_option_that_cannot_be_used_is_reported_with_its_line_and_not_its_value(tmp_path, url, options, reported):
     (line,) = mistakes(tmp_path, f"inboxes:\n  partner:\n    url: '{url}'\n    options:\n      {options}\n")
     assert line.startswith("5: inboxes.partner.options.")
-    assert told in line
+    assert reported in line
     assert "hushhush" not in line
 
 

@@ -51,7 +51,7 @@ def test_a_dropped_file_is_uploaded_whole_and_replaces_none(configured: World, t
 
 
 @BOTH
-def test_what_cannot_be_uploaded_is_told(configured: World, tmp_path):
+def test_what_cannot_be_uploaded_is_reported(configured: World, tmp_path):
     file = tmp_path / "orders.csv"
     file.write_text("a\n1\n")
     configured.remote.server.stop()
@@ -66,20 +66,20 @@ def test_what_cannot_be_uploaded_is_told(configured: World, tmp_path):
 def test_the_preview_lists_a_remote_inbox(configured: World):
     configured.remote.write("orders.csv", b"1")
     configured.remote.write("report.pdf", b"%PDF")
-    told = "\n".join(lines(preview(read_settings())))
-    assert f"inbox partner ({configured.remote.url}): 1 file would fire as 1 arrival" in told
-    assert "orders.csv  1 bytes" in told
-    assert "report.pdf is refused: inbox 'partner' takes" in told
-    assert "inbox metrics" in told
+    reported = "\n".join(lines(preview(read_settings())))
+    assert f"inbox partner ({configured.remote.url}): 1 file would fire as 1 arrival" in reported
+    assert "orders.csv  1 bytes" in reported
+    assert "report.pdf is refused: inbox 'partner' takes" in reported
+    assert "inbox metrics" in reported
 
 
 @pytest.mark.parametrize("world", ["s3"], indirect=True)
 def test_the_preview_says_when_a_store_cannot_be_listed(configured: World):
     configured.remote.client.delete_bucket(Bucket=configured.remote.name)
-    told = "\n".join(lines(preview(read_settings())))
-    assert "! " in told
-    assert "there is no such bucket or folder" in told
-    assert "inbox metrics" in told
+    reported = "\n".join(lines(preview(read_settings())))
+    assert "! " in reported
+    assert "there is no such bucket or folder" in reported
+    assert "inbox metrics" in reported
 
 
 @BOTH
@@ -88,7 +88,9 @@ def test_the_sensor_says_which_inbox_is_in_trouble_and_the_others_go_on(configur
     is_up = False
     sensor = subprocess.Popen([sys.executable, "-m", "sensors", "run"], cwd=PROJECT_ROOT, env={**os.environ})
     try:
-        wait_until(lambda: "it cannot be reached" in (loops().get("inbox partner") or ""), "the trouble is told", 60)
+        wait_until(
+            lambda: "it cannot be reached" in (loops().get("inbox partner") or ""), "the trouble is reported", 60
+        )
         (tmp_path / "state" / "inbox" / "metrics" / "a.csv").write_text("a\n1\n")
         wait_until(lambda: arrivals(tmp_path, "metrics"), "the other inbox goes on", 30)
         configured.remote.server.start()

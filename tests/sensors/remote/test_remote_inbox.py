@@ -61,7 +61,7 @@ def test_temporary_and_hidden_names_are_left_alone(world):
     assert len(world.remote.all_names()) == 3
 
 
-def test_what_is_refused_stays_there_with_its_reason_and_is_told_once(world):
+def test_what_is_refused_stays_there_with_its_reason_and_is_reported_once(world):
     sensor = world.sensor(max_file_bytes=10)
     world.remote.write("report.pdf", b"%PDF")
     world.remote.write("large.csv", b"x" * 11)
@@ -172,7 +172,7 @@ def test_files_beyond_one_arrival_are_taken_one_arrival_after_the_other(world):
     assert len(list(sensor.arrivals_dir.glob("*/*"))) == 3
 
 
-def test_a_file_that_the_store_refuses_holds_up_no_other_and_is_told(world, monkeypatch):
+def test_a_file_that_the_store_refuses_holds_up_no_other_and_is_reported(world, monkeypatch):
     sensor = world.sensor()
     read = sensor.origin.store.read
 

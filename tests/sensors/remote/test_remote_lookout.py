@@ -9,7 +9,7 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.inboxes import Inbox
 from sensors.inbox.pending_files import PendingFiles
 from sensors.inbox.rejections import Rejections
-from sensors.remote.scanner import LONGEST_PAUSE_SECONDS, RemoteScanner
+from sensors.remote.scanner import LONGEST_LISTING_PAUSE_SECONDS, RemoteScanner
 from sensors.remote.source import RemoteSource
 from sensors.remote.store import RemoteFile
 
@@ -49,5 +49,5 @@ def test_a_store_that_lists_slowly_for_good_is_listed_seldom_but_within_bounds(s
     seconds += [600.0] * 4
     assert pause_after_look(lookout, hand_clock) == 5.0
     pauses = [pause_after_look(lookout, hand_clock) for _ in range(3)]
-    assert pauses[-1] == LONGEST_PAUSE_SECONDS
+    assert pauses[-1] == LONGEST_LISTING_PAUSE_SECONDS
     assert pause_after_look(lookout, hand_clock) == 5.0, "it is as fast as ever once it lists quickly again"

@@ -67,23 +67,23 @@ def test_a_server_that_goes_away_in_the_middle_of_taking_loses_nothing(world: Wo
 
 
 @pytest.mark.parametrize("world", ["s3"], indirect=True)
-def test_a_bucket_that_is_not_there_is_told(world: World):
+def test_a_bucket_that_is_not_there_is_reported(world: World):
     world.remote.client.delete_bucket(Bucket=world.remote.name)
     assert "there is no such bucket or folder" in str(trouble(world.sensor()))
 
 
 @pytest.mark.parametrize("world", ["s3"], indirect=True)
-def test_credentials_that_the_object_store_does_not_know_are_told(world: World):
+def test_credentials_that_the_object_store_does_not_know_are_reported(world: World):
     world.remote.server.ask_for_credentials(after=0)
     try:
-        told = str(trouble(world.sensor()))
+        reported = str(trouble(world.sensor()))
     finally:
         world.remote.server.ask_for_credentials(after=10**9)
-    assert "does not let us in or refuses what is needed; check the credentials" in told
+    assert "does not let us in or refuses what is needed; check the credentials" in reported
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)
-def test_a_folder_that_is_not_there_is_told_and_no_file_counts_as_taken_away(world: World):
+def test_a_folder_that_is_not_there_is_reported_and_no_file_counts_as_taken_away(world: World):
     sensor = world.sensor()
     world.remote.write("empty.csv", b"")
     sensor.pass_time(SETTLED)
@@ -94,7 +94,7 @@ def test_a_folder_that_is_not_there_is_told_and_no_file_counts_as_taken_away(wor
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)
-def test_a_key_that_the_server_does_not_know_is_told(world: World):
+def test_a_key_that_the_server_does_not_know_is_reported(world: World):
     remote = world.remote
     assert isinstance(remote, SftpFolder)
     options = {**remote.options, "client_keys": [str(remote.server.folder / "stranger")]}
@@ -108,15 +108,15 @@ def test_a_server_whose_key_is_not_known_is_not_talked_to(world: World, tmp_path
     assert isinstance(remote, SftpFolder)
     known = tmp_path / "known_hosts"
     stranger = (remote.server.folder / "stranger.pub").read_text()
-    for content, told in (
+    for content, reported in (
         (f"[127.0.0.1]:{remote.server.port} {stranger}", "key is not known"),
         ("", "key is not known"),
     ):
         known.write_text(content)
-        assert told in str(trouble(world.sensor(options={**remote.options, "known_hosts": str(known)})))
+        assert reported in str(trouble(world.sensor(options={**remote.options, "known_hosts": str(known)})))
     known.unlink()
-    told = str(trouble(world.sensor(options={**remote.options, "known_hosts": str(known)})))
-    assert f"ssh-keyscan -p {remote.server.port} 127.0.0.1" in told
+    reported = str(trouble(world.sensor(options={**remote.options, "known_hosts": str(known)})))
+    assert f"ssh-keyscan -p {remote.server.port} 127.0.0.1" in reported
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)
@@ -135,7 +135,7 @@ def test_what_ssh_keyscan_prints_is_the_key_that_is_needed(world: World, tmp_pat
 
 
 @pytest.mark.parametrize("world", ["sftp"], indirect=True)
-def test_a_subfolder_that_may_not_be_listed_hides_no_other_and_is_told(world: World):
+def test_a_subfolder_that_may_not_be_listed_hides_no_other_and_is_reported(world: World):
     sensor = world.sensor(subfolders=True)
     remote = world.remote
     assert isinstance(remote, SftpFolder)
@@ -155,7 +155,7 @@ def test_a_subfolder_that_may_not_be_listed_hides_no_other_and_is_told(world: Wo
     assert sorted(sensor.staged()) == ["closed/a.csv", "open/a.csv"]
 
 
-def test_a_message_tells_no_secret():
+def test_a_message_shows_no_secret():
     asking = ErrorTranslator("s3://bucket/in", frozenset({"hushhush"}))
     with pytest.raises(StoreError) as raised, asking():
         raise OSError("PUT of hushhush was refused")

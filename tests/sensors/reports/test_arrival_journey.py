@@ -39,12 +39,12 @@ def test_the_files_that_need_a_person_come_first_and_not_more_than_asked_for(led
     assert journey.arrival.files == 10
 
 
-def test_each_announcement_tells_what_it_led_to(ledger):
+def test_each_announcement_shows_what_it_led_to(ledger):
     record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
     for attempt, failure, run_id in [(1, "no such deployment", None), (2, None, "r")]:
         ledger.change(
             "INSERT INTO announcements VALUES (?, 'm-1', ?, ?, NULL, ?, ?)",
             (f"e{attempt}", attempt, NOW.isoformat(), failure, run_id),
         )
-    told = [(one.attempt, one.failure, one.run_id) for one in arrival_journey(ledger, "m-1").announcements]
-    assert told == [(1, "no such deployment", None), (2, None, "r")]
+    reported = [(one.attempt, one.failure, one.run_id) for one in arrival_journey(ledger, "m-1").announcements]
+    assert reported == [(1, "no such deployment", None), (2, None, "r")]

@@ -23,7 +23,7 @@ def test_the_newest_comes_first(ledger):
     assert [one.id for one in latest(ledger, 2)] == ["m-2", "o-1"]
 
 
-def test_one_inbox_and_what_lies_further_back_can_be_asked_for(ledger):
+def test_one_inbox_and_what_is_further_back_can_be_asked_for(ledger):
     assert [one.id for one in latest(ledger, 10, inbox="metrics")] == ["m-2", "m-1"]
     assert [one.id for one in latest(ledger, 10, before=NOW + timedelta(hours=1))] == ["m-1"]
 

@@ -41,7 +41,7 @@ def test_a_day_on_which_the_clock_is_changed_has_an_hour_less_or_more(ledger, da
     assert len(read_day(ledger, day, BERLIN).hours) == hours
 
 
-def test_latencies_are_told_by_median_slowest_and_the_95th_of_100(ledger):
+def test_latencies_are_reported_by_median_slowest_and_the_95th_of_100(ledger):
     for n in range(1, 21):
         record_arrival(ledger, f"m-{n}", NINE + timedelta(minutes=n), {"a.csv": "loaded"}, seconds_to_run=n / 10 + 0.1)
     day = read_day(ledger, DAY, UTC)

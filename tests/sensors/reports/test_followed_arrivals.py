@@ -32,7 +32,7 @@ def test_an_arrival_that_came_and_ended_between_two_looks_has_all_its_times(foll
     assert timed(followed, ledger) == expected
 
 
-def test_each_time_is_told_once_as_soon_as_it_is_there(followed, ledger):
+def test_each_time_is_reported_once_as_soon_as_it_is_there(followed, ledger):
     record_arrival(ledger, "m-1", LATER, {"a.csv": "staged"}, state="running")
     assert timed(followed, ledger) == {("metrics", "staging"): 0.0, ("metrics", "seen_to_run"): 0.5}
     assert timed(followed, ledger) == {}

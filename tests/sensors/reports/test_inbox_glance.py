@@ -26,7 +26,7 @@ def test_an_arrival_taken_before_midnight_and_loaded_after_it_counts(ledger):
     assert activity_of(ledger, "metrics", MIDNIGHT).files_today == 1
 
 
-def test_the_file_that_has_waited_longest_and_the_one_that_came_last_are_told(ledger):
+def test_the_file_that_has_waited_longest_and_the_one_that_came_last_are_reported(ledger):
     record_waiting(ledger, "old.csv", MIDNIGHT)
     record_waiting(ledger, "new.csv", MIDNIGHT + HOUR)
     glance = activity_of(ledger, "metrics", MIDNIGHT)

@@ -40,7 +40,7 @@ def test_no_look_reads_a_whole_table(ledger):
     assert [step for step in plans if step.startswith(("SCAN files", "SCAN arrivals")) and "INDEX" not in step] == []
 
 
-def test_alerts_that_nobody_has_are_counted(ringer, tmp_path):
+def test_alerts_that_no_one_has_are_counted(ringer, tmp_path):
     assert read_pending_alerts(tmp_path / "none.db") == PendingAlerts()
     ringer.post(posting("one"), NOW)
     ringer.post(posting("two"), NOW)

@@ -77,7 +77,7 @@ def test_where_it_takes_long_the_last_one_is_given_and_the_next_made_aside(keepe
     assert seen(keeper, ledger) == 5
 
 
-def test_what_goes_wrong_aside_is_told_to_the_next_who_asks(keeper, ledger, hand_clock, monkeypatch, tmp_path):
+def test_an_error_in_the_background_is_raised_to_the_next_caller(keeper, ledger, hand_clock, monkeypatch, tmp_path):
     monkeypatch.setattr(tallying, "QUICK_SECONDS", -1.0)
     keeper.tally(ledger)
     hand_clock.turn(3600)

@@ -13,12 +13,12 @@ from sensors.runs.api import NotReachedError, PrefectApi
 from tests.receiver import receiving
 
 
-def test_without_a_server_an_arrival_stays_staged_and_no_attempt_is_counted(ledger, hand_clock, nobody):
+def test_without_a_server_an_arrival_stays_staged_and_no_attempt_is_counted(ledger, hand_clock, unreachable):
     ledger.change(
         "INSERT INTO arrivals (id, inbox, folder, state, created_at, staged_at)"
         " VALUES ('metrics-1', 'metrics', '/arrivals/1', 'staged', '2026', '2026')"
     )
-    with PrefectApi(nobody, None) as api:
+    with PrefectApi(unreachable, None) as api:
         announcer = Announcer(ledger, api, hand_clock.clock)
         for _ in range(3):
             with pytest.raises(NotReachedError, match="nothing listens at"):
@@ -77,8 +77,8 @@ def test_an_inbox_may_announce_its_arrivals_by_an_event_of_its_own(ledger, hand_
         )
     with receiving() as server, PrefectApi(server.page("/api"), None) as api:
         assert Announcer(ledger, api, hand_clock.clock, events={"documents": "inbox.document.ready"}).step()
-        told = {body[0]["payload"]["inbox"]: body[0]["event"] for _, body in server.posts}
-    assert told == {"metrics": "inbox.arrival.ready", "documents": "inbox.document.ready"}
+        reported = {body[0]["payload"]["inbox"]: body[0]["event"] for _, body in server.posts}
+    assert reported == {"metrics": "inbox.arrival.ready", "documents": "inbox.document.ready"}
 
 
 def test_a_pause_that_was_written_down_before_the_clock_was_set_back_holds_nothing_up(ledger, hand_clock):

@@ -8,15 +8,8 @@ import pytest
 from sensors.arrivals.failed_links import FailedFolder
 from sensors.ledger import arrivals, notices
 from sensors.runs.api import PrefectApi
-from sensors.runs.outcomes import (
-    ARRIVAL_FAILED,
-    COLUMNS_WIDENED,
-    FAILED_SECONDS,
-    HEARTBEAT,
-    UNSTARTED_LIMIT,
-    LostRuns,
-    RunFollower,
-)
+from sensors.runs.facts import HEARTBEAT, LostRuns
+from sensors.runs.outcomes import ARRIVAL_FAILED, COLUMNS_WIDENED, FAILED_SECONDS, UNSTARTED_LIMIT, RunFollower
 from tests.prefect_server import prefect_answering
 
 
@@ -144,7 +137,7 @@ def failed_arrivals(ledger) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("state_type", "message", "told"),
+    ("state_type", "message", "alerts"),
     [
         ("CANCELLED", "", ["Cancelled"]),
         ("CANCELLED", "no more of this", ["Cancelled: no more of this"]),
@@ -154,14 +147,16 @@ def failed_arrivals(ledger) -> list[str]:
     ],
 )
 @pytest.mark.usefixtures("arrival")
-def test_an_arrival_that_fails_without_a_failed_run_is_reported_once(ledger, follower, api, state_type, message, told):
+def test_an_arrival_that_fails_without_a_failed_run_is_reported_once(
+    ledger, follower, api, state_type, message, alerts
+):
     if state_type:
         api.run("r1", state_type, message=message)
     else:
         remember(api, "r1")
     for _ in range(3):
         follower.step()
-    assert failed_arrivals(ledger) == told
+    assert failed_arrivals(ledger) == alerts
 
 
 LIMITED = "Deployment concurrency limit reached."
@@ -247,9 +242,7 @@ def crashed(api) -> list[str]:
         ("PENDING", 121, "its process has not started for 120 s"),
     ],
 )
-def test_a_run_whose_process_is_gone_is_told_to_prefect_as_crashed(
-    follower, api, arrival, hand_clock, state_type, after, message
-):
+def test_a_run_that_is_lost_is_set_to_crashed(follower, api, arrival, hand_clock, state_type, after, message):
     api.run("r1", state_type, since=hand_clock.now.isoformat())
     hand_clock.turn(after - 2)
     follower.step()

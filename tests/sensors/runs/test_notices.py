@@ -31,9 +31,9 @@ def test_notices_are_sent_in_their_order_and_once(ledger, hand_clock):
     assert sent[0]["related"] == [{"prefect.resource.id": "inbox.metrics", "prefect.resource.role": "inbox"}]
 
 
-def test_without_a_server_they_are_kept_and_have_the_same_event_id_later(ledger, hand_clock, nobody):
+def test_without_a_server_they_are_kept_and_have_the_same_event_id_later(ledger, hand_clock, unreachable):
     note(ledger, hand_clock, "one")
-    with PrefectApi(nobody, None) as api, pytest.raises(NotReachedError):
+    with PrefectApi(unreachable, None) as api, pytest.raises(NotReachedError):
         NoticeSender(ledger, api, hand_clock.clock).step()
     (kept,) = notices.unsent(ledger, 10)
     with receiving() as server, PrefectApi(server.page("/api"), None) as api:
@@ -42,7 +42,7 @@ def test_without_a_server_they_are_kept_and_have_the_same_event_id_later(ledger,
     assert sent["id"] == kept.notice.event_id
 
 
-def test_nobody_is_told_twice_of_the_same(ledger, hand_clock):
+def test_the_same_is_not_reported_twice(ledger, hand_clock):
     note(ledger, hand_clock, "one")
     note(ledger, hand_clock, "one")
     assert len(notices.unsent(ledger, 10)) == 1

@@ -23,7 +23,7 @@ def test_a_completed_run_has_loaded_its_arrival():
     )
 
 
-def test_a_failed_run_tells_each_files_own_outcome():
+def test_a_failed_run_shows_each_files_own_outcome():
     outcome = outcome_of(
         run("Failed", "FAILED", "1 of 2 files rejected: b.csv: line 3"),
         [row("a.csv", "loaded", 3), row("b.csv", "rejected", reason="line 3")],
@@ -38,5 +38,5 @@ def test_a_run_that_left_no_word_gives_its_files_its_own_reason():
     assert (outcome.state, outcome.files, outcome.reason) == (ArrivalState.FAILED, (), "Cancelled")
 
 
-def test_a_run_that_somebody_deleted_is_told_as_such():
+def test_a_run_that_somebody_deleted_is_reported_as_such():
     assert outcome_of(None, []).reason == "its run was deleted"

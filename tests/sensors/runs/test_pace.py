@@ -7,7 +7,7 @@ from sensors.runs.api import FASTEST, IDLE, SLOWEST, pause
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
 
-def test_with_nothing_to_wait_for_nobody_asks():
+def test_with_nothing_to_wait_for_the_server_is_not_asked():
     assert pause([], NOW) == IDLE
 
 

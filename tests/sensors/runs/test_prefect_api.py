@@ -41,18 +41,18 @@ def test_a_server_that_is_too_busy_has_not_taken_the_event(server):
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "reported"),
     [(401, "refused the credentials; check PREFECT_API_AUTH_STRING"), (500, r"POST /events: 500")],
 )
-def test_an_answer_that_is_an_error_may_have_come_after_the_event_was_taken(server, status, told):
+def test_an_answer_that_is_an_error_may_have_come_after_the_event_was_taken(server, status, reported):
     server.status = status
-    with PrefectApi(server.page("/api"), None) as api, pytest.raises(ApiError, match=told) as raised:
+    with PrefectApi(server.page("/api"), None) as api, pytest.raises(ApiError, match=reported) as raised:
         api.emit([EVENT])
     assert not isinstance(raised.value, NotReachedError)
 
 
-def test_a_server_that_was_not_there_is_knocked_at_before_it_is_asked_again(nobody):
-    with PrefectApi(nobody, None) as api:
+def test_a_server_that_was_not_there_is_knocked_at_before_it_is_asked_again(unreachable):
+    with PrefectApi(unreachable, None) as api:
         api.knock()
         assert api.unreached_at is None, "it was never asked"
         with pytest.raises(NotReachedError):

@@ -99,7 +99,7 @@ def fail_for_good(ledger, clerk, api, hand_clock, arrival) -> None:
         hand_clock.turn(100)
 
 
-def test_after_the_limit_it_has_failed_with_the_reason_and_a_person_is_told_what_to_do(
+def test_after_the_limit_it_has_failed_with_the_reason_and_the_report_says_what_to_do(
     ledger, clerk, api, hand_clock, arrival, tmp_path
 ):
     fail_for_good(ledger, clerk, api, hand_clock, arrival)
@@ -109,10 +109,10 @@ def test_after_the_limit_it_has_failed_with_the_reason_and_a_person_is_told_what
     (row,) = ledger.rows("SELECT state, reason FROM files")
     assert tuple(row) == ("failed", "no run was started, 5 times: Deployment 'x' not found")
     assert (tmp_path / "failed" / "arrivals" / "m-1" / "links" / "a.csv").read_text() == "a"
-    (told,) = notices.unsent(ledger, 10)
-    assert told.notice.event == STALLED
-    assert told.notice.payload["subject"] == "Arrival m-1 has no run"
-    assert "Next: put it right, then `just retry m-1`" in told.notice.payload["text"]
+    (reported,) = notices.unsent(ledger, 10)
+    assert reported.notice.event == STALLED
+    assert reported.notice.payload["subject"] == "Arrival m-1 has no run"
+    assert "Next: put it right, then `just retry m-1`" in reported.notice.payload["text"]
 
 
 def test_tried_again_by_a_person_it_has_all_its_attempts_once_more(ledger, clerk, api, hand_clock, arrival):
@@ -125,10 +125,10 @@ def test_tried_again_by_a_person_it_has_all_its_attempts_once_more(ledger, clerk
         fail(clerk, api, announce(ledger, hand_clock, arrival))
         hand_clock.turn(100)
     assert arrivals.get(ledger, arrival).state == "failed"
-    assert len(notices.unsent(ledger, 10)) == 2, "a person is told of each try"
+    assert len(notices.unsent(ledger, 10)) == 2, "each try is reported"
 
 
-def test_without_any_receipt_a_person_is_told_once_and_it_goes_on(ledger, clerk, hand_clock, arrival):
+def test_a_missing_receipt_is_reported_once_and_it_goes_on(ledger, clerk, hand_clock, arrival):
     for attempt in range(1, STALLED_ATTEMPTS + 4):
         announce(ledger, hand_clock, arrival)
         clerk.step()

@@ -76,7 +76,7 @@ def test_a_run_of_an_arrival_is_not_here(server: PrefectServer) -> None:
     assert issues(server) == []
 
 
-def test_a_later_run_with_the_same_parameters_makes_up_for_it_whoever_started_it(server: PrefectServer) -> None:
+def test_a_later_run_with_the_same_parameters_makes_up_for_it_however_it_was_started(server: PrefectServer) -> None:
     server.failed_run("r1", NINE, parameters={"a": 1}, created_by=SCHEDULE)
     succeed(server, "r2", NINE - HOUR, parameters={"a": 1})
     succeed(server, "r3", NINE + HOUR / 2, parameters={"a": 2})

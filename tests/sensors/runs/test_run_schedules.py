@@ -82,7 +82,7 @@ def test_nine_in_the_morning_is_nine_in_the_morning_on_both_sides_of_a_change_of
     assert at.astimezone(ZoneInfo("America/Chicago")).hour == 9
 
 
-def test_what_lies_in_the_hours_around_a_change_of_the_clock_is_left_out() -> None:
+def test_what_is_in_the_hours_around_a_change_of_the_clock_is_left_out() -> None:
     schedule = {"cron": "0 * * * *", "timezone": "America/Chicago"}
     midnight = datetime(2026, 3, 8, tzinfo=ZoneInfo("America/Chicago"))
     hours = [at.astimezone(ZoneInfo("America/Chicago")).hour for at in times(schedule, midnight, midnight + WEEK / 14)]

@@ -12,7 +12,8 @@ from sensors.arrivals.failed_links import FailedFolder
 from sensors.config.settings import Settings
 from sensors.runs.announcer import Announcer
 from sensors.runs.api import PrefectApi
-from sensors.runs.outcomes import LostRuns, RunFollower
+from sensors.runs.facts import LostRuns
+from sensors.runs.outcomes import RunFollower
 from sensors.runs.receipts import EXECUTED, ReceiptFinder
 from sensors.runtime.json_logging import LogFormat, about_arrival, about_inbox, formatter
 from sensors.stack.errors import StackError, checked_settings
@@ -77,7 +78,7 @@ def test_the_usual_log_is_text_for_a_person():
     assert Settings().log_format is LogFormat.TEXT
 
 
-def test_the_format_is_a_setting_and_a_wrong_one_is_told_with_those_that_there_are(monkeypatch, tmp_path):
+def test_the_format_is_a_setting_and_a_wrong_one_is_reported_with_those_that_there_are(monkeypatch, tmp_path):
     monkeypatch.setenv("ENV_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("LOG_FORMAT", "json")
     assert checked_settings().log_format is LogFormat.JSON

@@ -15,7 +15,7 @@ def quick(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_step_that_fails_is_tried_again_and_its_trouble_told_once(caplog):
+def test_a_step_that_fails_is_tried_again_and_its_trouble_reported_once(caplog):
     done = threading.Event()
     results = iter([OSError(28, "No space left on device")] * 3 + [None])
 
@@ -31,8 +31,8 @@ def test_a_step_that_fails_is_tried_again_and_its_trouble_told_once(caplog):
     assert done.wait(5)
     loop.stop()
     loop.join(5)
-    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert told == ["inbox metrics: OSError: [Errno 28] No space left on device"]
+    reported = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert reported == ["inbox metrics: OSError: [Errno 28] No space left on device"]
     assert loop.trouble is None
 
 

@@ -23,6 +23,6 @@ print(before - psutil.Process().memory_info().rss)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what was freed, and can be asked")
-def test_pages_that_nobody_uses_are_given_back():
+def test_pages_that_no_one_uses_are_given_back():
     done = subprocess.run([sys.executable, "-c", FREED], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) > 50_000_000

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from automations.alert_service import AlertService, automations_in_files
-from sensors.alerts.overdue_runs import StuckRuns
+from sensors.alerts.overdue_runs import LostRunAlerts
 from sensors.alerts.reconcile import MissedAlerts
 from sensors.alerts.server_watch import ServerSilence
 from sensors.config.inboxes import Inbox
@@ -19,7 +19,7 @@ from sensors.ledger import Ledger
 from sensors.ledger.arrivals import Arrival
 from sensors.ledger.states import ArrivalState
 from sensors.runs.api import PrefectApi, Run
-from sensors.runs.outcomes import SILENT_FOR, LostRuns
+from sensors.runs.facts import SILENT_FOR, LostRuns
 from sensors.runs.receipts import FIRST_WAIT, is_overdue
 from sensors.runtime.clock import LIMIT_SECONDS, Clock, Suspensions
 from sensors.runtime.loop import STUCK_SECONDS, Loop
@@ -104,16 +104,14 @@ def test_a_run_is_not_lost_because_it_and_the_sensor_were_suspended_but_when_it_
     run = Run("r1", "otter", "Running", "RUNNING", "", ended=False, since=sleepy.now)
     sleepy.run(60)
     sleepy.sleep(185)
-    lost.report([run])
+    assert lost.why_lost(run) == ""
     sleepy.run(SILENT_FOR.seconds - 1)
-    lost.report([run])
-    assert server.states_set == []
+    assert lost.why_lost(run) == ""
     sleepy.run(2)
-    lost.report([run])
-    assert [state["type"] for _, state in server.states_set] == ["CRASHED"]
+    assert lost.why_lost(run) == "its process has given no sign of life for 100 s"
 
 
-def test_a_run_is_not_crashed_on_evidence_from_before_a_suspension(
+def test_a_run_is_not_lost_on_evidence_from_before_a_suspension(
     sleepy: SleepyClock, server: PrefectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = PrefectApi(server.url, None)
@@ -127,16 +125,15 @@ def test_a_run_is_not_crashed_on_evidence_from_before_a_suspension(
     monkeypatch.setattr(api, "has_event", ask_and_sleep)
     run = Run("r1", "otter", "Running", "RUNNING", "", ended=False, since=sleepy.now)
     sleepy.run(SILENT_FOR.seconds + 1)
-    LostRuns(api, sleepy.clock).report([run])
-    assert server.states_set == []
+    assert LostRuns(api, sleepy.clock).why_lost(run) == ""
 
 
-def test_a_run_is_not_stuck_because_it_and_the_sensor_were_suspended(
+def test_no_lost_run_is_reported_because_it_and_the_sensor_were_suspended(
     sleepy: SleepyClock, server: PrefectServer, ringer: AlertService, ledger: Ledger
 ) -> None:
     api = PrefectApi(server.url, None)
     missed = MissedAlerts(api, ringer, ledger, "http://127.0.0.1:4200", automations_in_files())
-    stuck = StuckRuns(api, missed, timedelta(seconds=120), sleepy.clock)
+    alerts = LostRunAlerts(api, missed, timedelta(seconds=120), sleepy.clock)
     run = server.failed_run("r1", sleepy.now, "Running")
     run["state_type"] = run["state"]["type"] = "RUNNING"
     heartbeat = {"prefect.resource.id": "prefect.flow-run.r1"}
@@ -146,11 +143,11 @@ def test_a_run_is_not_stuck_because_it_and_the_sensor_were_suspended(
     sleepy.run(30)
     sleepy.sleep(185)
     for _ in range(11):
-        stuck.step(sleepy.now)
+        alerts.step(sleepy.now)
         sleepy.run(10)
     assert server.emitted == []
     sleepy.run(20)
-    stuck.step(sleepy.now)
+    alerts.step(sleepy.now)
     assert [event["event"] for event in server.emitted] == ["run.stuck"]
 
 

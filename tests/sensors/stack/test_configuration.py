@@ -7,7 +7,7 @@ import pytest
 from sensors.stack.errors import StackError, checked_settings
 
 
-def test_every_bad_setting_is_told_at_once_with_its_name_and_value(monkeypatch, tmp_path):
+def test_all_bad_settings_are_reported_together_with_name_and_value(monkeypatch, tmp_path):
     monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
     for name, value in {"API_PORT": "http", "SENSOR_PORT": "70000", "AUTH": "perhaps"}.items():
         monkeypatch.setenv(name, value)
@@ -29,14 +29,14 @@ def test_the_environment_wins_over_the_file(monkeypatch, tmp_path):
     assert (settings.api_port, settings.sensor_port) == (4303, 4302)
 
 
-def test_a_file_that_is_no_text_is_told(monkeypatch, tmp_path):
+def test_a_file_that_is_no_text_is_reported(monkeypatch, tmp_path):
     (tmp_path / ".env").write_bytes(b"\xff\xfeA\x00")
     monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
     with pytest.raises(StackError, match=r"\.env: expected UTF-8 text"):
         checked_settings()
 
 
-def test_every_line_that_cannot_be_read_is_told_with_its_number_and_without_its_value(monkeypatch, tmp_path):
+def test_every_line_that_cannot_be_read_is_reported_with_its_number_and_without_its_value(monkeypatch, tmp_path):
     file = tmp_path / ".env"
     file.write_text(
         "# one\nNOTIFY_URLS='json://me:hunter22@x\n\n\nthis is not env\nAUTH=on\n\nALONE\nexport STATE_DIR=x\n"
@@ -51,7 +51,7 @@ def test_every_line_that_cannot_be_read_is_told_with_its_number_and_without_its_
     ]
 
 
-def test_a_file_that_cannot_be_read_is_told(monkeypatch, tmp_path):
+def test_a_file_that_cannot_be_read_is_reported(monkeypatch, tmp_path):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 

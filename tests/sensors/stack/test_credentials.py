@@ -15,7 +15,7 @@ def mode(file):
     return stat.S_IMODE(file.stat().st_mode)
 
 
-def test_the_first_time_credentials_are_generated_told_and_kept_in_a_private_file(tmp_path):
+def test_the_first_time_credentials_are_generated_reported_and_kept_in_a_private_file(tmp_path):
     env_file = tmp_path / ".env"
     access = ensure_credentials(Settings(state_dir=tmp_path), env_file, at_terminal=True)
     kept = dotenv_values(env_file)["PREFECT_API_AUTH_STRING"]
@@ -26,11 +26,11 @@ def test_the_first_time_credentials_are_generated_told_and_kept_in_a_private_fil
     assert mode(env_file) == 0o600
 
 
-def test_what_is_no_terminal_is_told_where_they_are_and_not_what_they_are(tmp_path):
+def test_what_is_no_terminal_gets_the_place_of_the_credentials_and_not_the_credentials(tmp_path):
     access = ensure_credentials(Settings(state_dir=tmp_path), tmp_path / ".env", at_terminal=False)
-    (told,) = access.notices
-    assert str(tmp_path / ".env") in told
-    assert access.settings.auth_string not in told
+    (reported,) = access.notices
+    assert str(tmp_path / ".env") in reported
+    assert access.settings.auth_string not in reported
 
 
 def test_every_installation_gets_credentials_of_its_own(tmp_path):

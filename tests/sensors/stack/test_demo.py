@@ -68,7 +68,7 @@ def test_an_alert_counts_when_one_address_has_taken_it():
     assert not was_delivered([])
 
 
-def test_a_stack_that_is_up_on_other_ports_is_told_and_none_is_brought_up(tmp_path, monkeypatch):
+def test_a_stack_that_is_up_on_other_ports_is_reported_and_none_is_brought_up(tmp_path, monkeypatch):
     api_port, sensor_port, other = free_ports(3)
     monkeypatch.setenv("ENV_FILE", str(tmp_path / ".env"))
     monkeypatch.setenv("STATE_DIR", str(tmp_path / "state"))

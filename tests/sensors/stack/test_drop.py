@@ -30,7 +30,7 @@ def file(tmp_path):
     return file
 
 
-def test_a_copy_lies_in_the_inbox_and_the_file_stays(state, file):
+def test_a_copy_is_in_the_inbox_and_the_file_stays(state, file):
     said = drop(file, "metrics")
     copy = state / "inbox" / "metrics" / "orders.csv"
     assert copy.read_text() == file.read_text() == "a,b\n1,2\n"
@@ -38,7 +38,7 @@ def test_a_copy_lies_in_the_inbox_and_the_file_stays(state, file):
     assert "just up" in said[1]
 
 
-def test_an_unknown_inbox_is_refused_and_the_known_ones_are_told(state, file):
+def test_an_unknown_inbox_is_refused_and_the_known_ones_are_reported(state, file):
     with pytest.raises(StackError, match="no inbox 'metrisc'; there are: metrics"):
         drop(file, "metrisc")
 

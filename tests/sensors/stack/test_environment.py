@@ -71,7 +71,7 @@ def test_without_the_warm_start_every_command_is_prefects_own_and_nothing_is_set
     assert prefect_command(ordinary) == "prefect"
 
 
-def test_prefects_clients_read_one_certificate_that_vouches_for_nobody(tmp_path):
+def test_prefects_clients_read_one_certificate_that_vouches_for_no_one(tmp_path):
     certificate = client_environment(settings(tmp_path), {})["PREFECT_API_SSL_CERT_FILE"]
     assert len(ssl.create_default_context(cafile=certificate).get_ca_certs()) == 1
 

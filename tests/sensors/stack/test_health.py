@@ -88,12 +88,12 @@ def test_a_worker_of_another_machine_is_not_ours(settings, answers):
     assert not check(settings, Service.WORKER).healthy
 
 
-def test_refused_credentials_are_told_as_such(settings, answers):
+def test_refused_credentials_are_reported_as_such(settings, answers):
     answers[WORKERS] = 401, {}
     assert "PREFECT_API_AUTH_STRING" in check(settings, Service.WORKER).detail
 
 
-def test_a_sensor_in_trouble_tells_which_loop_has_it(settings, answers):
+def test_a_sensor_in_trouble_shows_which_loop_has_it(settings, answers):
     detail = "inbox metrics: OperationalError: database or disk is full"
     loops = {"inbox metrics": {"alive": True, "trouble": "OperationalError: database or disk is full"}}
     answers["/healthz"] = 503, {"healthy": False, "detail": detail, "loops": loops}
@@ -156,7 +156,7 @@ def loops(**troubles):
     return {name: {"alive": True, "trouble": trouble} for name, trouble in troubles.items()}
 
 
-def test_a_store_that_is_down_is_told_apart_from_a_sick_sensor(settings, answers):
+def test_a_store_that_is_down_is_distinguished_from_a_sick_sensor(settings, answers):
     store = {"inbox partner": {"alive": True, "trouble": "StoreError: it cannot be reached"}}
     answers["/healthz"] = 503, {"loops": {**loops(announce=""), **store}}
     assert troubles_of_stores(settings, ["partner"]) == ["inbox partner: StoreError: it cannot be reached"]

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sensors.config.settings import Settings
-from sensors.stack import dead_runs
-from sensors.stack.dead_runs import is_interrupted, is_of, next_state, restart_interrupted_runs
+from sensors.stack import orphaned_runs
 from sensors.stack.errors import StackError
+from sensors.stack.orphaned_runs import WorkerDeath, is_of, is_orphaned, next_state, restart_orphaned_runs
 from sensors.stack.stop import StopRequest, StopRequestedError
 from tests.free_ports import free_ports
 
@@ -33,18 +33,18 @@ def test_a_run_that_was_being_cancelled_is_cancelled_and_not_started_again():
 
 
 def test_a_run_that_changed_its_state_since_this_start_is_alive():
-    assert is_interrupted(run("PENDING", NOW - timedelta(seconds=1)), NOW)
-    assert not is_interrupted(run("PENDING", NOW + timedelta(seconds=1)), NOW)
+    assert is_orphaned(run("PENDING", NOW - timedelta(seconds=1)), WorkerDeath(NOW))
+    assert not is_orphaned(run("PENDING", NOW + timedelta(seconds=1)), WorkerDeath(NOW))
 
 
-def test_with_several_machines_each_sees_to_the_runs_of_its_own_workers():
+def test_with_several_machines_each_restarts_only_the_runs_known_to_be_of_its_own_workers():
     given = {"profile": "scale", "database_url": "postgresql://db/prefect", "redis_url": "redis://cache"}
     here = Settings(node_name="here", **given)
     assert is_of(here, "here-2")
     assert is_of(here, "here-17")  # of a start that had more workers
     assert not is_of(here, "there-1")
     assert not is_of(here, "here-and-there-1")
-    assert is_of(here, None)  # nobody has said that it has it
+    assert not is_of(here, None)  # it may just be starting on another machine
 
 
 def test_on_a_machine_by_itself_every_run_is_its_own():
@@ -55,7 +55,7 @@ def test_on_a_machine_by_itself_every_run_is_its_own():
 
 
 class JustStarted:
-    """A server with one interrupted run, that may fail for a while first."""
+    """A server with one orphaned run, that may fail for a while first."""
 
     def __init__(self) -> None:
         self.trouble: list[int | None] = []
@@ -109,9 +109,9 @@ def at_once(_seconds: float) -> None:
 
 def test_a_server_that_is_busy_after_its_start_is_asked_again(server, monkeypatch):
     started, settings = server
-    monkeypatch.setattr(dead_runs, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(orphaned_runs, "ANSWER_SECONDS", 0.3)
     started.trouble = [503, None, 500]
-    assert restart_interrupted_runs(settings, NOW + timedelta(seconds=1), at_once) == 1
+    assert restart_orphaned_runs(settings, NOW + timedelta(seconds=1), at_once) == 1
     assert started.started_again == ["otter"]
 
 
@@ -124,22 +124,22 @@ def test_a_run_whose_answer_was_lost_is_counted_once(server):
         return (502, {}) if path.endswith("set_state") else answer
 
     started.answer = lose_the_first
-    assert restart_interrupted_runs(settings, NOW + timedelta(seconds=1), at_once) == 1
+    assert restart_orphaned_runs(settings, NOW + timedelta(seconds=1), at_once) == 1
     assert started.started_again == ["otter"]
 
 
-def test_a_server_that_stays_busy_is_given_up_and_whoever_stops_meanwhile_does_not_wait(server, monkeypatch):
+def test_a_server_that_stays_busy_is_given_up_and_a_stop_meanwhile_does_not_wait(server, monkeypatch):
     started, settings = server
     started.trouble = [503] * 1000
     stop = StopRequest()
     stop.ask()
     with pytest.raises(StopRequestedError):
-        restart_interrupted_runs(settings, NOW, stop.pause)
-    monkeypatch.setattr(dead_runs, "PATIENCE_SECONDS", 0.2)
-    with pytest.raises(StackError, match=r"interrupted runs cannot be started again.*503"):
-        restart_interrupted_runs(settings, NOW, at_once)
+        restart_orphaned_runs(settings, NOW, stop.pause)
+    monkeypatch.setattr(orphaned_runs, "PATIENCE_SECONDS", 0.2)
+    with pytest.raises(StackError, match=r"orphaned runs cannot be started again.*503"):
+        restart_orphaned_runs(settings, NOW, at_once)
 
 
-def test_a_server_that_is_not_there_is_told_at_once():
-    with pytest.raises(StackError, match="interrupted runs cannot be started again"):
-        restart_interrupted_runs(Settings(api_port=free_ports(1)[0]), NOW, pytest.fail)
+def test_a_server_that_is_not_there_is_reported_immediately():
+    with pytest.raises(StackError, match="orphaned runs cannot be started again"):
+        restart_orphaned_runs(Settings(api_port=free_ports(1)[0]), NOW, pytest.fail)

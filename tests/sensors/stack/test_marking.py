@@ -67,8 +67,8 @@ def test_we_do_not_end_ourselves(monkeypatch, start, tmp_path):
         "from pathlib import Path; import sys; from sensors.stack.processes import sweep;"
         "sweep(Path(sys.argv[1]), 1); print('alive')"
     )
-    told = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
-    assert told.stdout == "alive\n"
+    reported = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert reported.stdout == "alive\n"
 
 
 def test_a_process_that_ignores_the_request_is_killed_after_the_grace(start):
@@ -78,7 +78,7 @@ def test_a_process_that_ignores_the_request_is_killed_after_the_grace(start):
     assert not psutil.pid_exists(process.pid)
 
 
-def test_a_flow_run_is_told_from_a_service(start):
+def test_a_flow_run_is_distinguished_from_a_service(start):
     run, service = start(SLEEP, PREFECT__FLOW_RUN_ID="1"), start(SLEEP)
     assert is_flow_run(psutil.Process(run.pid))
     assert not is_flow_run(psutil.Process(service.pid))

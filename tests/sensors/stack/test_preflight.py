@@ -26,7 +26,7 @@ def test_one_port_for_both_is_refused(settings):
         preflight(settings.model_copy(update={"sensor_port": settings.api_port}))
 
 
-def test_a_taken_port_is_told_with_its_owner_and_what_to_set(settings):
+def test_a_taken_port_is_reported_with_its_owner_and_what_to_set(settings):
     with socket.create_server(("127.0.0.1", settings.api_port)), pytest.raises(StackError) as refused:
         preflight(settings)
     (line,) = refused.value.lines
@@ -34,7 +34,7 @@ def test_a_taken_port_is_told_with_its_owner_and_what_to_set(settings):
     assert line.endswith("stop it or set API_PORT to another port")
 
 
-def test_everything_that_is_wrong_is_told_at_once(settings, tmp_path):
+def test_everything_that_is_wrong_is_reported_together(settings, tmp_path):
     bad = settings.model_copy(update={"inboxes_file": tmp_path / "none.yaml"})
     with (
         socket.create_server(("127.0.0.1", bad.api_port)),
@@ -42,12 +42,12 @@ def test_everything_that_is_wrong_is_told_at_once(settings, tmp_path):
         pytest.raises(StackError) as refused,
     ):
         preflight(bad)
-    told = "\n".join(refused.value.lines)
-    assert all(name in told for name in ("API_PORT", "SENSOR_PORT", "none.yaml"))
+    reported = "\n".join(refused.value.lines)
+    assert all(name in reported for name in ("API_PORT", "SENSOR_PORT", "none.yaml"))
 
 
 @pytest.mark.parametrize(("name", "value"), [("WAREHOUSE_WAIT_SECONDS", "abc"), ("WAREHOUSE_MEMORY_LIMIT", "much")])
-def test_a_bad_setting_of_the_flows_is_told_in_one_line(settings, monkeypatch, name, value):
+def test_a_bad_setting_of_the_flows_is_reported_in_one_line(settings, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(StackError) as refused:
         preflight(settings)
@@ -56,7 +56,7 @@ def test_a_bad_setting_of_the_flows_is_told_in_one_line(settings, monkeypatch, n
     assert line.endswith(f", got '{value}'")
 
 
-def test_addresses_that_apprise_does_not_understand_are_told_by_position_and_never_shown(settings, monkeypatch):
+def test_addresses_that_apprise_does_not_understand_are_reported_by_position_and_never_shown(settings, monkeypatch):
     urls = "json://127.0.0.1/x nonsense://hunter22 hunter23"
     monkeypatch.setenv("NOTIFY_URLS", urls)
     with pytest.raises(StackError) as refused:

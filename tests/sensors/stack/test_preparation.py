@@ -60,7 +60,7 @@ def test_a_commands_output_goes_to_the_log(commands):
     assert sys.platform in commands.log.read_text().lower()
 
 
-def test_a_command_that_fails_is_told_with_the_end_of_its_output(commands, tmp_path):
+def test_a_command_that_fails_is_reported_with_the_end_of_its_output(commands, tmp_path):
     (tmp_path / "broken.py").write_text("raise SystemExit('no such deployment')")
     commands.run("showing the platform", ("platform",))
     with pytest.raises(StackError, match=r"deploying failed \(exit status 1\)") as failed:

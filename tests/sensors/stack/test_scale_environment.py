@@ -8,21 +8,21 @@ from sensors.stack.environment import asyncpg_url, scale_environment, stack_envi
 SHARED = {"profile": "scale", "database_url": "postgres://me:p%40ss@db/prefect", "redis_url": "redis://:secret@cache"}
 
 
-def test_with_the_embedded_profile_prefect_is_told_nothing_of_it():
+def test_with_the_embedded_profile_prefect_gets_none_of_these_settings():
     assert scale_environment(Settings()) == {}
 
 
 def test_the_servers_share_a_database_and_have_their_broker_cache_ordering_and_leases_in_redis(tmp_path):
-    told = stack_environment(Settings(state_dir=tmp_path, **SHARED), {})
-    assert told["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://me:p%40ss@db/prefect"
-    assert told["PREFECT_REDIS_MESSAGING_URL"] == told["PREFECT_SERVER_DOCKET_URL"] == "redis://:secret@cache"
-    assert {name for name, value in told.items() if value.startswith("prefect_redis.")} == {
+    reported = stack_environment(Settings(state_dir=tmp_path, **SHARED), {})
+    assert reported["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == "postgresql+asyncpg://me:p%40ss@db/prefect"
+    assert reported["PREFECT_REDIS_MESSAGING_URL"] == reported["PREFECT_SERVER_DOCKET_URL"] == "redis://:secret@cache"
+    assert {name for name, value in reported.items() if value.startswith("prefect_redis.")} == {
         "PREFECT_SERVER_EVENTS_MESSAGING_BROKER",
         "PREFECT_SERVER_EVENTS_MESSAGING_CACHE",
         "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE",
     }
-    assert not any("sqlite" in value for value in told.values())
+    assert not any("sqlite" in value for value in reported.values())
 
 
 def test_prefect_reads_these_settings_by_these_names(tmp_path, monkeypatch):
@@ -38,7 +38,7 @@ def test_prefect_reads_these_settings_by_these_names(tmp_path, monkeypatch):
     assert server.database.migrate_on_start is False
 
 
-def test_a_machine_that_has_neither_servers_nor_services_is_told_nothing_of_the_database(tmp_path):
+def test_a_machine_that_has_neither_servers_nor_services_gets_no_setting_of_the_database(tmp_path):
     joined = {
         "profile": "scale",
         "api_servers": 0,

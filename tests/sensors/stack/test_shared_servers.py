@@ -25,7 +25,7 @@ def test_the_embedded_profile_has_none():
     assert wrong_servers(Settings()) == []
 
 
-def test_servers_that_do_not_answer_are_all_told_without_their_passwords():
+def test_servers_that_do_not_answer_are_all_reported_without_their_passwords():
     database, redis = free_ports(2)
     given = {
         "database_url": f"postgresql://me:secret@127.0.0.1:{database}/x",
@@ -36,14 +36,14 @@ def test_servers_that_do_not_answer_are_all_told_without_their_passwords():
     assert "secret" not in str(lines)
 
 
-def test_a_wrong_password_is_told(shared):
+def test_a_wrong_password_is_reported(shared):
     wrong = {name: shared[name].replace("@", "x@") for name in ("database_url", "redis_url")}
     lines = wrong_servers(Settings(profile="scale", api_servers=1, **wrong))
     assert "password authentication failed" in lines[0]
     assert "invalid username-password pair" in lines[1]
 
 
-def test_a_database_of_another_encoding_is_told_with_what_to_do(shared):
+def test_a_database_of_another_encoding_is_reported_with_what_to_do(shared):
     with psycopg.connect(shared["database_url"], autocommit=True) as connection:
         connection.execute("CREATE DATABASE plain ENCODING SQL_ASCII LOCALE 'C' TEMPLATE template0")
     plain = shared["database_url"].removesuffix("postgres") + "plain"
@@ -52,7 +52,7 @@ def test_a_database_of_another_encoding_is_told_with_what_to_do(shared):
     assert "createdb --encoding=UTF8" in lines[0]
 
 
-def test_a_balancer_that_is_not_installed_is_told_with_what_to_do(shared, monkeypatch):
+def test_a_balancer_that_is_not_installed_is_reported_with_what_to_do(shared, monkeypatch):
     monkeypatch.setattr(balancer, "PROGRAM", "no-such-balancer")
     assert "apt install no-such-balancer" in wrong_servers(Settings(**shared))[0]
 

@@ -4,12 +4,14 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sensors.config.settings import Settings
 from sensors.stack.errors import StackError
-from sensors.stack.state_dir import clear_temporary, hold_state_folder
+from sensors.stack.state_dir import clear_temporary, hold_state_folder, is_held
 
 
 @pytest.fixture
@@ -23,10 +25,24 @@ def test_the_folder_is_made_with_what_is_in_it(settings):
             assert folder.is_dir()
 
 
-def test_a_second_stack_on_it_is_refused_and_told_who_holds_it(settings):
+def test_a_second_stack_on_it_is_refused_with_the_id_of_its_holder(settings):
     with hold_state_folder(settings), pytest.raises(StackError) as refused:
         hold_state_folder(settings)
     assert refused.value.lines == (f"already running on {settings.state_dir} (pid {os.getpid()}); see `just status`",)
+
+
+def test_two_commands_that_check_a_free_folder_at_the_same_time_both_find_it_free(settings):
+    hold_state_folder(settings).release()
+    both = threading.Barrier(2)
+
+    def is_ever_held(_: int) -> bool:
+        both.wait()
+        return any(is_held(settings) for _ in range(2000))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(is_ever_held, range(2))] == [False, False]
+    with hold_state_folder(settings):
+        assert is_held(settings)
 
 
 def test_it_is_free_again_when_its_holder_was_killed(settings):
@@ -40,13 +56,13 @@ def test_it_is_free_again_when_its_holder_was_killed(settings):
     hold_state_folder(settings).release()
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StackError, match=r"STATE_DIR: the folder .* cannot be made"):
         hold_state_folder(Settings(state_dir=tmp_path / "file" / "state"))
 
 
-def test_a_folder_on_a_full_disk_is_told(settings, monkeypatch):
+def test_a_folder_on_a_full_disk_is_reported(settings, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

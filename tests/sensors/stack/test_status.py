@@ -255,7 +255,7 @@ def test_a_stack_that_is_down_can_be_looked_at(tmp_path):
     assert status.needs_a_person() == ["the stack is not running; start it with `just up`"]
 
 
-def test_a_stack_that_runs_on_other_ports_is_told_with_them(tmp_path):
+def test_a_stack_that_runs_on_other_ports_is_reported_with_them(tmp_path):
     api_port, sensor_port, other = free_ports(3)
     asked = Settings(state_dir=tmp_path, api_port=api_port, sensor_port=sensor_port)
     with hold_state_folder(asked.model_copy(update={"api_port": other})):

@@ -63,7 +63,7 @@ def test_a_service_runs_in_its_folder_and_its_output_is_kept(supervisor, setting
     assert supervisor.is_running(Service.SENSOR)
 
 
-def test_a_service_that_is_killed_is_started_again_and_that_is_told(supervisor, settings, incidents):
+def test_a_service_that_is_killed_is_started_again_and_that_is_reported(supervisor, settings, incidents):
     supervisor.start(Service.SENSOR)
     log = settings.logs_dir / "supervisor.log"
     first = wait_until(lambda: pid_in(log))
@@ -123,8 +123,8 @@ def test_what_runs_flows_gets_no_password_of_prefects_database(tmp_path, monkeyp
     for service in (Service.WORKER, Service.WARM, Service.SENSOR):
         written = configuration([Program(service, ("x",), tmp_path)])
         (command,) = re.findall(r"^command=(.*) -m sensors\.stack\.die_with_parent x$", written, re.MULTILINE)
-        told = subprocess.check_output([*command.split(), "-c", "import os; print(*os.environ)"], text=True)
-        got[service] = set(SERVER_SECRETS) & set(told.split())
+        reported = subprocess.check_output([*command.split(), "-c", "import os; print(*os.environ)"], text=True)
+        got[service] = set(SERVER_SECRETS) & set(reported.split())
     assert got == {Service.WORKER: set(), Service.WARM: set(), Service.SENSOR: set(SERVER_SECRETS)}
 
 

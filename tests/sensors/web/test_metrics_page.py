@@ -56,7 +56,7 @@ def test_latencies_are_histograms_of_the_arrivals_since_the_start(sensor, ledger
     assert "read at each scrape; a restart begins anew" in get(sensor.app, "/metrics").text
 
 
-def test_loops_the_way_of_watching_and_the_version_are_told(sensor):
+def test_loops_the_way_of_watching_and_the_version_are_reported(sensor):
     found = sensor.scrape()
     assert found["blueprint_loop_alive", "inbox metrics"] == 1
     assert found["blueprint_loop_troubled", "inbox metrics"] == 0
@@ -77,7 +77,7 @@ def test_no_file_name_and_no_reason_is_in_it(sensor, ledger, hand_clock):
     assert "m-1" not in text
 
 
-def test_a_ledger_that_cannot_be_read_is_told_and_all_else_is_there(tmp_path, hand_clock):
+def test_a_ledger_that_cannot_be_read_is_reported_and_all_else_is_there(tmp_path, hand_clock):
     sensor = Sensor(tmp_path / "none", hand_clock.clock)
     found = sensor.scrape()
     assert found[("blueprint_ledger_readable",)] == 0

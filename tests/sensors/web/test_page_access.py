@@ -41,7 +41,7 @@ def status(method: str = "GET", path: str = "/", access: PageAccess = ACCESS, **
     return found.status if isinstance(found, Rejection) else None
 
 
-def test_nobody_reads_or_writes_without_credentials():
+def test_no_one_reads_or_writes_without_credentials():
     assert status() == 401
     assert status("PUT", "/inbox/metrics/a.csv") == 401
     assert status("POST", "/arrivals/x/retry") == 401
@@ -71,7 +71,7 @@ def test_wrong_credentials_open_nothing(authorization):
     assert status(authorization=authorization) == 401
 
 
-def test_how_the_sensor_is_is_told_to_whoever_reaches_the_loopback_and_can_only_be_read():
+def test_the_sensors_health_is_readable_without_credentials_on_the_loopback_and_can_only_be_read():
     assert {status(path=path) for path in ("/healthz", "/readyz", "/metrics")} == {None}
     assert status("POST", "/healthz") == 401
     assert status(path="/healthz/") == 401
@@ -96,7 +96,7 @@ def test_without_credentials_set_none_are_right():
     assert status(access=access_of(None), **basic("None")) == 401
 
 
-def test_with_auth_off_nobody_is_asked_and_other_origins_are_refused_all_the_same():
+def test_with_auth_off_no_one_is_asked_and_other_origins_are_refused_all_the_same():
     access = access_of(None, is_open=True)
     assert status(access=access) is None
     assert status("PUT", "/inbox/metrics/a.csv", access, origin="http://evil.example") == 403
@@ -117,7 +117,7 @@ def test_under_any_other_name_nothing_is_served_so_that_no_foreign_name_can_be_p
     assert status(path="/healthz", host=host) == 421
 
 
-def test_beyond_the_loopback_prometheus_may_ask_under_any_name_and_nobody_else():
+def test_beyond_the_loopback_prometheus_may_ask_under_any_name_and_no_one_else():
     access = access_of("admin:sécret", is_reachable=True)
     assert status(path="/metrics", access=access, host="etl-1:4201") is None
     assert status("POST", "/metrics", access, host="etl-1:4201") == 421

@@ -9,7 +9,7 @@ from sensors.runs.issues import IssueKind, RunIssue
 from sensors.web.attention import Attention, AttentionItem, attention_of, run_matter
 
 
-def test_the_most_urgent_comes_first_and_each_tells_what_mends_it():
+def test_the_most_urgent_comes_first_and_each_shows_what_mends_it():
     found = attention_of(
         NeedsAttention(arrivals=(StalledArrival("m-1", 4, "no receipt"),), overdue={"orders": "2026-11-24 08:00 CET"}),
         Alerts(3, ("alerts are not delivered to channel 1, 3 wait: refused; mend NOTIFY_URLS in .env",)),

@@ -33,13 +33,13 @@ def test_several_are_all_expected_and_one_that_is_not_known_is_left_aside():
 
 
 @pytest.mark.parametrize("header", ["sha-256", "sha-256=abc", "sha-256=:not base64:", "sha-256=:YQ:", "=:YQ==:", "a b"])
-def test_what_cannot_be_read_is_told_and_not_taken_for_none(header):
+def test_what_cannot_be_read_is_reported_and_not_taken_for_none(header):
     with pytest.raises(DigestError, match="Content-Digest: expected"):
         expected_digests(header)
 
 
 @given(st.binary())
-def test_what_is_told_of_a_body_is_what_is_expected_of_it(body):
+def test_the_digest_sent_for_a_body_is_the_one_that_is_expected_of_it(body):
     digest = hashlib.sha256(body).digest()
     assert expected_digests(content_digest(digest)) == {"sha256": digest}
 

@@ -109,7 +109,7 @@ def test_all_means_those_that_the_page_has_counted(client, ledger):
     assert "Dismiss all" not in page, "of one there is a button already"
 
 
-def test_a_script_is_told_what_was_done_and_that_there_was_nothing_to_do(client, ledger):
+def test_a_script_learns_what_was_done_and_that_there_was_nothing_to_do(client, ledger):
     until = {"until": "2026-11-24T09:02:30Z"}
     answer = client.post("/files/dismiss", params=until)
     assert answer.json() == {"told": ["3 files need no attention any more; what became of them stays listed"]}

@@ -34,7 +34,7 @@ def test_a_browser_gets_a_page_and_a_script_gets_json(browser: Shown, path: str,
     assert "detail" in answer.json()
 
 
-def test_what_is_told_of_a_hostile_address_is_text(browser: Shown):
+def test_a_hostile_address_is_shown_as_text(browser: Shown):
     assert "<b>" not in browser.get("/arrivals/<b>").text
 
 

@@ -42,7 +42,7 @@ def view(name: str, waiting: int = 0) -> InboxView:
     )
 
 
-def test_only_what_has_changed_is_told():
+def test_only_what_has_changed_is_reported():
     before = Snapshot({"a": view("a"), "b": view("b")})
     after = Snapshot({"a": view("a"), "b": view("b", 1), "c": view("c")})
     assert list(after.changes_since(before)) == [view("b", 1), view("c")]
@@ -76,7 +76,7 @@ def events(lines, count: int) -> list[tuple[str, dict[str, str]]]:
     return found
 
 
-def test_a_page_is_told_what_there_is_and_then_each_step_of_an_arrival(page):
+def test_a_page_learns_what_there_is_and_then_each_step_of_an_arrival(page):
     with (
         page.client() as client,
         client.stream("GET", "/stream") as stream,
@@ -84,11 +84,11 @@ def test_a_page_is_told_what_there_is_and_then_each_step_of_an_arrival(page):
     ):
         assert stream.headers["content-type"].startswith("text/event-stream")
         lines = stream.iter_lines()
-        assert [(kind, told["id"]) for kind, told in events(lines, 1)] == [("inbox", "metrics")]
+        assert [(kind, reported["id"]) for kind, reported in events(lines, 1)] == [("inbox", "metrics")]
         record_arrival(ledger, "m-1", NOW, {"a.csv": "staged"}, state="running")
-        told = dict(events(lines, 2))
-        assert told["arrival"]["id"] == "m-1"
-        assert ArrivalState.RUNNING in told["arrival"]["html"]
+        reported = dict(events(lines, 2))
+        assert reported["arrival"]["id"] == "m-1"
+        assert ArrivalState.RUNNING in reported["arrival"]["html"]
         with ledger.transaction():
             ledger.change("UPDATE arrivals SET state = 'loaded', ended_at = ?", ((NOW + timedelta(1)).isoformat(),))
         assert ArrivalState.LOADED in dict(events(lines, 1))["arrival"]["html"]
@@ -107,18 +107,18 @@ def test_an_inbox_and_its_arrivals_are_shown_as_they_were_at_the_same_moment(pag
     assert (inbox.books.seen, inbox.last_name, arrivals) == (0, None, [])
 
 
-def test_two_pages_are_told_the_same(page):
+def test_two_pages_get_the_same_changes(page):
     opened = Ledger(page.settings.ledger_path)
     with page.client() as client, client.stream("GET", "/stream") as one, client.stream("GET", "/stream") as two:
         lines = [one.iter_lines(), two.iter_lines()]
         assert [len(events(stream, 1)) for stream in lines] == [1, 1]
         with opened as ledger:
             record_arrival(ledger, "m-1", NOW, {"a.csv": "loaded"})
-        told = [events(stream, 2) for stream in lines]
-    assert told[0] == told[1]
+        reported = [events(stream, 2) for stream in lines]
+    assert reported[0] == reported[1]
 
 
-def test_a_page_that_is_closed_is_forgotten_and_nobody_looks_any_more(tmp_path):
+def test_a_page_that_is_closed_is_forgotten_and_no_one_looks_any_more(tmp_path):
     looks = 0
 
     def look() -> Snapshot:
@@ -155,7 +155,7 @@ def test_a_page_that_does_not_read_is_ended_and_the_others_go_on(ledger, tmp_pat
     asyncio.run(overwhelm())
 
 
-def test_a_look_that_fails_ends_no_page_and_the_next_one_is_told(ledger, tmp_path, monkeypatch):
+def test_a_look_that_fails_ends_no_page_and_the_next_one_is_reported(ledger, tmp_path, monkeypatch):
     monkeypatch.setattr(live_module, "POLL_SECONDS", 0.01)
     looks: list[Snapshot | Exception] = [
         Snapshot(),

@@ -78,7 +78,7 @@ def test_the_hours_are_named_at_most_eight_times(hours: int, words: int):
     assert len(plot_of(*range(hours)).x_ticks) == words
 
 
-def test_a_day_is_told_by_four_plots_and_each_of_them_in_words(ledger):
+def test_a_day_is_reported_by_four_plots_and_each_of_them_in_words(ledger):
     record_arrival(ledger, "m-1", NINE, {"a.csv": "loaded", "b.csv": "rejected"}, state="failed", seconds_to_run=0.5)
     plots = day_plots(read_day(ledger, date(2026, 11, 24), UTC))
     assert [(plot.name, plot.summary) for plot in plots] == [

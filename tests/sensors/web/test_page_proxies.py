@@ -93,7 +93,7 @@ def test_an_upload_is_passed_on_while_it_comes(client, page, is_length_told):
     assert (page.inbox / "a.csv").stat().st_size == 4 * 2**20
 
 
-def test_a_change_is_told_at_once(client, page):
+def test_a_change_is_reported_immediately(client, page):
     with client.stream("GET", "/stream") as stream:
         lines = stream.iter_lines()
         next(line for line in lines if line == "event: inbox")

@@ -60,7 +60,7 @@ def test_a_file_needs_a_person_however_long_ago_it_failed_until_it_is_dismissed(
     assert "old.csv" in page.get("/failed").text
 
 
-def test_every_inbox_tells_what_it_takes_so_that_a_browser_can_refuse_the_rest(browser: Shown):
+def test_every_inbox_shows_what_it_takes_so_that_a_browser_can_refuse_the_rest(browser: Shown):
     zones = [each for _, each in Elements(browser.get("/").text).all if each.get("class") == "card inbox"]
     assert [zone["data-inbox"] for zone in zones] == ["metrics", "orders"]
     assert "*.csv" in json.loads(zones[0]["data-patterns"] or "")
@@ -154,7 +154,7 @@ def test_a_plot_has_its_words_and_its_table(browser: Shown):
     assert 'scope="row"' in page
 
 
-def test_an_arrival_s_page_tells_its_journey_its_files_and_its_run(browser: Shown):
+def test_an_arrival_s_page_shows_its_journey_its_files_and_its_run(browser: Shown):
     page = browser.get("/arrivals/m-1").text
     for word in ("seen", "settled", "staged", "announced", "run", "line 3: no number", "swift-owl", "b.csv"):
         assert word in page

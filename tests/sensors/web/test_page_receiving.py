@@ -50,9 +50,9 @@ def gone(folder: Path) -> bool:
 
 
 def test_of_a_body_with_another_digest_nothing_is_left(tmp_path):
-    with pytest.raises(ReceivingError, match="the sha512 of the 1 bytes that came is another one") as told:
+    with pytest.raises(ReceivingError, match="the sha512 of the 1 bytes that came is another one") as reported:
         received(tmp_path, chunks_of([b"a"]), sha512=b"x" * 64)
-    assert told.value.status == 400
+    assert reported.value.status == 400
     assert gone(tmp_path)
 
 
@@ -61,9 +61,9 @@ def test_more_than_is_taken_ends_it_at_once(tmp_path):
         while True:
             yield b"x" * 100
 
-    with pytest.raises(ReceivingError, match="more than 1,000 bytes were sent") as told:
+    with pytest.raises(ReceivingError, match="more than 1,000 bytes were sent") as reported:
         received(tmp_path, endless(), most=1000)
-    assert told.value.status == 413
+    assert reported.value.status == 413
     assert gone(tmp_path)
 
 
@@ -72,9 +72,9 @@ def test_a_client_that_falls_silent_is_given_up(tmp_path):
         yield b"x"
         await asyncio.Event().wait()
 
-    with pytest.raises(ReceivingError, match=r"nothing came for 0.05 seconds") as told:
+    with pytest.raises(ReceivingError, match=r"nothing came for 0.05 seconds") as reported:
         received(tmp_path, silent())
-    assert told.value.status == 408
+    assert reported.value.status == 408
     assert gone(tmp_path)
 
 
@@ -123,7 +123,7 @@ def test_a_request_that_is_cancelled_leaves_nothing(tmp_path):
     assert gone(tmp_path)
 
 
-def test_on_a_full_disk_it_is_told_in_the_middle():
+def test_on_a_full_disk_it_is_reported_in_the_middle():
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")

@@ -97,7 +97,7 @@ def test_the_token_for_uploads_shows_nothing(page):
 
 
 @pytest.mark.parametrize("path", ["/", "/failed", "/static/page.js", "/nowhere", "/api/inboxes"])
-def test_every_answer_tells_the_browser_to_run_and_show_nothing_of_elsewhere(client, path):
+def test_every_answer_forbids_the_browser_to_run_or_show_anything_of_elsewhere(client, path):
     headers = client.get(path).headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -196,7 +196,7 @@ def test_of_an_upload_that_is_cut_off_nothing_is_left(page):
 
 
 @pytest.mark.parametrize(("authorization", "status"), [("Bearer wrong", 401), (f"Bearer {TOKEN}", 413)])
-def test_who_sends_all_of_it_before_he_reads_is_told_why_it_is_refused(page, authorization, status):
+def test_a_client_that_sends_all_of_it_before_it_reads_learns_why_it_is_refused(page, authorization, status):
     head = f"PUT /inbox/metrics/a.csv HTTP/1.1\r\nHost: localhost\r\nAuthorization: {authorization}\r\n"
     size = 65 * 2**20
     answer = raw(page, head.encode() + f"Connection: close\r\nContent-Length: {size}\r\n\r\n".encode() + bytes(size))

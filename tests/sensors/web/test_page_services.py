@@ -39,7 +39,7 @@ def found(lasting: bool = True, loops: dict[str, str] | None = None, **healths: 
     return replace(known, lasting=known.wrong) if lasting else known
 
 
-def told(services: Services, settings: Settings | None = None) -> dict[str, str]:
+def reported(services: Services, settings: Settings | None = None) -> dict[str, str]:
     """Return the titles of what needs attention, each with what mends it."""
     return {matter.title: matter.mend for matter in services.matters(settings or Settings())}
 
@@ -48,13 +48,13 @@ def words(services: Services) -> dict[str, str]:
     return {sign.name: sign.word for sign in services.signs()}
 
 
-def test_each_that_is_well_has_its_word_and_needs_nobody():
+def test_each_that_is_well_has_its_word_and_needs_no_attention():
     well = found(server=WELL, worker=WELL, warm=WELL)
     assert words(well) == {"server": "well", "worker": "well", "sensor": "well", "warm": "well"}
-    assert (well.are_well, told(well)) == (True, {})
+    assert (well.are_well, reported(well)) == (True, {})
 
 
-def test_what_is_down_is_told_with_the_commands_that_mend_it():
+def test_what_is_down_is_reported_with_the_commands_that_mend_it():
     (matter,) = found(server=DOWN).matters(Settings(api_port=4321))
     assert matter.title == "The Prefect server is not running"
     assert matter.detail.startswith("Nothing listens at http://127.0.0.1:4321/api. Without it files are taken")
@@ -62,7 +62,7 @@ def test_what_is_down_is_told_with_the_commands_that_mend_it():
     assert "`just logs server`" in matter.mend
 
 
-def test_a_worker_that_has_fallen_silent_is_told():
+def test_a_worker_that_has_fallen_silent_is_reported():
     silent = found(server=WELL, worker=Health(healthy=False, detail="last heard of 40 s ago"))
     (matter,) = silent.matters(Settings())
     assert (matter.title, matter.detail) == (
@@ -75,11 +75,11 @@ def test_of_the_worker_nothing_is_known_while_the_server_is_down():
     assert ServiceState("worker", "wait", "not known") in found(server=DOWN).signs()
 
 
-def test_what_a_stack_can_do_without_is_told_more_quietly():
+def test_what_a_stack_can_do_without_is_reported_more_quietly():
     assert ServiceState("warm", "wait", NOT_RUNNING) in found(server=WELL, worker=WELL, warm=DOWN).signs()
 
 
-def test_a_loop_in_trouble_is_told_and_that_of_an_inbox_leads_there():
+def test_a_loop_in_trouble_is_reported_and_that_of_an_inbox_leads_there():
     sick = found(server=WELL, worker=WELL, loops={"inbox orders": "OSError: no room", "bell": "stuck"})
     inbox, bell = sick.matters(Settings())
     assert (inbox.title, inbox.detail, inbox.href) == (
@@ -91,17 +91,17 @@ def test_a_loop_in_trouble_is_told_and_that_of_an_inbox_leads_there():
     assert words(sick)["sensor"] == "in trouble"
 
 
-def test_what_was_well_a_moment_ago_is_shown_and_needs_nobody_yet():
+def test_what_was_well_a_moment_ago_is_shown_and_needs_no_attention_yet():
     for wrong in (found(lasting=False, server=DOWN), found(lasting=False, server=WELL, loops={"bell": "stuck"})):
         assert not wrong.are_well
-        assert told(wrong) == {}
+        assert reported(wrong) == {}
 
 
-def test_where_server_and_workers_are_elsewhere_it_is_told_what_to_do_there():
+def test_where_server_and_workers_are_elsewhere_the_page_says_what_to_do_there():
     given = {"profile": "scale", "prefect_api_url": "http://10.0.0.5:4200/api"}
     none = {"api_servers": 0, "service_processes": 0, "workers": 0}
     sensor_only = Settings.model_validate({**given, **none})
-    mends = told(found(server=DOWN, worker=DOWN), sensor_only)
+    mends = reported(found(server=DOWN, worker=DOWN), sensor_only)
     assert "PREFECT_API_URL" in mends["The Prefect server is not running"]
     assert "WORKERS=1" in mends["The worker is not running"]
 
@@ -112,9 +112,9 @@ def loop_with(name: str, trouble: str) -> Loop:
     return loop
 
 
-def test_a_server_that_is_not_there_is_told_once_and_not_by_each_loop_that_asks_it(tmp_path):
+def test_a_server_that_is_not_there_is_reported_once_and_not_by_each_loop_that_asks_it(tmp_path):
     settings = page_settings(tmp_path, api_port=free_ports(1)[0])
-    loops = [loop_with("announce", "NotReachedError: nobody listens"), loop_with("bell", "OSError: no room")]
+    loops = [loop_with("announce", "NotReachedError: no server listens"), loop_with("bell", "OSError: no room")]
     seen = check_services(settings, loops)
     assert seen.healths[Service.SERVER] == DOWN
     assert Service.WORKER not in seen.healths
@@ -145,7 +145,7 @@ def looked(watch: ServicesWatch, looks: Looks, count: int) -> Services:
     return latest
 
 
-def test_nobody_looks_until_somebody_asks_and_then_only_now_and_then():
+def test_no_one_looks_until_somebody_asks_and_then_only_now_and_then():
     hand, looks = HandClock(), Looks(found(server=WELL))
     watch = ServicesWatch(looks, hand.clock)
     assert looks.count == 0
@@ -169,7 +169,7 @@ def test_what_two_looks_in_a_row_find_wrong_lasts():
     assert looked(watch, looks, 3).lasting == frozenset()
 
 
-def test_what_is_not_there_yet_while_the_stack_starts_needs_nobody():
+def test_what_is_not_there_yet_while_the_stack_starts_needs_no_attention():
     hand, looks = HandClock(), Looks(found(lasting=False, warm=DOWN))
     watch = ServicesWatch(looks, hand.clock)
     for count in (1, 2, 3):
@@ -250,7 +250,7 @@ def test_a_request_does_not_wait_for_a_look(tmp_path):
         over.set()
 
 
-def test_the_services_are_told_anew_though_nothing_has_changed_in_the_ledger(ledger, tmp_path):
+def test_the_services_are_reported_anew_though_nothing_has_changed_in_the_ledger(ledger, tmp_path):
     well, down = found(server=WELL), found(server=DOWN)
     known = [well]
 
@@ -266,7 +266,7 @@ def test_the_services_are_told_anew_though_nothing_has_changed_in_the_ledger(led
     asyncio.run(change())
 
 
-def test_a_page_that_is_open_is_told_when_the_services_are_found_otherwise(tmp_path):
+def test_an_open_page_is_updated_when_the_services_are_found_otherwise(tmp_path):
     known = [found(server=WELL)]
     with (
         served_page(page_settings(tmp_path / "data"), lambda: known[0]) as page,

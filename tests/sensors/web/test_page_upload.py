@@ -57,11 +57,11 @@ def metrics(settings) -> Path:
     return settings.inbox_dir / "metrics"
 
 
-def lying(folder: Path) -> list[str]:
+def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_appears_in_its_inbox_whole_and_its_digest_is_told(client, metrics):
+def test_a_file_appears_in_its_inbox_whole_and_its_digest_is_reported(client, metrics):
     answer = client.put("/inbox/metrics/orders.csv", content=BODY)
     assert answer.status_code == 201
     assert answer.json() == {
@@ -73,14 +73,14 @@ def test_a_file_appears_in_its_inbox_whole_and_its_digest_is_told(client, metric
     digest = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
     assert answer.headers["Content-Digest"] == f"sha-256=:{digest}:"
     assert (metrics / "orders.csv").read_bytes() == BODY
-    assert lying(metrics) == ["orders.csv"]
+    assert files_in(metrics) == ["orders.csv"]
 
 
 def test_the_token_is_enough(client, metrics):
     client.auth = None
     token = {"Authorization": f"Bearer {TOKEN}"}
     assert client.put("/inbox/metrics/a.csv", content=BODY, headers=token).is_success
-    assert lying(metrics) == ["a.csv"]
+    assert files_in(metrics) == ["a.csv"]
 
 
 def test_nothing_is_overwritten(client, metrics):
@@ -89,7 +89,7 @@ def test_nothing_is_overwritten(client, metrics):
     assert answer.status_code == 409
     assert answer.json()["detail"].startswith("orders.csv is in metrics already and has not been taken yet")
     assert (metrics / "orders.csv").read_bytes() == b"first"
-    assert lying(metrics) == ["orders.csv"]
+    assert files_in(metrics) == ["orders.csv"]
 
 
 def test_of_two_that_come_at_once_under_one_name_one_is_refused(client, metrics, monkeypatch):
@@ -102,7 +102,7 @@ def test_of_two_that_come_at_once_under_one_name_one_is_refused(client, metrics,
     monkeypatch.setattr(uploads, "_make_room", then_the_other_one_comes)
     assert client.put("/inbox/metrics/orders.csv", content=BODY).status_code == 409
     assert (metrics / "orders.csv").read_bytes() == b"other"
-    assert lying(metrics) == ["orders.csv"]
+    assert files_in(metrics) == ["orders.csv"]
 
 
 def test_with_if_none_match_a_name_that_has_come_before_is_not_taken_again(client, settings, metrics):
@@ -110,7 +110,7 @@ def test_with_if_none_match_a_name_that_has_come_before_is_not_taken_again(clien
         record_arrival(ledger, "m-1", datetime(2026, 11, 24, tzinfo=UTC), {"orders.csv": "loaded"})
     again = client.put("/inbox/metrics/orders.csv", content=BODY, headers={"If-None-Match": "*"})
     assert (again.status_code, again.json()["detail"]) == (412, "orders.csv has come to metrics before")
-    assert lying(metrics) == []
+    assert files_in(metrics) == []
     assert client.put("/inbox/deep/orders.csv", content=BODY, headers={"If-None-Match": "*"}).status_code == 201
     assert client.put("/inbox/metrics/orders.csv", content=BODY).status_code == 201
 
@@ -136,14 +136,14 @@ def test_with_if_none_match_a_name_that_has_come_before_is_not_taken_again(clien
 def test_a_name_that_leads_elsewhere_or_is_not_taken_is_refused_with_the_reason(client, metrics, name, status, why):
     answer = client.put(f"/inbox/metrics/{name}", content=BODY)
     assert (answer.status_code, why in answer.json()["detail"]) == (status, True)
-    assert lying(metrics) == []
+    assert files_in(metrics) == []
 
 
 def test_names_of_every_script_are_taken(client, metrics):
     for name in ("bücher 2026.csv", "数据.csv", "100%.csv", "a?b#c.csv", "<b>.csv"):
         answer = client.put(f"/inbox/metrics/{quote(name, safe='')}", content=BODY)
         assert answer.status_code == 201
-    assert lying(metrics) == sorted(["bücher 2026.csv", "数据.csv", "100%.csv", "a?b#c.csv", "<b>.csv"])
+    assert files_in(metrics) == sorted(["bücher 2026.csv", "数据.csv", "100%.csv", "a?b#c.csv", "<b>.csv"])
 
 
 def test_an_inbox_with_subfolders_takes_them_and_no_hidden_ones(client, settings):
@@ -165,14 +165,14 @@ def test_a_done_file_is_taken_where_the_inbox_waits_for_one(client, settings):
     assert client.put("/inbox/metrics/a.csv.done", content=b"").status_code == 422
 
 
-def test_a_file_that_is_too_large_is_refused_before_it_is_sent_and_while_it_is_if_its_size_was_not_told(
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent_and_while_it_is_if_its_size_was_not_reported(
     client, metrics
 ):
-    told = client.put("/inbox/metrics/a.csv", content=b"x" * 1001)
-    untold = client.put("/inbox/metrics/a.csv", content=(b"x" * 100 for _ in range(11)))
-    assert (told.status_code, untold.status_code) == (413, 413)
-    assert "at most 1,000 are taken here" in told.json()["detail"]
-    assert lying(metrics) == []
+    reported = client.put("/inbox/metrics/a.csv", content=b"x" * 1001)
+    unreported = client.put("/inbox/metrics/a.csv", content=(b"x" * 100 for _ in range(11)))
+    assert (reported.status_code, unreported.status_code) == (413, 413)
+    assert "at most 1,000 are taken here" in reported.json()["detail"]
+    assert files_in(metrics) == []
 
 
 def test_an_inbox_that_takes_more_is_limited_by_max_upload_bytes(settings, tmp_path):
@@ -192,10 +192,10 @@ def test_an_inbox_that_takes_more_is_limited_by_max_upload_bytes(settings, tmp_p
         ({"If-Match": '"x"'}, 412, "nothing is ever overwritten"),
     ],
 )
-def test_what_a_header_asks_for_in_vain_is_told(client, metrics, headers, status, why):
+def test_what_a_header_asks_for_in_vain_is_reported(client, metrics, headers, status, why):
     answer = client.put("/inbox/metrics/a.csv", content=BODY, headers=headers)
     assert (answer.status_code, why in answer.json()["detail"]) == (status, True)
-    assert lying(metrics) == []
+    assert files_in(metrics) == []
 
 
 def test_a_digest_that_is_right_is_taken(client):
@@ -204,7 +204,7 @@ def test_a_digest_that_is_right_is_taken(client):
     assert client.put("/inbox/metrics/a.csv", content=BODY, headers=headers).status_code == 201
 
 
-def test_an_inbox_that_is_not_there_is_told_with_those_that_are(client):
+def test_an_inbox_that_is_not_there_is_reported_with_those_that_are(client):
     answer = client.put("/inbox/nope/a.csv", content=BODY)
     assert answer.status_code == 404
     assert answer.json()["detail"] == "there is no inbox 'nope'; there are: metrics, deep, done"
@@ -215,10 +215,10 @@ def test_on_a_disk_without_room_for_it_it_is_refused_before_it_is_sent(client, m
     answer = client.put("/inbox/metrics/a.csv", content=BODY)
     assert answer.status_code == 507
     assert answer.json()["detail"] == "there is no room for a.csv on the disk of metrics"
-    assert lying(metrics) == []
+    assert files_in(metrics) == []
 
 
-def test_an_inbox_that_cannot_be_written_is_told_without_a_traceback(client, metrics):
+def test_an_inbox_that_cannot_be_written_is_reported_without_a_traceback(client, metrics):
     metrics.rmdir()
     metrics.write_text("a file is in its place")
     answer = client.put("/inbox/metrics/a.csv", content=BODY)
@@ -227,11 +227,11 @@ def test_an_inbox_that_cannot_be_written_is_told_without_a_traceback(client, met
     assert answer.json()["detail"].startswith("a.csv cannot be written: ")
 
 
-def test_what_became_of_a_file_is_told_under_its_own_address(client, settings):
+def test_what_became_of_a_file_is_reported_under_its_own_address(client, settings):
     with Ledger(settings.ledger_path) as ledger:
         record_arrival(ledger, "m-1", datetime(2026, 11, 24, tzinfo=UTC), {"orders.csv": "loaded"})
-    told = client.get("/inbox/metrics/orders.csv").json()
-    assert (told["state"], told["rows"], told["arrival_id"]) == ("loaded", 10, "m-1")
+    reported = client.get("/inbox/metrics/orders.csv").json()
+    assert (reported["state"], reported["rows"], reported["arrival_id"]) == ("loaded", 10, "m-1")
     assert client.get("/inbox/deep/orders.csv").status_code == 404
     assert client.get("/inbox/metrics/other.csv").status_code == 404
 
@@ -250,5 +250,5 @@ def test_what_a_kill_left_of_an_upload_is_removed_after_a_day(client, settings, 
     for partial in [*old, spool / ".3.uploading.d", metrics / "a.csv"]:
         os.utime(partial, (a_day_ago, a_day_ago))
     clear_forgotten(settings, inboxes)
-    assert lying(metrics) == [".2.uploading", "a.csv"]
-    assert lying(deep) == lying(spool) == []
+    assert files_in(metrics) == [".2.uploading", "a.csv"]
+    assert files_in(deep) == files_in(spool) == []

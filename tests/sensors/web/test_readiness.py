@@ -44,7 +44,7 @@ def test_before_the_first_step_of_every_loop_it_is_not(begun, ledger, tmp_path):
     assert answer.json() == {"ready": False, "detail": "inbox metrics: its first step is not over"}
 
 
-def test_a_first_step_that_failed_keeps_nobody_waiting(begun, ledger, tmp_path):
+def test_a_first_step_that_failed_keeps_no_one_waiting(begun, ledger, tmp_path):
     def fail() -> float:
         raise OSError("the store is down")
 

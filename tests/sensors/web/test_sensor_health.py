@@ -21,7 +21,7 @@ def asked(tmp_path, *loops: Loop):
     return asyncio.run(ask())
 
 
-def test_a_sensor_whose_loops_step_is_healthy_and_tells_how_it_watches(tmp_path):
+def test_a_sensor_whose_loops_step_is_healthy_and_shows_how_it_watches(tmp_path):
     loop = Loop("inbox metrics", lambda: 60.0, Clock())
     loop.start()
     answer = asked(tmp_path, loop)
@@ -31,7 +31,7 @@ def test_a_sensor_whose_loops_step_is_healthy_and_tells_how_it_watches(tmp_path)
     assert answer.json()["inboxes"] == {"metrics": {"mode": "events", "why": "", "being_written": ""}}
 
 
-def test_a_loop_in_trouble_or_not_running_is_told(tmp_path):
+def test_a_loop_in_trouble_or_not_running_is_reported(tmp_path):
     full = Loop("inbox metrics", lambda: 60.0, Clock())
     full.trouble = "OperationalError: database or disk is full"
     answer = asked(tmp_path, full, Loop("prefect", lambda: 60.0, Clock()))

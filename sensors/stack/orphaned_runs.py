@@ -1,13 +1,15 @@
-"""Restart flow runs that the server shows as Pending, Running or Cancelling although no process executes them.
+"""Restart orphaned runs: flow runs that the server shows as at work on this machine although they have no process here.
 
-Abandoned runs belonged to a worker that was killed. supervisord restarts the worker, but the new worker takes only
-scheduled runs: runs that the old worker was submitting or monitoring would stay Pending or Running, with no one to
-report their end. A run whose process is still alive, an orphan, is left alone until the process ends.
+A run is *orphaned* if the server shows it as Pending, Running or Cancelling, and no process of this machine executes
+it. There are two causes:
 
-Interrupted runs were at work when the whole stack was stopped or killed. The worker that would report their end is
-gone as well (measured: such a run stays Running indefinitely).
+- The worker was killed. supervisord restarts it, but the new worker takes only scheduled runs: those that the old
+  worker was submitting or monitoring would keep their state indefinitely. A run whose process has survived the worker
+  is not orphaned until the process ends.
+- The whole stack was stopped or killed (measured: such a run stays Running indefinitely).
 
-Runs of both kinds are scheduled again. A file that such a run has already loaded is skipped by its load key.
+Orphaned runs are scheduled again. A file that such a run has already loaded is skipped by its load key. The facts are
+from `processes`; a *lost* run, of which the server has no heartbeat, is found by `sensors.runs.facts`.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -37,70 +39,83 @@ WORKER_KILLED = "The worker was killed while"
 
 
 @dataclass(frozen=True)
-class Restart:
-    """A restart of a worker; `at` is UTC."""
+class WorkerDeath:
+    """The end of one worker of this machine, or of all; `at` is UTC."""
 
     at: datetime
-    orphans: frozenset[str]
+    survivors: frozenset[str] = frozenset()
     """The ids of the runs that had a process at that time."""
     worker: str | None = None
-    """The worker's name; None if the machine has only one."""
+    """The worker's name; None for every worker of this machine."""
 
 
 @dataclass
-class AbandonedRuns:
-    """Restarts abandoned runs. `notice` may be called from any thread."""
+class OrphanedRuns:
+    """Restarts the runs that a killed worker has orphaned. `notice` may be called from any thread."""
 
     settings: Settings
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    _noticed: SimpleQueue[Restart] = field(default_factory=SimpleQueue[Restart], init=False)
-    _restarts: dict[str | None, Restart] = field(default_factory=dict[str | None, Restart], init=False)
+    _noticed: SimpleQueue[WorkerDeath] = field(default_factory=SimpleQueue[WorkerDeath], init=False)
+    _deaths: dict[str | None, WorkerDeath] = field(default_factory=dict[str | None, WorkerDeath], init=False)
     _next_look: datetime = field(default=datetime.max.replace(tzinfo=UTC), init=False)
 
     def notice(self, incident: Incident) -> None:
         """Record the restart of a worker; other incidents are ignored."""
         if incident.service is Service.WORKER and not incident.gave_up:
-            orphans = frozenset(processes.flow_runs(self.settings.state_dir))
-            self._noticed.put(Restart(self.now(), orphans, self._worker(incident)))
-
-    def _worker(self, incident: Incident) -> str | None:
-        return worker_name(self.settings, incident.number) if incident.number else None
+            worker = worker_name(self.settings, incident.number) if incident.number else None
+            survivors = frozenset(processes.flow_runs(self.settings.state_dir))
+            self._noticed.put(WorkerDeath(self.now(), survivors, worker))
 
     def look(self) -> int:
-        """Restart the runs that are abandoned by now; return their number. Does nothing while no worker has died."""
+        """Restart the runs that are orphaned by now; return their number. Does nothing while no worker has died."""
         while not self._noticed.empty():
-            restart = self._noticed.get()
-            self._restarts[restart.worker] = restart
-            self._next_look = restart.at + GRACE
+            death = self._noticed.get()
+            self._deaths[death.worker] = death
+            self._next_look = death.at + GRACE
         now = self.now()
-        if not self._restarts or now < self._next_look:
+        if not self._deaths or now < self._next_look:
             return 0
         self._next_look = now + BETWEEN_LOOKS
         # List processes before runs: a process that has ended by now has already reported its run's end, if any.
         living = processes.flow_runs(self.settings.state_dir)
-        restarts = tuple(self._restarts.values())
         try:
             with open_api(self.settings, TIMEOUT_SECONDS) as api:
-                found = at_work(api, self.settings)
-                runs = [run for run in found if any(is_abandoned(run, one, living) for one in restarts)]
+                runs = orphaned_runs(api, self.settings, self._deaths.values(), living)
                 start_again(api, runs, now, WORKER_KILLED)
         except ApiError:
             return 0  # the server is busy or restarting; the next call tries again
-        orphaned = [replace(one, orphans=one.orphans & living) for one in restarts]
-        self._restarts = {one.worker: one for one in orphaned if one.orphans}
+        left = [replace(one, survivors=one.survivors & living) for one in self._deaths.values()]
+        self._deaths = {one.worker: one for one in left if one.survivors}
         return len(runs)
 
 
-def is_abandoned(run: dict[str, Any], restart: Restart, living: Collection[str]) -> bool:
-    """Return whether a run at work has neither a process nor a worker that knows it.
+def orphaned_runs(
+    api: PrefectApi, settings: Settings, deaths: Collection[WorkerDeath], living: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return the runs of this machine that one of these deaths has orphaned. Raises ApiError.
 
-    A run without a process that became Pending after the restart belongs to the new worker, which is about to start
-    its process.
+    `living` has the ids of the runs with a process.
     """
-    if run["id"] in living or (restart.worker and worker_of(run) not in {None, restart.worker}):
+    wanted = {
+        "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
+        "work_pools": {"name": {"any_": [WORK_POOL]}},
+        "sort": "ID_DESC",
+    }
+    at_work = api.results("/flow_runs/filter", wanted)
+    ours = [run for run in at_work if is_of(settings, worker_of(run))]
+    return [run for run in ours if any(is_orphaned(run, death, living) for death in deaths)]
+
+
+def is_orphaned(run: dict[str, Any], death: WorkerDeath, living: Collection[str] = ()) -> bool:
+    """Return whether a run at work on this machine has neither a process nor a worker that knows it.
+
+    A run without a process that became Pending after the death belongs to the new worker, which is about to start its
+    process.
+    """
+    if run["id"] in living or death.worker not in {None, worker_of(run)}:
         return False
-    is_orphan = run["state_type"] == "RUNNING" and run["id"] in restart.orphans
-    return is_orphan or datetime.fromisoformat(run["state"]["timestamp"]) < restart.at
+    has_survived = run["state_type"] == "RUNNING" and run["id"] in death.survivors
+    return has_survived or datetime.fromisoformat(run["state"]["timestamp"]) < death.at
 
 
 PATIENCE_SECONDS = 120.0
@@ -114,11 +129,11 @@ AGAIN = "{} this run was at work; the run starts again."
 CANCELLED = "{} this run was being cancelled."
 
 
-def restart_interrupted_runs(settings: Settings, down_until: datetime, pause: Callable[[float], None]) -> int:
+def restart_orphaned_runs(settings: Settings, down_until: datetime, pause: Callable[[float], None]) -> int:
     """Restart the runs that were at work when the stack went down; return their number.
 
     `down_until` (UTC) is when this start began: a run that has changed its state since then is alive. No process of
-    the previous stack may be left, see `marking.sweep`. Requests to a busy server are retried; `pause` waits for a
+    the previous stack may be left, see `processes.sweep`. Requests to a busy server are retried; `pause` waits for a
     number of seconds. Raises StackError, and the errors that `pause` raises.
     """
     asking = Retrying(
@@ -133,11 +148,11 @@ def restart_interrupted_runs(settings: Settings, down_until: datetime, pause: Ca
         try:
             for attempt in asking:
                 with attempt:
-                    runs = [run for run in at_work(api, settings) if is_interrupted(run, down_until)]
+                    runs = orphaned_runs(api, settings, [WorkerDeath(down_until)], living=())
                     restarted |= {run["id"] for run in runs}
                     start_again(api, runs, datetime.now(UTC), STACK_STOPPED)
         except ApiError as error:
-            raise StackError(f"the interrupted runs cannot be started again: {error}") from error
+            raise StackError(f"the orphaned runs cannot be started again: {error}") from error
     return len(restarted)
 
 
@@ -146,11 +161,6 @@ def _is_busy(error: BaseException) -> bool:
     if not isinstance(error, ApiError) or isinstance(error, NoServerError):
         return False
     return error.status is None or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def is_interrupted(run: dict[str, Any], down_until: datetime) -> bool:
-    """Return whether a run that the server shows as at work entered its state before this start of the stack."""
-    return datetime.fromisoformat(run["state"]["timestamp"]) < down_until
 
 
 def start_again(api: PrefectApi, runs: Iterable[dict[str, Any]], now: datetime, cause: str) -> None:
@@ -162,21 +172,11 @@ def start_again(api: PrefectApi, runs: Iterable[dict[str, Any]], now: datetime, 
 
 
 def next_state(run: dict[str, Any], now: datetime, cause: str = STACK_STOPPED) -> dict[str, Any]:
-    """Return the new state of a dead run: scheduled again, or cancelled if it was being cancelled."""
+    """Return the new state of an orphaned run: scheduled again, or cancelled if it was being cancelled."""
     if run["state_type"] == "CANCELLING":
         return {"type": "CANCELLED", "message": CANCELLED.format(cause)}
     again = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": AGAIN.format(cause)}
     return {**again, "state_details": {"scheduled_time": now.isoformat()}}
-
-
-def at_work(api: PrefectApi, settings: Settings) -> list[dict[str, Any]]:
-    """Return the runs that the server shows as at work on this machine. Raises ApiError."""
-    wanted = {
-        "flow_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
-        "work_pools": {"name": {"any_": [WORK_POOL]}},
-        "sort": "ID_DESC",
-    }
-    return [run for run in api.results("/flow_runs/filter", wanted) if is_of(settings, worker_of(run))]
 
 
 def worker_of(run: dict[str, Any]) -> str | None:
@@ -188,9 +188,10 @@ def worker_of(run: dict[str, Any]) -> str | None:
 def is_of(settings: Settings, worker: str | None) -> bool:
     """Return whether a worker belongs to this machine, workers of an earlier start with more workers included.
 
-    A run without a worker label may belong to any machine. Each machine counts it as its own, or none would restart it.
+    With several machines, a run without a worker label may just be starting on another one. It is left alone: if its
+    worker has died, the sensor finds the run lost (`sensors.runs.facts`) or shows it as waiting.
     """
-    if worker is None or not settings.is_scale:
+    if not settings.is_scale:
         return True
-    name, _, number = worker.rpartition("-")
+    name, _, number = (worker or "").rpartition("-")
     return name == settings.node and number.isdecimal()
