@@ -138,7 +138,7 @@ def test_a_time_that_is_none_says_what_was_expected():
 
 
 def test_a_replay_reads_by_the_rules_of_the_arrival_or_by_those_of_today(settings, ledger, tmp_path):
-    ledger.change("UPDATE arrivals SET rules = '{\"contract\": \"freeze\"}'")
+    ledger.change('UPDATE arrivals SET rules = \'{"contract": "freeze"}\'')
     inboxes = tmp_path / "inboxes.yaml"
     today = settings.model_copy(update={"inboxes_file": inboxes})
     inboxes.write_text("inboxes:\n  metrics: {contract: discard}\n")
