@@ -9,7 +9,7 @@ import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from enum import StrEnum
@@ -25,6 +25,8 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -294,7 +296,40 @@ def _duckdb_type(name: str) -> str:
 
 
 ColumnType = Annotated[str, AfterValidator(_duckdb_type)]
+
+
+def _bound(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:
+        raise PydanticCustomError("bound", "expected a number, a date or a time such as 2024-01-31 12:00") from None
+
+
 _Bound = Decimal | date | datetime | None
+_AnyBound = Annotated[_Bound, WrapValidator(_bound)]
+
+
+_NOT_RE2 = re.compile(r"\(\?(?:<?[=!]|P=|>|\()|\\[1-9]|[*+?}]\+")
+"""Parts of Python's regular expressions that DuckDB's do not have: looking around, references, possessive repeats."""
+
+
+def _bound_of(type_: str) -> str:
+    """Return what a column of this type is compared with; nothing if it has no bounds."""
+    if type_ in {"DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"}:
+        return "date"
+    is_number = type_.endswith("INT") or type_ in {"INTEGER", "DOUBLE"} or type_.startswith("DECIMAL")
+    return "number" if is_number else ""
+
+
+def _said(name: str, bound: _Bound) -> dict[str, Any]:
+    return {"name": name, "bound": str(bound)}
+
+
+def _ordered(bound: _Bound) -> Any:
+    """Return a bound that can be compared with others of its kind."""
+    if isinstance(bound, datetime):
+        return (bound if bound.tzinfo else bound.replace(tzinfo=UTC)).timestamp()
+    return datetime(bound.year, bound.month, bound.day, tzinfo=UTC).timestamp() if isinstance(bound, date) else bound
 
 
 class ColumnRule(_Rules):
@@ -304,9 +339,9 @@ class ColumnRule(_Rules):
     """The column's type, if the table does not have the column yet; values are held to it in any case."""
     required: bool = False
     """Whether each row must have a value."""
-    min: _Bound = None
+    min: _AnyBound = None
     """The smallest value that is taken."""
-    max: _Bound = None
+    max: _AnyBound = None
     """The largest value that is taken."""
     unique: bool = False
     """Whether each value must be there only once in a file."""
@@ -320,6 +355,27 @@ class ColumnRule(_Rules):
                 re.compile(self.pattern)
             except re.error as error:
                 raise PydanticCustomError("pattern", "pattern: {why}", {"why": str(error)}) from None
+            if found := _NOT_RE2.search(self.pattern):
+                raise PydanticCustomError("pattern", "pattern: RE2 has no {what}", {"what": found[0]})
+        return self
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        for name, bound in (("min", self.min), ("max", self.max)):
+            if isinstance(bound, Decimal) and not bound.is_finite():
+                raise PydanticCustomError("bound", "{name}: expected a number, got {bound}", _said(name, bound))
+            wanted = None if bound is None or self.type is None else _bound_of(self.type)
+            if wanted == "":
+                raise PydanticCustomError("bound", "{name}: a {type} has no bounds", {"name": name, "type": self.type})
+            if wanted and isinstance(bound, Decimal) != (wanted == "number"):
+                why = "{name}: expected a {wanted}, as the type is {type}, got {bound}"
+                raise PydanticCustomError("bound", why, {**_said(name, bound), "wanted": wanted, "type": self.type})
+        if self.min is None or self.max is None:
+            return self
+        if isinstance(self.min, Decimal) != isinstance(self.max, Decimal):
+            raise PydanticCustomError("bound", "min and max: expected two numbers or two dates")
+        if _ordered(self.min) > _ordered(self.max):
+            raise PydanticCustomError("bound", "min is greater than max, so no value is right")
         return self
 
 
@@ -426,6 +482,12 @@ def _name_pattern(text: str) -> str:
     return text
 
 
+def _range(rows: tuple[int, int]) -> tuple[int, int]:
+    if rows[0] > rows[1]:
+        raise PydanticCustomError("rows", "expected the least, then the most")
+    return rows
+
+
 class LoadRules(_Rules):
     """The rules by which files are read and loaded."""
 
@@ -442,7 +504,9 @@ class LoadRules(_Rules):
     contract: Contract = Contract.EVOLVE
     write: WriteRule = Field(default_factory=WriteRule)
     bad_rows: BadRows | None = None
-    rows: Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], Field()] | None = None
+    rows: Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(_range)] | None = (
+        None
+    )
     """How many rows a file has at least and at most."""
 
     @model_validator(mode="after")

@@ -58,6 +58,9 @@ RESERVED_COLUMNS = {
 }
 """Columns that the pipeline adds to every row, and their types."""
 
+RESCUED = "_rescued"
+"""The column of what the contract `rescue` puts aside, as JSON."""
+
 
 @dataclass(frozen=True)
 class TargetTable:

@@ -164,6 +164,9 @@ def replay(
     since: Annotated[str | None, typer.Option(help="2h, 3d or a local time: the arrivals since then.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only the arrivals that failed.")] = False,
     reload: Annotated[bool, typer.Option("--reload", help="Replace the rows that are loaded.")] = False,
+    rules: Annotated[
+        str, typer.Option(help="Read by the rules of the day of their `arrival`, or by those of their inbox `now`.")
+    ] = "arrival",
 ) -> None:
     """Announce arrivals again; files that are loaded are skipped, or replaced with --reload."""
     from datetime import UTC, datetime
@@ -174,8 +177,9 @@ def replay(
 
     with as_stack_error():
         moment = None if since is None else moment_of(since, datetime.now(UTC))
-        said = announce_again(checked_settings(), Selection(file, moment, failed), reload=reload)
+        said = announce_again(checked_settings(), Selection(file, moment, failed), reload=reload, rules=rules)
         details = {"file": file or "", "since": since or "", "failed": str(failed), "reload": str(reload)}
+        details["rules"] = rules
         _record(Action.REPLAY, **details)
         for line in said:
             typer.echo(line)

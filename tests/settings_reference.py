@@ -14,6 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from automations.settings import AlertSettings
+from flows.rules import LoadRules
 from flows.settings import PipelineSettings
 from sensors.config.inboxes import Expectation, Inbox
 from sensors.config.settings import ProfileSettings, Settings
@@ -48,8 +49,9 @@ RULES = """\
 ## Rules of an inbox
 
 Of each entry of `inboxes:` in the file that INBOXES_FILE names; [inboxes.md](inboxes.md) has examples. Times are in
-seconds, sizes in bytes.
+seconds, sizes in bytes. [rules.md](rules.md) has the rules for reading and loading files.
 """
+_ELSEWHERE = {"name", *LoadRules.model_fields}
 _WORDS: Mapping[Any, str] = {
     str: "text",
     int: "whole number",
@@ -70,7 +72,9 @@ def page() -> str:
         fields = {name: field for name, field in model.model_fields.items() if name not in elsewhere}
         rows = [_row(name.upper(), field, _meaning(model, name)) for name, field in fields.items()]
         parts.append("\n".join([f"## {title}\n", *([f"{words}\n"] if words else []), *_table("setting", rows), ""]))
-    rules = [_row(name, one, _meaning(Inbox, name)) for name, one in Inbox.model_fields.items() if name != "name"]
+    rules = [
+        _row(name, one, _meaning(Inbox, name)) for name, one in Inbox.model_fields.items() if name not in _ELSEWHERE
+    ]
     rules += [
         _row(f"expect.{name}", one, _meaning(Expectation, name)) for name, one in Expectation.model_fields.items()
     ]

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from flows.errors import ColumnsChangedError, is_infrastructure_error
+from flows.loading.contract import lacks_columns
 from flows.loading.file_result import COLUMNS_AT_ONCE, FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan, weight
 from flows.loading.insert import StagingTable, matched, read_together
@@ -64,12 +65,21 @@ class BulkLoader:
                 yield from self._alone(plan)
             elif plan.file.name in loaded:
                 yield (FileResult(plan.file.name, Outcome.SKIPPED, loaded[plan.file.name], plan.file.size, 0.0),)
-            elif len(plan.names) > COLUMNS_AT_ONCE or not plan.names | RESERVED_COLUMNS.keys() <= self._columns.keys():
+            elif (
+                self._is_for_one(plan)
+                or len(plan.names) > COLUMNS_AT_ONCE
+                or not plan.names | RESERVED_COLUMNS.keys() <= self._columns.keys()
+            ):
                 yield from self._alone(plan)
             elif self._groups.setdefault(plan.shape, _Group()).fills_up(plan):
                 yield from self._together(self._groups.pop(plan.shape).files)
         while self._groups:
             yield from self._together(self._groups.pop(next(iter(self._groups))).files)
+
+    def _is_for_one(self, plan: HeaderScan) -> bool:
+        """Return whether the inbox's rules may reject the file, which only loading it by itself finds out."""
+        rules = self.loader.rules
+        return rules.rows is not None or (bool(plan.names) and lacks_columns(plan.names, self._columns, rules))
 
     def _alone(self, plan: Plan) -> Iterator[FileResults]:
         """Load one file; if it needs a wider column, load all files ahead of it first."""

@@ -45,6 +45,16 @@ class FileResult:
     """The error's own message, for the log, if it says more than the reason."""
     widened: tuple[str, ...] = ()
     """The columns of the table that were widened for it, a sentence each."""
+    left_out: tuple[str, ...] = ()
+    """The file's columns that the table lacks and that its inbox's contract leaves out."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the load did besides, a sentence each: widened columns, and those left out."""
+        names = ", ".join(f'"{shortened(name)}"' for name in self.left_out)
+        count = "" if len(self.left_out) <= _NAMED else f"{len(self.left_out):,} "
+        left = (f"left out {count}column{'' if len(self.left_out) == 1 else 's'} {names}",) if names else ()
+        return (*self.widened, *left)
 
     @property
     def log_level(self) -> int:
@@ -54,7 +64,7 @@ class FileResult:
         match self.outcome:
             case Outcome.LOADED:
                 replaced = [] if self.replaced is None else [f"replaced {self.replaced:,} rows"]
-                more = "".join(f"; {one}" for one in (*replaced, *self.widened))
+                more = "".join(f"; {one}" for one in (*replaced, *self.remarks))
                 return f"{self.file}: loaded {self.rows:,} rows, {self.bytes:,} bytes, in {self.seconds:.2f} s{more}"
             case Outcome.SKIPPED:
                 return f"{self.file}: skipped, its {self.rows:,} rows were loaded before under the same load key"
@@ -96,12 +106,12 @@ def summary(results: Sequence[FileResult]) -> str:
     rows = sum(result.rows for result in results if result.outcome is Outcome.LOADED)
     skipped = sum(result.outcome is Outcome.SKIPPED for result in results)
     said = f"{len(results)} file{'' if len(results) == 1 else 's'}, {rows:,} rows loaded, {skipped} skipped"
-    return "; ".join([said, *widened(results)[:_NAMED]])
+    return "; ".join([said, *remarks(results)[:_NAMED]])
 
 
-def widened(results: Iterable[FileResult]) -> list[str]:
-    """Return the sentences about columns that were widened."""
-    return [line for result in results for line in result.widened]
+def remarks(results: Iterable[FileResult]) -> list[str]:
+    """Return the sentences about columns that were widened or left out, each once."""
+    return list(dict.fromkeys(line for result in results for line in result.remarks))
 
 
 # Values that do not fit their column: the first one found stops the load, and is then located and described.

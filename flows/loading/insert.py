@@ -14,6 +14,7 @@ import duckdb
 
 from flows.errors import RejectionError, RowRejectedError, load_key_errors
 from flows.loading.file_result import COLUMNS_AT_ONCE, check_columns, converted, marked, mismatches, shortened
+from flows.loading.row_checks import Check, held
 from flows.readers.base import FileColumn, Reading, one_thread, raw
 from flows.readers.column_types import (
     DECIMAL,
@@ -29,7 +30,7 @@ from flows.readers.column_types import (
 )
 from flows.readers.guard import FileLimits
 from flows.source_file import SourceFile
-from flows.sql_names import RESERVED_COLUMNS, TargetTable, literal
+from flows.sql_names import RESCUED, RESERVED_COLUMNS, TargetTable, literal
 from flows.warehouse.base import TableColumn, Warehouse, missing_columns
 
 _INCOMING = "temp.main.incoming"
@@ -44,6 +45,10 @@ class Insertion:
     existing: Mapping[str, TableColumn]
     """The columns that the table already has, by lower-case name."""
     conversions: tuple[Conversion, ...]
+    checks: tuple[Check, ...] = ()
+    """The checks of each row by its inbox's rules."""
+    left_out: tuple[str, ...] = ()
+    """The file's columns that its inbox's contract leaves out."""
 
     @property
     def scan(self) -> str:
@@ -85,7 +90,7 @@ class Insertion:
         is_wide = len(self.conversions) > COLUMNS_AT_ONCE
         if is_wide:
             check_columns(warehouse.reader, self.scan, self.conversions)
-        rows = converted(self.scan, self.conversions, is_checked=is_wide)
+        rows = held(converted(self.scan, self.conversions, is_checked=is_wide), self.checks)
         if batch_size is None:
             return self._insert(warehouse, rows, extra)
         numbered = f"SELECT row_number() OVER () AS row, * FROM ({rows})"
@@ -137,7 +142,7 @@ def _named(reading: Reading, table: TargetTable, existing: Mapping[str, TableCol
     """Return a file's columns; if they have no names, by the names of the table's. Raises RejectionError."""
     if not reading.is_positional or not reading.columns:
         return reading.columns
-    names = [column.name for name, column in existing.items() if name not in RESERVED_COLUMNS]
+    names = [column.name for name, column in existing.items() if name not in {*RESERVED_COLUMNS, RESCUED}]
     if not names:
         raise RejectionError(f"the file has no column names, and there is no {table} to take them from; set `names`")
     if len(names) != len(reading.columns):

@@ -24,14 +24,17 @@ from flows.errors import (
     original_of,
     reason_of,
 )
-from flows.loading.file_result import MISMATCH, FileResult, Outcome, converted, describe_mismatch, shortened
+from flows.loading.contract import ContractedReading, allows_widening, check_kind, contracted, needs_whole
+from flows.loading.file_result import MISMATCH, FileResult, Outcome, converted, describe_mismatch
 from flows.loading.header_scan import HeaderScan, Plan
 from flows.loading.insert import Insertion, Widening, describe_refusal, planned, widening_of
+from flows.loading.row_checks import VIOLATION, check_row_count, check_unique, describe_violation
 from flows.readers.base import WIDE, Reading, one_thread
 from flows.readers.column_types import is_text
 from flows.readers.csv_files import CsvReading
 from flows.readers.guard import Guard
 from flows.readers.registry import with_types
+from flows.readers.ruled import RuledReading
 from flows.rules import NO_RULES, LoadRules
 from flows.source_file import Rejected, SourceFile
 from flows.sql_names import RESERVED_COLUMNS, TargetTable
@@ -131,6 +134,7 @@ class Loader:
             load.replaced,
             load.original,
             load.widened,
+            load.left_out,
         )
 
     def _rejected(self, plan: Rejected) -> FileResult:
@@ -191,18 +195,17 @@ class Loader:
         return self._loaded(reading, key, may_widen=may_widen)
 
     def _loaded(self, reading: Reading, key: LoadKey, *, may_widen: bool) -> _Load:
+        if reading.is_sampled and needs_whole(self.warehouse.columns(self.table), reading, self.rules):
+            reading = self._whole(reading)
         try:
             return self._inserted(reading, key)
         except _MismatchError as mismatch:
             misfit = mismatch.insertion
         if reading.is_sampled:
             # The type of a new column may differ from what its first rows suggest: read all of them, once.
-            plan = with_types(self.warehouse.reader, reading, self.guard, whole=True)
-            if isinstance(plan, Rejected):
-                raise RejectionError(plan.reason)
-            return self._loaded(plan, key, may_widen=may_widen)
+            return self._loaded(self._whole(reading), key, may_widen=may_widen)
         widening = widening_of(self.warehouse.reader, misfit)
-        if widening is None:
+        if widening is None or not allows_widening(misfit, widening.after, self.rules):
             raise RejectionError(self._described(misfit))
         if not may_widen:
             raise WouldWidenError
@@ -211,6 +214,13 @@ class Loader:
         except _MismatchError:
             raise RejectionError(self._described(misfit)) from None
 
+    def _whole(self, reading: Reading) -> Reading:
+        """Return the reading with its columns' types from all rows. Raises RejectionError."""
+        plan = with_types(self.warehouse.reader, reading, self.guard, whole=True)
+        if isinstance(plan, Rejected):
+            raise RejectionError(plan.reason)
+        return plan
+
     def _inserted(self, reading: Reading, key: LoadKey, widening: Widening | None = None) -> _Load:
         """Insert the rows and the load key in one transaction. Raises _MismatchError, and then changes nothing."""
         # In batches the order matters: they are windows of numbered rows.
@@ -218,7 +228,11 @@ class Loader:
             any_order(self.warehouse.reader, reading.file.size if self.batch_size is None else 0),
             one_thread(self.warehouse.reader) if len(reading.columns) > WIDE else nullcontext(),
         ):
-            return self._transaction(reading, key, widening)
+            try:
+                return self._transaction(reading, key, widening)
+            except _ViolationError as error:
+                violation = error.insertion
+        raise RejectionError(self._violated(violation))
 
     def _transaction(self, reading: Reading, key: LoadKey, widening: Widening | None) -> _Load:
         now = datetime.now(UTC)
@@ -241,16 +255,28 @@ class Loader:
                 rows = insertion.insert(self.warehouse, self.arrival_id, now, self.batch_size)
                 self.guard.limits.check_rows(rows)
                 _check_rows(reading, rows)
+                check_row_count(self.rules, rows)
+                check_unique(
+                    self.warehouse.reader, insertion.reading, insertion.scan, insertion.conversions, self.rules
+                )
                 with load_key_errors():
                     self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [rows], now)
                 _check_unchanged(reading.file)
         except BaseException as error:
             if insertion and MISMATCH in str(error):
                 raise _MismatchError(insertion) from None
+            if insertion and insertion.checks and VIOLATION in str(error):
+                raise _ViolationError(insertion) from None
             if insertion and isinstance(error, RowRejectedError):
                 raise RejectionError(describe_refusal(self.warehouse.reader, insertion, error)) from None
             raise
-        return _Load(Outcome.LOADED, rows, replaced, widened=widening.lines if widening else ())
+        return _Load(
+            Outcome.LOADED,
+            rows,
+            replaced,
+            widened=widening.lines if widening else (),
+            left_out=insertion.left_out,
+        )
 
     def _widen(self, widening: Widening) -> None:
         """Widen columns of the table, unless another run has changed them since. Raises ColumnsChangedError."""
@@ -261,13 +287,22 @@ class Loader:
         self.warehouse.widen_columns(self.table, widening.before, widening.after)
 
     def _planned(self, reading: Reading) -> Insertion:
-        insertion = planned(self.warehouse, reading, self.table)
+        insertion = self._by_rules(reading)
         if insertion.is_adding and self.warehouse.lock_columns(self.table):
-            insertion = planned(self.warehouse, reading, self.table)
+            insertion = self._by_rules(reading)
         added = sum(one.is_new for one in insertion.conversions)
         self.guard.limits.check_table_columns(len(insertion.existing.keys() - RESERVED_COLUMNS.keys()), added)
-        _check_kind(insertion)
+        check_kind(insertion)
         return insertion
+
+    def _by_rules(self, reading: Reading) -> Insertion:
+        return contracted(self.warehouse, planned(self.warehouse, reading, self.table), self.rules)
+
+    def _violated(self, insertion: Insertion) -> str:
+        """Return why a file is rejected that breaks a rule of its inbox."""
+        scan, checks = insertion.scan, insertion.checks
+        said = describe_violation(self.warehouse.reader, insertion.reading, scan, insertion.conversions, checks)
+        return said or VIOLATION
 
     def _described(self, insertion: Insertion) -> str:
         said = describe_mismatch(self.warehouse.reader, insertion.reading, insertion.scan, insertion.conversions)
@@ -284,33 +319,17 @@ class _Load:
     reason: str | None = None
     original: str | None = None
     widened: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def _check_new_texts(insertion: Insertion) -> None:
     """Raise RejectionError if new columns of a CSV file are text only because its second line has names as well."""
     texts = [one.column for one in insertion.conversions if one.is_new and is_text(one.target_type)]
-    if texts and isinstance(insertion.reading, CsvReading):
-        insertion.reading.check_second_line(texts)
-
-
-_NAMED = 5
-"""How many columns a reason names."""
-
-
-def _check_kind(insertion: Insertion) -> None:
-    """Raise RejectionError for a file that has no column in common with its table: it is a different kind of file."""
-    there = [column.name for name, column in insertion.existing.items() if name not in RESERVED_COLUMNS]
-    if there and insertion.conversions and all(one.is_new for one in insertion.conversions):
-        raise RejectionError(
-            f"none of its columns is in {insertion.table}: expected columns like {_named(there)}, got"
-            f" {_named([one.column for one in insertion.conversions])}; a file of another kind belongs into an inbox"
-            " with a table of its own"
-        )
-
-
-def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(f'"{shortened(name)}"' for name in names[:_NAMED])
-    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
+    reading = insertion.reading
+    while isinstance(reading, ContractedReading | RuledReading):
+        reading = reading.inner
+    if texts and isinstance(reading, CsvReading):
+        reading.check_second_line(texts)
 
 
 def _check_rows(reading: Reading, rows: int) -> None:
@@ -327,6 +346,14 @@ def _check_unchanged(file: SourceFile) -> None:
 
 class WouldWidenError(Exception):
     """A file needs wider columns of the table, and files ahead of it have to be loaded first."""
+
+
+class _ViolationError(Exception):
+    """A value breaks a rule of its inbox; which value is not known yet."""
+
+    def __init__(self, insertion: Insertion) -> None:
+        super().__init__(VIOLATION)
+        self.insertion = insertion
 
 
 class _MismatchError(Exception):

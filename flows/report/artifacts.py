@@ -22,7 +22,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from tenacity import Retrying, stop_after_attempt, wait_fixed
 
-from flows.loading.file_result import FileResult, Outcome, counts, widened
+from flows.loading.file_result import FileResult, Outcome, counts, remarks
 
 SHOWN = 12
 """How many files get a bar; the table below lists all files."""
@@ -103,6 +103,7 @@ def report_rows(results: Sequence[FileResult]) -> list[dict[str, Any]]:
             "seconds": result.seconds,
             "reason": result.reason,
             **({"widened": list(result.widened)} if result.widened else {}),
+            **({"left_out": list(result.left_out)} if result.left_out else {}),
         }
         for result in results
     ]
@@ -121,7 +122,7 @@ def description_of(results: Sequence[FileResult], page: str | None = None) -> st
     It is the description of the table artifact, because an artifact of its own would cost each run another request.
     """
     link = f"[The arrival's page ↗]({page})" if page else ""
-    lines = "\n".join(f"- {_MARKUP.sub(_ESCAPED, line)}" for line in widened(results))
+    lines = "\n".join(f"- {_MARKUP.sub(_ESCAPED, line)}" for line in remarks(results))
     return "\n\n".join(filter(None, [f"{counts(results)}.", link, lines, chart(results)]))
 
 

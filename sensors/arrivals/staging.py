@@ -68,7 +68,7 @@ class Stager:
         Duplicates get an arrival of their own, or are rejected, as the inbox is configured. Raises OSError if a file
         operation fails; `recover` finishes an arrival that was begun.
         """
-        if arrivals.count_unfinished(self.ledger, inbox.name) >= inbox.max_in_flight:
+        if arrivals.count_unfinished(self.ledger, inbox.name) >= inbox.at_once:
             return None
         batch = next_batch(ledger_files.settled(self.ledger, inbox.name, inbox.max_files), inbox.max_bytes)
         if not batch:

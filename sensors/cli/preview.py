@@ -173,7 +173,7 @@ def _arrivals(
             "manifest": "<SHA-256>",
             "rules": json.loads(inbox.load_rules) if inbox.load_rules else None,
         }
-        yield ComingArrival(tuple(batch), parameters, waits=unfinished >= inbox.max_in_flight)
+        yield ComingArrival(tuple(batch), parameters, waits=unfinished >= inbox.at_once)
         unfinished += 1
         rest = rest[len(batch) :]
 
@@ -187,7 +187,7 @@ def lines(previews: Sequence[InboxPreview]) -> Iterator[str]:
             yield f"  ! {one.trouble}"
         for number, arrival in enumerate(one.arrivals, start=1):
             size = sum(file.identity.size for file in arrival.files)
-            waits = f", when fewer than {inbox.max_in_flight} are unfinished" if arrival.waits else ""
+            waits = f", when fewer than {inbox.at_once} are unfinished" if arrival.waits else ""
             yield f"  + arrival {number}: {counted(len(arrival.files), 'file')}, {size:,} bytes{waits}"
             yield from (f"      {readable(file.name)}  {file.identity.size:,} bytes" for file in arrival.files)
             yield from (f"      {name} = {json.dumps(value)}" for name, value in arrival.parameters.items())

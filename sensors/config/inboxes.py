@@ -15,10 +15,20 @@ from zoneinfo import available_timezones
 
 import yaml
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from flows.rules import LoadRules, mistakes_in
+from flows.rules import Contract, LoadRules, WriteMode, WriteRule, mistakes_in
 from sensors.config.remote_url import Address, mistake_in, without_slash
 from sensors.config.remote_url import mistakes_in as remote_mistakes_in
 from sensors.config.settings import surrounding
@@ -127,6 +137,10 @@ class Expectation(BaseModel):
     """How many files have to arrive between the previous due time and this one."""
 
 
+_SHOWN = ("encoding", "delimiter", "sheet", "records")
+"""The fields of a format that a line about the rules shows."""
+
+
 class Inbox(LoadRules):
     """One watched folder and its rules; times are in seconds, sizes in bytes.
 
@@ -169,7 +183,8 @@ class Inbox(LoadRules):
     rescan_seconds: float = Field(default=5.0, ge=0.1, le=3600)
     """How often the folder is listed even if no file event was noticed."""
     max_in_flight: int = Field(default=4, ge=1, le=1000)
-    """How many arrivals may be unfinished; beyond that, settled files gather for the next arrival."""
+    """How many arrivals may be unfinished; beyond that, settled files gather for the next arrival. It is 1 if
+    the result of `write` depends on the order."""
     max_files: int = Field(default=4000, ge=1, le=10_000)
     """How many files an arrival takes at most; few large arrivals load faster than many small ones."""
     max_bytes: int = Field(default=10 * 2**30, ge=1)
@@ -181,6 +196,21 @@ class Inbox(LoadRules):
     keep_days: float | None = Field(default=None, gt=0)
     """How long loaded and skipped arrivals are kept; not set: indefinitely."""
 
+    @field_validator("max_in_flight")
+    @classmethod
+    def _in_order(cls, value: int, info: ValidationInfo) -> int:
+        write = info.data.get("write")
+        if isinstance(write, WriteRule) and write.keeps_order and value > 1:
+            raise PydanticCustomError(
+                "order", "expected 1, as {mode} needs arrivals in their order; leave it out", {"mode": write.mode.value}
+            )
+        return value
+
+    @property
+    def at_once(self) -> int:
+        """How many arrivals may be unfinished: one if they have to be loaded in their order."""
+        return 1 if self.write.keeps_order else self.max_in_flight
+
     @cached_property
     def load_rules(self) -> str | None:
         """The rules for reading and loading its files as JSON; None without rules."""
@@ -188,6 +218,24 @@ class Inbox(LoadRules):
             mode="json", include=set(LoadRules.model_fields), exclude_unset=True, exclude_defaults=True
         )
         return json.dumps(written, ensure_ascii=False, sort_keys=True) if written else None
+
+    @property
+    def shown_rules(self) -> str:
+        """The rules for reading and loading in a line, such as `csv, cp1252, ; | upsert by iban | freeze`."""
+        form = self.format
+        read = [] if form is None else [form.type, *(str(getattr(form, name, None) or "") for name in _SHOWN)]
+        table = self.table or (f"{len(self.tables)} tables by name" if self.tables else "")
+        write = self.write.mode.value + (f" by {', '.join(self.write.key)}" if self.write.key else "")
+        parts = [
+            ", ".join(filter(None, read)),
+            f"into {table}" if table else "",
+            write if self.write.mode is not WriteMode.APPEND else "",
+            self.contract.value if self.contract is not Contract.EVOLVE else "",
+            f"columns {', '.join(self.columns)}" if self.columns else "",
+            f"{self.rows[0]:,} to {self.rows[1]:,} rows" if self.rows else "",
+            f"up to {self.bad_rows.quarantine} bad rows aside" if self.bad_rows else "",
+        ]
+        return " | ".join(filter(None, parts))
 
     @property
     def where(self) -> str:

@@ -146,7 +146,7 @@ class RunLoops:
         require_space: Callable[[], None] = lambda: None,
     ) -> None:
         """`require_space` raises while the disks are too full for more runs."""
-        limits = {inbox.name: inbox.max_in_flight for inbox in inboxes}
+        limits = {inbox.name: inbox.at_once for inbox in inboxes}
         events = {inbox.name: inbox.event for inbox in inboxes}
         self._announcer = Announcer(Ledger(settings.ledger_path), _api(settings), clock, limits, events)
         self._ledger = Ledger(settings.ledger_path)

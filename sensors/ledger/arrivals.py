@@ -241,7 +241,7 @@ def _arrivals(rows: list[sqlite3.Row]) -> list[Arrival]:
 
 # Replays: finding the arrivals that a user wants announced again, and recording that they are.
 
-__all__ = ["ENDED", "Replayable", "by_id", "holding", "record_replayed", "since"]
+__all__ = ["ENDED", "NewRules", "Replayable", "by_id", "holding", "record_replayed", "since"]
 
 
 @dataclass(frozen=True)
@@ -283,13 +283,27 @@ def _replayable(ledger: Ledger, condition: str, parameters: list[str]) -> list[R
     ]
 
 
-def record_replayed(ledger: Ledger, arrival_id: str, reload: Sequence[str]) -> bool:
+@dataclass(frozen=True)
+class NewRules:
+    """Rules that replace those stored with an arrival."""
+
+    rules: str | None
+    """As JSON; None without rules."""
+
+
+def record_replayed(ledger: Ledger, arrival_id: str, reload: Sequence[str], new_rules: NewRules | None = None) -> bool:
     """Reset an ended arrival to `staged`, to be announced as if for the first time.
 
-    A staged arrival that is waiting for its next announcement becomes due immediately. Returns False if neither
-    applies.
+    A staged arrival that is waiting for its next announcement becomes due immediately. With `new_rules`, its files are
+    loaded by them from now on. Returns False, and changes nothing, if neither applies.
     """
     with ledger.transaction():
+        if new_rules:
+            ledger.change(
+                "UPDATE arrivals SET rules = ? WHERE id = ? AND (state IN ('loaded', 'failed', 'skipped')"
+                " OR state = 'staged' AND announce_after IS NOT NULL)",
+                (new_rules.rules, arrival_id),
+            )
         again = ledger.change(
             "UPDATE arrivals SET state = 'staged', is_duplicate = 0, given_up = attempt, announce_after = NULL,"
             " reload = ?, reason = NULL, announced_at = NULL, receipt_at = NULL, ended_at = NULL, run_id = NULL,"

@@ -65,7 +65,7 @@ def record_found(
     with ledger.transaction():
         ledger.change(
             "INSERT INTO arrivals (id, inbox, folder, state, is_duplicate, attempt, created_at, staged_at, ended_at,"
-            " run_id, run_name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " run_id, run_name, rules) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 arrival.id,
                 arrival.inbox,
@@ -78,6 +78,7 @@ def record_found(
                 ended,
                 arrival.run_id,
                 run_name,
+                arrival.rules,
             ),
         )
         state = FileState.SKIPPED if skipped else FileState.STAGED

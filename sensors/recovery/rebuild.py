@@ -197,7 +197,7 @@ class _Writer:
         inbox = self.inboxes.get(stored.inbox)
         at = inbox.at("") if inbox else f"{self.inbox_dir / stored.inbox}/"
         files = [Dropped(at + file.name, file.name, file.identity) for file in stored.files]
-        arrival = _arrival(stored, fate)
+        arrival = replace(_arrival(stored, fate), rules=inbox.load_rules if inbox else None)
         maintenance.record_found(self.ledger, arrival, fate.run.name if fate else None, files, stored.taken_at)
         if stored.manifest:
             digests = {file.name: file.sha256 for file in stored.manifest.files if file.sha256}

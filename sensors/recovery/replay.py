@@ -1,18 +1,22 @@
 """Retry and replay: announce arrivals again; load keys make loading a file a second time a no-op."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sensors.arrivals.duplicates import unmark_duplicates
+from sensors.config.inboxes import read_inboxes
 from sensors.config.settings import Settings
 from sensors.ledger import Ledger, arrivals, files
-from sensors.ledger.arrivals import ENDED, Replayable
+from sensors.ledger.arrivals import ENDED, NewRules, Replayable
 from sensors.ledger.states import ArrivalState
 from sensors.reports.files import journey_of
 from sensors.runs.issues import ALL, RunIssue
 from sensors.runtime.text import counted, local_minute, readable
+
+RULES_OF_ARRIVAL, RULES_OF_TODAY = "arrival", "now"
+"""By which rules a replay reads files: those stored with the arrival, or those of its inbox today."""
 
 
 class ReplayError(Exception):
@@ -44,19 +48,25 @@ def retry(settings: Settings, arrival_id: str) -> list[str]:
         return [f"arrival {arrival_id} ({counted(found.files, 'file')}) is announced again; it was {found.state}"]
 
 
-def replay(settings: Settings, selection: Selection, *, reload: bool = False) -> list[str]:
+def replay(
+    settings: Settings, selection: Selection, *, reload: bool = False, rules: str = RULES_OF_ARRIVAL
+) -> list[str]:
     """Announce the selected arrivals again and return what happens next, in lines.
 
-    With `reload`, the rows of their files, or of the one file that was named, are replaced. Raises ReplayError,
-    LedgerError.
+    With `reload`, the rows of their files, or of the one file that was named, are replaced. With `rules` "now", files
+    are read by their inbox's rules of today instead of those of the day on which they came. Raises ReplayError,
+    LedgerError, InboxesError.
     """
+    if rules not in {RULES_OF_ARRIVAL, RULES_OF_TODAY}:
+        raise ReplayError(f"--rules: expected {RULES_OF_ARRIVAL} or {RULES_OF_TODAY}, got {readable(rules)}")
     if selection.is_empty:
         raise ReplayError("say which arrivals are meant: FILE, --since TIME or --failed")
     replaced = () if not reload else (selection.file or "*",)
     with Ledger(_existing(settings), make=False) as ledger:
         chosen = _chosen(ledger, selection)
         ended = [one for one in chosen if one.state in ENDED]
-        again = [one for one in ended if _again(ledger, one, replaced)]
+        rules_of = _rules_of_today(settings, ended) if rules == RULES_OF_TODAY else dict[str, NewRules]()
+        again = [one for one in ended if _again(ledger, one, replaced, rules_of.get(one.inbox))]
     if not chosen:
         raise ReplayError(f"no arrival was found{_said(selection)}")
     under_way = len(chosen) - len(again)
@@ -64,12 +74,25 @@ def replay(settings: Settings, selection: Selection, *, reload: bool = False) ->
     lines = [f"arrival {one.id} ({counted(one.files, 'file')}) is announced again; it was {one.state}" for one in again]
     if under_way:
         lines.append(f"{under_way} {'is' if under_way == 1 else 'are'} under way and left alone")
+    if rules == RULES_OF_TODAY:
+        what += "; files are read by today's rules"
     return [*lines, f"{len(again)} of {len(chosen)} arrivals are announced again; {what}"]
 
 
-def _again(ledger: Ledger, chosen: Replayable, reload: Sequence[str]) -> bool:
+def _rules_of_today(settings: Settings, chosen: Sequence[Replayable]) -> Mapping[str, NewRules]:
+    """Return the present rules of the arrivals' inboxes by name. Raises ReplayError, InboxesError."""
+    inboxes = {inbox.name: inbox for inbox in read_inboxes(settings.inboxes_file, settings.inbox_dir)}
+    if gone := sorted({one.inbox for one in chosen} - inboxes.keys()):
+        raise ReplayError(
+            f"--rules {RULES_OF_TODAY}: there is no inbox {readable(gone[0])} in {settings.inboxes_file} any more;"
+            " leave the option out, or define the inbox again"
+        )
+    return {name: NewRules(inbox.load_rules) for name, inbox in inboxes.items()}
+
+
+def _again(ledger: Ledger, chosen: Replayable, reload: Sequence[str], new_rules: NewRules | None = None) -> bool:
     """Announce one arrival again; False if it is under way. Its files stop counting as duplicates."""
-    again = arrivals.record_replayed(ledger, chosen.id, reload)
+    again = arrivals.record_replayed(ledger, chosen.id, reload, new_rules)
     arrival = arrivals.get(ledger, chosen.id)
     if again and chosen.state is ArrivalState.SKIPPED and arrival is not None:
         unmark_duplicates(arrival.folder)

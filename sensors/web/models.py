@@ -39,6 +39,8 @@ class InboxView(View):
     """When a user last dismissed a file; no other field changes then, and the stream sends only changed views."""
     done_file: str | None = None
     """The suffix of done files, each of which marks another file as complete; they are uploaded too."""
+    rules: str = ""
+    """The rules by which its files are read and loaded, in a line."""
 
 
 class ArrivalView(View):

@@ -93,6 +93,7 @@ class Queries:
             last_seen=glance.last_seen,
             last_dismissed=glance.last_dismissed,
             done_file=inbox.done_file,
+            rules=readable(inbox.shown_rules),
         )
 
     def arrivals(self, limit: int, inbox: str | None = None, before: datetime | None = None) -> list[ArrivalView]:

@@ -43,3 +43,36 @@ def test_every_rule_that_the_documentation_shows_can_be_set(tmp_path):
     (inbox,) = read_inboxes(file, tmp_path)
     assert (inbox.watch, inbox.empty, inbox.duplicates) == (WatchChoice.POLLING, EmptyFiles.TAKE, Duplicates.SKIP)
     assert inbox.expect.at_least == 2
+
+
+@pytest.mark.parametrize("mode", ["replace", "replace_same_name", "upsert", "delete_insert"])
+def test_a_write_that_depends_on_the_order_lets_one_arrival_run_at_a_time(tmp_path, mode):
+    file = tmp_path / "inboxes.yaml"
+    key = "" if mode.startswith("replace") else ", key: id"
+    file.write_text(f"inboxes:\n  a:\n    write: {{mode: {mode}{key}}}\n")
+    (inbox,) = read_inboxes(file, tmp_path)
+    assert inbox.at_once == 1
+    file.write_text(f"inboxes:\n  a:\n    write: {{mode: {mode}{key}}}\n    max_in_flight: 2\n")
+    with pytest.raises(InboxesError) as raised:
+        read_inboxes(file, tmp_path)
+    assert str(raised.value) == (
+        f"{file}:4: inboxes.a.max_in_flight: expected 1, as {mode} needs arrivals in their order; leave it out (got 2)"
+    )
+
+
+def test_other_writes_keep_their_number_of_arrivals(tmp_path):
+    file = tmp_path / "inboxes.yaml"
+    file.write_text("inboxes:\n  a: {max_in_flight: 9}\n  b: {write: {mode: insert_new, key: id}}\n")
+    assert [inbox.at_once for inbox in read_inboxes(file, tmp_path)] == [9, 4]
+
+
+def test_the_rules_of_an_inbox_are_shown_in_a_line(tmp_path):
+    file = tmp_path / "inboxes.yaml"
+    file.write_text(
+        "inboxes:\n  a: {}\n  b:\n    format: {encoding: cp1252, delimiter: ';'}\n"
+        "    write: {mode: upsert, key: iban}\n    contract: freeze\n    rows: [1, 2000]\n"
+    )
+    assert [inbox.shown_rules for inbox in read_inboxes(file, tmp_path)] == [
+        "",
+        "csv, cp1252, ; | upsert by iban | freeze | 1 to 2,000 rows",
+    ]

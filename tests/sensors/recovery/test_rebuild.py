@@ -359,3 +359,13 @@ def test_a_disk_that_refuses_is_reported_in_a_line(settings, monkeypatch):
     with pytest.raises(RebuildError, match="not rebuilt: database or disk is full"):
         rebuild(settings)
     assert not settings.ledger_path.exists()
+
+
+def test_arrivals_are_loaded_by_their_inbox_s_present_rules(settings):
+    settings.inboxes_file.write_text("inboxes:\n  metrics: {contract: freeze}\n")
+    stored(settings, FIRST, "a.csv")
+    stored(settings, SECOND, "b.csv")
+    rebuild(settings, offline=True)
+    with Ledger(settings.ledger_path, read_only=True) as ledger:
+        rules = {row["id"]: row["rules"] for row in ledger.rows("SELECT id, rules FROM arrivals")}
+    assert rules == {FIRST: '{"contract": "freeze"}', SECOND: None}

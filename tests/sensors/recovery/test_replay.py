@@ -135,3 +135,31 @@ def test_a_time_may_be_a_local_one():
 def test_a_time_that_is_none_says_what_was_expected():
     with pytest.raises(ReplayError, match="--since: expected a time such as 2h, 3d"):
         moment_of("yesterday", NOW)
+
+
+def test_a_replay_reads_by_the_rules_of_the_arrival_or_by_those_of_today(settings, ledger, tmp_path):
+    ledger.change('UPDATE arrivals SET rules = \'{"contract": "freeze"}\'')
+    inboxes = tmp_path / "inboxes.yaml"
+    today = settings.model_copy(update={"inboxes_file": inboxes})
+    inboxes.write_text("inboxes:\n  metrics: {contract: discard}\n")
+    replay(today, Selection(file="loaded.csv"))
+    assert arrivals.get(ledger, "loaded").rules == '{"contract": "freeze"}'
+    lines = replay(today, Selection(failed=True), rules="now")
+    assert lines[-1].endswith("what is loaded already is skipped; files are read by today's rules")
+    assert arrivals.get(ledger, "failed").rules == '{"contract": "discard"}'
+    replay(today, Selection(since=NOW - timedelta(days=1)), rules="now")
+    assert arrivals.get(ledger, "running").rules == '{"contract": "freeze"}', "it is under way"
+    inboxes.write_text("inboxes:\n  metrics: {}\n")
+    ledger.change("UPDATE arrivals SET state = 'loaded'")
+    replay(today, Selection(file="skipped.csv"), rules="now")
+    assert arrivals.get(ledger, "skipped").rules is None
+
+
+def test_rules_of_an_inbox_that_is_gone_and_a_wrong_word_announce_nothing(settings, ledger, tmp_path):
+    inboxes = tmp_path / "inboxes.yaml"
+    inboxes.write_text("inboxes:\n  other: {}\n")
+    with pytest.raises(ReplayError, match="there is no inbox metrics in "):
+        replay(settings.model_copy(update={"inboxes_file": inboxes}), Selection(failed=True), rules="now")
+    with pytest.raises(ReplayError, match="--rules: expected arrival or now, got then"):
+        replay(settings, Selection(failed=True), rules="then")
+    assert state(ledger, "failed")[0] == "failed"
