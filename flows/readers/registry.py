@@ -72,5 +72,5 @@ def _reading(
                 "an XML file needs a rule that says which elements are the rows: set `format: {type: xml, records:"
                 " path/of/the/elements}` of the inbox"
             )
-        case FileFormat.FIXED_WIDTH | FileFormat.EXCEL:
+        case FileFormat.FIXED_WIDTH:
             raise RejectionError(f"files of the format {file.format.value} need rules; set `format` of the inbox")

@@ -43,7 +43,7 @@ def sheet_records(file: SourceFile, rules: ExcelFormat, guard: Guard) -> Table:
     scans = scan_open_document(path, guard)
     for at, one in enumerate(scans or (), 1):
         _check_area(f"sheet {at}", one, guard)
-    book = _called(lambda: CalamineWorkbook.from_path(path))
+    book = _called(lambda: CalamineWorkbook.from_path(str(path)))  # pyright: ignore[reportUnknownMemberType]
     number = _number_of(book, rules.sheet)
     name = book.sheet_names[number]
     scan = scan_sheet(path, name, guard) if scans is None else scans[number]

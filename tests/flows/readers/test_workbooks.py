@@ -1,6 +1,7 @@
 """Sheets of workbooks: .xlsx as openpyxl writes it, .ods by hand."""
 
 import struct
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -77,7 +78,7 @@ def row(*cells: str) -> str:
     return f"<table:table-row>{''.join(cells)}</table:table-row>"
 
 
-def xlsb(*rows: list[tuple[int, bytes] | None]) -> bytes:
+def xlsb(*rows: Sequence[tuple[int, bytes] | None]) -> bytes:
     """Return a .xlsb file whose sheet "Data" has these cells: each the type of its record and its value."""
 
     def record(type_: int, content: bytes = b"") -> bytes:
