@@ -111,7 +111,7 @@ def _document(file: SourceFile | Rejected) -> bytes:
     """Return a document's content. Raises RejectionError if the file is not a valid JSON document."""
     if isinstance(file, Rejected):
         raise RejectionError(file.reason)
-    if file.format is not FileFormat.JSON or file.is_gzipped:
+    if file.format is not FileFormat.JSON or file.compression:
         raise RejectionError(f"expected a JSON document, name.json, got {file.name}")
     if file.size > LARGEST:
         raise RejectionError(f"expected a document of at most {LARGEST:,} bytes, got {file.size:,}")

@@ -122,6 +122,9 @@ _FORMAT_NAMES = {
     FileFormat.JSON: "JSON",
     FileFormat.NDJSON: "JSON, one record a line",
     FileFormat.PARQUET: "Parquet",
+    FileFormat.FIXED_WIDTH: "text of fixed width",
+    FileFormat.EXCEL: "a workbook",
+    FileFormat.XML: "XML",
 }
 
 

@@ -222,7 +222,7 @@ class FixedWidthFormat(_LinesFormat):
 
 
 class ExcelFormat(TextFormat):
-    """A sheet of a workbook: .xlsx, .xlsb, .xls or .ods."""
+    """A sheet of a workbook: .xlsx, .xlsb or .ods."""
 
     type: Literal["excel"]
     sheet: str | Annotated[int, Field(ge=1)] = 1
@@ -242,7 +242,15 @@ class JsonFormat(_Rules):
 
     type: Literal["json", "ndjson"]
     records: _RecordsPath | None = None
-    """Where the list of records is, such as `data.items`."""
+    """Where the list of records is in a JSON document, such as `data.items`."""
+
+    @model_validator(mode="after")
+    def _has_a_document(self) -> Self:
+        if self.records and self.type == "ndjson":
+            raise PydanticCustomError("records", "records: ndjson has a record on each line; leave it out, or use json")
+        if self.records and not all(self.records.split(".")):
+            raise PydanticCustomError("records", "records: expected names with dots between them, such as data.items")
+        return self
 
 
 class XmlFormat(TextFormat):
@@ -251,6 +259,12 @@ class XmlFormat(TextFormat):
     type: Literal["xml"]
     records: _RecordsPath
     """The path of the elements, such as `orders/order`."""
+
+    @model_validator(mode="after")
+    def _has_names(self) -> Self:
+        if not all(step and not step.isspace() for step in self.records.strip("/").split("/")):
+            raise PydanticCustomError("records", "records: expected names with / between them, such as orders/order")
+        return self
 
 
 class ParquetFormat(_Rules):

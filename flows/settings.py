@@ -58,7 +58,7 @@ class PipelineSettings(BaseSettings):
     max_rows: int = Field(default=FileLimits.max_rows, ge=1)
     """A file with more rows is rejected."""
     max_unpacked_bytes: int = Field(default=FileLimits.max_unpacked_bytes, ge=1)
-    """A file that unpacks to more bytes, by gzip or as Parquet, is rejected."""
+    """A file that unpacks to more bytes, compressed as a whole, as Parquet or as a workbook, is rejected."""
     http_allowed_hosts: str = ""
     """Hosts, separated by spaces, that an http source may lead to by redirects and links to next pages, besides its
     own: `cdn.example.com`, or `10.0.0.5:8080`."""

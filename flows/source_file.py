@@ -29,7 +29,32 @@ SUFFIXES = {
     ".ndjson": FileFormat.NDJSON,
     ".jsonl": FileFormat.NDJSON,
     ".parquet": FileFormat.PARQUET,
+    ".xlsx": FileFormat.EXCEL,
+    ".xlsb": FileFormat.EXCEL,
+    ".ods": FileFormat.EXCEL,
+    ".xml": FileFormat.XML,
 }
+_PACKED_INSIDE = frozenset({FileFormat.PARQUET, FileFormat.EXCEL})
+"""Formats that are not compressed as a whole."""
+
+
+class Compression(StrEnum):
+    """The compression of a whole file; the value is its suffix."""
+
+    GZIP = "gz"
+    ZSTD = "zst"
+    BZIP2 = "bz2"
+    XZ = "xz"
+
+    @property
+    def word(self) -> str:
+        """Its name."""
+        return self.name.lower()
+
+    @property
+    def described(self) -> str:
+        """What a file of it is called."""
+        return f"an {self.word} file" if self is Compression.XZ else f"a {self.word} file"
 
 
 @dataclass(frozen=True)
@@ -86,7 +111,7 @@ class SourceFile:
     size: int
     """In bytes."""
     format: FileFormat
-    is_gzipped: bool = False
+    compression: Compression | None = None
     version: FileVersion | None = field(default=None, compare=False)
     """The version that is loaded; None for a file that the run itself has written."""
     sha256: str | None = field(default=None, compare=False)
@@ -128,13 +153,18 @@ class Rejected:
     """The error's own message, if the reason is less specific: for the log."""
 
 
-def format_of(name: str) -> tuple[FileFormat, bool] | None:
-    """Return the format of a name's suffix and whether it is gzipped; None for an unknown suffix.
+def format_of(name: str) -> tuple[FileFormat, Compression | None] | None:
+    """Return the format of a name's suffix and its compression; None for an unknown suffix.
 
     >>> format_of("Orders.CSV.gz")
-    (<FileFormat.CSV: 'csv'>, True)
+    (<FileFormat.CSV: 'csv'>, <Compression.GZIP: 'gz'>)
     """
-    stem = name.lower()
-    is_gzipped = stem.endswith(".gz")
-    found = SUFFIXES.get(Path(stem.removesuffix(".gz")).suffix)
-    return None if found is None or (is_gzipped and found is FileFormat.PARQUET) else (found, is_gzipped)
+    compression = compression_of(name)
+    stem = name.lower().removesuffix(f".{compression}")
+    found = SUFFIXES.get(Path(stem).suffix)
+    return None if found is None or (compression and found in _PACKED_INSIDE) else (found, compression)
+
+
+def compression_of(name: str) -> Compression | None:
+    """Return the compression of a name's suffix."""
+    return next((one for one in Compression if name.lower().endswith(f".{one}")), None)

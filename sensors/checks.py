@@ -112,11 +112,11 @@ _QUOTES = {'"': "double", "'": "single"}
 def described(found: Mapping[str, Any]) -> str:
     """Return a file's format in words.
 
-    >>> described({"kind": "csv", "is_gzipped": True, "delimiter": ";", "quote": "'", "encoding": "UTF-8",
+    >>> described({"kind": "csv", "compression": "gz", "delimiter": ";", "quote": "'", "encoding": "UTF-8",
     ...     "header_line": 2})
-    'csv, gzipped; delimiter ; (semicolon), single quotes, UTF-8, names in line 2'
+    'csv, gz; delimiter ; (semicolon), single quotes, UTF-8, names in line 2'
     """
-    parts = [f"{found['kind']}{', gzipped' if found['is_gzipped'] else ''}"]
+    parts = [f"{found['kind']}{', ' + found['compression'] if found['compression'] else ''}"]
     if found["delimiter"]:
         name = _DELIMITERS.get(found["delimiter"], "")
         shown = name if name == "tab" else f"{found['delimiter']} ({name})"

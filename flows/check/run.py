@@ -39,9 +39,10 @@ from flows.loading.header_scan import HeaderScan, plans_of, weight
 from flows.loading.insert import planned
 from flows.loading.loader import BIG, Loader
 from flows.readers.base import Reading
+from flows.readers.compression import unpacked
 from flows.readers.csv_files import CsvReading
 from flows.readers.csv_records import LINE_END
-from flows.readers.guard import Guard, unpacked
+from flows.readers.guard import Guard
 from flows.settings import PipelineSettings, read_settings
 from flows.source_file import FileFormat, Rejected, SourceFile, format_of
 from flows.sources.files import examined
@@ -73,7 +74,8 @@ class Format:
     """The format of a file; if the file cannot be read, only what its name says is known."""
 
     kind: str | None
-    is_gzipped: bool = False
+    compression: str | None = None
+    """Its suffix, such as `gz`."""
     delimiter: str | None = None
     quote: str | None = None
     """Empty: the file has no quote character."""
@@ -193,11 +195,11 @@ class Checker:
 def _format(reading: Reading) -> Format:
     file = reading.file
     if not isinstance(reading, CsvReading):
-        return Format(file.format.value, file.is_gzipped)
+        return Format(file.format.value, file.compression)
     layout = reading.layout
     return Format(
         file.format.value,
-        file.is_gzipped,
+        file.compression,
         layout.dialect.delimiter,
         layout.dialect.quote,
         "UTF-8",
@@ -313,8 +315,8 @@ def excerpt(file: SourceFile, reason: str, guard: Guard) -> tuple[Line, ...]:
 
 
 def _chunks(file: SourceFile, guard: Guard) -> Iterator[bytes]:
-    if file.is_gzipped:
-        yield from unpacked(file.path, guard)
+    if file.compression:
+        yield from unpacked(file, guard)
         return
     with file.path.open("rb") as opened:
         while chunk := opened.read(_CHUNK):

@@ -20,13 +20,14 @@ from flows.readers.json_files import json_header_scan
 from flows.readers.parquet_files import parquet_header_scan
 from flows.readers.registry import read_plan
 from flows.rules import NO_RULES, LoadRules
-from flows.source_file import FileFormat, Rejected, SourceFile
+from flows.source_file import Compression, FileFormat, Rejected, SourceFile
 
 FEWEST = 8
 """With fewer files than this, loading them together does not pay off."""
 SMALL = 4_000_000
 """The most bytes of text in a small file."""
 _TEXTS = frozenset({FileFormat.CSV, FileFormat.TSV})
+_SCANNED = _TEXTS | {FileFormat.JSON, FileFormat.NDJSON, FileFormat.PARQUET}
 _PACKED = 10
 """By how much packed text is estimated to grow."""
 _GZIP_BITS = 31
@@ -84,7 +85,7 @@ def plans_of(
 
 def weight(file: SourceFile) -> int:
     """Return about how many bytes of text a file has."""
-    return file.size * (_PACKED if file.is_gzipped or file.format is FileFormat.PARQUET else 1)
+    return file.size * (_PACKED if file.compression or file.format is FileFormat.PARQUET else 1)
 
 
 def size_of(plan: Plan) -> int:
@@ -97,7 +98,7 @@ def _scans(
 ) -> Iterator[tuple[str, HeaderScan | Rejected]]:
     """Yield the name and header scan of each small file; files that have to be read individually are left out."""
     for file in files:
-        if isinstance(file, Rejected) or weight(file) > SMALL:
+        if isinstance(file, Rejected) or weight(file) > SMALL or not _is_scanned(file):
             continue
         if file.format is FileFormat.PARQUET:
             yield from _scan(file, partial(_parquet_scan, reader, file, guard), reader)
@@ -107,6 +108,11 @@ def _scans(
             yield from _scan(file, partial(csv_header_scan, file, content, guard.limits), reader)
         else:
             yield from _scan(file, partial(json_header_scan, file, content, guard), reader)
+
+
+def _is_scanned(file: SourceFile) -> bool:
+    """Return whether DuckDB can read the file unchanged, with others of its kind."""
+    return file.format in _SCANNED and file.compression in {None, Compression.GZIP}
 
 
 def _parquet_scan(reader: Reader, file: SourceFile, guard: Guard) -> Reading | None:
@@ -122,7 +128,7 @@ def _content(file: SourceFile) -> bytes | None:
     try:
         with file.path.open("rb", buffering=0) as opened:
             content = opened.read(SMALL + 1)
-        if file.is_gzipped:
+        if file.compression:
             member = zlib.decompressobj(wbits=_GZIP_BITS)
             content = member.decompress(content, SMALL + 1)
             if not member.eof or member.unused_data:

@@ -30,10 +30,11 @@ from flows.readers.base import (
     types_of_texts,
 )
 from flows.readers.column_types import TEXT, TEXT_TYPES
+from flows.readers.compression import unpacked
 from flows.readers.csv_layout import layout_of
 from flows.readers.csv_records import Content, CsvLayout, check_names_once, first_rows, line_of, rewritten
-from flows.readers.guard import HEAD_BYTES, FileLimits, Guard, check_signature, encoding_of, spooled, unpacked
-from flows.source_file import FileFormat, SourceFile
+from flows.readers.guard import HEAD_BYTES, FileLimits, Guard, check_signature, encoding_of, spooled
+from flows.source_file import Compression, FileFormat, SourceFile
 from flows.sql_names import identifier, literal, path_literal
 
 _NAMES_ROWS = 20
@@ -75,7 +76,7 @@ class CsvReading(AsWritten):
     @property
     def shape(self) -> Hashable:
         """Return a key that is equal for files that one query can read together."""
-        return ("csv", self.layout.dialect, self.names, self.file.is_gzipped)
+        return ("csv", self.layout.dialect, self.names, self.file.compression)
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return the query of the rows; see `Reading`."""
@@ -83,7 +84,7 @@ class CsvReading(AsWritten):
         selected = selection(map(identifier, self.names), together)
         read = self.rewritten or self.text
         source = path_literal(read) if read and not together else paths(self.file, together)
-        is_packed = self.file.is_gzipped and not read
+        is_packed = self.file.compression is Compression.GZIP and not read
         dialect = self.layout.dialect
         quote = literal('"' if self.rewritten and dialect.quote else dialect.quote)
         skipped = "header = false" if self.rewritten else f"header = true, skip = {self.layout.header_line - 1}"
@@ -105,7 +106,9 @@ class CsvReading(AsWritten):
                 raise RejectionError(f"line {line} looks like a second line of column names: {reason}")
 
     def _content(self) -> AbstractContextManager[Content]:
-        return _opened(self.text or self.file.path, is_gzipped=self.file.is_gzipped and not self.text)
+        return _opened(
+            self.text or self.file.path, is_gzipped=self.file.compression is Compression.GZIP and not self.text
+        )
 
     def place_of(self, row: int) -> str:
         """Return the line on which a row begins; both are counted from 1."""
@@ -136,7 +139,7 @@ def csv_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: 
     A file without rows has no columns: nothing shows their types. Unpacked or rewritten text is written to the folder
     `spool`. Raises RejectionError, OSError, EOFError and duckdb.Error for a file that cannot be read.
     """
-    text = spooled(unpacked(file.path, guard), spool, ".csv") if file.is_gzipped else None
+    text = spooled(unpacked(file, guard), spool, ".csv") if file.compression else None
     with _opened(text or file.path) as content:
         encoding = encoding_of(content[:4])
     if encoding and encoding != "utf-8-sig":

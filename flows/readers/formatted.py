@@ -19,9 +19,12 @@ import duckdb
 from flows.errors import RejectionError
 from flows.readers.base import FileColumn, check_names, file_column, sample_rows, selection, types_of_texts
 from flows.readers.column_types import TEXT, TEXT_TYPES, ValueForm
+from flows.readers.compression import opened
 from flows.readers.csv_files import table_names
 from flows.readers.guard import Guard
 from flows.readers.text_records import BadRecord, Record, Table, Value, delimited, delimiter_in, fixed_width, lines_of
+from flows.readers.workbooks import sheet_records, written_form
+from flows.readers.xml_files import xml_records
 from flows.rules import BadRows, CsvFormat, ExcelFormat, FixedWidthFormat, LoadRules, XmlFormat
 from flows.source_file import SourceFile
 from flows.sql_names import identifier, literal, path_literal
@@ -119,13 +122,14 @@ def formatted_reading(
 
     Raises RejectionError and OSError for a file that cannot be read.
     """
-    form = rules.format
+    form = rules.format or ExcelFormat(type="excel")
     assert isinstance(form, FormattedRules)  # noqa: S101 # the caller chooses by it
+    unit = "row" if isinstance(form, ExcelFormat | XmlFormat) else "line"
     with (
         _table(file, form, guard) as table,
         NamedTemporaryFile("w", dir=spool, suffix=".csv", delete=False, encoding="utf-8", newline="") as text,
     ):
-        writer = _Writer(form, rules.bad_rows, guard, len(table.names))
+        writer = _Writer(form, rules.bad_rows, guard, len(table.names), unit)
         text.writelines(writer.lines(table.records))
     names = table_names(table.names, table.names_line) or tuple(f"column{at}" for at in range(writer.width))
     check_names(names)
@@ -136,8 +140,8 @@ def formatted_reading(
         Path(text.name),
         writer.rows,
         Places(tuple(writer.first_rows), tuple(writer.first_lines)),
-        ValueForm.of(form),
-        "row" if isinstance(form, ExcelFormat | XmlFormat) else "line",
+        written_form(form) if isinstance(form, ExcelFormat) else ValueForm.of(form),
+        unit,
         tuple(writer.bad),
         is_positional=not table.names,
     ).with_types(connection, whole=False)
@@ -152,8 +156,12 @@ def _table(file: SourceFile, form: FormattedRules, guard: Guard) -> Generator[Ta
                 yield fixed_width(lines, form)
             else:
                 yield delimited(lines, form, form.delimiter or ("\t" if form.type == "tsv" else _found(file, form)))
-        return
-    raise RejectionError(f"files of the format {form.type} cannot be read yet")
+    elif isinstance(form, ExcelFormat):
+        if file.compression:
+            raise RejectionError(f"a workbook that is compressed as {file.compression.word}; unpack it")
+        yield sheet_records(file, form, guard)
+    else:
+        yield xml_records(partial(opened, file, guard), form, guard)
 
 
 def _found(file: SourceFile, form: CsvFormat) -> str:
@@ -172,6 +180,7 @@ class _Writer:
     bad_rows: BadRows | None
     guard: Guard
     width: int
+    unit: str
     rows: int = 0
     bad: list[BadRecord] = field(default_factory=list[BadRecord])
     first_rows: list[int] = field(default_factory=list[int])
@@ -196,18 +205,18 @@ class _Writer:
                 self.guard.limits.check_rows(self.rows)
             yield _line([_plain(value, nulls, trim=trim) for value in record.values])
         if self.bad_rows and len(self.bad) > (most := self.bad_rows.limit(self.rows + len(self.bad))):
-            raise RejectionError(_too_many(self.bad, most))
+            raise RejectionError(_too_many(self.bad, most, self.unit))
 
     def _put_aside(self, record: BadRecord) -> None:
         if self.bad_rows is None:
-            raise RejectionError(f"line {record.line}: {record.reason}")
+            raise RejectionError(f"{self.unit} {record.line}: {record.reason}")
         self.bad.append(record)
         if isinstance(self.bad_rows.quarantine, int) and len(self.bad) > self.bad_rows.quarantine:
-            raise RejectionError(_too_many(self.bad, self.bad_rows.quarantine))
+            raise RejectionError(_too_many(self.bad, self.bad_rows.quarantine, self.unit))
 
 
-def _too_many(bad: Sequence[BadRecord], most: int) -> str:
-    return f"more than {most:,} bad rows, the first in line {bad[0].line}: {bad[0].reason}"
+def _too_many(bad: Sequence[BadRecord], most: int, unit: str) -> str:
+    return f"more than {most:,} bad rows, the first in {unit} {bad[0].line}: {bad[0].reason}"
 
 
 def _plain(value: Value, nulls: frozenset[str], *, trim: bool) -> Value:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import codecs
 import ctypes
-import gzip
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +94,6 @@ POLL_SECONDS = 0.05
 _GROWTH = 64 * MEGABYTE
 """The growth in bytes before a file can be at fault: an earlier file may have left the process large."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-_AT_ONCE = 1 << 20
-"""Bytes unpacked at a time."""
 
 
 class Reader:
@@ -202,20 +197,6 @@ class Guard:
         return None
 
 
-def unpacked(path: Path, guard: Guard) -> Iterator[bytes]:
-    """Yield the unpacked content of a gzipped file, within the limits, and check its checksum and length.
-
-    Raises LimitError, OSError, EOFError and zlib.error.
-    """
-    size = 0
-    with gzip.open(path) as packed:
-        while some := packed.read(_AT_ONCE):
-            size += len(some)
-            guard.check()
-            guard.limits.check_unpacked(size, at_least=True)
-            yield some
-
-
 def spooled(blocks: Iterable[bytes], spool: Path, suffix: str) -> Path:
     """Write a text to a new file in the folder `spool` and return its path."""
     with NamedTemporaryFile(dir=spool, suffix=suffix, delete=False) as text:
@@ -277,6 +258,9 @@ _EXPECTED = {
     FileFormat.JSON: "JSON",
     FileFormat.NDJSON: "JSON, one record a line",
     FileFormat.PARQUET: "a Parquet file",
+    FileFormat.EXCEL: "a workbook",
+    FileFormat.XML: "XML",
+    FileFormat.FIXED_WIDTH: "text of fixed width",
 }
 _MENDING = {
     "text in UTF-16": "save it as UTF-8",
@@ -288,7 +272,7 @@ _SPREADSHEET = re.compile(rb"\[Content_Types\]\.xml|_rels/|xl/|mimetypeapplicati
 
 def check_signature(head: bytes, file_format: FileFormat) -> None:
     """Raise RejectionError if a file's first bytes show another format than its name."""
-    kind = _kind_of(head, file_format)
+    kind = kind_of(head, file_format)
     if kind is not None:
         mending = _MENDING.get(kind)
         raise RejectionError(
@@ -296,7 +280,8 @@ def check_signature(head: bytes, file_format: FileFormat) -> None:
         )
 
 
-def _kind_of(head: bytes, file_format: FileFormat) -> str | None:
+def kind_of(head: bytes, file_format: FileFormat) -> str | None:
+    """Return what a file's first bytes show, if that is not the format."""
     found = None
     if _ANY.match(head):
         found = next((kind for kind, pattern in _PATTERNS if pattern.match(head)), None)

@@ -26,8 +26,9 @@ from flows.readers.base import (
     types_of_texts,
 )
 from flows.readers.column_types import JSON, MOMENT_TYPES, NUMBER_TYPES, TEXT
+from flows.readers.compression import unpacked
 from flows.readers.csv_files import table_name
-from flows.readers.guard import HEAD_BYTES, FileLimits, Guard, check_signature, spooled, unpacked
+from flows.readers.guard import HEAD_BYTES, FileLimits, Guard, check_signature, spooled
 from flows.readers.json_record import LONGEST_RECORD
 from flows.readers.json_text import (
     JsonLayout,
@@ -37,7 +38,7 @@ from flows.readers.json_text import (
     outline_of,
     records_of,
 )
-from flows.source_file import FileFormat, SourceFile
+from flows.source_file import Compression, FileFormat, SourceFile
 from flows.sql_names import identifier, literal, path_literal
 
 _BOM = b"\xef\xbb\xbf"
@@ -81,14 +82,14 @@ class JsonReading(AsWritten):
     @property
     def shape(self) -> Hashable:
         """Return a key that is equal for files that one query can read together."""
-        return ("json", self.layout, self.keys, self.file.is_gzipped)
+        return ("json", self.layout, self.keys, self.file.compression)
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return the query of the rows; see `Reading`."""
         typed = zip(self.keys, read_types, strict=True)
         columns = ", ".join(f"{literal(key)}: {literal(type_)}" for key, type_ in typed)
         source = path_literal(self.text) if self.text and not together else paths(self.file, together)
-        compression = "gzip" if self.file.is_gzipped and not self.text else "none"
+        compression = "gzip" if self.file.compression is Compression.GZIP and not self.text else "none"
         form = "unstructured" if self.layout is JsonLayout.OBJECTS else self.layout.value
         return (
             f"SELECT {selection(map(identifier, self.keys), together)} FROM read_json({source}, format = '{form}',"
@@ -106,31 +107,35 @@ def json_header_scan(file: SourceFile, content: bytes, guard: Guard) -> JsonRead
     if content.startswith(_BOM):
         return None
     open_ = partial(BytesIO, content)
-    layout, name = _layout(file.format, open_, guard)
+    layout, path = _layout(file.format, open_, guard, None)
     if layout is JsonLayout.WRAPPED:
         return None
-    outline = outline_of(open_, layout, name, guard.check)
+    outline = outline_of(open_, layout, path, guard.check)
     return _reading(file, layout, outline, guard.limits) if outline.is_plain else None
 
 
-def json_reading(connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard) -> JsonReading:
+def json_reading(
+    connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard, records: str | None = None
+) -> JsonReading:
     """Return how to read a JSON or NDJSON file, with types from a sample of its records.
+
+    `records` is the path of the list with the records in a JSON document, such as `data.items`.
 
     Text that DuckDB cannot read as it is is written to the folder `spool` in another form. Raises RejectionError,
     OSError, EOFError, zlib.error and duckdb.Error for a file that cannot be read.
     """
-    text = spooled(unpacked(file.path, guard), spool, ".json") if file.is_gzipped else None
-    path = text or file.path
-    with path.open("rb") as opened:
+    text = spooled(unpacked(file, guard), spool, ".json") if file.compression else None
+    source = text or file.path
+    with source.open("rb") as opened:
         head = opened.read(HEAD_BYTES)
     check_signature(head, file.format)
-    open_ = partial(path.open, "rb")
-    layout, name = _layout(file.format, open_, guard)
+    open_ = partial(source.open, "rb")
+    layout, path = _layout(file.format, open_, guard, records)
     is_plain = layout is not JsonLayout.WRAPPED and not head.startswith(_BOM)
-    outline = outline_of(open_, layout, name, guard.check) if is_plain else JsonOutline()
+    outline = outline_of(open_, layout, path, guard.check) if is_plain else JsonOutline()
     if not is_plain or not outline.is_plain:
         outline = JsonOutline()
-        text = spooled(as_lines(records_of(open_, layout, name, guard.check), outline), spool, ".ndjson")
+        text = spooled(as_lines(records_of(open_, layout, path, guard.check), outline), spool, ".ndjson")
         layout = JsonLayout.LINES
     return typed(connection, replace(_reading(file, layout, outline, guard.limits), text=text))
 
@@ -150,8 +155,12 @@ def typed(connection: duckdb.DuckDBPyConnection, reading: JsonReading, *, whole:
     return replace(reading, columns=columns, is_sampled=rows == limit)
 
 
-def _layout(file_format: FileFormat, open_: Callable[[], BinaryIO], guard: Guard) -> tuple[JsonLayout, str]:
-    return (JsonLayout.LINES, "") if file_format is FileFormat.NDJSON else json_layout(open_, guard.check)
+def _layout(
+    file_format: FileFormat, open_: Callable[[], BinaryIO], guard: Guard, records: str | None
+) -> tuple[JsonLayout, Sequence[str]]:
+    if file_format is FileFormat.NDJSON:
+        return JsonLayout.LINES, ()
+    return (JsonLayout.WRAPPED, records.split(".")) if records else json_layout(open_, guard.check)
 
 
 def _reading(file: SourceFile, layout: JsonLayout, outline: JsonOutline, limits: FileLimits) -> JsonReading:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from io import BytesIO
@@ -25,6 +25,7 @@ MOST_KEYS = 100_000
 """A file with more different keys is rejected before its end is read."""
 _AT_ONCE = 1 << 20
 _SHAPES = 1000
+_SHOWN_NAMES = 12
 _BOUNDARY = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
 _BOUNDARIES = 8
 """How many possible places to cut an array are tried."""
@@ -265,7 +266,9 @@ class JsonLayout(StrEnum):
     """In sequence, with or without line ends."""
 
 
-def outline_of(open_: Callable[[], BinaryIO], layout: JsonLayout, name: str, check: Callable[[], None]) -> JsonOutline:
+def outline_of(
+    open_: Callable[[], BinaryIO], layout: JsonLayout, path: Sequence[str], check: Callable[[], None]
+) -> JsonOutline:
     """Return the outline of a JSON text of this layout. Raises RejectionError."""
     if layout is JsonLayout.LINES:
         with open_() as stream:
@@ -276,7 +279,7 @@ def outline_of(open_: Callable[[], BinaryIO], layout: JsonLayout, name: str, che
         if outline is not None:
             return outline
     outline = JsonOutline()
-    for record in records_of(open_, layout, name, check):
+    for record in records_of(open_, layout, path, check):
         outline.add(record)
     return outline
 
@@ -339,8 +342,8 @@ def as_lines(records: Iterable[JsonRecord], outline: JsonOutline) -> Iterator[by
         yield outline.add(record).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
 
 
-def json_layout(open_: Callable[[], BinaryIO], check: Callable[[], None]) -> tuple[JsonLayout, str]:
-    """Return the layout of a JSON text, and, for a wrapper, the name of the member with its records.
+def json_layout(open_: Callable[[], BinaryIO], check: Callable[[], None]) -> tuple[JsonLayout, Sequence[str]]:
+    """Return the layout of a JSON text, and, for a wrapper, the path of the member with its records.
 
     Raises RejectionError.
     """
@@ -348,17 +351,17 @@ def json_layout(open_: Callable[[], BinaryIO], check: Callable[[], None]) -> tup
         cursor = _Cursor(stream, check)
         first = cursor.peek()
         if first == "[":
-            return JsonLayout.ARRAY, ""
+            return JsonLayout.ARRAY, ()
         if first != "{":
-            return JsonLayout.OBJECTS, ""
+            return JsonLayout.OBJECTS, ()
         name = wrapper_of(_members(cursor))
         if cursor.peek():
-            return JsonLayout.OBJECTS, ""
-        return (JsonLayout.OBJECTS, "") if name is None else (JsonLayout.WRAPPED, name)
+            return JsonLayout.OBJECTS, ()
+        return (JsonLayout.OBJECTS, ()) if name is None else (JsonLayout.WRAPPED, (name,))
 
 
 def records_of(
-    open_: Callable[[], BinaryIO], layout: JsonLayout, name: str, check: Callable[[], None]
+    open_: Callable[[], BinaryIO], layout: JsonLayout, path: Sequence[str], check: Callable[[], None]
 ) -> Iterator[JsonRecord]:
     """Yield the records of a JSON text of this layout. Raises RejectionError."""
     with open_() as stream:
@@ -373,15 +376,37 @@ def records_of(
                 yield cursor.value()
             return
         if layout is JsonLayout.WRAPPED:
-            for member in _keys(cursor):
-                if member == name:
-                    yield from _items(cursor)
-                else:
-                    cursor.value()
+            yield from _items_at(cursor, path)
         else:
             yield from _items(cursor)
         if cursor.peek():
             raise cursor.fault("the end of the file")
+
+
+def _items_at(cursor: _Cursor, path: Sequence[str], above: Sequence[str] = ()) -> Iterator[JsonRecord]:
+    """Yield the items of the list to which a path of names leads. Raises RejectionError if there is none."""
+    where = f'"{".".join(above)}"' if above else "the document"
+    found = cursor.peek()
+    if not path:
+        if found != "[":
+            raise cursor.fault(f"a list at {where}, as `records` says")
+        yield from _items(cursor)
+        return
+    if found != "{":
+        raise cursor.fault(f'an object with "{path[0]}" at {where}, as `records` says')
+    names = list[str]()
+    is_there = False
+    for name in _keys(cursor):
+        if name == path[0]:
+            is_there = True
+            yield from _items_at(cursor, path[1:], (*above, name))
+        else:
+            cursor.value()
+        if len(names) < _SHOWN_NAMES:
+            names.append(name)
+    if not is_there:
+        there = f"it has {', '.join(names)}" if names else "it is empty"
+        raise RejectionError(f'expected "{path[0]}" in {where}, as `records` says; {there}')
 
 
 def _members(cursor: _Cursor) -> dict[str, Member]:

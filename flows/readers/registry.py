@@ -15,7 +15,7 @@ from flows.readers.guard import Guard
 from flows.readers.json_files import json_reading
 from flows.readers.parquet_files import parquet_reading
 from flows.readers.ruled import ruled
-from flows.rules import NO_RULES, LoadRules
+from flows.rules import NO_RULES, JsonFormat, LoadRules
 from flows.source_file import FileFormat, Rejected, SourceFile
 
 
@@ -57,14 +57,20 @@ def _or_rejected(file: SourceFile, guard: Guard, read: Callable[[], Reading]) ->
 def _reading(
     connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard, rules: LoadRules
 ) -> Reading:
-    if isinstance(rules.format, FormattedRules):
+    if isinstance(rules.format, FormattedRules) or file.format is FileFormat.EXCEL:
         return formatted_reading(connection, file, spool, guard, rules)
     match file.format:
         case FileFormat.CSV | FileFormat.TSV:
             return csv_reading(connection, file, spool, guard)
         case FileFormat.JSON | FileFormat.NDJSON:
-            return json_reading(connection, file, spool, guard)
+            records = rules.format.records if isinstance(rules.format, JsonFormat) else None
+            return json_reading(connection, file, spool, guard, records)
         case FileFormat.PARQUET:
             return parquet_reading(connection, file, guard, spool)
-        case FileFormat.FIXED_WIDTH | FileFormat.EXCEL | FileFormat.XML:
+        case FileFormat.XML:
+            raise RejectionError(
+                "an XML file needs a rule that says which elements are the rows: set `format: {type: xml, records:"
+                " path/of/the/elements}` of the inbox"
+            )
+        case FileFormat.FIXED_WIDTH:
             raise RejectionError(f"files of the format {file.format.value} need rules; set `format` of the inbox")

@@ -6,7 +6,6 @@ Each record comes with the line on which it begins; a record that cannot be divi
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
 from collections import deque
@@ -14,10 +13,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from flows.errors import RejectionError
+from flows.readers.compression import opened
 from flows.readers.guard import Guard, encoding_of
 from flows.rules import CsvFormat, FixedWidthFormat
 from flows.source_file import SourceFile
@@ -25,7 +24,6 @@ from flows.source_file import SourceFile
 _STAND_IN = "\x1f"
 """Replaces a delimiter of several characters, which Python's csv module does not read."""
 _LONGEST_FIELD = 64_000_000
-_AT_ONCE = 1 << 20
 Value = str | None
 """A text, or None for a missing value."""
 
@@ -60,42 +58,13 @@ class Table:
 
 
 @contextmanager
-def opened(file: SourceFile, guard: Guard) -> Generator[BinaryIO]:
-    """Open the bytes of a file, unpacked, within the limits of the guard."""
-    if not file.is_gzipped:
-        with file.path.open("rb") as plain:
-            yield plain
-        return
-    with gzip.open(file.path) as packed:
-        yield cast(BinaryIO, io.BufferedReader(_Limited(cast(BinaryIO, packed), guard), _AT_ONCE))
-
-
-class _Limited(io.RawIOBase):
-    """Counts unpacked bytes. Raises LimitError."""
-
-    def __init__(self, inner: BinaryIO, guard: Guard) -> None:
-        self._inner, self._guard, self._size = inner, guard, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        some = self._inner.read(len(buffer))
-        buffer[: len(some)] = some
-        self._size += len(some)
-        self._guard.check()
-        self._guard.limits.check_unpacked(self._size, at_least=True)
-        return len(some)
-
-
-@contextmanager
 def lines_of(file: SourceFile, encoding: str | None, guard: Guard) -> Generator[Iterator[str]]:
     """Open a text and yield its lines, with their line ends. Raises RejectionError that names the line."""
     with opened(file, guard) as content:
         head = content.read(4)
         marked = encoding_of(head)
-        content.seek(0) if not file.is_gzipped else None
-        rest = io.BufferedReader(_Joined(head, content)) if file.is_gzipped else content
+        content.seek(0) if not file.compression else None
+        rest = io.BufferedReader(_Joined(head, content)) if file.compression else content
         # A mark in the file counts before the rules, as both are about the same bytes.
         chosen = marked if marked and (encoding is None or encoding.startswith(("utf-8", "utf-16"))) else encoding
         text = io.TextIOWrapper(rest, encoding=chosen or "utf-8", errors="strict", newline="")
@@ -368,11 +337,3 @@ def delimiter_in(path_lines: Callable[[], Iterator[str]], rules: CsvFormat) -> s
 def columns_of(number: int) -> str:
     """Return a number of columns in words."""
     return "1 column" if number == 1 else f"{number:,} columns"
-
-
-def path_suffix(path: Path) -> str:
-    """Return the suffix of a file without that of its compression, in lower case."""
-    name = path.name.lower()
-    for packed in (".gz", ".zst", ".bz2", ".xz"):
-        name = name.removesuffix(packed)
-    return Path(name).suffix

@@ -15,7 +15,16 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from flows.errors import PermanentError, TemporaryError, is_infrastructure_error, reason_of
-from flows.source_file import SUFFIXES, FileFormat, FileVersion, Rejected, SourceFile, format_of, version_and_digest
+from flows.source_file import (
+    SUFFIXES,
+    FileFormat,
+    FileVersion,
+    Rejected,
+    SourceFile,
+    compression_of,
+    format_of,
+    version_and_digest,
+)
 
 
 def files_of(
@@ -85,9 +94,11 @@ def examined(path: Path, name: str, status: os.stat_result, known_format: str | 
         shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
         whose = "its folder's name" if _is_utf8(path.name) else "the file's name"
         return Rejected(shown, size, f"{whose} is not UTF-8; rename it")
-    known = (FileFormat(known_format), name.lower().endswith(".gz")) if known_format else format_of(name)
+    known = (FileFormat(known_format), compression_of(name)) if known_format else format_of(name)
     if known is None:
-        return Rejected(name, size, f"unknown suffix; expected one of {' '.join(SUFFIXES)}, text also with .gz")
+        return Rejected(
+            name, size, f"unknown suffix; expected one of {' '.join(SUFFIXES)}, text also with .gz .zst .bz2 .xz"
+        )
     if not size:
         return Rejected(name, size, "empty file")
     return SourceFile(path, name, size, *known, version=FileVersion.of(status))

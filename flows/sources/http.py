@@ -20,7 +20,7 @@ import ijson
 from flows.errors import PermanentError, RejectionError, TemporaryError, one_line
 from flows.readers.guard import HttpLimits
 from flows.readers.json_text import JsonLayout, JsonOutline, as_lines, json_layout, records_of
-from flows.source_file import FileFormat, SourceFile, format_of
+from flows.source_file import Compression, FileFormat, SourceFile, format_of
 from flows.sources.redact_url import redact_url, source_name
 
 _ARRAY, _OBJECT = b"[", b"{"
@@ -238,7 +238,8 @@ def _over(url: httpx.URL, what: str, limit: float, setting: str) -> PermanentErr
 
 
 def _source_file(source_url: str, path: Path, file_format: FileFormat) -> SourceFile:
-    return SourceFile(path, source_name(source_url), path.stat().st_size, file_format, _is_gzipped(path))
+    compression = Compression.GZIP if _is_gzipped(path) else None
+    return SourceFile(path, source_name(source_url), path.stat().st_size, file_format, compression)
 
 
 def _is_gzipped(path: Path) -> bool:

@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from flows.rules import Contract, LoadRules, WriteMode, WriteRule, mistakes_in
+from flows.source_file import Compression
 from sensors.config.remote_url import Address, mistake_in, without_slash
 from sensors.config.remote_url import mistakes_in as remote_mistakes_in
 from sensors.config.settings import surrounding
@@ -69,7 +70,10 @@ _TEXT = ("csv", "tsv", "json", "ndjson")
 DEFAULT_PATTERNS = (
     *(f"*.{suffix}" for suffix in _TEXT),
     "*.parquet",
-    *(f"*.{suffix}.gz" for suffix in _TEXT),
+    "*.xlsx",
+    "*.xlsb",
+    "*.ods",
+    *(f"*.{suffix}.{compression.value}" for compression in Compression for suffix in _TEXT),
 )
 
 InboxName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]

@@ -78,7 +78,7 @@ def test_the_suffix_shows_the_format(tmp_path: Path, name: str, expected: tuple[
     (tmp_path / name).write_text("x")
     (file,) = files_of(tmp_path.as_uri())
     assert isinstance(file, SourceFile)
-    assert (file.format, file.is_gzipped) == expected
+    assert (file.format, file.compression is not None) == expected
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "csv", "a.parquet.gz", "a.gz", "a.csv.zip"])

@@ -129,7 +129,7 @@ def test_the_content_type_shows_the_format_and_else_the_suffix(
 ):
     web.answers[path] = Answer(b"a,b\n1,2\n", content_type)
     file = download(web.url(path), tmp_path)
-    assert (file.format, file.is_gzipped, file.path.read_bytes()) == (expected, False, b"a,b\n1,2\n")
+    assert (file.format, file.compression, file.path.read_bytes()) == (expected, None, b"a,b\n1,2\n")
 
 
 @pytest.mark.parametrize(("path", "content_type"), [("/x", "application/octet-stream"), ("/x.csv", "text/html")])
@@ -150,7 +150,7 @@ def test_gzip_is_known_by_its_bytes_whether_the_transfer_unpacked_it_or_not(
     web.answers["/x.csv.gz"] = Answer(gzip.compress(b"a\n1\n"), "application/gzip", headers=headers)
     file = download(web.url("/x.csv.gz"), tmp_path)
     assert file.format is FileFormat.CSV
-    assert file.is_gzipped is not bool(headers)
+    assert (file.compression is None) is bool(headers)
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])

@@ -165,7 +165,7 @@ def test_what_is_found_of_a_csv_file_is_its_format_its_columns_and_its_first_row
     found, _ = check(Pipeline(tmp_path), path, is_new=True)
     assert found.format
     assert (found.format.delimiter, found.format.quote, found.format.encoding) == (";", "'", "UTF-8")
-    assert (found.format.kind, found.format.is_gzipped, found.format.header_line) == ("csv", False, 2)
+    assert (found.format.kind, found.format.compression, found.format.header_line) == ("csv", None, 2)
     assert [(one.name, one.type, one.table_type, one.is_new) for one in found.columns] == [
         ("id", "BIGINT", "BIGINT", True),
         ("note", "VARCHAR", "VARCHAR", True),

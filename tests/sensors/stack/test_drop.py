@@ -43,7 +43,7 @@ def test_an_unknown_inbox_is_refused_and_the_known_ones_are_reported(state, file
         drop(file, "metrisc")
 
 
-@pytest.mark.parametrize(("name", "reason"), [("a.xlsx", "inbox 'metrics' takes"), (".a.csv", "hidden")])
+@pytest.mark.parametrize(("name", "reason"), [("a.pdf", "inbox 'metrics' takes"), (".a.csv", "hidden")])
 def test_what_the_sensor_would_not_take_is_refused_at_the_door(state, tmp_path, name, reason):
     (tmp_path / name).write_text("")
     with pytest.raises(StackError, match=reason):
