@@ -40,11 +40,13 @@ class FileResult:
     seconds: float
     reason: str | None = None
     replaced: int | None = None
-    """How many rows of an earlier load were replaced; None if the file was not reloaded."""
+    """How many rows of earlier loads were deleted for it; None if it was appended."""
     original: str | None = None
     """The error's own message, for the log, if it says more than the reason."""
     widened: tuple[str, ...] = ()
     """The columns of the table that were widened for it, a sentence each."""
+    left_out: int = 0
+    """How many of its rows were not taken: the table had their key, or a later row of the file has it."""
 
     @property
     def log_level(self) -> int:
@@ -54,9 +56,12 @@ class FileResult:
         match self.outcome:
             case Outcome.LOADED:
                 replaced = [] if self.replaced is None else [f"replaced {self.replaced:,} rows"]
-                more = "".join(f"; {one}" for one in (*replaced, *self.widened))
+                left_out = [f"left out {self.left_out:,} rows whose key was there"] if self.left_out else []
+                more = "".join(f"; {one}" for one in (*replaced, *left_out, *self.widened))
                 return f"{self.file}: loaded {self.rows:,} rows, {self.bytes:,} bytes, in {self.seconds:.2f} s{more}"
             case Outcome.SKIPPED:
+                if self.reason:
+                    return f"{self.file}: skipped: {self.reason}"
                 return f"{self.file}: skipped, its {self.rows:,} rows were loaded before under the same load key"
             case Outcome.REJECTED:
                 return f"{self.file}: rejected: {self.reason}"
