@@ -4,7 +4,8 @@ The outcome is the same as loading them one by one in order. If all columns of a
 result depends neither on other files nor on when it is loaded. Only a file that brings a new column, or needs a wider
 one, affects others. A file with a new column is loaded alone, in its turn. Before a file that needs a wider column, all
 files ahead of it are loaded. In a table with a unique key, rows of one file can conflict with those of another, so
-nothing is loaded together.
+nothing is loaded together; nor if rows replace others or are compared with them: these files are loaded one by one in
+the order of their names.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from flows.loading.file_result import COLUMNS_AT_ONCE, FileResult, Outcome
 from flows.loading.header_scan import HeaderScan, Plan, weight
 from flows.loading.insert import StagingTable, matched, read_together
 from flows.loading.loader import Loader, WouldWidenError
+from flows.rules import WriteMode
 from flows.source_file import Rejected
 from flows.sql_names import RESERVED_COLUMNS, pattern
 from flows.warehouse.base import TableColumn
@@ -53,9 +55,8 @@ class BulkLoader:
         """
         warehouse, table = self.loader.warehouse, self.loader.table
         warehouse.create_loads(table)
-        if self.loader.batch_size is not None or warehouse.has_unique_rows(table):
-            for plan in plans:
-                yield (self.loader.load_one(plan),)
+        if self._is_one_by_one:
+            yield from ((self.loader.load_one(plan),) for plan in self._in_order(plans))
             return
         loaded = warehouse.loads_of_arrival(table, self.loader.arrival_id)
         self._columns = warehouse.columns(table)
@@ -80,6 +81,16 @@ class BulkLoader:
         """Return whether the inbox's rules may reject the file, which only loading it by itself finds out."""
         rules = self.loader.rules
         return rules.rows is not None or (bool(plan.names) and lacks_columns(plan.names, self._columns, rules))
+
+    @property
+    def _is_one_by_one(self) -> bool:
+        """Whether rows of one file may decide which rows of another are taken, or stay."""
+        loader = self.loader
+        is_append = loader.rules.write.mode is WriteMode.APPEND
+        return loader.batch_size is not None or not is_append or loader.warehouse.has_unique_rows(loader.table)
+
+    def _in_order(self, plans: Sequence[Plan]) -> Sequence[Plan]:
+        return plans if self.loader.rules.write.mode is WriteMode.APPEND else sorted(plans, key=_name_of)
 
     def _alone(self, plan: Plan) -> Iterator[FileResults]:
         """Load one file; if it needs a wider column, load all files ahead of it first."""

@@ -40,11 +40,13 @@ class FileResult:
     seconds: float
     reason: str | None = None
     replaced: int | None = None
-    """How many rows of an earlier load were replaced; None if the file was not reloaded."""
+    """How many rows of earlier loads were deleted for it; None if it was appended."""
     original: str | None = None
     """The error's own message, for the log, if it says more than the reason."""
     widened: tuple[str, ...] = ()
     """The columns of the table that were widened for it, a sentence each."""
+    not_taken: int = 0
+    """How many of its rows were not taken: the table had their key, or a later row of the file has it."""
     left_out: tuple[str, ...] = ()
     """The file's columns that the table lacks and that its inbox's contract leaves out."""
 
@@ -64,9 +66,12 @@ class FileResult:
         match self.outcome:
             case Outcome.LOADED:
                 replaced = [] if self.replaced is None else [f"replaced {self.replaced:,} rows"]
-                more = "".join(f"; {one}" for one in (*replaced, *self.remarks))
+                not_taken = [f"left out {self.not_taken:,} rows whose key was there"] if self.not_taken else []
+                more = "".join(f"; {one}" for one in (*replaced, *not_taken, *self.remarks))
                 return f"{self.file}: loaded {self.rows:,} rows, {self.bytes:,} bytes, in {self.seconds:.2f} s{more}"
             case Outcome.SKIPPED:
+                if self.reason:
+                    return f"{self.file}: skipped: {self.reason}"
                 return f"{self.file}: skipped, its {self.rows:,} rows were loaded before under the same load key"
             case Outcome.REJECTED:
                 return f"{self.file}: rejected: {self.reason}"

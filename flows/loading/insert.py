@@ -87,10 +87,7 @@ class Insertion:
         if not self.conversions:
             return 0
         extra = [arrival_id, self.reading.file.name, at]
-        is_wide = len(self.conversions) > COLUMNS_AT_ONCE
-        if is_wide:
-            check_columns(warehouse.reader, self.scan, self.conversions)
-        rows = held(converted(self.scan, self.conversions, is_checked=is_wide), self.checks)
+        rows = self._rows(warehouse)
         if batch_size is None:
             return self._insert(warehouse, rows, extra)
         numbered = f"SELECT row_number() OVER () AS row, * FROM ({rows})"
@@ -100,6 +97,19 @@ class Insertion:
             inserted += batch
         warehouse.reader.execute(f"DROP TABLE {_INCOMING}")
         return inserted
+
+    def stage(self, warehouse: Warehouse, arrival_id: str, at: datetime, number: str | None = None) -> int:
+        """Put the rows into the warehouse's temporary table `staged`, and return how many; see `Warehouse.stage`."""
+        extra = [arrival_id, self.reading.file.name, at]
+        query = f"SELECT *, ?, ?, ? FROM ({self._rows(warehouse)})"
+        return warehouse.stage(self.table, self.columns, query, extra, self.types, number)
+
+    def _rows(self, warehouse: Warehouse) -> str:
+        """Return the query for the rows; those of a wide file are checked before."""
+        is_wide = len(self.conversions) > COLUMNS_AT_ONCE
+        if is_wide:
+            check_columns(warehouse.reader, self.scan, self.conversions)
+        return held(converted(self.scan, self.conversions, is_checked=is_wide), self.checks)
 
     def _insert(self, warehouse: Warehouse, rows: str, extra: Sequence[str | datetime]) -> int:
         return warehouse.insert(self.table, self.columns, f"SELECT *, ?, ?, ? FROM ({rows})", extra, self.types)

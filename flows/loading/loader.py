@@ -29,13 +29,14 @@ from flows.loading.file_result import MISMATCH, FileResult, Outcome, converted, 
 from flows.loading.header_scan import HeaderScan, Plan
 from flows.loading.insert import Insertion, Widening, describe_refusal, planned, widening_of
 from flows.loading.row_checks import VIOLATION, check_row_count, check_unique, describe_violation
+from flows.loading.write_modes import BadKeyError, Writer, describe_bad_key, needs_order, newer_load
 from flows.readers.base import WIDE, Reading, one_thread
 from flows.readers.column_types import is_text
 from flows.readers.csv_files import CsvReading
 from flows.readers.guard import Guard
 from flows.readers.registry import with_types
 from flows.readers.ruled import RuledReading
-from flows.rules import NO_RULES, LoadRules
+from flows.rules import NO_RULES, LoadRules, WriteMode
 from flows.source_file import Rejected, SourceFile
 from flows.sql_names import RESERVED_COLUMNS, TargetTable
 from flows.warehouse.base import LoadKey, Warehouse
@@ -134,6 +135,7 @@ class Loader:
             load.replaced,
             load.original,
             load.widened,
+            load.not_taken,
             load.left_out,
         )
 
@@ -201,6 +203,8 @@ class Loader:
             return self._inserted(reading, key)
         except _MismatchError as mismatch:
             misfit = mismatch.insertion
+        except BadKeyError as bad:
+            raise RejectionError(describe_bad_key(self.warehouse.reader, bad)) from None
         if reading.is_sampled:
             # The type of a new column may differ from what its first rows suggest: read all of them, once.
             return self._loaded(self._whole(reading), key, may_widen=may_widen)
@@ -213,6 +217,8 @@ class Loader:
             return self._inserted(reading, key, widening)
         except _MismatchError:
             raise RejectionError(self._described(misfit)) from None
+        except BadKeyError as bad:
+            raise RejectionError(describe_bad_key(self.warehouse.reader, bad)) from None
 
     def _whole(self, reading: Reading) -> Reading:
         """Return the reading with its columns' types from all rows. Raises RejectionError."""
@@ -224,8 +230,9 @@ class Loader:
     def _inserted(self, reading: Reading, key: LoadKey, widening: Widening | None = None) -> _Load:
         """Insert the rows and the load key in one transaction. Raises _MismatchError, and then changes nothing."""
         # In batches the order matters: they are windows of numbered rows.
+        keeps_order = self.batch_size is not None or needs_order(self.rules.write)
         with (
-            any_order(self.warehouse.reader, reading.file.size if self.batch_size is None else 0),
+            any_order(self.warehouse.reader, 0 if keeps_order else reading.file.size),
             one_thread(self.warehouse.reader) if len(reading.columns) > WIDE else nullcontext(),
         ):
             try:
@@ -240,10 +247,17 @@ class Loader:
         try:
             with self.warehouse.transaction(self.table, self.arrival_id):
                 covered = self.reload.covers(key.file_name)
+                rule = self.rules.write
+                if covered or rule.mode is not WriteMode.APPEND:
+                    self.warehouse.lock_rows(self.table)
                 with load_key_errors():
                     there = self.warehouse.loaded_meanwhile(self.table, self.arrival_id, [key.file_name])
                 if there and not covered:
                     return _Load(Outcome.SKIPPED, there[key.file_name])
+                with load_key_errors():
+                    newer = newer_load(self.warehouse, self.table, key, rule.mode)
+                if newer:
+                    return _Load(Outcome.SKIPPED, reason=newer)
                 if widening:
                     self._widen(widening)
                 insertion = self._planned(reading)
@@ -251,16 +265,16 @@ class Loader:
                 insertion.add_columns(self.warehouse)
                 # After the columns: the table may have been dropped or recreated since the earlier load.
                 with load_key_errors():
-                    replaced = self.warehouse.remove_load(self.table, key) if covered else None
-                rows = insertion.insert(self.warehouse, self.arrival_id, now, self.batch_size)
-                self.guard.limits.check_rows(rows)
-                _check_rows(reading, rows)
-                check_row_count(self.rules, rows)
+                    removed = self.warehouse.remove_load(self.table, key) if covered else None
+                written = Writer(self.warehouse, insertion, rule, self.arrival_id, now, self.batch_size).write()
+                self.guard.limits.check_rows(written.rows)
+                _check_rows(reading, written.rows)
+                check_row_count(self.rules, written.rows)
                 check_unique(
                     self.warehouse.reader, insertion.reading, insertion.scan, insertion.conversions, self.rules
                 )
                 with load_key_errors():
-                    self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [rows], now)
+                    self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [written.rows], now)
                 _check_unchanged(reading.file)
         except BaseException as error:
             if insertion and MISMATCH in str(error):
@@ -270,12 +284,14 @@ class Loader:
             if insertion and isinstance(error, RowRejectedError):
                 raise RejectionError(describe_refusal(self.warehouse.reader, insertion, error)) from None
             raise
+        deleted = [count for count in (removed, written.replaced) if count is not None]
         return _Load(
             Outcome.LOADED,
-            rows,
-            replaced,
+            written.taken,
+            sum(deleted) if deleted else None,
             widened=widening.lines if widening else (),
             left_out=insertion.left_out,
+            not_taken=written.rows - written.taken,
         )
 
     def _widen(self, widening: Widening) -> None:
@@ -320,6 +336,7 @@ class _Load:
     original: str | None = None
     widened: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    not_taken: int = 0
 
 
 def _check_new_texts(insertion: Insertion) -> None:

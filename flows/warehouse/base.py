@@ -160,6 +160,50 @@ class Warehouse(Protocol):
         """
         ...
 
+    def lock_rows(self, table: TargetTable) -> None:
+        """Wait for other loads that have locked the table's rows; they wait for this one until its transaction ends.
+
+        Loads that only append do not lock them.
+        """
+        ...
+
+    def stage(
+        self,
+        table: TargetTable,
+        columns: Sequence[str],
+        query: str,
+        parameters: Sequence[Any],
+        types: Mapping[str, str],
+        number: str | None = None,
+    ) -> int:
+        """Put the result of a query that the reader runs into a new temporary table, and return the number of rows.
+
+        The table is `staged`, has these columns of the target table with their types, and exists until the transaction
+        ends. With `number` it has one more column of this name: the row's number in the query's result. Raises
+        ColumnsChangedError as `insert` does.
+        """
+        ...
+
+    def unstage(self) -> None:
+        """Drop the temporary table `staged`."""
+        ...
+
+    def change(self, statement: str) -> int:
+        """Run a DELETE or INSERT, in SQL that both databases know, and return the number of rows."""
+        ...
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query in SQL that both databases know."""
+        ...
+
+    def table_name(self, table: TargetTable) -> str:
+        """Return the quoted name of the table for `change` and `query`."""
+        ...
+
+    def loads_name(self, table: TargetTable) -> str:
+        """Return the quoted name of the table of load keys for `query`."""
+        ...
+
     def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
         """Delete a load key and its file's rows and return their number; if there is no such key, return None."""
         ...

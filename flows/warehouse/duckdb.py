@@ -189,6 +189,49 @@ class DuckDbWarehouse:
         named = ", ".join(identifier(name) for name in columns)
         return self.reader.execute(f"INSERT INTO {table.sql} ({named}) {query}", parameters).fetchall()[0][0]
 
+    def lock_rows(self, table: TargetTable) -> None:
+        """Do nothing: no other process has the file open."""
+
+    def stage(
+        self,
+        table: TargetTable,
+        columns: Sequence[str],
+        query: str,
+        parameters: Sequence[Any],
+        types: Mapping[str, str],
+        number: str | None = None,
+    ) -> int:
+        """Put the result of a query into the temporary table `staged` and return the number of rows.
+
+        The table is created from the query: after `INSERT ... SELECT ... FROM read_csv` of more than a row group into
+        a table of the same transaction, queries find that table empty until the commit (measured, DuckDB 2.0, with
+        several threads and in the file's order).
+        """
+        names = ", ".join(identifier(name) for name in (*columns, *([number] if number else [])))
+        rows = f"SELECT *, row_number() OVER () FROM ({query})" if number else query
+        created = f"CREATE OR REPLACE TEMP TABLE staged AS SELECT * FROM ({rows}) AS rows ({names})"
+        return self.reader.execute(created, parameters).fetchall()[0][0]
+
+    def unstage(self) -> None:
+        """Drop the temporary table `staged`."""
+        self.reader.execute("DROP TABLE temp.main.staged")
+
+    def change(self, statement: str) -> int:
+        """Run a DELETE or INSERT and return the number of rows. Raises duckdb.Error."""
+        return self.reader.execute(statement).fetchall()[0][0]
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query. Raises duckdb.Error."""
+        return self.reader.execute(statement).fetchall()
+
+    def table_name(self, table: TargetTable) -> str:
+        """Return the quoted name of the table."""
+        return table.sql
+
+    def loads_name(self, table: TargetTable) -> str:
+        """Return the quoted name of the table of load keys."""
+        return table.loads_sql
+
     def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
         """Delete a load key and its file's rows and return their number; if there is no such key, return None.
 

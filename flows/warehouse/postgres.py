@@ -266,26 +266,81 @@ class PostgresWarehouse:
         Raises duckdb.Error when the rows cannot be read, TemporaryError when the spool has no room for them, and
         ColumnsChangedError when another session has changed the columns.
         """
-        known = self._columns_of(table, columns)
-        changed = [name for name, type_ in (types or {}).items() if self._type(known, name) != type_]
-        if changed:
-            raise ColumnsChangedError(table)
+        known = self._columns_of(table, columns, types or {})
         with self._explained():
             rows = copied(self.connection, self.reader, _table(table), known, (query, parameters), self.spool)
         # The columns are locked from the first row on; before that, another session may have changed them.
-        if self._columns_of(table, columns) != known:
+        if self._columns_of(table, columns, {}) != known:
             raise ColumnsChangedError(table)
         return rows
 
-    def _columns_of(self, table: TargetTable, names: Sequence[str]) -> list[TableColumn]:
+    def _columns_of(self, table: TargetTable, names: Sequence[str], types: Mapping[str, str]) -> list[TableColumn]:
+        """Return these columns of the table. Raises ColumnsChangedError if one is missing, or has another type."""
         there = self.columns(table)
         found = [there.get(name.lower()) for name in names]
-        if None in found:
+        if None in found or any(there[name.lower()].type != type_ for name, type_ in types.items()):
             raise ColumnsChangedError(table)
         return [one for one in found if one]
 
-    def _type(self, columns: Sequence[TableColumn], name: str) -> str | None:
-        return next((one.type for one in columns if one.name.lower() == name.lower()), None)
+    def lock_rows(self, table: TargetTable) -> None:
+        """Lock the table's rows against other loads that replace rows, until the transaction ends.
+
+        Without the lock, two loads of the same key would each delete the row from before and insert their own, or
+        wait for each other's rows. Readers and loads that append go on.
+        """
+        with self._explained():
+            self._lock(f"rows of {table}")
+
+    def stage(
+        self,
+        table: TargetTable,
+        columns: Sequence[str],
+        query: str,
+        parameters: Sequence[Any],
+        types: Mapping[str, str],
+        number: str | None = None,
+    ) -> int:
+        """Put the result of a query that the reader runs into the temporary table `staged`; return the number of rows.
+
+        Locks the target's columns. Raises the errors of `insert`.
+        """
+        with self._explained():
+            self._run(SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(_table(table)))
+            known = self._columns_of(table, columns, types)
+            made = SQL("CREATE TEMP TABLE staged ON COMMIT DROP AS SELECT {}{} FROM {} WITH NO DATA").format(
+                SQL(", ").join(Identifier(column.name) for column in known),
+                SQL(", 0::bigint AS {}").format(Identifier(number)) if number else SQL(""),
+                _table(table),
+            )
+            self.connection.execute(made)
+            if number:
+                known, query = [*known, TableColumn(number, "BIGINT")], f"SELECT *, row_number() OVER () FROM ({query})"
+            rows = copied(self.connection, self.reader, Identifier("staged"), known, (query, parameters), self.spool)
+            self._run("ANALYZE staged")  # the planner would take it for small, and join it in nested loops
+        return rows
+
+    def unstage(self) -> None:
+        """Drop the temporary table `staged`."""
+        with self._explained():
+            self._run("DROP TABLE staged")
+
+    def change(self, statement: str) -> int:
+        """Run a DELETE or INSERT and return the number of rows."""
+        with self._explained():
+            return self.connection.execute(SQL(statement)).rowcount  # pyright: ignore[reportArgumentType]
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        with self._explained():
+            return self.connection.execute(SQL(statement)).fetchall()  # pyright: ignore[reportArgumentType]
+
+    def table_name(self, table: TargetTable) -> str:
+        """Return the quoted name of the table."""
+        return _name(table.schema, table.table)
+
+    def loads_name(self, table: TargetTable) -> str:
+        """Return the quoted name of the table of load keys."""
+        return _name(table.schema, LOADS_TABLE)
 
     def remove_load(self, table: TargetTable, key: LoadKey) -> int | None:
         """Delete a load key and its file's rows and return their number; if there is no such key, return None."""
@@ -331,7 +386,8 @@ class PostgresWarehouse:
         self._run("SELECT pg_advisory_xact_lock(%s)", [number])
 
     def _run(self, query: Any, parameters: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
-        return self.connection.execute(query, parameters)
+        # Without parameters psycopg must not look for placeholders: a column's name may contain `%`.
+        return self.connection.execute(query, parameters or None)
 
     def _value(self, query: str, *parameters: str) -> Any:
         return self._run(query, parameters).fetchall()[0][0]
