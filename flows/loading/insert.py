@@ -73,19 +73,27 @@ class Insertion:
         """Add the columns that the table lacks, or create it. Raises the warehouse's errors."""
         warehouse.add_columns(self.table, self.existing, self._wanted)
 
-    def insert(self, warehouse: Warehouse, arrival_id: str, at: datetime, batch_size: int | None = None) -> int:
+    def insert(
+        self,
+        warehouse: Warehouse,
+        arrival_id: str,
+        at: datetime,
+        batch_size: int | None = None,
+        scan: str | None = None,
+    ) -> int:
         """Insert the rows into the table, which has all columns by now, and return how many.
 
         One query inserts them all, in an order that the connection chooses. With `batch_size`, they are inserted that
-        many at a time from a temporary table, in the file's order. Raises the warehouse's errors.
+        many at a time from a temporary table, in the file's order. `scan` is the query of those rows that are inserted,
+        if not all are. Raises the warehouse's errors.
         """
         if not self.conversions:
             return 0
         extra = [arrival_id, self.reading.file.name, at]
         is_wide = len(self.conversions) > COLUMNS_AT_ONCE
         if is_wide:
-            check_columns(warehouse.reader, self.scan, self.conversions)
-        rows = converted(self.scan, self.conversions, is_checked=is_wide)
+            check_columns(warehouse.reader, scan or self.scan, self.conversions)
+        rows = converted(scan or self.scan, self.conversions, is_checked=is_wide)
         if batch_size is None:
             return self._insert(warehouse, rows, extra)
         numbered = f"SELECT row_number() OVER () AS row, * FROM ({rows})"

@@ -27,6 +27,7 @@ from flows.errors import (
 from flows.loading.file_result import MISMATCH, FileResult, Outcome, converted, describe_mismatch, shortened
 from flows.loading.header_scan import HeaderScan, Plan
 from flows.loading.insert import Insertion, Widening, describe_refusal, planned, widening_of
+from flows.loading.quarantine import Quarantine, quarantine
 from flows.readers.base import WIDE, Reading, one_thread
 from flows.readers.column_types import is_text
 from flows.readers.csv_files import CsvReading
@@ -131,6 +132,7 @@ class Loader:
             load.replaced,
             load.original,
             load.widened,
+            load.quarantined,
         )
 
     def _rejected(self, plan: Rejected) -> FileResult:
@@ -203,24 +205,33 @@ class Loader:
             return self._loaded(plan, key, may_widen=may_widen)
         widening = widening_of(self.warehouse.reader, misfit)
         if widening is None:
-            raise RejectionError(self._described(misfit))
+            return self._good_ones(reading, key, misfit)
         if not may_widen:
             raise WouldWidenError
         try:
             return self._inserted(reading, key, widening)
         except _MismatchError:
-            raise RejectionError(self._described(misfit)) from None
+            return self._good_ones(reading, key, misfit)
 
-    def _inserted(self, reading: Reading, key: LoadKey, widening: Widening | None = None) -> _Load:
+    def _good_ones(self, reading: Reading, key: LoadKey, misfit: Insertion) -> _Load:
+        """Load the rows that fit, and put the others aside; without such a rule, reject the file."""
+        if self.rules.bad_rows is None:
+            raise RejectionError(self._described(misfit))
+        return self._inserted(reading, key, has_misfits=True)
+
+    def _inserted(
+        self, reading: Reading, key: LoadKey, widening: Widening | None = None, *, has_misfits: bool = False
+    ) -> _Load:
         """Insert the rows and the load key in one transaction. Raises _MismatchError, and then changes nothing."""
-        # In batches the order matters: they are windows of numbered rows.
+        # In batches the order matters: they are windows of numbered rows. So it does for rows that are put aside.
+        is_ordered = self.batch_size is not None or self.rules.bad_rows is not None
         with (
-            any_order(self.warehouse.reader, reading.file.size if self.batch_size is None else 0),
+            any_order(self.warehouse.reader, 0 if is_ordered else reading.file.size),
             one_thread(self.warehouse.reader) if len(reading.columns) > WIDE else nullcontext(),
         ):
-            return self._transaction(reading, key, widening)
+            return self._transaction(reading, key, widening, has_misfits=has_misfits)
 
-    def _transaction(self, reading: Reading, key: LoadKey, widening: Widening | None) -> _Load:
+    def _transaction(self, reading: Reading, key: LoadKey, widening: Widening | None, *, has_misfits: bool) -> _Load:
         now = datetime.now(UTC)
         insertion = None
         try:
@@ -234,13 +245,17 @@ class Loader:
                     self._widen(widening)
                 insertion = self._planned(reading)
                 _check_new_texts(insertion)
+                aside = self._put_aside(insertion, has_misfits=has_misfits)
                 insertion.add_columns(self.warehouse)
                 # After the columns: the table may have been dropped or recreated since the earlier load.
                 with load_key_errors():
                     replaced = self.warehouse.remove_load(self.table, key) if covered else None
-                rows = insertion.insert(self.warehouse, self.arrival_id, now, self.batch_size)
+                if covered:
+                    self.warehouse.remove_rows(self.table.rejected, key)
+                rows = insertion.insert(self.warehouse, self.arrival_id, now, self.batch_size, aside.good)
                 self.guard.limits.check_rows(rows)
-                _check_rows(reading, rows)
+                _check_rows(reading, rows + aside.misfits)
+                aside.write(self.warehouse, key, now)
                 with load_key_errors():
                     self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [rows], now)
                 _check_unchanged(reading.file)
@@ -250,7 +265,18 @@ class Loader:
             if insertion and isinstance(error, RowRejectedError):
                 raise RejectionError(describe_refusal(self.warehouse.reader, insertion, error)) from None
             raise
-        return _Load(Outcome.LOADED, rows, replaced, widened=widening.lines if widening else ())
+        return _Load(
+            Outcome.LOADED,
+            rows,
+            replaced,
+            widened=widening.lines if widening else (),
+            quarantined=aside.count,
+        )
+
+    def _put_aside(self, insertion: Insertion, *, has_misfits: bool) -> Quarantine:
+        if self.rules.bad_rows is None:
+            return Quarantine(insertion)
+        return quarantine(self.warehouse.reader, insertion, self.rules.bad_rows, may_misfit=has_misfits)
 
     def _widen(self, widening: Widening) -> None:
         """Widen columns of the table, unless another run has changed them since. Raises ColumnsChangedError."""
@@ -284,6 +310,7 @@ class _Load:
     reason: str | None = None
     original: str | None = None
     widened: tuple[str, ...] = ()
+    quarantined: int = 0
 
 
 def _check_new_texts(insertion: Insertion) -> None:
