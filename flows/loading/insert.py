@@ -118,7 +118,7 @@ def matched(
 ) -> Insertion:
     """Match the columns of a file with those that the table is known to have; the others are new."""
     conversions: list[Conversion] = []
-    for column in _named(reading, table, existing):
+    for column in named_columns(reading, table, existing):
         there = existing.get(column.name.lower())
         target_type = there.type if there else warehouse.stored_type(column.new_type)
         read_type = reading.read_type(column, target_type)
@@ -141,7 +141,7 @@ def matched(
     return Insertion(reading, table, existing, tuple(conversions))
 
 
-def _named(reading: Reading, table: TargetTable, existing: Mapping[str, TableColumn]) -> Sequence[FileColumn]:
+def named_columns(reading: Reading, table: TargetTable, existing: Mapping[str, TableColumn]) -> Sequence[FileColumn]:
     """Return a file's columns; if they have no names, by the names of the table's. Raises RejectionError."""
     if not reading.is_positional or not reading.columns:
         return reading.columns

@@ -231,7 +231,7 @@ def delimited(lines: Iterator[str], rules: CsvFormat, delimiter: str) -> Table:
         if record is None or isinstance(record, BadRecord):
             why = "the file ends before it" if record is None else f"line {record.line}: {record.reason}"
             raise RejectionError(f"line {first}: expected the columns' names, as `header` says: {why}")
-        if not parts and record.line != first and first > 1:
+        if not parts and record.line != first and header[0] > 1:
             raise RejectionError(f"line {first}: expected the columns' names, as `header` says; the line is empty")
         parts.append([value or "" for value in record.values])
     if len({len(part) for part in parts}) > 1:
@@ -239,7 +239,18 @@ def delimited(lines: Iterator[str], rules: CsvFormat, delimiter: str) -> Table:
     names = tuple(" ".join(filter(None, (one.strip() for one in several))) for several in zip(*parts, strict=True))
     if rules.names is not None and len(rules.names) != len(names):
         raise RejectionError(f"line {first}: expected {len(rules.names)} columns, as `names` says, got {len(names)}")
-    return Table(rules.names or names, 0 if rules.names else first, reader.records(len(names)))
+    records = reader.records(len(names))
+    # In a file of one column, the name may be a value.
+    records = _once(records, [list(part) for part in parts]) if len(names) > 1 else records
+    return Table(rules.names or names, 0 if rules.names else first, records)
+
+
+def _once(records: Iterator[Record | BadRecord], header: Sequence[list[str]]) -> Iterator[Record | BadRecord]:
+    """Yield records. Raises RejectionError if one repeats the columns' names, as in concatenated files."""
+    for record in records:
+        if isinstance(record, Record) and any(record.values) and [value or "" for value in record.values] in header:
+            raise RejectionError(f"line {record.line}: the columns' names again; expected them once")
+        yield record
 
 
 def _before(number: int, line: str, rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
