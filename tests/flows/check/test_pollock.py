@@ -39,7 +39,7 @@ RIGHT = frozenset(
 FILES = 2290
 LOADED_BY_RULES = 2000
 SECONDS = 60.0
-LONGEST = 600.0
+LONGEST = 1200.0
 """In seconds, for one call on a busy machine."""
 
 
@@ -128,7 +128,7 @@ def test_the_whole_benchmark_is_checked_in_less_than_a_minute(run: Run) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_by_the_rules_of_its_parameters_the_benchmark_is_loaded_with_one_bad_row_aside(run_by_rules: Run) -> None:
     assert len(run_by_rules.verdicts) == FILES
     verdicts = {name: verdict for name, (verdict, _) in run_by_rules.verdicts.items()}
