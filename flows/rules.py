@@ -178,6 +178,11 @@ class CsvFormat(_LinesFormat):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         lines = self.header_lines
+        special = [one for one in (self.quote, self.escape if self.escape != self.quote else None) if one]
+        if self.delimiter and (set("\r\n\0") | set(special)) & set(self.delimiter):
+            raise PydanticCustomError("delimiter", "delimiter: holds a line end, the quote or the escape character")
+        if any(one in "\r\n\0 " for one in special):
+            raise PydanticCustomError("quote", "quote or escape: expected a character, got a blank or a line end")
         if lines and (lines[0] < 1 or any(b != a + 1 for a, b in pairwise(lines))):
             raise PydanticCustomError("header", "header: expected line numbers from 1, one below the other")
         if lines and lines[0] <= self.skip and self.skip and lines != (1,):

@@ -3,6 +3,8 @@
 Nothing from a file's content or name is trusted: it reaches SQL only quoted.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,6 +79,11 @@ class TargetTable:
     def sql(self) -> str:
         """The quoted name of the table."""
         return f"{identifier(self.catalog)}.{identifier(self.schema)}.{identifier(self.table)}"
+
+    @property
+    def rejected(self) -> TargetTable:
+        """The table of the rows that were put aside."""
+        return TargetTable(self.catalog, self.schema, f"{self.table}__rejected")
 
     @property
     def loads_sql(self) -> str:

@@ -311,6 +311,10 @@ def check(
     ] = None,
     json: Json = False,
     out: Annotated[str | None, typer.Option(help="Write the rows of each to FOLDER/<file name>.parquet.")] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option(help="Read and load them by the rules in this JSON or YAML file, as an inbox has them."),
+    ] = None,
 ) -> None:
     """Show what would become of files if they were loaded; nothing is loaded.
 
@@ -318,7 +322,7 @@ def check(
     """
     from sensors.cli.check import CheckOptions, show_check
 
-    raise typer.Exit(show_check(CheckOptions(tuple(files), inbox, table, out), as_json=json))
+    raise typer.Exit(show_check(CheckOptions(tuple(files), inbox, table, out, rules), as_json=json))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ class CheckedFile:
     """The name to show in the answer."""
     out: str | None = None
     """The Parquet file to write its rows to."""
+    rules: Mapping[str, Any] | None = None
+    """How it is read and loaded, as an inbox's rules."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class ProcessLimits:
 def check_files(
     files: Sequence[CheckedFile], table: str | None, limits: ProcessLimits | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the result for each file, as it is found; `table` None: a new table.
+    """Yield the result for each file, as it is found; `table` None: the table that its rules name, or a new one.
 
     Without files, check whether files could be checked at all. Raises StackError with the reasons if they cannot be.
     """
@@ -130,12 +132,19 @@ PIPELINE = "flows/data_pipeline.py:data_pipeline"
 _TABLE = "target_table"
 
 
-def table_of(inbox: Inbox, root: Path = PROJECT_ROOT) -> str:
-    """Return the table that an inbox's files are loaded into, as `catalog.schema.table`.
+def rules_of_inbox(inbox: Inbox | None) -> Mapping[str, Any] | None:
+    """Return the rules of an inbox for reading and loading its files; None if it has none."""
+    return json.loads(inbox.load_rules) if inbox and inbox.load_rules else None
+
+
+def table_of(inbox: Inbox, root: Path = PROJECT_ROOT) -> str | None:
+    """Return the table that an inbox's files are loaded into, as `catalog.schema.table`; None if its rules name it.
 
     An automation runs a deployment on the inbox's event, and the automation or the deployment names the table. Raises
     StackError if the project's files name none.
     """
+    if inbox.table or inbox.tables:
+        return None
     found = next(_deployments_of(inbox.event, root), None)
     where = f"inbox {inbox.name!r}"
     if found is None:

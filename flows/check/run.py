@@ -2,9 +2,9 @@
 
 The request has these keys:
 
-- `files`: a list of objects with `path`, `name`, `shown` (the file's name in the response) and `out` (the file to write
-  its rows to, or null);
-- `table`: `catalog.schema.table`, or null for a new table;
+- `files`: a list of objects with `path`, `name`, `shown` (the file's name in the response), `out` (the file to write
+  its rows to, or null) and `rules` (how it is read and loaded, as an inbox's rules, or null);
+- `table`: `catalog.schema.table`, or null for the table that the rules name, or a new one;
 - `cpu_seconds`: a limit on CPU time, or null; with it the kernel also limits memory and file sizes.
 
 The response is one line of JSON per file, in the same order. An error that prevents checking is a line with `mistakes`
@@ -20,7 +20,7 @@ import resource
 import secrets
 import sys
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -29,6 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import duckdb
+from pydantic import ValidationError
 
 from flows.check.scratch import ScratchWarehouse, Target, duplicate_key, read_target, scratch_reader
 from flows.errors import PermanentError, PipelineError, RejectionError, one_line
@@ -36,15 +37,18 @@ from flows.extract_config import extract_config
 from flows.loading.bulk import BulkLoader
 from flows.loading.file_result import Outcome, converted
 from flows.loading.header_scan import HeaderScan, plans_of, weight
-from flows.loading.insert import planned
+from flows.loading.insert import named_columns, planned
 from flows.loading.loader import BIG, Loader
-from flows.readers.base import Reading
+from flows.readers.base import FileColumn, Reading
 from flows.readers.compression import unpacked
 from flows.readers.csv_files import CsvReading
 from flows.readers.csv_records import LINE_END
+from flows.readers.formatted import FormattedReading
 from flows.readers.guard import Guard
+from flows.readers.ruled import RuledReading
+from flows.rules import NO_RULES, LoadRules, mistakes_in, rules_of
 from flows.settings import PipelineSettings, read_settings
-from flows.source_file import FileFormat, Rejected, SourceFile, format_of
+from flows.source_file import FileFormat, Rejected, SourceFile, compression_of, format_of
 from flows.sources.files import examined
 from flows.sql_names import TargetTable, identifier, literal
 from flows.warehouse.address import table_in
@@ -106,6 +110,8 @@ class FileCheck:
     format: Format | None = None
     columns: tuple[CheckedColumn, ...] = ()
     rows: int = 0
+    quarantined: int = 0
+    """How many rows would be put aside."""
     first_rows: tuple[tuple[str | None, ...], ...] = ()
     """The values as texts, cut to `_LONGEST_VALUE` characters."""
     excerpt: tuple[Line, ...] = ()
@@ -127,7 +133,14 @@ class Checker:
         self._reader = in_memory_reader(self._limit, folder / "reader.tmp")
         self._scratch = scratch_reader(target, self._limit, folder, on_disk=False)
 
-    def check(self, path: Path, shown: str, out: Path | None = None, name: str | None = None) -> FileCheck:
+    def check(
+        self,
+        path: Path,
+        shown: str,
+        out: Path | None = None,
+        name: str | None = None,
+        rules: LoadRules = NO_RULES,
+    ) -> FileCheck:
         """Load a file into a scratch table and return the result.
 
         `shown` is the file's name in the result; `name` is its real name if the path has another, such as the path of a
@@ -135,32 +148,38 @@ class Checker:
         duckdb.Error and OSError for errors that the file did not cause.
         """
         name = name or path.name
-        known = format_of(name)
+        known = (FileFormat(rules.known_format), compression_of(name)) if rules.known_format else format_of(name)
         kind = Format(known[0].value, known[1]) if known else None
         try:
-            file = examined(path, name, path.stat())
+            file = examined(path, name, path.stat(), rules.known_format)
         except OSError as error:
             return FileCheck(shown, CheckResult.REJECTED, f"cannot be read: {error.strerror}", kind)
         with (
             TemporaryDirectory(dir=self._folder, prefix="file-") as own,
             Guard(self._settings.file_limits, lambda: self._reader.connection) as guard,
         ):
-            (plan,) = plans_of(self._reader, [file], Path(own), guard)
+            (plan,) = plans_of(self._reader, [file], Path(own), guard, rules)
             if isinstance(plan, Rejected):
                 lines = excerpt(file, plan.reason, guard) if isinstance(file, SourceFile) else ()
                 return FileCheck(shown, CheckResult.REJECTED, plan.reason, kind, excerpt=lines)
             with self._warehouse(plan.file, Path(own)) as warehouse:
-                return self._loaded(warehouse, plan, FileCheck(shown, CheckResult.LOADS), Path(own), out)
+                return self._loaded(warehouse, plan, FileCheck(shown, CheckResult.LOADS), Path(own), out, rules)
 
     def _loaded(
-        self, warehouse: ScratchWarehouse, plan: Reading | HeaderScan, found: FileCheck, own: Path, out: Path | None
+        self,
+        warehouse: ScratchWarehouse,
+        plan: Reading | HeaderScan,
+        found: FileCheck,
+        own: Path,
+        out: Path | None,
+        rules: LoadRules,
     ) -> FileCheck:
         """Load a planned file into the scratch table, and read columns and first rows from it."""
         reading = plan.reading if isinstance(plan, HeaderScan) else plan
         found = replace(found, format=_format(reading))
         with Guard(self._settings.file_limits, lambda: warehouse.reader) as guard:
             known = _columns(warehouse, reading)
-            loader = Loader(warehouse, self._target.table, f"check-{secrets.token_hex(8)}", guard=guard)
+            loader = Loader(warehouse, self._target.table, f"check-{secrets.token_hex(8)}", guard=guard, rules=rules)
             ((result,),) = BulkLoader(loader).load([plan])
             reason = result.reason if result.outcome is Outcome.REJECTED else None
             reason = reason or duplicate_key(warehouse, self._settings, self._say, own)
@@ -168,10 +187,10 @@ class Checker:
                 lines = excerpt(reading.file, reason, guard)
                 return replace(found, outcome=CheckResult.REJECTED, reason=reason, columns=known, excerpt=lines)
         columns = _columns(warehouse, reading, is_loaded=True)
-        first = _first_rows(warehouse, reading, columns)
+        first = _first_rows(warehouse, reading, columns, is_ordered=rules.bad_rows is not None)
         if out is not None:
             _write(warehouse, columns, out)
-        return replace(found, columns=columns, rows=result.rows, first_rows=first)
+        return replace(found, columns=columns, rows=result.rows, quarantined=result.quarantined, first_rows=first)
 
     @contextmanager
     def _warehouse(self, file: SourceFile, folder: Path) -> Generator[ScratchWarehouse]:
@@ -212,15 +231,16 @@ def _columns(warehouse: ScratchWarehouse, reading: Reading, *, is_loaded: bool =
     target = warehouse.target
     known = warehouse.columns(target.table)
     columns: list[CheckedColumn] = []
-    for column in reading.columns:
+    for column in _named(reading, target):
         is_new = column.name.lower() not in target.columns
         there = known.get(column.name.lower())
         stored = there.type if there else warehouse.stored_type(column.new_type)
         seen = stored if is_new and is_loaded else column.new_type
         shown = target.shown_type(stored) if is_new else stored
         columns.append(CheckedColumn(column.name, seen, there.name if there else column.name, shown, is_new))
-    if not columns and isinstance(reading, CsvReading):
-        for name in reading.names:
+    inner = reading.inner if isinstance(reading, RuledReading) else reading
+    if not columns and isinstance(inner, CsvReading | FormattedReading):
+        for name in inner.names:
             there = target.columns.get(name.lower())
             columns.append(
                 CheckedColumn(name, None, there.name if there else None, there.type if there else None, there is None)
@@ -228,13 +248,21 @@ def _columns(warehouse: ScratchWarehouse, reading: Reading, *, is_loaded: bool =
     return tuple(columns)
 
 
+def _named(reading: Reading, target: Target) -> Sequence[FileColumn]:
+    """Return a file's columns; those without names have those of the table, if it has as many."""
+    try:
+        return named_columns(reading, target.table, target.columns)
+    except RejectionError:
+        return reading.columns
+
+
 def _first_rows(
-    warehouse: ScratchWarehouse, reading: Reading, columns: tuple[CheckedColumn, ...]
+    warehouse: ScratchWarehouse, reading: Reading, columns: tuple[CheckedColumn, ...], *, is_ordered: bool
 ) -> tuple[tuple[str | None, ...], ...]:
     shown = [one for one in columns if one.type is not None][:_SHOWN_COLUMNS]
     if not shown:
         return ()
-    if reading.file.size >= BIG:  # the rows of a big file are loaded in any order
+    if reading.file.size >= BIG and not is_ordered:  # the rows of a big file are loaded in any order
         insertion = planned(warehouse, reading, warehouse.target.table)
         source = f"({converted(insertion.scan, insertion.conversions, is_checked=True)})"
         names = [f"value{at}" for at in range(len(shown))]
@@ -389,16 +417,33 @@ def answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     settings = read_settings()
     if request["cpu_seconds"] is not None:
         _limit(request["cpu_seconds"], settings.file_limits.run_memory_bytes)
-    table = _table(settings, request["table"])
+    _table(settings, request["table"])
     if not request["files"]:
         return
-    with TemporaryDirectory(prefix="check-") as made:
-        folder = Path(made)
-        target = read_target(settings, table, _say, folder, is_new=request["table"] is None)
-        with Checker(settings, target, folder, _say) as checker:
-            for file in request["files"]:
-                out = Path(file["out"]) if file["out"] else None
-                yield asdict(checker.check(Path(file["path"]), file["shown"], out, file["name"]))
+    with TemporaryDirectory(prefix="check-") as made, ExitStack() as held:
+        checkers: dict[str | None, Checker] = {}
+        for number, file in enumerate(request["files"]):
+            rules = _rules(file.get("rules"))
+            named = request["table"] or rules.table_of(file["name"])
+            if named is None and rules.tables:
+                why = f"no pattern of the rule `tables` fits its name; there are {', '.join(rules.tables)}"
+                yield asdict(FileCheck(file["shown"], CheckResult.REJECTED, why))
+                continue
+            if named not in checkers:
+                folder = Path(made, str(number))
+                folder.mkdir()
+                target = read_target(settings, _table(settings, named), _say, folder, is_new=named is None)
+                checkers[named] = held.enter_context(Checker(settings, target, folder, _say))
+            out = Path(file["out"]) if file["out"] else None
+            yield asdict(checkers[named].check(Path(file["path"]), file["shown"], out, file["name"], rules))
+
+
+def _rules(written: Mapping[str, Any] | None) -> LoadRules:
+    try:
+        return rules_of(written) if written else NO_RULES
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, one.place))}: {one.message}" for one in mistakes_in(error))
+        raise PermanentError(f"rules: {said}") from None
 
 
 def _limit(cpu_seconds: int, memory: int) -> None:

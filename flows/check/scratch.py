@@ -142,6 +142,7 @@ def _make_table(connection: duckdb.DuckDBPyConnection, target: Target) -> None:
     table = target.table
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(table.catalog)}.{identifier(table.schema)}")
     connection.execute(f"DROP TABLE IF EXISTS {table.sql}")
+    connection.execute(f"DROP TABLE IF EXISTS {table.rejected.sql}")
     if not target.columns:
         return
     try:

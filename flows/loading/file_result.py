@@ -45,6 +45,8 @@ class FileResult:
     """The error's own message, for the log, if it says more than the reason."""
     widened: tuple[str, ...] = ()
     """The columns of the table that were widened for it, a sentence each."""
+    quarantined: int = 0
+    """How many rows of the file were put aside."""
     not_taken: int = 0
     """How many of its rows were not taken: the table had their key, or a later row of the file has it."""
     left_out: tuple[str, ...] = ()
@@ -66,8 +68,9 @@ class FileResult:
         match self.outcome:
             case Outcome.LOADED:
                 replaced = [] if self.replaced is None else [f"replaced {self.replaced:,} rows"]
+                aside = [put_aside(self.quarantined)] if self.quarantined else []
                 not_taken = [f"left out {self.not_taken:,} rows whose key was there"] if self.not_taken else []
-                more = "".join(f"; {one}" for one in (*replaced, *not_taken, *self.remarks))
+                more = "".join(f"; {one}" for one in (*aside, *replaced, *not_taken, *self.remarks))
                 return f"{self.file}: loaded {self.rows:,} rows, {self.bytes:,} bytes, in {self.seconds:.2f} s{more}"
             case Outcome.SKIPPED:
                 if self.reason:
@@ -75,6 +78,15 @@ class FileResult:
                 return f"{self.file}: skipped, its {self.rows:,} rows were loaded before under the same load key"
             case Outcome.REJECTED:
                 return f"{self.file}: rejected: {self.reason}"
+
+
+def put_aside(rows: int) -> str:
+    """Return how many rows were put aside, in words.
+
+    >>> put_aside(1)
+    '1 row put aside'
+    """
+    return f"{rows:,} row{'' if rows == 1 else 's'} put aside"
 
 
 def has_rejected(results: Sequence[FileResult]) -> bool:
@@ -89,12 +101,14 @@ def counts(results: Iterable[FileResult]) -> str:
     '1 loaded with 1,234 rows, 0 skipped, 0 rejected'
     """
     files = Counter[Outcome]()
-    rows = 0
+    rows = aside = 0
     for result in results:
         files[result.outcome] += 1
         rows += result.rows if result.outcome is Outcome.LOADED else 0
+        aside += result.quarantined
     loaded, skipped, rejected = (files[outcome] for outcome in Outcome)
-    return f"{loaded:,} loaded with {rows:,} rows, {skipped:,} skipped, {rejected:,} rejected"
+    more = f", {put_aside(aside)}" if aside else ""
+    return f"{loaded:,} loaded with {rows:,} rows, {skipped:,} skipped, {rejected:,} rejected{more}"
 
 
 def summary(results: Sequence[FileResult]) -> str:
@@ -111,6 +125,8 @@ def summary(results: Sequence[FileResult]) -> str:
     rows = sum(result.rows for result in results if result.outcome is Outcome.LOADED)
     skipped = sum(result.outcome is Outcome.SKIPPED for result in results)
     said = f"{len(results)} file{'' if len(results) == 1 else 's'}, {rows:,} rows loaded, {skipped} skipped"
+    if aside := sum(result.quarantined for result in results):
+        said += f", {put_aside(aside)}"
     return "; ".join([said, *remarks(results)[:_NAMED]])
 
 
@@ -201,6 +217,18 @@ def mismatches(connection: duckdb.DuckDBPyConnection, scan: str, conversions: Se
         rows = connection.execute(f"SELECT {firsts} FROM ({numbered})").fetchall()[0]
         found.update({at: row for (at, _), row in zip(some, rows, strict=True) if row is not None})
     return found
+
+
+def numbered_misfits(scan: str, conversions: Sequence[Conversion], most: int) -> Iterator[str]:
+    """Yield queries of the first rows with a mismatch, each with the position of its first such column.
+
+    Each query checks some of the columns.
+    """
+    for some in _slices(conversions):
+        cases = " ".join(f"WHEN NOT {_fits(one, at)} THEN {at}" for at, one in some)
+        numbered = f"SELECT row_number() OVER () AS row, * FROM ({_casts(scan, some)})"
+        found = f"SELECT row, CASE {cases} END AS place FROM ({numbered})"
+        yield f"SELECT row, place FROM ({found}) WHERE place IS NOT NULL ORDER BY row LIMIT {most}"
 
 
 def shortened(value: str) -> str:

@@ -49,11 +49,23 @@ class Insertion:
     """The checks of each row by its inbox's rules."""
     left_out: tuple[str, ...] = ()
     """The file's columns that its inbox's contract leaves out."""
+    good: str | None = None
+    """The query of the rows that are inserted, if others are put aside."""
+    misfits: Sequence[int] = ()
+    """The positions of the rows that are put aside, in order, counted from 1."""
+
+    def place_of(self, row: int) -> str:
+        """Return where a row of the scan is in the file."""
+        for misfit in self.misfits:
+            if misfit > row:
+                break
+            row += 1
+        return self.reading.place_of(row)
 
     @property
     def scan(self) -> str:
-        """The query that returns the file's rows."""
-        return self.reading.scan([conversion.read_type for conversion in self.conversions])
+        """The query that returns the file's rows, or those of them that are inserted."""
+        return self.good or self.reading.scan([conversion.read_type for conversion in self.conversions])
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -78,11 +90,19 @@ class Insertion:
         """Add the columns that the table lacks, or create it. Raises the warehouse's errors."""
         warehouse.add_columns(self.table, self.existing, self._wanted)
 
-    def insert(self, warehouse: Warehouse, arrival_id: str, at: datetime, batch_size: int | None = None) -> int:
+    def insert(
+        self,
+        warehouse: Warehouse,
+        arrival_id: str,
+        at: datetime,
+        batch_size: int | None = None,
+        scan: str | None = None,
+    ) -> int:
         """Insert the rows into the table, which has all columns by now, and return how many.
 
         One query inserts them all, in an order that the connection chooses. With `batch_size`, they are inserted that
-        many at a time from a temporary table, in the file's order. Raises the warehouse's errors.
+        many at a time from a temporary table, in the file's order. `scan` is the query of those rows that are inserted,
+        if not all are. Raises the warehouse's errors.
         """
         if not self.conversions:
             return 0
@@ -125,7 +145,7 @@ def matched(
 ) -> Insertion:
     """Match the columns of a file with those that the table is known to have; the others are new."""
     conversions: list[Conversion] = []
-    for column in _named(reading, table, existing):
+    for column in named_columns(reading, table, existing):
         there = existing.get(column.name.lower())
         target_type = there.type if there else warehouse.stored_type(column.new_type)
         read_type = reading.read_type(column, target_type)
@@ -148,7 +168,7 @@ def matched(
     return Insertion(reading, table, existing, tuple(conversions))
 
 
-def _named(reading: Reading, table: TargetTable, existing: Mapping[str, TableColumn]) -> Sequence[FileColumn]:
+def named_columns(reading: Reading, table: TargetTable, existing: Mapping[str, TableColumn]) -> Sequence[FileColumn]:
     """Return a file's columns; if they have no names, by the names of the table's. Raises RejectionError."""
     if not reading.is_positional or not reading.columns:
         return reading.columns
@@ -264,7 +284,7 @@ def describe_refusal(reader: duckdb.DuckDBPyConnection, insertion: Insertion, re
     row, column = found
     is_shown = refused.column is None or value.removesuffix(_CUT) in reason
     shown = "" if is_shown else f'"{shortened(value)}": '
-    return f'{insertion.reading.place_of(row)}, column "{column}": {shown}{reason}'
+    return f'{insertion.place_of(row)}, column "{column}": {shown}{reason}'
 
 
 def _may_hold(conversion: Conversion, column: str | None) -> bool:

@@ -28,6 +28,7 @@ from flows.loading.contract import ContractedReading, allows_widening, check_kin
 from flows.loading.file_result import MISMATCH, FileResult, Outcome, converted, describe_mismatch
 from flows.loading.header_scan import HeaderScan, Plan
 from flows.loading.insert import Insertion, Widening, describe_refusal, planned, widening_of
+from flows.loading.quarantine import Quarantine, quarantine
 from flows.loading.row_checks import VIOLATION, check_row_count, check_unique, describe_violation
 from flows.loading.write_modes import BadKeyError, Writer, describe_bad_key, needs_order, newer_load
 from flows.readers.base import WIDE, Reading, one_thread
@@ -135,6 +136,7 @@ class Loader:
             load.replaced,
             load.original,
             load.widened,
+            load.quarantined,
             load.not_taken,
             load.left_out,
         )
@@ -210,13 +212,13 @@ class Loader:
             return self._loaded(self._whole(reading), key, may_widen=may_widen)
         widening = widening_of(self.warehouse.reader, misfit)
         if widening is None or not allows_widening(misfit, widening.after, self.rules):
-            raise RejectionError(self._described(misfit))
+            return self._good_ones(reading, key, misfit)
         if not may_widen:
             raise WouldWidenError
         try:
             return self._inserted(reading, key, widening)
         except _MismatchError:
-            raise RejectionError(self._described(misfit)) from None
+            return self._good_ones(reading, key, misfit)
         except BadKeyError as bad:
             raise RejectionError(describe_bad_key(self.warehouse.reader, bad)) from None
 
@@ -227,21 +229,29 @@ class Loader:
             raise RejectionError(plan.reason)
         return plan
 
-    def _inserted(self, reading: Reading, key: LoadKey, widening: Widening | None = None) -> _Load:
+    def _good_ones(self, reading: Reading, key: LoadKey, misfit: Insertion) -> _Load:
+        """Load the rows that fit, and put the others aside; without such a rule, reject the file."""
+        if self.rules.bad_rows is None:
+            raise RejectionError(self._described(misfit))
+        return self._inserted(reading, key, has_misfits=True)
+
+    def _inserted(
+        self, reading: Reading, key: LoadKey, widening: Widening | None = None, *, has_misfits: bool = False
+    ) -> _Load:
         """Insert the rows and the load key in one transaction. Raises _MismatchError, and then changes nothing."""
-        # In batches the order matters: they are windows of numbered rows.
-        keeps_order = self.batch_size is not None or needs_order(self.rules.write)
+        # In batches the order matters: they are windows of numbered rows. So it does for rows that are put aside.
+        keeps_order = self.batch_size is not None or needs_order(self.rules.write) or self.rules.bad_rows is not None
         with (
             any_order(self.warehouse.reader, 0 if keeps_order else reading.file.size),
             one_thread(self.warehouse.reader) if len(reading.columns) > WIDE else nullcontext(),
         ):
             try:
-                return self._transaction(reading, key, widening)
+                return self._transaction(reading, key, widening, has_misfits=has_misfits)
             except _ViolationError as error:
                 violation = error.insertion
         raise RejectionError(self._violated(violation))
 
-    def _transaction(self, reading: Reading, key: LoadKey, widening: Widening | None) -> _Load:
+    def _transaction(self, reading: Reading, key: LoadKey, widening: Widening | None, *, has_misfits: bool) -> _Load:
         now = datetime.now(UTC)
         insertion = None
         try:
@@ -262,17 +272,20 @@ class Loader:
                     self._widen(widening)
                 insertion = self._planned(reading)
                 _check_new_texts(insertion)
+                aside = self._put_aside(insertion, has_misfits=has_misfits)
                 insertion.add_columns(self.warehouse)
                 # After the columns: the table may have been dropped or recreated since the earlier load.
                 with load_key_errors():
                     removed = self.warehouse.remove_load(self.table, key) if covered else None
+                if covered:
+                    self.warehouse.remove_rows(self.table.rejected, key)
+                insertion = aside.good
                 written = Writer(self.warehouse, insertion, rule, self.arrival_id, now, self.batch_size).write()
                 self.guard.limits.check_rows(written.rows)
-                _check_rows(reading, written.rows)
+                _check_rows(reading, written.rows + aside.misfits)
                 check_row_count(self.rules, written.rows)
-                check_unique(
-                    self.warehouse.reader, insertion.reading, insertion.scan, insertion.conversions, self.rules
-                )
+                check_unique(self.warehouse.reader, insertion, insertion.scan, insertion.conversions, self.rules)
+                aside.write(self.warehouse, key, now)
                 with load_key_errors():
                     self.warehouse.record_loads(self.table, self.arrival_id, [reading.file], [written.rows], now)
                 _check_unchanged(reading.file)
@@ -292,7 +305,13 @@ class Loader:
             widened=widening.lines if widening else (),
             left_out=insertion.left_out,
             not_taken=written.rows - written.taken,
+            quarantined=aside.count,
         )
+
+    def _put_aside(self, insertion: Insertion, *, has_misfits: bool) -> Quarantine:
+        if self.rules.bad_rows is None:
+            return Quarantine(insertion)
+        return quarantine(self.warehouse.reader, insertion, self.rules.bad_rows, may_misfit=has_misfits)
 
     def _widen(self, widening: Widening) -> None:
         """Widen columns of the table, unless another run has changed them since. Raises ColumnsChangedError."""
@@ -317,7 +336,7 @@ class Loader:
     def _violated(self, insertion: Insertion) -> str:
         """Return why a file is rejected that breaks a rule of its inbox."""
         scan, checks = insertion.scan, insertion.checks
-        said = describe_violation(self.warehouse.reader, insertion.reading, scan, insertion.conversions, checks)
+        said = describe_violation(self.warehouse.reader, insertion, scan, insertion.conversions, checks)
         return said or VIOLATION
 
     def _described(self, insertion: Insertion) -> str:
@@ -335,6 +354,7 @@ class _Load:
     reason: str | None = None
     original: str | None = None
     widened: tuple[str, ...] = ()
+    quarantined: int = 0
     left_out: tuple[str, ...] = ()
     not_taken: int = 0
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
+from typing import Protocol
 
 import duckdb
 
 from flows.errors import RejectionError
 from flows.loading.file_result import converted
-from flows.readers.base import Reading
 from flows.readers.column_types import INTEGERS, Conversion, digits_of, is_text
 from flows.rules import ColumnRule, LoadRules
 from flows.sql_names import literal
@@ -48,9 +48,17 @@ def held(rows: str, checks: Sequence[Check]) -> str:
     return f"SELECT * REPLACE ({first}) FROM ({rows})"
 
 
+class Placed(Protocol):
+    """Says where the rows of a scan are in their file."""
+
+    def place_of(self, row: int) -> str:
+        """Return the place of a row, such as `line 5`; rows are counted from 1."""
+        ...
+
+
 def describe_violation(
     connection: duckdb.DuckDBPyConnection,
-    reading: Reading,
+    reading: Placed,
     scan: str,
     conversions: Sequence[Conversion],
     checks: Sequence[Check],
@@ -66,7 +74,7 @@ def describe_violation(
 
 def check_unique(
     connection: duckdb.DuckDBPyConnection,
-    reading: Reading,
+    reading: Placed,
     scan: str,
     conversions: Sequence[Conversion],
     rules: LoadRules,

@@ -4,8 +4,7 @@ All of it happens in the transaction that writes the load key, so readers see th
 a load that fails changes nothing. Loads of one table in these modes run one after the other (`Warehouse.lock_rows`).
 
 The modes that compare keys put the file's rows into a temporary table first. A key's values are compared by the
-table's database and types, and are never null. In DuckDB, DELETE and INSERT take a fifth of the time of MERGE (200,000
-rows into 2 million: 0.4 s and 2.1 s; measured, DuckDB 2.0).
+table's database and types, and are never null.
 
 `replace` deletes rows and does not truncate: in PostgreSQL, TRUNCATE blocks readers, and those with an older snapshot
 find the table empty. A file without rows leaves the table empty; the rule `rows` can forbid that.
@@ -217,7 +216,7 @@ def describe_bad_key(reader: duckdb.DuckDBPyConnection, bad: BadKeyError) -> str
         if not found:
             return f"a key column has no value: {', '.join(names)}"
         name = next(name for name, value in zip(names, found[0][1:], strict=True) if value is None)
-        return f'{insertion.reading.place_of(found[0][0])}, column "{name}": no value, and it is in the key'
+        return f'{insertion.place_of(found[0][0])}, column "{name}": no value, and it is in the key'
     by = f"OVER (PARTITION BY {', '.join(keys)} ORDER BY row)"
     again = f"SELECT *, first_value(row) {by} AS first, row_number() {by} AS nth FROM ({numbered})"
     texts = ", ".join(f"CAST({key} AS VARCHAR)" for key in keys)
@@ -228,5 +227,5 @@ def describe_bad_key(reader: duckdb.DuckDBPyConnection, bad: BadKeyError) -> str
         return f"a key is there twice, by the table's way to compare {', '.join(names)}; {hint}"
     row, first, *values = found[0]
     key = ", ".join(f'{name}: "{shortened(value)}"' for name, value in zip(names, values, strict=True))
-    place = insertion.reading.place_of
+    place = insertion.place_of
     return f"{place(row)}: the key ({key}) is there already, in {place(first)}; {hint}"

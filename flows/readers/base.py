@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Generator, Hashable, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, Self
 
 import duckdb
@@ -60,6 +61,20 @@ def file_column(name: str, seen_type: str | None) -> FileColumn:
     return FileColumn(name, seen_type or TEXT, is_blank=seen_type is None)
 
 
+@dataclass(frozen=True)
+class BadRecords:
+    """The rows of a file that cannot be divided into its columns, and were put aside when the file was read."""
+
+    count: int = 0
+    text: Path | None = None
+    """A CSV file of them: line, raw text, reason."""
+    first_line: int = 0
+    first_reason: str = ""
+
+
+NO_BAD = BadRecords()
+
+
 class Reading(Protocol):
     """How DuckDB reads one file."""
 
@@ -103,6 +118,11 @@ class Reading(Protocol):
         ...
 
     @property
+    def bad(self) -> BadRecords:
+        """The rows that were put aside, which the scan does not return."""
+        ...
+
+    @property
     def shape(self) -> Hashable:
         """A key that is equal for files that one query can read together."""
         ...
@@ -136,6 +156,11 @@ class AsWritten:
     def is_positional(self) -> bool:
         """False: the columns have names."""
         return False
+
+    @property
+    def bad(self) -> BadRecords:
+        """None: such a file is rejected."""
+        return NO_BAD
 
     def place_of(self, row: int) -> str:
         """Return where a row of the scan is in the file, counted from 1."""

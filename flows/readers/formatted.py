@@ -6,31 +6,46 @@ them as they are.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import duckdb
 
 from flows.errors import RejectionError
-from flows.readers.base import FileColumn, check_names, file_column, sample_rows, selection, types_of_texts
+from flows.readers.base import (
+    NO_BAD,
+    BadRecords,
+    FileColumn,
+    check_names,
+    file_column,
+    sample_rows,
+    selection,
+    types_of_texts,
+)
 from flows.readers.column_types import TEXT, TEXT_TYPES, ValueForm
 from flows.readers.compression import opened
-from flows.readers.csv_files import table_names
+from flows.readers.csv_files import second_names, table_names, why_no_names
 from flows.readers.guard import Guard
 from flows.readers.text_records import BadRecord, Record, Table, Value, delimited, delimiter_in, fixed_width, lines_of
 from flows.readers.workbooks import sheet_records, written_form
 from flows.readers.xml_files import xml_records
 from flows.rules import BadRows, CsvFormat, ExcelFormat, FixedWidthFormat, LoadRules, XmlFormat
-from flows.source_file import SourceFile
+from flows.source_file import FileFormat, SourceFile
 from flows.sql_names import identifier, literal, path_literal
 
 _LONGEST_LINE = 64_000_000
 """In bytes, of a record as it is written for DuckDB."""
+_NAMES_ROWS = 20
+"""Number of rows compared with the columns' names."""
+LONGEST_RAW = 1_000_000
+"""How many characters of a bad row are kept."""
 _SPECIAL = frozenset('",\r\n')
 
 
@@ -63,7 +78,7 @@ class FormattedReading:
     """How values are written in the file."""
     unit: str = "line"
     """What a place is called: `line`, or `row` in a sheet."""
-    bad: tuple[BadRecord, ...] = ()
+    bad: BadRecords = NO_BAD
     """Rows that were put aside."""
     columns: tuple[FileColumn, ...] = ()
     is_sampled: bool = False
@@ -128,8 +143,9 @@ def formatted_reading(
     with (
         _table(file, form, guard) as table,
         NamedTemporaryFile("w", dir=spool, suffix=".csv", delete=False, encoding="utf-8", newline="") as text,
+        NamedTemporaryFile("w", dir=spool, suffix=".csv", delete=False, encoding="utf-8", newline="") as aside,
     ):
-        writer = _Writer(form, rules.bad_rows, guard, len(table.names), unit)
+        writer = _Writer(form, rules.bad_rows, guard, len(table.names), aside.write, unit)
         text.writelines(writer.lines(table.records))
     names = table_names(table.names, table.names_line) or tuple(f"column{at}" for at in range(writer.width))
     check_names(names)
@@ -142,9 +158,46 @@ def formatted_reading(
         Places(tuple(writer.first_rows), tuple(writer.first_lines)),
         written_form(form) if isinstance(form, ExcelFormat) else ValueForm.of(form),
         unit,
-        tuple(writer.bad),
+        writer.bad(Path(aside.name)),
         is_positional=not table.names,
     ).with_types(connection, whole=False)
+
+
+def with_bad_rows(
+    connection: duckdb.DuckDBPyConnection,
+    file: SourceFile,
+    spool: Path,
+    guard: Guard,
+    rules: LoadRules,
+    rejection: Exception,
+) -> FormattedReading:
+    """Return how to read a CSV or TSV file that was rejected as a whole, with its bad rows put aside.
+
+    Raises the rejection if nothing shows that only rows are at fault: no row is good, the names are none, or the file
+    has quotes of another kind.
+    """
+    form = CsvFormat(type="tsv" if file.format is FileFormat.TSV else "csv")
+    try:
+        _delimiter(file, form)
+    except RejectionError:
+        raise rejection from None
+    reading = formatted_reading(connection, file, spool, guard, rules.model_copy(update={"format": form}))
+    if not reading.bad.count or not reading.rows or _has_single_quotes(file, guard):
+        raise rejection
+    found = connection.execute(f"{reading.scan(())} LIMIT {_NAMES_ROWS}").fetchall()
+    rows = [[value or "" for value in row] for row in found]
+    texts = [column.name for column in reading.columns if column.new_type == TEXT]
+    if why_no_names(reading.names, rows) or second_names(reading.names, rows, texts):
+        raise rejection
+    return reading
+
+
+_SINGLE_QUOTES = re.compile(r"(?:^|[,;\t|]) *'[^'\"]*' *(?:[,;\t|]|$)")
+
+
+def _has_single_quotes(file: SourceFile, guard: Guard) -> bool:
+    with lines_of(file, None, guard) as lines:
+        return any(_SINGLE_QUOTES.search(line.rstrip("\r\n")) for line in islice(lines, 200))
 
 
 @contextmanager
@@ -155,7 +208,7 @@ def _table(file: SourceFile, form: FormattedRules, guard: Guard) -> Generator[Ta
             if isinstance(form, FixedWidthFormat):
                 yield fixed_width(lines, form)
             else:
-                yield delimited(lines, form, form.delimiter or ("\t" if form.type == "tsv" else _found(file, form)))
+                yield delimited(lines, form, _delimiter(file, form))
     elif isinstance(form, ExcelFormat):
         if file.compression:
             raise RejectionError(f"a workbook that is compressed as {file.compression.word}; unpack it")
@@ -164,7 +217,10 @@ def _table(file: SourceFile, form: FormattedRules, guard: Guard) -> Generator[Ta
         yield xml_records(partial(opened, file, guard), form, guard)
 
 
-def _found(file: SourceFile, form: CsvFormat) -> str:
+def _delimiter(file: SourceFile, form: CsvFormat) -> str:
+    if form.delimiter or form.type == "tsv":
+        return form.delimiter or "\t"
+
     def lines() -> Iterator[str]:
         with lines_of(file, form.encoding, Guard()) as some:
             yield from some
@@ -180,9 +236,13 @@ class _Writer:
     bad_rows: BadRows | None
     guard: Guard
     width: int
-    unit: str
+    put_aside: Callable[[str], object]
+    """Gets the bad rows as lines: as many as the file has, if the limit is a share of them."""
+    unit: str = "line"
     rows: int = 0
-    bad: list[BadRecord] = field(default_factory=list[BadRecord])
+    count: int = 0
+    """The number of bad rows."""
+    first: BadRecord | None = None
     first_rows: list[int] = field(default_factory=list[int])
     first_lines: list[int] = field(default_factory=list[int])
 
@@ -203,20 +263,38 @@ class _Writer:
             if self.rows % 10_000 == 0:
                 self.guard.check()
                 self.guard.limits.check_rows(self.rows)
-            yield _line([_plain(value, nulls, trim=trim) for value in record.values])
-        if self.bad_rows and len(self.bad) > (most := self.bad_rows.limit(self.rows + len(self.bad))):
-            raise RejectionError(_too_many(self.bad, most, self.unit))
+            yield csv_line([_plain(value, nulls, trim=trim) for value in record.values])
+        if self.bad_rows and self.count > (most := self.bad_rows.limit(self.rows + self.count)):
+            raise self._too_many(most)
+
+    def bad(self, text: Path) -> BadRecords:
+        """Return the rows that were put aside, which are in this file."""
+        return BadRecords(self.count, text, self.first.line, self.first.reason) if self.first else NO_BAD
 
     def _put_aside(self, record: BadRecord) -> None:
         if self.bad_rows is None:
             raise RejectionError(f"{self.unit} {record.line}: {record.reason}")
-        self.bad.append(record)
-        if isinstance(self.bad_rows.quarantine, int) and len(self.bad) > self.bad_rows.quarantine:
-            raise RejectionError(_too_many(self.bad, self.bad_rows.quarantine, self.unit))
+        self.first = self.first or record
+        self.count += 1
+        if isinstance(self.bad_rows.quarantine, int) and self.count > self.bad_rows.quarantine:
+            raise self._too_many(self.bad_rows.quarantine)
+        if self.count % 10_000 == 0:
+            self.guard.check()
+        self.put_aside(csv_line([str(record.line), shortened_raw(record.raw), record.reason]))
+
+    def _too_many(self, most: int) -> RejectionError:
+        assert self.first is not None  # noqa: S101 # only called with a bad row
+        return too_many(most, f"{self.unit} {self.first.line}: {self.first.reason}")
 
 
-def _too_many(bad: Sequence[BadRecord], most: int, unit: str) -> str:
-    return f"more than {most:,} bad rows, the first in {unit} {bad[0].line}: {bad[0].reason}"
+def too_many(most: int, first: str) -> RejectionError:
+    """Return the rejection of a file with more bad rows than its rules allow; `first` has the place of the first."""
+    return RejectionError(f"more than {most:,} bad row{'' if most == 1 else 's'}, the first in {first}")
+
+
+def shortened_raw(raw: str) -> str:
+    """Return the text of a bad row as it is put aside."""
+    return raw if len(raw) <= LONGEST_RAW else f"{raw[:LONGEST_RAW]}..."
 
 
 def _plain(value: Value, nulls: frozenset[str], *, trim: bool) -> Value:
@@ -229,7 +307,7 @@ def _plain(value: Value, nulls: frozenset[str], *, trim: bool) -> Value:
     return None if value in nulls else value
 
 
-def _line(values: Sequence[Value]) -> str:
+def csv_line(values: Sequence[Value]) -> str:
     """Return values as a line of CSV: a missing value is empty, an empty text is in quotes."""
     if len(values) == 1 and values[0] is None:
         return "\n"

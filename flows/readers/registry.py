@@ -10,8 +10,8 @@ import duckdb
 from flows.errors import RejectionError, is_infrastructure_error, original_of, reason_of
 from flows.readers.base import Reading
 from flows.readers.csv_files import csv_reading
-from flows.readers.formatted import FormattedRules, formatted_reading
-from flows.readers.guard import Guard
+from flows.readers.formatted import FormattedRules, formatted_reading, with_bad_rows
+from flows.readers.guard import Guard, LimitError
 from flows.readers.json_files import json_reading
 from flows.readers.parquet_files import parquet_reading
 from flows.readers.ruled import ruled
@@ -61,6 +61,8 @@ def _reading(
         return formatted_reading(connection, file, spool, guard, rules)
     match file.format:
         case FileFormat.CSV | FileFormat.TSV:
+            if rules.bad_rows:
+                return _csv_with_bad_rows(connection, file, spool, guard, rules)
             return csv_reading(connection, file, spool, guard)
         case FileFormat.JSON | FileFormat.NDJSON:
             records = rules.format.records if isinstance(rules.format, JsonFormat) else None
@@ -74,3 +76,20 @@ def _reading(
             )
         case FileFormat.FIXED_WIDTH:
             raise RejectionError(f"files of the format {file.format.value} need rules; set `format` of the inbox")
+
+
+def _csv_with_bad_rows(
+    connection: duckdb.DuckDBPyConnection, file: SourceFile, spool: Path, guard: Guard, rules: LoadRules
+) -> Reading:
+    """Return how to read a CSV or TSV file as without the rule `bad_rows`; if that rejects it, put bad rows aside."""
+    try:
+        reading = csv_reading(connection, file, spool, guard)
+        # DuckDB checks only the records that it reads, and the first ones show the types.
+        connection.execute(f"SELECT count(COLUMNS(*)) FROM ({reading.scan(())})").fetchall()
+    except LimitError:
+        raise
+    except Exception as error:
+        if is_infrastructure_error(error):
+            raise
+        return with_bad_rows(connection, file, spool, guard, rules, error)
+    return reading

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from flows.errors import RejectionError
-from flows.readers.base import FileColumn, Reading, check_names, raw
+from flows.readers.base import BadRecords, FileColumn, Reading, check_names, raw
 from flows.readers.column_types import TEXT, ValueForm
 from flows.rules import LoadRules
 from flows.source_file import SourceFile
@@ -66,6 +66,11 @@ class RuledReading:
     def is_positional(self) -> bool:
         """Whether the columns have no names."""
         return self.inner.is_positional
+
+    @property
+    def bad(self) -> BadRecords:
+        """The rows that were put aside."""
+        return self.inner.bad
 
     @property
     def shape(self) -> Hashable:

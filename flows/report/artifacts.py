@@ -22,7 +22,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from tenacity import Retrying, stop_after_attempt, wait_fixed
 
-from flows.loading.file_result import FileResult, Outcome, counts, remarks
+from flows.loading.file_result import FileResult, Outcome, counts, put_aside, remarks
 
 SHOWN = 12
 """How many files get a bar; the table below lists all files."""
@@ -80,7 +80,8 @@ def _line(result: FileResult, longest: int) -> str:
     if result.outcome is Outcome.REJECTED:
         return f"| {plain(result.file)} | | &ensp;✗ rejected |"
     skipped = " ↷ skipped, it was loaded before" if result.outcome is Outcome.SKIPPED else ""
-    return f"| {plain(result.file)} | {result.rows:,} | &ensp;{bar(result.rows, longest)}{skipped} |"
+    aside = f" {put_aside(result.quarantined)}" if result.quarantined else ""
+    return f"| {plain(result.file)} | {result.rows:,} | &ensp;{bar(result.rows, longest)}{skipped}{aside} |"
 
 
 ARTIFACT_KEY = "arrival-{}"
@@ -104,6 +105,7 @@ def report_rows(results: Sequence[FileResult]) -> list[dict[str, Any]]:
             "reason": result.reason,
             **({"widened": list(result.widened)} if result.widened else {}),
             **({"left_out": list(result.left_out)} if result.left_out else {}),
+            **({"quarantined": result.quarantined} if result.quarantined else {}),
         }
         for result in results
     ]

@@ -208,6 +208,10 @@ class Warehouse(Protocol):
         """Delete a load key and its file's rows and return their number; if there is no such key, return None."""
         ...
 
+    def remove_rows(self, table: TargetTable, key: LoadKey) -> None:
+        """Delete a file's rows from a table that has them without a load key, if there is such a table."""
+        ...
+
     def record_loads(
         self, table: TargetTable, arrival_id: str, files: Sequence[SourceFile], rows: Sequence[int], at: datetime
     ) -> None:

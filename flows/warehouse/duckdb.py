@@ -249,6 +249,12 @@ class DuckDbWarehouse:
             f"DELETE FROM {table.sql} WHERE _arrival_id = ? AND _file_name = ?", [key.arrival_id, key.file_name]
         ).fetchall()[0][0]
 
+    def remove_rows(self, table: TargetTable, key: LoadKey) -> None:
+        """Delete a file's rows from a table that has them without a load key, if there is such a table."""
+        if self.columns(table):
+            where = "WHERE _arrival_id = ? AND _file_name = ?"
+            self.reader.execute(f"DELETE FROM {table.sql} {where}", [key.arrival_id, key.file_name])
+
     def record_loads(
         self, table: TargetTable, arrival_id: str, files: Sequence[SourceFile], rows: Sequence[int], at: datetime
     ) -> None:

@@ -213,6 +213,8 @@ class PostgresWarehouse:
         Raises RejectionError for column names that PostgreSQL does not allow.
         """
         missing = missing_columns(existing, wanted)
+        if len(table.table) > _LONGEST_NAME:
+            raise RejectionError(f"the table's name {table.table} is longer than PostgreSQL's {_LONGEST_NAME} bytes")
         for name in missing:
             check_name(name)
         columns = [
@@ -350,6 +352,13 @@ class PostgresWarehouse:
             if not self._run(keys.format(_loads(table)), [key.arrival_id, key.file_name, key.target_table]).rowcount:
                 return None
             return self._run(rows, [key.arrival_id, key.file_name]).rowcount
+
+    def remove_rows(self, table: TargetTable, key: LoadKey) -> None:
+        """Delete a file's rows from a table that has them without a load key, if there is such a table."""
+        if self.columns(table):
+            rows = SQL("DELETE FROM {} WHERE _arrival_id = %s AND _file_name = %s").format(_table(table))
+            with self._explained():
+                self._run(rows, [key.arrival_id, key.file_name])
 
     def record_loads(
         self, table: TargetTable, arrival_id: str, files: Sequence[SourceFile], rows: Sequence[int], at: datetime

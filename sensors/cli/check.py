@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+from pydantic import TypeAdapter, ValidationError
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from sensors.checks import CheckedFile, check_files, described, table_of
+from flows.rules import mistakes_in, rules_of
+from sensors.checks import CheckedFile, check_files, described, rules_of_inbox, table_of
 from sensors.config.admission import Admission, admit
 from sensors.config.inboxes import EmptyFiles, Inbox, InboxesError, read_inboxes
 from sensors.config.settings import Settings
@@ -28,6 +31,8 @@ from sensors.stack.terminal import open_console, plain
 
 # Check files for `just check` against an inbox's rules and a table, and report all mistakes of the call together.
 
+_RULES = TypeAdapter(dict[str, Any])
+_RULES_BY_NAME = TypeAdapter(dict[str, dict[str, Any]])
 SUFFIX = ".parquet"
 _LONGEST_NAME = 255
 """Limit of nearly all file systems, in bytes."""
@@ -41,6 +46,8 @@ class CheckOptions:
     inbox: str | None = None
     table: str | None = None
     out: str | None = None
+    rules: str | None = None
+    """A file of rules, in place of those of the inbox."""
 
 
 def check(options: CheckOptions) -> Iterator[dict[str, Any]]:
@@ -54,6 +61,13 @@ def check(options: CheckOptions) -> Iterator[dict[str, Any]]:
             table = table or table_of(inbox)
     except StackError as error:
         mistakes += error.lines
+    by_name: Mapping[str, Mapping[str, Any] | None] = {}
+    rules = rules_of_inbox(inbox)
+    try:
+        if options.rules is not None:
+            rules, by_name = _written_rules(options.rules)
+    except StackError as error:
+        mistakes += error.lines
     mistakes += filter(None, map(_why_no_file, options.files))
     outs: Sequence[str | None] = [None] * len(options.files)
     if options.out is not None:
@@ -65,7 +79,8 @@ def check(options: CheckOptions) -> Iterator[dict[str, Any]]:
         _make_room(Path(options.out), outs)
     reasons = [_why_not_taken(file, inbox) for file in options.files]
     files = [
-        CheckedFile(file, Path(file).name, _shown(file), out) for file, out in zip(options.files, outs, strict=True)
+        CheckedFile(file, Path(file).name, _shown(file), out, by_name.get(Path(file).name, rules))
+        for file, out in zip(options.files, outs, strict=True)
     ]
     answers = check_files([file for file, reason in zip(files, reasons, strict=True) if reason is None], table)
     for file, reason in zip(files, reasons, strict=True):
@@ -80,6 +95,31 @@ def _inbox(settings: Settings, name: str) -> Inbox:
     if name not in inboxes:
         raise StackError(f"--inbox: there is no inbox {readable(name)!r}; there are: {', '.join(inboxes)}")
     return inboxes[name]
+
+
+def _written_rules(path: str) -> tuple[Mapping[str, Any] | None, Mapping[str, Mapping[str, Any]]]:
+    """Return the rules of a JSON or YAML file: those of all files, and those of single ones by their names.
+
+    The latter are under `files`. Raises StackError with all mistakes.
+    """
+    try:
+        written = _RULES.validate_python(yaml.safe_load(Path(path).read_text("utf-8")))
+        by_name = _RULES_BY_NAME.validate_python(written.pop("files", {}))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        why = "expected rules as JSON or YAML" if isinstance(error, ValidationError) else " ".join(str(error).split())
+        raise StackError(f"--rules: {readable(path)}: {why:.200}") from None
+    mistakes: list[str] = []
+    for name, rules in [("", written), *by_name.items()]:
+        try:
+            rules_of(rules)
+        except ValidationError as error:
+            place = f"files.{name}." if name else ""
+            mistakes += [
+                f"--rules: {place}{'.'.join(map(str, one.place))}: {one.message}" for one in mistakes_in(error)
+            ]
+    if mistakes:
+        raise StackError(*mistakes)
+    return written or None, by_name
 
 
 def _why_no_file(file: str) -> str | None:
@@ -170,6 +210,7 @@ def _rejected(file: str, reason: str) -> dict[str, Any]:
         "format": None,
         "columns": [],
         "rows": 0,
+        "quarantined": 0,
         "first_rows": [],
         "excerpt": [],
     }
@@ -183,7 +224,7 @@ def _shown(file: str) -> str:
 FEW = 10
 """Up to this many files are shown with all details, more files only with their results."""
 ALL_LOAD, SOME_REJECTED, USAGE = 0, 1, 2
-_DOCUMENT = ("file", "outcome", "reason", "format", "columns", "rows")
+_DOCUMENT = ("file", "outcome", "reason", "format", "columns", "rows", "quarantined")
 _LONGEST_VALUE = 40
 
 
@@ -230,7 +271,8 @@ def _verdict(one: Mapping[str, Any]) -> Text:
     shown = plain(one["file"], "bold")
     if one["outcome"] == "loads":
         rows = one["rows"]
-        return shown.append_text(plain(f": loads, {counted(rows, 'row')}", "green"))
+        aside = f", {counted(one['quarantined'], 'row')} put aside" if one["quarantined"] else ""
+        return shown.append_text(plain(f": loads, {counted(rows, 'row')}{aside}", "green"))
     return shown.append_text(plain(": rejected: ", "red")).append_text(plain(one["reason"]))
 
 

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from sensors.access.accounts import Role
 from sensors.access.log_ins import Action
 from sensors.arrivals.failed_links import EscapedNames
-from sensors.checks import CheckedFile, ProcessLimits, check_files, described, table_of
+from sensors.checks import CheckedFile, ProcessLimits, check_files, described, rules_of_inbox, table_of
 from sensors.config.inboxes import Inbox
 from sensors.files.beneath import READ, place_of, root_of
 from sensors.ledger import Ledger
@@ -222,6 +222,8 @@ class FileExplanation:
     """The table that the file was checked against; None for a new one."""
     loads: bool = False
     rows: int = 0
+    quarantined: int = 0
+    """How many rows would be put aside."""
     reason: str = ""
     format: str = ""
     lines: tuple[ShownLine, ...] = ()
@@ -246,14 +248,14 @@ def why(file: KnownFile, inboxes: Sequence[Inbox]) -> FileExplanation:
                 trouble=f"it has {size:,} bytes, and at most {LARGEST:,} are checked here; use `just check`"
             )
         name = file.name.rpartition("/")[2]
-        asked = CheckedFile(f"/dev/fd/{descriptor}", name, name)
+        asked = CheckedFile(f"/dev/fd/{descriptor}", name, name, rules=rules_of_inbox(inbox))
         try:
             table = table_of(inbox) if inbox else None
             with _turn():
                 (found,) = check_files([asked], table, ProcessLimits(SECONDS, (descriptor,)))
         except StackError as error:
             return FileExplanation(trouble=readable("; ".join(error.lines)))
-    return _shown(found, table)
+    return _shown(found, table or (inbox.table_of(name) if inbox else None))
 
 
 @contextmanager
@@ -271,6 +273,7 @@ def _shown(found: Mapping[str, Any], table: str | None) -> FileExplanation:
         table=table,
         loads=found["outcome"] == "loads",
         rows=found["rows"],
+        quarantined=found["quarantined"],
         reason=readable(found["reason"] or ""),
         format=readable(described(found["format"])) if found["format"] else "",
         lines=tuple(_line(one) for one in found["excerpt"]),

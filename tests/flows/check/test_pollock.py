@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.documentation import ROOT
+from tests.flows.check.pollock_rules import rules_of_corpus
 from tests.shared import shared
 
 RIGHT = frozenset(
@@ -36,7 +37,10 @@ RIGHT = frozenset(
 )
 """Files that say what they mean, in one dialect or another."""
 FILES = 2290
+LOADED_BY_RULES = 2000
 SECONDS = 60.0
+LONGEST = 1200.0
+"""In seconds, for one call on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +54,47 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Check every file of the benchmark in one call, and have the benchmark's own program compare what comes of it."""
-    packed, evaluate = shared("corpus", "pollock.tar.xz"), shared("corpus", "evaluate.py")
-    corpus = tmp_path_factory.mktemp("pollock")
-    with tarfile.open(packed) as archive:
-        archive.extractall(corpus, filter="data")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpack the benchmark."""
+    folder = tmp_path_factory.mktemp("pollock")
+    with tarfile.open(shared("corpus", "pollock.tar.xz")) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(corpus: Path) -> Run:
+    """Check every file of the benchmark as it is."""
+    return checked(corpus, "as-it-is")
+
+
+@pytest.fixture(scope="module")
+def run_by_rules(corpus: Path) -> Run:
+    """Check every file of the benchmark by the rules that its parameters give, with one bad row put aside."""
+    rules = corpus / "rules.json"
+    rules.write_text(json.dumps({"files": rules_of_corpus(corpus)}))
+    return checked(corpus, "by-rules", "--rules", str(rules))
+
+
+def checked(corpus: Path, name: str, *options: str) -> Run:
+    """Check every file in one call, and have the benchmark's own program compare what comes of it."""
     environment = {**os.environ, "STATE_DIR": str(corpus / "state"), "ENV_FILE": str(corpus / "none.env")}
+    report, loaded = corpus / f"{name}.json", corpus / name
     files = sorted((corpus / "csv").iterdir())
-    command = [sys.executable, "-P", "-m", "sensors", "check", "--json", "--out", corpus / "loaded", *files]
+    command = [sys.executable, "-P", "-m", "sensors", "check", "--json", *options, "--out", loaded, *files]
     before = os.times()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=LONGEST
+    )
     after = os.times()
     assert done.returncode == 1, done.stderr
-    (corpus / "report.json").write_text(done.stdout)
+    report.write_text(done.stdout)
     judged = subprocess.run(
-        [sys.executable, evaluate, corpus, corpus / "report.json", corpus / "loaded", "--list"],
+        [sys.executable, shared("corpus", "evaluate.py"), corpus, report, loaded, "--list"],
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=LONGEST,
     )
     listed = [line.split("\t") for line in judged.stdout.splitlines() if line.count("\t") == 2]
     seconds = after.children_user - before.children_user + after.children_system - before.children_system
@@ -100,3 +125,12 @@ def test_a_reason_is_in_our_own_words(run: Run) -> None:
 
 def test_the_whole_benchmark_is_checked_in_less_than_a_minute(run: Run) -> None:
     assert run.cpu_seconds < SECONDS
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_by_the_rules_of_its_parameters_the_benchmark_is_loaded_with_one_bad_row_aside(run_by_rules: Run) -> None:
+    assert len(run_by_rules.verdicts) == FILES
+    verdicts = {name: verdict for name, (verdict, _) in run_by_rules.verdicts.items()}
+    assert {name: run_by_rules.verdicts[name] for name, verdict in verdicts.items() if verdict == "WRONG"} == {}
+    assert sum(verdict in {"right", "aside"} for verdict in verdicts.values()) >= LOADED_BY_RULES

@@ -52,13 +52,26 @@ def test_the_document_has_an_object_for_each_file_in_their_order(
 ) -> None:
     assert run(write("bad.csv", BAD), write("good.csv", GOOD), as_json=True) == 1
     bad, good = document(capsys)
-    assert list(bad) == list(good) == ["file", "outcome", "reason", "format", "columns", "rows"]
+    assert list(bad) == list(good) == ["file", "outcome", "reason", "format", "columns", "rows", "quarantined"]
     assert (bad["file"], bad["outcome"], bad["rows"]) == ("bad.csv", "rejected", 0)
     assert bad["reason"] == "line 3: expected 2 columns, got 3"
     assert (good["file"], good["outcome"], good["reason"], good["rows"]) == ("good.csv", "loads", None, 2)
     assert good["format"]["delimiter"] == ","
     assert [column["name"] for column in good["columns"]] == ["id", "name"]
     assert not state.exists()
+
+
+def test_files_are_read_by_the_rules_of_a_file_and_rows_put_aside_are_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rules = write("rules.yaml", "bad_rows: {quarantine: 1}\nfiles:\n  a.csv: {format: {delimiter: '||'}}\n")
+    assert run(write("a.csv", "id||name\n1||x\n"), write("b.csv", BAD), as_json=True, rules=rules) == 0
+    first, second = document(capsys)
+    assert [(one["outcome"], one["quarantined"]) for one in (first, second)] == [("loads", 0), ("loads", 1)]
+    assert run("b.csv", rules=rules) == 0
+    assert "1 row put aside" in capsys.readouterr().out
+    assert run("b.csv", rules=write("wrong.json", '{"bad_row": 1}')) == 2
+    assert capsys.readouterr().err.strip() == "--rules: bad_row: there is no such rule; did you mean bad_rows?"
 
 
 def test_a_person_sees_format_columns_rows_and_the_line_at_fault(capsys: pytest.CaptureFixture[str]) -> None:
