@@ -23,14 +23,14 @@ def parameters(payload: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("reload", [None, [], ["*"], ["a.csv", 'north/it\'s <b> & "c".csv', "{{ 7 * 7 }}", "ü\n"]])
 def test_the_files_to_reload_come_as_the_list_or_null_that_they_are(reload: list[str] | None) -> None:
     found = parameters({**ARRIVAL, "reload": reload})
-    assert found == {**ARRIVAL, "reload": reload, "manifest": None}
+    assert found == {**ARRIVAL, "reload": reload, "manifest": None, "rules": None}
     schema = parameter_schema(data_pipeline).model_dump_for_openapi()
     assert validate({**found, "target_table": "a.b.c"}, schema) == []
     assert validate({**found, "target_table": "a.b.c", "reload": "['*']"}, schema) != []
 
 
 def test_an_event_that_says_nothing_of_reloading_reloads_nothing() -> None:
-    assert parameters(ARRIVAL) == {**ARRIVAL, "reload": None, "manifest": None}
+    assert parameters(ARRIVAL) == {**ARRIVAL, "reload": None, "manifest": None, "rules": None}
 
 
 @pytest.mark.parametrize("digest", [None, "5f" * 32])
@@ -38,3 +38,8 @@ def test_the_digest_of_an_arrivals_manifest_comes_as_the_text_or_null_that_it_is
     found = parameters({**ARRIVAL, "manifest": digest})
     assert found["manifest"] == digest
     assert validate({**found, "target_table": "a.b.c"}, parameter_schema(data_pipeline).model_dump_for_openapi()) == []
+
+
+def test_the_rules_of_the_inbox_reach_the_run_as_they_are() -> None:
+    rules = {"format": {"type": "csv", "delimiter": ";", "thousands": "'"}, "table": "warehouse.a.b"}
+    assert parameters({**ARRIVAL, "rules": rules})["rules"] == rules

@@ -59,6 +59,7 @@ def test_the_parameters_are_those_of_the_run(inbox: Inbox) -> None:
         "arrival_id": "metrics-<time>-<digits>",
         "reload": None,
         "manifest": "<SHA-256>",
+        "rules": None,
     }
 
 
