@@ -85,6 +85,8 @@ LIBRARIES = (
 exits."""
 
 PARTS = (
+    "python_calamine",
+    "backports.zstd",
     "anyio._backends._asyncio",
     "encodings.idna",
     "encodings.utf_8_sig",

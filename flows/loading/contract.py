@@ -14,7 +14,7 @@ from flows.errors import RejectionError
 from flows.loading.file_result import shortened
 from flows.loading.insert import Insertion
 from flows.loading.row_checks import row_checks
-from flows.readers.base import FileColumn, Reading, raw
+from flows.readers.base import BadRecords, FileColumn, Reading, raw
 from flows.readers.column_types import JSON, TEXT, Conversion, ValueForm, is_nested, is_text
 from flows.rules import Contract, LoadRules
 from flows.source_file import SourceFile
@@ -207,6 +207,11 @@ class ContractedReading:
     def is_positional(self) -> bool:
         """False: the columns have been matched with the table's."""
         return False
+
+    @property
+    def bad(self) -> BadRecords:
+        """The records that cannot be divided into columns."""
+        return self.inner.bad
 
     @property
     def shape(self) -> Hashable:
