@@ -31,7 +31,7 @@ TEXTS: dict[str, tuple[str, str | bytes]] = {
     "empty and null": ("a.csv", 'a,b\n"",\nx,y\n'),
     "texts far down": ("a.csv", "n\n" + "1\n" * 21_000 + "x\n"),
     "not UTF-8": ("a.csv", b"id,name\n1,\xe9t\xe9\n"),
-    "UTF-16": ("a.csv", "id,name\n1,x\n".encode("utf-16")),
+    "UTF-16": ("a.csv", "id,name\n1,x\n".encode("utf-16-le")),
     "a NUL character": ("a.csv", "id,name\n1,a\0b\n"),
     "a ZIP archive": ("a.csv", b"PK\x03\x04aaaaaaaaaa"),
     "an unknown suffix": ("a.txt", "id\n1\n"),

@@ -341,7 +341,7 @@ def test_quotes_hold_delimiters_quotes_and_line_ends(pipeline: Pipeline):
         ("a.csv", b"a,b\n1,\xe9\n", "line 2: not UTF-8 text; save the file as UTF-8"),
         (
             "a.csv",
-            "a,b\n1,2\n".encode("utf-16"),
+            "a,b\n1,2\n".encode("utf-16-le"),
             "expected CSV text, as its name says, got text in UTF-16; save it as UTF-8",
         ),
         ("a.csv", "a,b\n1,2\r3,4\n", LONE_RETURN),
