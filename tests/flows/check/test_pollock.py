@@ -76,11 +76,19 @@ def run_by_rules(corpus: Path) -> Run:
     return checked(corpus, "by-rules", "--rules", str(rules))
 
 
-def checked(corpus: Path, name: str, *options: str) -> Run:
-    """Check every file in one call, and have the benchmark's own program compare what comes of it."""
+@pytest.fixture(scope="module")
+def some_by_rules(corpus: Path) -> Run:
+    """Check every twentieth file in the same way: all of them take more than two minutes of CPU."""
+    rules = corpus / "some-rules.json"
+    rules.write_text(json.dumps({"files": rules_of_corpus(corpus)}))
+    return checked(corpus, "some-by-rules", "--rules", str(rules), every=20)
+
+
+def checked(corpus: Path, name: str, *options: str, every: int = 1) -> Run:
+    """Check the files in one call, and have the benchmark's own program compare what comes of it."""
     environment = {**os.environ, "STATE_DIR": str(corpus / "state"), "ENV_FILE": str(corpus / "none.env")}
     report, loaded = corpus / f"{name}.json", corpus / name
-    files = sorted((corpus / "csv").iterdir())
+    files = sorted((corpus / "csv").iterdir())[::every]
     command = [sys.executable, "-P", "-m", "sensors", "check", "--json", *options, "--out", loaded, *files]
     before = os.times()
     done = subprocess.run(
@@ -127,7 +135,16 @@ def test_the_whole_benchmark_is_checked_in_less_than_a_minute(run: Run) -> None:
     assert run.cpu_seconds < SECONDS
 
 
-@pytest.mark.long
+def test_by_the_rules_of_its_parameters_a_twentieth_of_the_benchmark_is_loaded_and_none_of_it_wrong(
+    some_by_rules: Run,
+) -> None:
+    verdicts = [verdict for verdict, _ in some_by_rules.verdicts.values()]
+    assert len(verdicts) == -(-FILES // 20)
+    assert verdicts.count("WRONG") == 0
+    assert len(verdicts) - verdicts.count("rejected") >= LOADED_BY_RULES // 20
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_by_the_rules_of_its_parameters_the_benchmark_is_loaded_with_one_bad_row_aside(run_by_rules: Run) -> None:
     assert len(run_by_rules.verdicts) == FILES
