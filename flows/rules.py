@@ -70,8 +70,12 @@ def _encoding(name: str) -> str:
         raise PydanticCustomError(
             "encoding", "expected an encoding such as cp1252 or utf-16{hint}", {"hint": hint}
         ) from None
-    if not found._is_text_encoding:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
-        raise PydanticCustomError("encoding", "expected an encoding of texts such as cp1252 or utf-16")
+    try:
+        "a".encode(name)
+    except LookupError:  # of bytes to bytes, such as hex
+        raise PydanticCustomError("encoding", "expected an encoding of texts such as cp1252 or utf-16") from None
+    except UnicodeError:
+        pass
     return found.name
 
 

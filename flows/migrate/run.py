@@ -99,10 +99,6 @@ def _numbers(outcome: tuple[int, int]) -> list[str]:
     return [f"{number:,}" for number in outcome]
 
 
-if __name__ == "__main__":
-    main()
-
-
 # Copy one table from a DuckDB warehouse into PostgreSQL: its rows and load keys, in one transaction.
 #
 # Rows whose load key the target already has are not copied, so a copy can be repeated at any time.
@@ -288,3 +284,7 @@ def _marked(source: TargetTable) -> str:
 
 def _qualified(schema: str, table: str) -> str:
     return f"{SOURCE}.{identifier(schema)}.{identifier(table)}"
+
+
+if __name__ == "__main__":
+    main()

@@ -117,7 +117,9 @@ def load_ours(file: Path) -> int:
     from flows.sources.spool import spool_folder
 
     with disable_run_logger(), spool_folder(read_settings().spool_dir, "big") as spool:
-        extraction = extract_data.fn(file.as_uri(), "warehouse.public.daily_metrics", 500, "big", None, None, None, spool)
+        extraction = extract_data.fn(
+            file.as_uri(), "warehouse.public.daily_metrics", 500, "big", None, None, None, spool
+        )
         plans = transform_data.fn(extraction, spool)
         return sum(result.rows or 0 for result in load_data.fn(extraction.config, plans, "big"))
 

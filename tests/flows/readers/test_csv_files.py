@@ -295,7 +295,7 @@ def test_a_control_character_in_a_name_is_a_rejection(tmp_path: Path):
         (b'[\n  {"a": 1}]', "JSON"),
         (b"PAR1" + b"\0" * 20, "a Parquet file"),
         ("a,b\n1,2\n".encode("utf-16-le"), "text in UTF-16"),
-        ("a,b\n1,2\n".encode("utf-32-le"), "text in UTF-32"),
+        ("first,b\n1,2\n".encode("utf-32-le"), "text in UTF-32"),
         (b"x" * 100 + b"\0" * 157 + b"ustar\x0000", "a tar archive"),
     ],
 )
