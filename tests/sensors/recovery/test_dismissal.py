@@ -186,7 +186,8 @@ def test_a_ledger_of_the_version_before_dismissals_takes_them(bad, settings, tmp
         bad.change("DROP INDEX files_blocked")
         for column in ("blocked_since", "blocked_reason", "blocked_as", "blocked_reported_at"):
             bad.change(f"ALTER TABLE files DROP COLUMN {column}")
-        bad.change("ALTER TABLE arrivals DROP COLUMN manifest")
+        for column in ("manifest", "rules"):
+            bad.change(f"ALTER TABLE arrivals DROP COLUMN {column}")
         bad.change("DROP TABLE dismissed_runs")
         bad.change("DROP INDEX files_dismissed")
         bad.change("ALTER TABLE files DROP COLUMN dismissed_at")
