@@ -176,7 +176,8 @@ def check_names_once(content: Content, layout: CsvLayout) -> None:
     quote = dialect.quote.encode()
     name = layout.names[0].encode()
     first = {name, quote + name.replace(quote, quote * 2) + quote} if quote else {name}
-    for begin in (end + one for end in (b"\n", b"\r") for one in first):
+    ends = (b"\n", b"\r") if content.find(b"\r") >= 0 else (b"\n",)
+    for begin in (end + one for end in ends for one in first):
         at = layout.data_start - 1
         while (at := content.find(begin, at)) >= 0:
             record = content[at + 1 : record_end(content, at + 1, quote)]
