@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import duckdb
-
 from flows.errors import RejectionError
 from flows.loading.file_result import shortened
 from flows.loading.insert import Insertion
 from flows.loading.row_checks import row_checks
-from flows.readers.base import BadRecords, FileColumn, Reading, raw
-from flows.readers.column_types import JSON, TEXT, Conversion, ValueForm, is_nested, is_text
+from flows.readers.base import FileColumn, Reading, WrappedReading, raw
+from flows.readers.column_types import JSON, TEXT, Conversion, is_nested, is_text
 from flows.rules import Contract, LoadRules
 from flows.source_file import SourceFile
 from flows.sql_names import RESCUED, RESERVED_COLUMNS, TargetTable, literal
@@ -162,20 +160,14 @@ def _some(names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class ContractedReading:
+class ContractedReading(WrappedReading):
     """A reading without the columns that the table lacks; with `rescue`, they and misfit values are a JSON object."""
 
-    inner: Reading
     conversions: tuple[Conversion, ...]
     """The conversions of all columns of the inner reading."""
     kept: tuple[int, ...]
     """The positions of the columns that go into the table."""
     is_rescuing: bool = False
-
-    @property
-    def file(self) -> SourceFile:
-        """The file that is read."""
-        return self.inner.file
 
     @property
     def columns(self) -> tuple[FileColumn, ...]:
@@ -184,34 +176,9 @@ class ContractedReading:
         return (*columns, FileColumn(RESCUED, JSON)) if self.is_rescuing else columns
 
     @property
-    def is_sampled(self) -> bool:
-        """Whether rows outside the sample may disagree with the columns' types."""
-        return self.inner.is_sampled
-
-    @property
-    def rows(self) -> int | None:
-        """The number of rows, if known without DuckDB."""
-        return self.inner.rows
-
-    @property
-    def empty_is_null(self) -> bool:
-        """Whether an empty text is null in a column that does not hold texts."""
-        return self.inner.empty_is_null
-
-    @property
-    def written(self) -> ValueForm | None:
-        """How the file writes its values."""
-        return self.inner.written
-
-    @property
     def is_positional(self) -> bool:
         """False: the columns have been matched with the table's."""
         return False
-
-    @property
-    def bad(self) -> BadRecords:
-        """The records that cannot be divided into columns."""
-        return self.inner.bad
 
     @property
     def shape(self) -> Hashable:
@@ -221,14 +188,6 @@ class ContractedReading:
     def read_type(self, column: FileColumn, target_type: str) -> str:
         """Return the type to read a column as."""
         return TEXT if self.is_rescuing and column.name == RESCUED else self.inner.read_type(column, target_type)
-
-    def place_of(self, row: int) -> str:
-        """Return where a row of the scan is in the file."""
-        return self.inner.place_of(row)
-
-    def with_types(self, connection: duckdb.DuckDBPyConnection, *, whole: bool) -> ContractedReading:
-        """Return the reading with its columns' types, from a sample of the rows or from all of them."""
-        return replace(self, inner=self.inner.with_types(connection, whole=whole))
 
     def scan(self, read_types: Sequence[str], together: Sequence[SourceFile] = ()) -> str:
         """Return the query of the rows; see `Reading`."""

@@ -96,13 +96,11 @@ class Insertion:
         arrival_id: str,
         at: datetime,
         batch_size: int | None = None,
-        scan: str | None = None,
     ) -> int:
         """Insert the rows into the table, which has all columns by now, and return how many.
 
         One query inserts them all, in an order that the connection chooses. With `batch_size`, they are inserted that
-        many at a time from a temporary table, in the file's order. `scan` is the query of those rows that are inserted,
-        if not all are. Raises the warehouse's errors.
+        many at a time from a temporary table, in the file's order. Raises the warehouse's errors.
         """
         if not self.conversions:
             return 0

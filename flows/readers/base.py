@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Hashable, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -169,6 +169,56 @@ class AsWritten:
     def with_types(self, connection: duckdb.DuckDBPyConnection, *, whole: bool) -> Self:
         """Return the same reading: the file declares its types."""
         return self
+
+
+@dataclass(frozen=True)
+class WrappedReading:
+    """What a reading that changes the columns of another one takes over from it."""
+
+    inner: Reading
+
+    @property
+    def file(self) -> SourceFile:
+        """The file that is read."""
+        return self.inner.file
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether rows outside the sample may disagree with the columns' types."""
+        return self.inner.is_sampled
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows, if known without DuckDB."""
+        return self.inner.rows
+
+    @property
+    def empty_is_null(self) -> bool:
+        """Whether an empty text is null in a column that does not hold texts."""
+        return self.inner.empty_is_null
+
+    @property
+    def written(self) -> ValueForm | None:
+        """How the file writes its values."""
+        return self.inner.written
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether the columns have no names."""
+        return self.inner.is_positional
+
+    @property
+    def bad(self) -> BadRecords:
+        """The records that cannot be divided into columns."""
+        return self.inner.bad
+
+    def place_of(self, row: int) -> str:
+        """Return where a row of the scan is in the file."""
+        return self.inner.place_of(row)
+
+    def with_types(self, connection: duckdb.DuckDBPyConnection, *, whole: bool) -> Self:
+        """Return the reading with its columns' types, from a sample of the rows or from all of them."""
+        return replace(self, inner=self.inner.with_types(connection, whole=whole))
 
 
 FILE_INDEX = "file_index"

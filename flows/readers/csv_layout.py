@@ -400,10 +400,7 @@ def _add(count: _Count, bare: bytes, delimiter: bytes, pairs: int | None) -> Non
 
 
 def _blank_lines(chunk: bytes, dialect: Dialect, *, is_quoted: bool) -> int:
-    """Count empty lines outside quotes. They are rare, so a fast test comes first.
-
-    Two characters are searched at 600 MB/s and one at over 5,000 MB/s (measured): most files have no carriage return.
-    """
+    """Count empty lines outside quotes. They are rare, so a fast test comes first; one character is found faster."""
     pairs = (b"\n\n", b"\n\r", b"\r\r") if b"\r" in chunk else (b"\n\n",)
     if chunk[:1] not in (b"\n", b"\r") and not any(one in chunk for one in pairs):
         return 0

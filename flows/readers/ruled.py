@@ -5,29 +5,21 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
-import duckdb
-
 from flows.errors import RejectionError
-from flows.readers.base import BadRecords, FileColumn, Reading, check_names, raw
-from flows.readers.column_types import TEXT, ValueForm
+from flows.readers.base import FileColumn, Reading, WrappedReading, check_names, raw
+from flows.readers.column_types import TEXT
 from flows.rules import LoadRules
 from flows.source_file import SourceFile
 from flows.sql_names import literal
 
 
 @dataclass(frozen=True)
-class RuledReading:
+class RuledReading(WrappedReading):
     """A reading whose columns are changed by rules."""
 
-    inner: Reading
     rules: LoadRules
     from_name: tuple[tuple[str, str, str], ...]
     """Columns from the file's name: name, text and type."""
-
-    @property
-    def file(self) -> SourceFile:
-        """The file that is read."""
-        return self.inner.file
 
     @property
     def columns(self) -> tuple[FileColumn, ...]:
@@ -41,36 +33,6 @@ class RuledReading:
         ]
         named = [FileColumn(name, declared.get(name.lower(), type_)) for name, _, type_ in self.from_name]
         return (*columns, *named)
-
-    @property
-    def is_sampled(self) -> bool:
-        """Whether rows outside the sample may disagree with the columns' types."""
-        return self.inner.is_sampled
-
-    @property
-    def rows(self) -> int | None:
-        """The number of rows, if known without DuckDB."""
-        return self.inner.rows
-
-    @property
-    def empty_is_null(self) -> bool:
-        """Whether an empty text is null in a column that does not hold texts."""
-        return self.inner.empty_is_null
-
-    @property
-    def written(self) -> ValueForm | None:
-        """How the file writes its values."""
-        return self.inner.written
-
-    @property
-    def is_positional(self) -> bool:
-        """Whether the columns have no names."""
-        return self.inner.is_positional
-
-    @property
-    def bad(self) -> BadRecords:
-        """The rows that were put aside."""
-        return self.inner.bad
 
     @property
     def shape(self) -> Hashable:
@@ -92,14 +54,6 @@ class RuledReading:
         scan = self.inner.scan(read_types[:width], together)
         constants = [f"{literal(text)} AS {raw(width + at)}" for at, (_, text, _) in enumerate(self.from_name)]
         return f"SELECT {', '.join(['*', *constants])} FROM ({scan})" if constants else scan
-
-    def place_of(self, row: int) -> str:
-        """Return where a row of the scan is in the file."""
-        return self.inner.place_of(row)
-
-    def with_types(self, connection: duckdb.DuckDBPyConnection, *, whole: bool) -> RuledReading:
-        """Return the reading with its columns' types, from a sample of the rows or from all of them."""
-        return replace(self, inner=self.inner.with_types(connection, whole=whole))
 
 
 def ruled(reading: Reading, rules: LoadRules) -> Reading:
